@@ -1,0 +1,52 @@
+# A fresh machine needs Python 3.11 or newer, nothing else: every target makes .venv first when it is missing.
+# The torch to install is yours to choose, for example
+#   make test TORCH="torch --index-url https://download.pytorch.org/whl/cpu"
+PYTHON ?= python3
+TORCH ?= torch
+
+VENV := .venv
+PY := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+DOCUMENTING := $(VENV)/.installed-docs
+
+.PHONY: help install demo test bench bench-tiny lint docs
+
+help:
+	@echo "make demo | test | bench | bench-tiny | lint | docs | install      (TORCH=$(TORCH))"
+
+install: $(INSTALLED)
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python %s found, 3.11 or newer needed: make PYTHON=/path/to/python3.11" % sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps are younger than pyproject.toml once everything it names is installed.
+$(INSTALLED): pyproject.toml | $(PY)
+	$(PY) -m pip install $(TORCH)
+	$(PY) -m pip install --editable ".[test]"
+	@touch $@
+
+$(DOCUMENTING): $(INSTALLED)
+	$(PY) -m pip install --editable ".[docs]"
+	@touch $@
+
+demo: $(INSTALLED)
+	$(PY) -m workbench.tiny.demo
+
+test: $(INSTALLED)
+	HF_HUB_OFFLINE=1 $(PY) -m pytest
+
+bench: bench-tiny
+
+# Scores of the bundled model on the drawn test scenes.
+bench-tiny: $(INSTALLED)
+	$(PY) -m workbench.tiny.evaluate
+
+lint: $(INSTALLED)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+docs: $(DOCUMENTING)
+	$(PY) -m pdoc --docformat numpy --output-directory build/docs workbench
