@@ -1,0 +1,200 @@
+"""The accessor ``ds.wb``: analyses as methods of a captured dataset.
+
+Importing this module costs nothing but xarray; the analyses are imported when first used.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from workbench import schema
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from workbench.analysis.heatmaps import HeatmapOptions
+    from workbench.analysis.selection import Labels, Numbers
+    from workbench.truth import Truth
+
+_THUMBNAIL = 96
+"""Longest side of the summary's picture, in pixels."""
+
+
+@xr.register_dataset_accessor("wb")
+class WorkbenchAccessor:
+    """Heat maps, segmentations and figures of merit of a captured dataset.
+
+    Every method returns new labelled data and leaves the dataset as it is.
+    """
+
+    def __init__(self, ds: xr.Dataset) -> None:
+        self._ds = ds
+
+    def scores(
+        self,
+        space: str = "output",
+        *,
+        layers: Numbers = None,
+        timesteps: Numbers = None,
+        heads: Numbers = None,
+        samples: Numbers = None,
+        concepts: Labels = None,
+    ) -> xr.DataArray:
+        """Scores summed over heads: (sample, timestep, layer, concept, y, x) float32, lazy unless heads are chosen.
+
+        See :func:`workbench.analysis.heatmaps.scores`.
+        """
+        from workbench.analysis.heatmaps import scores
+
+        return scores(
+            self._ds,
+            space,
+            layers=layers,
+            timesteps=timesteps,
+            heads=heads,
+            samples=samples,
+            concepts=concepts,
+        )
+
+    def heatmap(self, **options: Unpack[HeatmapOptions]) -> xr.DataArray:
+        """One map per concept: (concept, y, x) float32.
+
+        Options: ``space="output"``, ``layers``, ``timesteps``, ``heads``, ``samples``, ``concepts`` (each a value, a
+        list or a slice with both ends included), ``reduce="softmax_mean" | "mean_softmax" | "mean"``,
+        ``upsample=None | "nearest" | "bilinear"`` and ``keep=()``, dimensions that are not averaged.
+        See :func:`workbench.analysis.heatmaps.heatmap`.
+        """
+        from workbench.analysis.heatmaps import heatmap
+
+        return heatmap(self._ds, **options)
+
+    def segment(self, **options: Unpack[HeatmapOptions]) -> xr.DataArray:
+        """The strongest concept of each patch: (y, x) indices, named in ``attrs["flag_meanings"]``.
+
+        Takes the options of :meth:`heatmap`. See :func:`workbench.analysis.heatmaps.segment`.
+        """
+        from workbench.analysis.heatmaps import segment
+
+        return segment(self._ds, **options)
+
+    def mask(self, concept: str, rule: str | float = "mean", **options: Unpack[HeatmapOptions]) -> xr.DataArray:
+        """Where a concept is: (y, x) bool. ``rule`` is ``"mean"``, ``"argmax"`` or a threshold.
+
+        Takes the options of :meth:`heatmap` as well. See :func:`workbench.analysis.heatmaps.mask`.
+        """
+        from workbench.analysis.heatmaps import mask
+
+        return mask(self._ds, concept, rule, **options)
+
+    def with_truth(self, truth: Truth, *, labels: Any = None, resize: bool = False) -> xr.Dataset:
+        """A dataset with the variable ``truth``, (concept, pixel_y, pixel_x) bool.
+
+        See :func:`workbench.analysis.truth.with_truth`.
+        """
+        from workbench.analysis.truth import with_truth
+
+        return with_truth(self._ds, truth, labels=labels, resize=resize)
+
+    def score(self, **options: Unpack[HeatmapOptions]) -> xr.Dataset:
+        """How well the segmentation agrees with the stored truth: ``iou`` (concept), ``mean_iou``, ``accuracy``.
+
+        Takes the options of :meth:`heatmap`. See :func:`workbench.analysis.metrics.score`.
+        """
+        from workbench.analysis.metrics import score
+
+        return score(self._ds, **options)
+
+    def validate(self) -> None:
+        """Check the dataset against the contract.
+
+        Raises
+        ------
+        SchemaError
+            Naming everything that is wrong.
+        """
+        schema.validate(self._ds)
+
+    def __repr__(self) -> str:
+        return self._summary()
+
+    def _repr_html_(self) -> str:
+        return f'<p style="overflow: hidden; max-width: 60em">{self._thumbnail()}{html.escape(self._summary())}</p>'
+
+    def _summary(self) -> str:
+        """One paragraph in plain text: what was captured, from which model."""
+        ds = self._ds
+        spaces = [space for space in schema.SPACES if schema.total(space) in ds.data_vars]
+        if not spaces:
+            return "No captured scores in this dataset: it has no variable such as 'output_total'."
+        parts = [
+            f"{', '.join(spaces)} scores of {ds.attrs.get('model', 'an unnamed model')}",
+            _listed("concept", _values(ds, schema.CONCEPT)),
+            _listed("layer", _values(ds, schema.LAYER)),
+            _listed("timestep", _values(ds, schema.TIMESTEP)),
+            f"{_count(ds.sizes.get(schema.SAMPLE, 1), 'sample')}, {_count(ds.sizes.get(schema.HEAD, 0), 'head')}",
+            " × ".join(_count(ds.sizes.get(dim, 0), f"patches along {dim}", plural="") for dim in (schema.Y, schema.X)),
+        ]
+        if default := ds.attrs.get("default_layers"):
+            parts.append(f"heat maps from layers {_ranges(list(default))} unless told otherwise")
+        if missing := ds.attrs.get("missing"):
+            parts.append(f"{_count(len(missing), 'piece')} missing")
+        parts.append(f"{ds.nbytes / 1e6:.1f} MB uncompressed")
+        return "; ".join(parts) + "."
+
+    def _thumbnail(self) -> str:
+        """The picture as an inline PNG tag, or nothing when the dataset has none that can be drawn."""
+        image = self._ds.get("image")
+        if image is None:
+            return ""
+        if schema.SAMPLE in image.dims:
+            image = image.isel({schema.SAMPLE: 0})
+        if set(image.dims) != {schema.PIXEL_Y, schema.PIXEL_X, schema.CHANNEL} or image.dtype != np.uint8:
+            return ""
+        from PIL import Image
+
+        picture = Image.fromarray(image.transpose(schema.PIXEL_Y, schema.PIXEL_X, schema.CHANNEL).to_numpy())
+        picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
+        buffer = io.BytesIO()
+        picture.save(buffer, format="PNG", optimize=True)
+        encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
+        return (
+            f'<img src="data:image/png;base64,{encoded}" width="{picture.width}" height="{picture.height}" '
+            'alt="the captured picture" style="float: left; margin-right: 1em">'
+        )
+
+
+def _values(ds: xr.Dataset, dim: str) -> list[Any]:
+    return ds[dim].to_numpy().tolist() if dim in ds.coords else []
+
+
+def _count(number: int, noun: str, plural: str = "s") -> str:
+    return f"{number} {noun}{plural if number != 1 else ''}"
+
+
+def _listed(noun: str, values: list[Any]) -> str:
+    """"3 layers (2, 4–5)": at most six names, whole numbers as ranges."""
+    head = _count(len(values), noun)
+    if not values:
+        return head
+    if all(isinstance(value, int) for value in values):
+        return f"{head} ({_ranges(values)})"
+    names = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
+    shown = names if len(names) <= 6 else [*names[:5], "…", names[-1]]
+    return f"{head} ({', '.join(shown)})"
+
+
+def _ranges(values: list[int]) -> str:
+    """Sorted whole numbers with runs joined: 0, 2–5, 9."""
+    runs: list[list[int]] = []
+    for value in sorted(values):
+        if runs and value == runs[-1][1] + 1:
+            runs[-1][1] = value
+        else:
+            runs.append([value, value])
+    return ", ".join(str(first) if first == last else f"{first}–{last}" for first, last in runs)
