@@ -1,0 +1,118 @@
+"""Maths on score arrays: per-head inner products, softmax and the reductions that make a heat map.
+
+Every function takes NumPy arrays and torch tensors alike and returns the kind it was given; neither torch nor
+diffusers is imported here. Axes are integers: labelled data calls these functions through ``xarray.apply_ufunc``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any, Final, TypeVar
+
+from workbench.schema import InputError
+
+Array = TypeVar("Array")
+"""A NumPy array or a torch tensor."""
+
+REDUCTIONS: Final = ("softmax_mean", "mean_softmax", "mean")
+"""How scores become a heat map: the paper's softmax first, one public helper's mean first, or no softmax."""
+
+
+def _namespace(values: Any) -> Any:
+    """Return the library an array belongs to (the module is loaded already, or the array could not exist)."""
+    return sys.modules[type(values).__module__.partition(".")[0]]
+
+
+def _at_least_float32(values: Any) -> Any:
+    """Widen 16-bit floats, whose softmax and mean would lose three digits."""
+    xp = _namespace(values)
+    return xp.asarray(values, dtype=xp.float32) if values.dtype.itemsize < 4 else values
+
+
+def head_scores(concept: Array, image: Array) -> Array:
+    """Inner products of concept and image vectors, head by head (Helbling et al. 2025, output space).
+
+    They are additive: summed over heads they equal the inner product of the full-width vectors.
+
+    Parameters
+    ----------
+    concept : array (..., head, concept, dim)
+        Vectors of the concepts (or of prompt tokens).
+    image : array (..., head, patch, dim)
+        Vectors of the image patches.
+
+    Returns
+    -------
+    array (..., head, concept, patch)
+    """
+    return concept @ image.swapaxes(-1, -2)  # type: ignore[attr-defined, no-any-return]
+
+
+def softmax(values: Array, axis: int) -> Array:
+    """Softmax along one axis, stable for any finite scores.
+
+    Parameters
+    ----------
+    values : array
+        Scores; 16-bit floats are computed and returned as float32.
+    axis : int
+        The axis the result sums to one along.
+
+    Returns
+    -------
+    array
+        Same shape; NaN wherever any of the values along the axis is NaN.
+    """
+    xp = _namespace(values)
+    wide = _at_least_float32(values)
+    powers = xp.exp(wide - xp.amax(wide, axis=axis, keepdims=True))
+    return powers / powers.sum(axis=axis, keepdims=True)  # type: ignore[no-any-return]
+
+
+def reduce_maps(values: Array, *, concept_axis: int, mean_axes: Sequence[int], reduce: str = "softmax_mean") -> Array:
+    """Reduce whole-head scores to heat maps.
+
+    ``softmax_mean`` is the paper's (eq. 11): softmax over the concepts at each patch, for every sample, timestep and
+    layer on its own, then the mean. ``mean_softmax`` averages the scores first and takes the softmax last, as one
+    helper of the public code does. ``mean`` takes no softmax.
+
+    Parameters
+    ----------
+    values : array (..., concept, ...)
+        Scores already summed over the chosen heads.
+    concept_axis : int
+        Axis of the concepts.
+    mean_axes : sequence of int
+        Axes averaged away (samples, timesteps, layers); may be empty.
+    reduce : {"softmax_mean", "mean_softmax", "mean"}
+        The order of the two operations.
+
+    Returns
+    -------
+    array
+        ``values`` without ``mean_axes``. NaN is propagated, never skipped.
+
+    Raises
+    ------
+    InputError
+        If ``reduce`` is none of the three, or the concept axis is among ``mean_axes``.
+    """
+    if reduce not in REDUCTIONS:
+        raise InputError(f"reduce is {reduce!r}; expected one of {', '.join(REDUCTIONS)}.")
+    rank = len(values.shape)  # type: ignore[attr-defined]
+    concept = concept_axis % rank
+    means = tuple(axis % rank for axis in mean_axes)
+    if concept in means:
+        raise InputError(
+            f"axis {concept_axis} holds the concepts and cannot be averaged away: take it out of mean_axes."
+        )
+
+    maps = _at_least_float32(values)
+    if reduce == "softmax_mean":
+        maps = softmax(maps, concept)
+    if means:
+        maps = maps.mean(axis=means)
+    if reduce == "mean_softmax":
+        maps = softmax(maps, concept - sum(axis < concept for axis in means))
+    return maps  # type: ignore[no-any-return]
