@@ -1,0 +1,84 @@
+"""Names of the dataset contract, its check, and the errors and warnings of the package.
+
+A captured run is a plain :class:`xarray.Dataset`; this module is the one place that spells the names of its
+dimensions, coordinates, variables and attributes. Dimensions are used **by name**, never by position.
+:func:`validate` checks everything below and lists every problem it finds.
+
+Coordinates
+-----------
+=====================  ============  ==================================================================================
+name                   dimension     values
+=====================  ============  ==================================================================================
+``sample``             ``sample``    integers 0, 1, 2, ...
+``seed``               ``sample``    integers >= 0: the seed of the sample's noise
+``prompt``             ``sample``    strings; only when ``kind`` is ``"generate"``, and not beside the space of that
+                                     name, because one dataset holds one thing of a name (``attrs["prompt"]`` has it)
+``timestep``           ``timestep``  floats in (0, 1000], strictly decreasing: 1000 x sigma
+``sigma``              ``timestep``  floats: ``timestep / 1000``
+``step``               ``timestep``  integers >= 0, strictly increasing: index in the schedule that was run
+``layer``              ``layer``     integers >= 0, strictly increasing: the block's index in the model
+``block``              ``layer``     ``"dual"`` or ``"single"``; dual blocks come first
+``module``             ``layer``     strings: the name of the block's module
+``head``               ``head``      integers >= 0, strictly increasing
+``concept``            ``concept``   strings, not blank, no two alike
+``token``              ``token``     strings: the prompt's real tokens, no padding (space ``prompt`` only)
+``position``           ``token``     integers >= 0, strictly increasing: the token's place in the text sequence
+``y``, ``x``           itself        floats: patch centres in pixels
+``pixel_y, pixel_x``   itself        integers 0, 1, 2, ...: pixel centres
+``channel``            ``channel``   ``"r"``, ``"g"``, ``"b"``
+=====================  ============  ==================================================================================
+
+Pixel centres lie on whole numbers: patch ``i`` of side ``p`` covers the pixels ``p*i`` to ``p*i + p - 1`` and its
+centre is ``p*i + (p - 1) / 2`` (:func:`patch_centres`; with ``p = 8``: 3.5, 11.5, 19.5, ...), so an image and a map
+share their axes.
+
+Variables
+---------
+===============================  ===================================================  ==================================
+name                             dimensions                                           dtype
+===============================  ===================================================  ==================================
+``<space>``                      sample, timestep, layer, head, concept, y, x         float16, or float32 when a value
+                                                                                      would overflow
+``<space>_total``                sample, timestep, layer, concept, y, x               float32: summed over heads before
+                                                                                      rounding
+``prompt``, ``prompt_total``     the same with ``token`` in place of ``concept``      the same
+``image``                        pixel_y, pixel_x, channel (``"generate"``: behind    uint8
+                                 ``sample``)
+``truth``                        concept, pixel_y, pixel_x (optional)                 bool
+``lse_image``, ``lse_concept``   sample, timestep, layer, head, concept (optional)    float32
+===============================  ===================================================  ==================================
+
+Attributes
+----------
+Plain values that JSON can hold, because they are stored as zarr attributes. More may be added.
+
+====================  ==================  =============================================================================
+name                  type                meaning
+====================  ==================  =============================================================================
+``schema_version``    int                 :data:`SCHEMA_VERSION`
+``capture_version``   int                 :data:`CAPTURE_VERSION` of the code that made the run
+``kind``              str                 ``"capture"`` (of a real image) or ``"generate"``
+``model``             str                 name or path of the model, or the class of a pipeline object
+``model_revision``    str                 revision of the weights; ``""`` when unknown
+``prompt``            str, list of str    the prompt; a list has one for each sample
+``pool``              str                 one of :data:`POOLS`
+``attend``            str                 one of :data:`ATTEND_MODES`
+``spaces``            list of str         the captured spaces, from :data:`SPACES`
+``seeds``             list of int         the seed of each sample
+``text_length``       int                 length of the text encoder's sequence, in tokens
+``image_hash``        str                 hash of the processed picture that was encoded; ``""`` for ``"generate"``
+``size``              list of 2 int       height and width of the processed image, in pixels
+``patch``             int                 side of a patch, in pixels
+``default_layers``    list of int         layers of a heat map when none are given; written by the model adapter
+``steps``             int                 length of the schedule (``"generate"`` only)
+``guidance``          number or None      guidance scale; None when the model takes none (``"generate"`` only)
+``versions``          str                 JSON object: library -> version, for information
+``created``           str                 time of the run, ISO 8601 with its zone
+``missing``           list of dict        pieces that do not exist, as ``{"sample": 0, "timestep": 500.0, "layer": 3}``
+                                          by coordinate value; every score of such a piece is NaN
+====================  ==================  =============================================================================
+"""
+
+from workbench.schema.checking import validate as validate
+from workbench.schema.errors import *
+from workbench.schema.names import *

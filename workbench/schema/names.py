@@ -1,0 +1,94 @@
+"""Names of dimensions, coordinates, variables and options, and the versions of the contract."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+# --- dimensions -----------------------------------------------------------------------------------------------
+SAMPLE: Final = "sample"
+TIMESTEP: Final = "timestep"
+LAYER: Final = "layer"
+HEAD: Final = "head"
+CONCEPT: Final = "concept"
+TOKEN: Final = "token"
+Y: Final = "y"
+X: Final = "x"
+FRAME: Final = "frame"
+PIXEL_Y: Final = "pixel_y"
+PIXEL_X: Final = "pixel_x"
+CHANNEL: Final = "channel"
+
+# --- coordinates beside a dimension ---------------------------------------------------------------------------
+SEED: Final = "seed"
+PROMPT: Final = "prompt"
+SIGMA: Final = "sigma"
+STEP: Final = "step"
+BLOCK: Final = "block"
+MODULE: Final = "module"
+POSITION: Final = "position"
+BLOCKS: Final = ("dual", "single")
+CHANNELS: Final = ("r", "g", "b")
+
+# --- variables beside the scores ------------------------------------------------------------------------------
+IMAGE: Final = "image"
+TRUTH: Final = "truth"
+LSE: Final = ("lse_image", "lse_concept")
+PIECE_DIMS: Final = (SAMPLE, TIMESTEP, LAYER)
+"""What names one piece of a run: the unit that is written, and that can be missing."""
+
+SCORE_DIMS: Final = (SAMPLE, TIMESTEP, LAYER, HEAD, CONCEPT, Y, X)
+"""Dimensions of a per-head score variable; ``prompt`` has ``token`` in place of ``concept``."""
+TOTAL_DIMS: Final = (SAMPLE, TIMESTEP, LAYER, CONCEPT, Y, X)
+"""Dimensions of a ``<space>_total`` variable: the sum over heads."""
+
+# --- spaces (what is compared with what) ----------------------------------------------------------------------
+SPACES: Final = ("output", "cross", "reverse_cross", "value", "query", "prompt")
+"""The spaces a run can capture; see the glossary in the README for their definitions."""
+ATTEND_MODES: Final = ("both", "image", "concepts", "none")
+"""What the concept tokens attend to: both, image patches only, concepts only, or nothing (their own value)."""
+POOLS: Final = ("first", "mean")
+"""How the text encoder's tokens of one concept become one vector: the first token (paper), or their mean."""
+TOTAL_SUFFIX: Final = "_total"
+
+KINDS: Final = ("capture", "generate")
+
+SCHEMA_VERSION: Final = 1
+"""Version of the dataset contract, in ``attrs["schema_version"]``."""
+CAPTURE_VERSION: Final = 1
+"""Part of every content key: raised whenever the same call would give other numbers."""
+
+
+def total(space: str) -> str:
+    """Name of the variable that holds a space's scores summed over heads."""
+    return space + TOTAL_SUFFIX
+
+
+def score_dims(space: str) -> tuple[str, ...]:
+    """Dimensions of a space's per-head scores: :data:`SCORE_DIMS`, with ``token`` for the space ``prompt``."""
+    return tuple(TOKEN if dim == CONCEPT and space == PROMPT else dim for dim in SCORE_DIMS)
+
+
+def total_dims(space: str) -> tuple[str, ...]:
+    """Dimensions of a space's scores summed over heads."""
+    return tuple(dim for dim in score_dims(space) if dim != HEAD)
+
+
+def patch_centres(count: int, patch: int) -> npt.NDArray[np.float64]:
+    """Centres of ``count`` patches in a row, in pixels, pixel centres lying on whole numbers.
+
+    Parameters
+    ----------
+    count
+        Number of patches along the axis.
+    patch
+        Side of a patch in pixels.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``patch * i + (patch - 1) / 2`` for every patch ``i``.
+    """
+    return patch * np.arange(count, dtype=np.float64) + (patch - 1) / 2
