@@ -1,0 +1,10 @@
+from . import accessor as accessor
+from . import figures as figures
+from .models.loading import load_model as load_model
+from .recording.capturing import capture as capture
+from .recording.generating import generate as generate
+from .recording.tracing import trace as trace
+from .store import open as open
+from .store import runs as runs
+
+__version__: str
