@@ -26,7 +26,7 @@ _THUMBNAIL = 96
 """Longest side of the summary's picture, in pixels."""
 
 
-@xr.register_dataset_accessor("wb")
+@xr.register_dataset_accessor("wb")  # type: ignore[no-untyped-call]
 class WorkbenchAccessor:
     """Heat maps, segmentations and figures of merit of a captured dataset.
 
@@ -110,15 +110,20 @@ class WorkbenchAccessor:
 
         return score(self._ds, **options)
 
-    def validate(self) -> None:
-        """Check the dataset against the contract.
+    def validate(self, *, values: bool = False) -> None:
+        """Check the dataset against the contract of :mod:`workbench.schema`.
+
+        Parameters
+        ----------
+        values
+            Also read every score, and check that exactly the missing pieces are NaN.
 
         Raises
         ------
         SchemaError
             Naming everything that is wrong.
         """
-        schema.validate(self._ds)
+        schema.validate(self._ds, values=values)
 
     def __repr__(self) -> str:
         return self._summary()
@@ -149,7 +154,7 @@ class WorkbenchAccessor:
 
     def _thumbnail(self) -> str:
         """The picture as an inline PNG tag, or nothing when the dataset has none that can be drawn."""
-        image = self._ds.get("image")
+        image = self._ds.get(schema.IMAGE)
         if image is None:
             return ""
         if schema.SAMPLE in image.dims:
@@ -178,7 +183,7 @@ def _count(number: int, noun: str, plural: str = "s") -> str:
 
 
 def _listed(noun: str, values: list[Any]) -> str:
-    """"3 layers (2, 4–5)": at most six names, whole numbers as ranges."""
+    """ "3 layers (2, 4–5)": at most six names, whole numbers as ranges."""
     head = _count(len(values), noun)
     if not values:
         return head

@@ -1,0 +1,369 @@
+"""Scores, heat maps, segmentations and masks of a captured dataset (Helbling et al. 2025, equation 11).
+
+Whole-head readings use the ``<space>_total`` variables; per-head scores are read only when heads are chosen.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Collection
+from typing import Any, Final, Literal, TypedDict, Unpack
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from workbench import schema
+from workbench.analysis import selection
+from workbench.analysis.selection import Labels, Numbers
+from workbench.schema import InputError, SchemaError, SelectionError, WorkbenchWarning
+from workbench.scores import REDUCTIONS, reduce_maps
+
+Reduction = Literal["softmax_mean", "mean_softmax", "mean"]
+Upsampling = Literal["nearest", "bilinear"]
+Kept = Literal["sample", "timestep", "layer"]
+
+AVERAGED: Final = (schema.SAMPLE, schema.TIMESTEP, schema.LAYER)
+"""The dimensions a heat map averages over, unless they are kept."""
+GRID: Final = (schema.Y, schema.X, schema.PIXEL_Y, schema.PIXEL_X)
+"""The dimensions of the picture plane, in patches or in pixels."""
+
+
+class HeatmapOptions(TypedDict, total=False):
+    """Options of :func:`heatmap`, which :func:`segment`, :func:`mask` and the metrics pass on."""
+
+    space: str
+    layers: Numbers
+    timesteps: Numbers
+    heads: Numbers
+    samples: Numbers
+    concepts: Labels
+    reduce: Reduction
+    upsample: Upsampling | None
+    keep: Collection[Kept]
+
+
+def scores(
+    ds: xr.Dataset,
+    space: str = "output",
+    *,
+    layers: Numbers = None,
+    timesteps: Numbers = None,
+    heads: Numbers = None,
+    samples: Numbers = None,
+    concepts: Labels = None,
+) -> xr.DataArray:
+    """Scores of a space, summed over heads.
+
+    Parameters
+    ----------
+    ds
+        A captured dataset.
+    space
+        What was compared with what; one of :data:`workbench.schema.SPACES` that the run captured.
+    layers, timesteps, heads, samples, concepts
+        What to take (see :mod:`workbench.analysis.selection`); None takes all. ``concepts`` means prompt tokens in
+        the ``prompt`` space.
+
+    Returns
+    -------
+    (sample, timestep, layer, concept, y, x) float32, with ``token`` in place of ``concept`` in the ``prompt`` space.
+    Without ``heads`` it is the stored total and as lazy as the dataset; with ``heads`` only these are read and summed
+    in float32. Pieces that were not captured are NaN.
+
+    Raises
+    ------
+    SelectionError
+        If something chosen is not in the dataset; lists what is.
+    """
+    selection.space_of(ds, space)
+    if heads is None:
+        taken = selection.take(ds[schema.total(space)], layers=layers, timesteps=timesteps, samples=samples)
+    else:
+        if space not in ds.data_vars:
+            raise SelectionError(
+                f"heads were chosen, but this dataset holds only the sums over heads of {space!r}; leave heads out."
+            )
+        per_head = selection.take(ds[space], layers=layers, timesteps=timesteps, heads=heads, samples=samples)
+        taken = _sum_heads(per_head).assign_attrs(per_head.attrs, heads=per_head[schema.HEAD].to_numpy().tolist())
+    taken = selection.take_concepts(taken, concepts)
+    return taken.assign_attrs(space=space).rename(schema.total(space))
+
+
+def heatmap(
+    ds: xr.Dataset,
+    *,
+    space: str = "output",
+    layers: Numbers = None,
+    timesteps: Numbers = None,
+    heads: Numbers = None,
+    samples: Numbers = None,
+    concepts: Labels = None,
+    reduce: Reduction = "softmax_mean",
+    upsample: Upsampling | None = None,
+    keep: Collection[Kept] = (),
+) -> xr.DataArray:
+    """One map per concept.
+
+    The chosen heads are summed; a softmax over **all captured concepts** is taken at each patch for every (sample,
+    timestep, layer); the mean over what was chosen follows (Helbling et al. 2025, equation 11). Choosing
+    ``concepts`` therefore shows fewer maps without changing them.
+
+    Parameters
+    ----------
+    ds
+        A captured dataset.
+    space
+        What was compared with what.
+    layers, timesteps, heads, samples, concepts
+        What to take (see :mod:`workbench.analysis.selection`). ``layers=None`` takes ``attrs["default_layers"]``,
+        None elsewhere takes all.
+    reduce
+        ``"softmax_mean"`` is the paper's; ``"mean_softmax"`` averages the scores first, as one helper of the
+        public code does; ``"mean"`` takes no softmax.
+    upsample
+        Bring the maps to the pixels of ``ds.image``: ``"nearest"`` repeats each patch, ``"bilinear"`` interpolates
+        between patch centres and is constant beyond the outermost ones.
+    keep
+        Dimensions among sample, timestep and layer that are not averaged.
+
+    Returns
+    -------
+    (\\*keep, concept, y, x) float32, or with pixel_y and pixel_x; ``token`` in place of ``concept`` in the ``prompt``
+    space. Attributes record the choice. Pieces listed in ``attrs["missing"]`` are left out of the mean; where
+    nothing is left of what is kept, the map is NaN.
+
+    Raises
+    ------
+    SelectionError
+        If something chosen is not in the dataset, or nothing of it was captured; lists what is.
+    InputError
+        If ``reduce``, ``upsample`` or ``keep`` is not one of the above.
+    SchemaError
+        If scores are NaN that are not listed as missing.
+    """
+    if reduce not in REDUCTIONS:
+        raise InputError(f"reduce is {reduce!r}; expected one of {', '.join(REDUCTIONS)}.")
+    if upsample not in (None, "nearest", "bilinear"):
+        raise InputError(f"upsample is {upsample!r}; expected None, 'nearest' or 'bilinear'.")
+    kept = _kept(keep)
+    selection.space_of(ds, space)
+    if layers is None:
+        layers = _default_layers(ds)
+    taken = scores(ds, space, layers=layers, timesteps=timesteps, heads=heads, samples=samples)
+    dim = selection.concept_dim(taken)
+    wanted = selection.concept_positions(taken, concepts)
+    _warn_of_meaningless(ds, taken, reduce, kept)
+
+    maps = _reduce(taken, reduce, kept, _absent(ds, taken)).isel({dim: wanted})
+    maps.attrs = _record(taken, reduce)
+    if upsample is not None:
+        maps = _to_pixels(maps, ds, upsample).assign_attrs(upsample=upsample)
+    return maps.rename("heatmap")
+
+
+def segment(ds: xr.Dataset, **options: Unpack[HeatmapOptions]) -> xr.DataArray:
+    """The concept with the strongest map at each patch.
+
+    Parameters
+    ----------
+    ds
+        A captured dataset.
+    **options
+        Those of :func:`heatmap`; with ``concepts`` the strongest among these, with ``upsample`` at pixels.
+
+    Returns
+    -------
+    (\\*keep, y, x) int16: indices into ``attrs["flag_meanings"]``, the list of concepts; the first one wins a draw.
+    -1 where nothing was captured of what is kept.
+
+    Raises
+    ------
+    SelectionError, InputError, SchemaError
+        As :func:`heatmap`.
+    """
+    maps = heatmap(ds, **options)
+    dim = selection.concept_dim(maps)
+    names = [str(name) for name in maps[dim].to_numpy()]
+    known = maps.notnull().all(dim)
+    strongest = maps.fillna(0.0).argmax(dim).where(known, -1).astype(np.int16)
+    return strongest.assign_attrs(
+        maps.attrs, flag_values=list(range(len(names))), flag_meanings=names, flag_dimension=dim
+    ).rename("segmentation")
+
+
+def mask(ds: xr.Dataset, concept: str, rule: str | float = "mean", **options: Unpack[HeatmapOptions]) -> xr.DataArray:
+    """Where a concept is.
+
+    Parameters
+    ----------
+    ds
+        A captured dataset.
+    concept
+        One of its concepts.
+    rule
+        ``"mean"``: above the mean of the concept's own map (the paper's rule for single objects);
+        ``"argmax"``: where it is the strongest of all concepts; a number: above this threshold.
+    **options
+        Those of :func:`heatmap`, except ``concepts``.
+
+    Returns
+    -------
+    (\\*keep, y, x) bool; False where nothing was captured of what is kept.
+
+    Raises
+    ------
+    SelectionError
+        If the concept was not captured; lists those that were.
+    InputError
+        If ``rule`` is none of the above.
+    """
+    if "concepts" in options:
+        raise InputError("mask takes one concept as its first argument, and no concepts=: call it once for each.")
+    maps = heatmap(ds, **options)
+    dim = selection.concept_dim(maps)
+    if not isinstance(concept, str):
+        raise SelectionError(f"concept is {concept!r}; expected one of: {', '.join(map(str, maps[dim].to_numpy()))}.")
+    positions = selection.concept_positions(maps, concept)
+    chosen = maps.isel({dim: positions}).max(dim, skipna=False)
+    if rule == "argmax":
+        inside = maps.fillna(0.0).argmax(dim).isin(positions) & chosen.notnull()
+    elif rule == "mean":
+        # In float64, the mean of equal float32 values is exactly that value: a constant map has no inside.
+        grid = [axis for axis in chosen.dims if axis in GRID]
+        inside = chosen > chosen.astype(np.float64).mean(grid)
+    elif isinstance(rule, (int, float)) and not isinstance(rule, bool) and math.isfinite(rule):
+        inside = chosen > rule
+    else:
+        raise InputError(f"rule is {rule!r}; expected 'mean', 'argmax' or a number to be above.")
+    return inside.assign_attrs(maps.attrs, concept=concept, rule=rule).rename("mask")
+
+
+def _sum_heads(per_head: xr.DataArray) -> xr.DataArray:
+    """Sum over heads in float32, one timestep in memory at a time."""
+    sums = [
+        per_head.isel({schema.TIMESTEP: [index]}).sum(schema.HEAD, dtype=np.float32, skipna=False)
+        for index in range(per_head.sizes[schema.TIMESTEP])
+    ]
+    return xr.concat(sums, schema.TIMESTEP).transpose(*(dim for dim in per_head.dims if dim != schema.HEAD))
+
+
+def _kept(keep: Collection[str]) -> list[str]:
+    if isinstance(keep, str) or not set(keep) <= set(AVERAGED):
+        raise InputError(f"keep is {keep!r}; expected a list of dimensions from {', '.join(AVERAGED)}.")
+    return [dim for dim in AVERAGED if dim in set(keep)]
+
+
+def _default_layers(ds: xr.Dataset) -> list[int] | None:
+    """The default layers that were captured; None, with a warning, where none of them was."""
+    defaults = [int(layer) for layer in ds.attrs.get("default_layers", ())]
+    captured = [int(layer) for layer in ds[schema.LAYER].to_numpy()]
+    chosen = [layer for layer in captured if layer in defaults]
+    if defaults and not chosen:
+        warnings.warn(
+            f"none of the model's default layers ({', '.join(map(str, defaults))}) was captured; all captured layers "
+            f"({', '.join(map(str, captured))}) are used. Pass layers= to choose.",
+            WorkbenchWarning,
+            stacklevel=3,
+        )
+    return chosen or None
+
+
+def _warn_of_meaningless(ds: xr.Dataset, taken: xr.DataArray, reduce: str, kept: list[str]) -> None:
+    dim = selection.concept_dim(taken)
+    if reduce != "mean" and taken.sizes[dim] == 1:
+        warnings.warn(
+            f"a softmax over one {dim} is 1 everywhere: capture a second one to compare with, or pass reduce='mean'.",
+            WorkbenchWarning,
+            stacklevel=3,
+        )
+    pictures = taken.sizes[schema.SAMPLE]
+    if schema.IMAGE in ds and schema.SAMPLE in ds[schema.IMAGE].dims and pictures > 1 and schema.SAMPLE not in kept:
+        warnings.warn(
+            f"this averages the maps of {pictures} different pictures: choose one with samples=, or keep them apart "
+            "with keep=['sample'].",
+            WorkbenchWarning,
+            stacklevel=3,
+        )
+
+
+def _absent(ds: xr.Dataset, taken: xr.DataArray) -> NDArray[np.bool_]:
+    """(sample, timestep, layer): which of the chosen pieces the run lists as missing."""
+    chosen = [taken[dim].to_numpy().tolist() for dim in AVERAGED]
+    absent = np.zeros([len(values) for values in chosen], dtype=bool)
+    for piece in ds.attrs.get("missing", ()):
+        at = [values.index(piece[dim]) for dim, values in zip(AVERAGED, chosen, strict=True) if piece[dim] in values]
+        if len(at) == len(AVERAGED):
+            absent[tuple(at)] = True
+    if absent.all():
+        raise SelectionError(
+            "every chosen piece is missing from this run: its blocks did not run. Choose other layers or timesteps; "
+            "attrs['missing'] lists what is missing."
+        )
+    return absent
+
+
+def _reduce(taken: xr.DataArray, reduce: str, kept: list[str], absent: NDArray[np.bool_]) -> xr.DataArray:
+    """Softmax and mean over the pieces that exist, separately for every combination of what is kept."""
+    over = [dim for dim in AVERAGED if dim not in kept]
+    inner = [dim for dim in taken.dims if dim not in AVERAGED]
+    values = taken.transpose(*kept, *over, *inner)
+    there = ~absent.transpose([AVERAGED.index(dim) for dim in (*kept, *over)])
+    outer = tuple(values.sizes[dim] for dim in kept)
+    cells = (math.prod(outer), math.prod(values.sizes[dim] for dim in over))
+    pieces = values.to_numpy().reshape(*cells, *(values.sizes[dim] for dim in inner))
+    there = there.reshape(cells)
+    axis = 1 + inner.index(selection.concept_dim(taken))
+
+    maps = np.full((cells[0], *pieces.shape[2:]), np.nan, dtype=np.float32)
+    for cell in range(cells[0]):
+        present = pieces[cell] if there[cell].all() else pieces[cell][there[cell]]
+        if len(present):
+            maps[cell] = reduce_maps(present, concept_axis=axis, mean_axes=(0,), reduce=reduce)
+            if not np.isfinite(maps[cell]).all():
+                raise SchemaError(
+                    "some of the chosen scores are NaN or infinite although attrs['missing'] does not list them: the "
+                    "dataset is damaged. workbench.schema.validate(ds, values=True) says where."
+                )
+    coords = {name: coord for name, coord in taken.coords.items() if not set(coord.dims) & set(over)}
+    return xr.DataArray(maps.reshape(*outer, *maps.shape[1:]), dims=[*kept, *inner], coords=coords)
+
+
+def _record(taken: xr.DataArray, reduce: str) -> dict[str, Any]:
+    """What was chosen, as plain attributes."""
+    record = {
+        "space": taken.attrs["space"],
+        "reduce": reduce,
+        "softmax_over": [] if reduce == "mean" else [str(n) for n in taken[selection.concept_dim(taken)].to_numpy()],
+        "samples": taken[schema.SAMPLE].to_numpy().tolist(),
+        "timesteps": taken[schema.TIMESTEP].to_numpy().tolist(),
+        "layers": taken[schema.LAYER].to_numpy().tolist(),
+    }
+    return record | {name: taken.attrs[name] for name in ("heads", "timesteps_asked") if name in taken.attrs}
+
+
+def _to_pixels(maps: xr.DataArray, ds: xr.Dataset, how: Upsampling) -> xr.DataArray:
+    """Bring maps from patch centres to the pixels of the image."""
+    for dim, pixel_dim in ((schema.Y, schema.PIXEL_Y), (schema.X, schema.PIXEL_X)):
+        if pixel_dim not in ds.coords:
+            raise InputError(
+                f"upsample={how!r} needs the pixels of the image, but the dataset has no coordinate {pixel_dim!r}; "
+                "leave upsample out, or keep the variable 'image' in the dataset."
+            )
+        pixels = ds[pixel_dim]
+        centres = maps[dim].to_numpy()
+        side = float(centres[1] - centres[0]) if len(centres) > 1 else float(ds.attrs["patch"])
+        position = (pixels.to_numpy() - centres[0]) / side
+        covered = (position > -0.5) & (position < len(centres) - 0.5)
+        pixels, position = pixels[covered], np.clip(position[covered], 0, len(centres) - 1)
+        plain = maps.drop_vars(dim)
+        if how == "nearest":
+            maps = plain.isel({dim: xr.DataArray(np.rint(position).astype(int), dims=pixel_dim)})
+        else:
+            lower = xr.DataArray(np.floor(position).astype(int), dims=pixel_dim)
+            upper = (lower + 1).clip(max=len(centres) - 1)
+            weight = xr.DataArray((position - lower.to_numpy()).astype(np.float32), dims=pixel_dim)
+            maps = plain.isel({dim: lower}) * (1 - weight) + plain.isel({dim: upper}) * weight
+        maps = maps.assign_coords({pixel_dim: pixels})
+    return maps

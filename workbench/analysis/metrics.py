@@ -1,0 +1,231 @@
+"""How well masks agree with the truth: plain array functions, and :func:`score` for a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias, Unpack
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from workbench import schema
+from workbench.analysis.heatmaps import HeatmapOptions, segment
+from workbench.schema import InputError
+
+Masks: TypeAlias = Mapping[str, NDArray[np.bool_]]
+"""Masks of one scene by word, each (pixel_y, pixel_x) bool."""
+
+
+def overlap(predicted: ArrayLike, truth: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Intersection and union of masks, in pixels.
+
+    Parameters
+    ----------
+    predicted, truth
+        (..., pixel_y, pixel_x) bool, of one shape.
+
+    Returns
+    -------
+    Two arrays of the leading dimensions.
+
+    Raises
+    ------
+    InputError
+        If the arrays are not boolean or differ in shape.
+    """
+    left, right = _alike(predicted, truth)
+    axes = (-2, -1)
+    return (left & right).sum(axes, dtype=np.int64), (left | right).sum(axes, dtype=np.int64)
+
+
+def iou(scenes: Iterable[tuple[Masks, Masks]]) -> dict[str, float]:
+    """Intersection over union of each word, with both summed over all scenes first.
+
+    Parameters
+    ----------
+    scenes
+        Pairs of predicted and true masks. A word that one side of a scene lacks is nowhere on that side.
+
+    Returns
+    -------
+    Word -> figure in 0 .. 1, in the order of first appearance; NaN for a word that is nowhere at all.
+
+    Raises
+    ------
+    InputError
+        If a pair of masks is not boolean or differs in shape.
+    """
+    sums: dict[str, tuple[int, int]] = {}
+    for predicted, truth in scenes:
+        for word in dict.fromkeys((*truth, *predicted)):
+            one = predicted[word] if word in predicted else np.zeros_like(truth[word])
+            other = truth[word] if word in truth else np.zeros_like(predicted[word])
+            both, either = overlap(one, other)
+            before = sums.get(word, (0, 0))
+            sums[word] = (before[0] + int(both), before[1] + int(either))
+    return {word: both / either if either else float("nan") for word, (both, either) in sums.items()}
+
+
+def mean_iou(scenes: Iterable[tuple[Masks, Masks]]) -> float:
+    """Mean over the words of :func:`iou`, leaving out words that are nowhere.
+
+    With the two words "foreground" and "background" this is the mIoU of Helbling et al. 2025, as their public code
+    computes it.
+
+    Parameters
+    ----------
+    scenes
+        Pairs of predicted and true masks.
+
+    Returns
+    -------
+    A figure in 0 .. 1; NaN without any word.
+    """
+    return _mean(list(iou(scenes).values()))
+
+
+def pixel_accuracy(predicted: ArrayLike, truth: ArrayLike) -> float:
+    """Share of the labelled pixels that are given a right word.
+
+    Parameters
+    ----------
+    predicted, truth
+        (word, pixel_y, pixel_x) bool, of one shape. A pixel is labelled if any word is true there, and right if
+        some word is both predicted and true.
+
+    Returns
+    -------
+    A figure in 0 .. 1; NaN when no pixel is labelled.
+
+    Raises
+    ------
+    InputError
+        If the arrays are not boolean or differ in shape.
+    """
+    left, right = _alike(predicted, truth)
+    labelled = int(right.any(-3).sum())
+    return int((left & right).any(-3).sum()) / labelled if labelled else float("nan")
+
+
+def average_precision(truth: ArrayLike, values: ArrayLike) -> float:
+    """Area under the precision-recall curve of a map, as scikit-learn defines it.
+
+    Parameters
+    ----------
+    truth
+        Bool, any shape.
+    values
+        Floats of the same shape: higher means more likely true.
+
+    Returns
+    -------
+    A figure in 0 .. 1; NaN when nothing is true.
+
+    Raises
+    ------
+    InputError
+        If ``truth`` is not boolean, the shapes differ, or a value is NaN.
+    """
+    from sklearn.metrics import average_precision_score
+
+    target, level = np.asarray(truth), np.asarray(values)
+    if target.dtype != bool or target.shape != level.shape or not np.isfinite(level).all():
+        raise InputError(
+            f"truth is {target.dtype} {target.shape}, values are {level.dtype} {level.shape}; expected bool and finite "
+            "numbers of one shape."
+        )
+    return float(average_precision_score(target.ravel(), level.ravel())) if target.any() else float("nan")
+
+
+def paired_average_precision(truth: ArrayLike, values: ArrayLike) -> float:
+    """Average precision of foreground and background together, as Helbling et al. 2025's public code computes it.
+
+    The map is scaled to 0 .. 1; the pair (1 - map, map) is compared with the pair (background, foreground).
+    mAP is the mean of this over pictures.
+
+    Parameters
+    ----------
+    truth
+        (pixel_y, pixel_x) bool.
+    values
+        (pixel_y, pixel_x) map of the foreground concept.
+
+    Returns
+    -------
+    A figure in 0 .. 1.
+
+    Raises
+    ------
+    InputError
+        As :func:`average_precision`.
+    """
+    target, level = np.asarray(truth), np.asarray(values, dtype=np.float64)
+    span = np.ptp(level)
+    scaled = (level - level.min()) / span if span > 0 else np.full_like(level, 0.5)
+    if target.dtype != bool:
+        raise InputError(f"truth is {target.dtype}; expected bool: compare the label map with a label first.")
+    return average_precision(np.stack([~target, target]), np.stack([1 - scaled, scaled]))
+
+
+def score(ds: xr.Dataset, **options: Unpack[HeatmapOptions]) -> xr.Dataset:
+    """Compare the segmentation of a dataset with its truth, at pixels.
+
+    The segmentation is the argmax of the heat map, brought to pixels by nearest neighbour.
+
+    Parameters
+    ----------
+    ds
+        A captured dataset with the variable ``truth``.
+    **options
+        Those of :func:`workbench.analysis.heatmaps.heatmap`, except ``keep`` and the space ``prompt``.
+
+    Returns
+    -------
+    A dataset of ``iou`` (concept), NaN for concepts neither true nor predicted anywhere; ``mean_iou``, their mean;
+    ``accuracy``, the share of labelled pixels given the right concept. Attributes record the choice.
+
+    Raises
+    ------
+    InputError
+        If there is no truth, or an option has no meaning here.
+    """
+    if schema.TRUTH not in ds:
+        raise InputError("this dataset has no truth to compare with; add masks: ds.wb.with_truth({'dog': mask, ...}).")
+    if options.get("keep") or options.get("space") == schema.PROMPT:
+        raise InputError(
+            "score compares one segmentation by concepts with the truth: leave out keep and space='prompt'."
+        )
+    upsample = options.get("upsample") or "nearest"
+    found = segment(ds, **{**options, "upsample": upsample})
+    names = found.attrs["flag_meanings"]
+    truth = ds[schema.TRUTH].sel({schema.CONCEPT: names, schema.PIXEL_Y: found.pixel_y, schema.PIXEL_X: found.pixel_x})
+    target = truth.transpose(schema.CONCEPT, schema.PIXEL_Y, schema.PIXEL_X).to_numpy()
+    labels = found.transpose(schema.PIXEL_Y, schema.PIXEL_X).to_numpy()
+    predicted = labels == np.arange(len(names))[:, None, None]
+    by_word = iou([(dict(zip(names, predicted, strict=True)), dict(zip(names, target, strict=True)))])
+    return xr.Dataset(
+        {
+            "iou": (schema.CONCEPT, [by_word[name] for name in names]),
+            "mean_iou": _mean(list(by_word.values())),
+            "accuracy": pixel_accuracy(predicted, target),
+        },
+        coords={schema.CONCEPT: names},
+        attrs={name: value for name, value in found.attrs.items() if not name.startswith("flag_")},
+    )
+
+
+def _alike(predicted: ArrayLike, truth: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
+    left, right = np.asarray(predicted), np.asarray(truth)
+    if left.dtype != bool or right.dtype != bool or left.shape != right.shape:
+        raise InputError(
+            f"got masks {left.dtype} {left.shape} and {right.dtype} {right.shape}; expected two boolean arrays of one "
+            "shape, with the pixels in the last two axes."
+        )
+    return left, right
+
+
+def _mean(values: list[float]) -> float:
+    """Mean of what is not NaN; NaN of nothing."""
+    known = [value for value in values if not np.isnan(value)]
+    return sum(known) / len(known) if known else float("nan")

@@ -1,0 +1,47 @@
+"""Adding the truth to a dataset, so that maps can be scored."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import xarray as xr
+
+from workbench import schema
+from workbench.schema import InputError
+from workbench.truth import read_truth
+
+if TYPE_CHECKING:
+    from workbench.truth import Truth, Values
+
+
+def with_truth(ds: xr.Dataset, truth: Truth, *, labels: Values | None = None, resize: bool = False) -> xr.Dataset:
+    """Add masks of the concepts to a dataset.
+
+    Parameters
+    ----------
+    ds
+        A captured dataset of one picture.
+    truth, labels, resize
+        As in :func:`workbench.truth.read_truth`: a mapping from concept to mask; a label map with ``labels``; or a
+        DataArray. Masks have the size of the processed image unless ``resize`` is true.
+
+    Returns
+    -------
+    A new dataset with ``truth``, (concept, pixel_y, pixel_x) bool, in place of an earlier one; nothing is written
+    to the store.
+
+    Raises
+    ------
+    InputError
+        If the masks do not fit the dataset, or it holds several pictures.
+    """
+    sizes = [ds.sizes.get(dim) for dim in (schema.PIXEL_Y, schema.PIXEL_X)]
+    height, width = sizes
+    if height is None or width is None or schema.CONCEPT not in ds.coords:
+        raise InputError("this dataset has no concepts or no image to lay masks on; pass what wb.capture returned.")
+    pictures = ds[schema.IMAGE].sizes.get(schema.SAMPLE, 1) if schema.IMAGE in ds else 1
+    if pictures > 1:
+        raise InputError(f"this dataset holds {pictures} different pictures; choose one first: ds.isel(sample=[0]).")
+    concepts = [str(name) for name in ds[schema.CONCEPT].to_numpy()]
+    masks = read_truth(truth, concepts, (height, width), labels=labels, resize=resize)
+    return ds.assign({schema.TRUTH: ((schema.CONCEPT, schema.PIXEL_Y, schema.PIXEL_X), masks)})
