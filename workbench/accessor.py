@@ -142,14 +142,15 @@ class WorkbenchAccessor:
             _listed("concept", _values(ds, schema.CONCEPT)),
             _listed("layer", _values(ds, schema.LAYER)),
             _listed("timestep", _values(ds, schema.TIMESTEP)),
-            f"{_count(ds.sizes.get(schema.SAMPLE, 1), 'sample')}, {_count(ds.sizes.get(schema.HEAD, 0), 'head')}",
-            " × ".join(_count(ds.sizes.get(dim, 0), f"patches along {dim}", plural="") for dim in (schema.Y, schema.X)),
+            _count(ds.sizes.get(schema.SAMPLE, 1), "sample"),
+            _count(ds.sizes.get(schema.HEAD, 0), "head"),
+            f"{ds.sizes.get(schema.Y, 0)} × {ds.sizes.get(schema.X, 0)} patches (height × width)",
         ]
         if default := ds.attrs.get("default_layers"):
             parts.append(f"heat maps from layers {_ranges(list(default))} unless told otherwise")
         if missing := ds.attrs.get("missing"):
             parts.append(f"{_count(len(missing), 'piece')} missing")
-        parts.append(f"{ds.nbytes / 1e6:.1f} MB uncompressed")
+        parts.append(f"{_bytes(ds.nbytes)} uncompressed")
         return "; ".join(parts) + "."
 
     def _thumbnail(self) -> str:
@@ -178,8 +179,16 @@ def _values(ds: xr.Dataset, dim: str) -> list[Any]:
     return ds[dim].to_numpy().tolist() if dim in ds.coords else []
 
 
-def _count(number: int, noun: str, plural: str = "s") -> str:
-    return f"{number} {noun}{plural if number != 1 else ''}"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' if number != 1 else ''}"
+
+
+def _bytes(number: float) -> str:
+    units = ["B", "kB", "MB", "GB"]
+    while number >= 1000 and len(units) > 1:
+        number /= 1000
+        units.pop(0)
+    return f"{number:.3g} {units[0]}"
 
 
 def _listed(noun: str, values: list[Any]) -> str:

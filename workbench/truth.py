@@ -168,8 +168,9 @@ def _fit(mask: NDArray[np.bool_], concept: str, size: tuple[int, int], resize: b
         return mask
     if not resize:
         raise InputError(
-            f"the mask of {concept!r} is {mask.shape[0]} x {mask.shape[1]} pixels (height x width); the processed image "
-            f"is {size[0]} x {size[1]}. Give masks of that size, or pass resize=True if they show the whole picture."
+            f"the mask of {concept!r} is {mask.shape[0]} x {mask.shape[1]} pixels (height x width); the processed "
+            f"image is {size[0]} x {size[1]}. Give masks of that size, or pass resize=True if they show the whole "
+            "picture."
         )
     rows, columns = (
         ((np.arange(new) + 0.5) * old / new).astype(int) for new, old in zip(size, mask.shape, strict=True)

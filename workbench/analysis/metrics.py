@@ -127,14 +127,9 @@ def average_precision(truth: ArrayLike, values: ArrayLike) -> float:
     InputError
         If ``truth`` is not boolean, the shapes differ, or a value is NaN.
     """
-    from sklearn.metrics import average_precision_score
+    from sklearn.metrics import average_precision_score  # type: ignore[import-untyped]
 
-    target, level = np.asarray(truth), np.asarray(values)
-    if target.dtype != bool or target.shape != level.shape or not np.isfinite(level).all():
-        raise InputError(
-            f"truth is {target.dtype} {target.shape}, values are {level.dtype} {level.shape}; expected bool and finite "
-            "numbers of one shape."
-        )
+    target, level = _with_values(truth, values)
     return float(average_precision_score(target.ravel(), level.ravel())) if target.any() else float("nan")
 
 
@@ -160,11 +155,9 @@ def paired_average_precision(truth: ArrayLike, values: ArrayLike) -> float:
     InputError
         As :func:`average_precision`.
     """
-    target, level = np.asarray(truth), np.asarray(values, dtype=np.float64)
+    target, level = _with_values(truth, values)
     span = np.ptp(level)
     scaled = (level - level.min()) / span if span > 0 else np.full_like(level, 0.5)
-    if target.dtype != bool:
-        raise InputError(f"truth is {target.dtype}; expected bool: compare the label map with a label first.")
     return average_precision(np.stack([~target, target]), np.stack([1 - scaled, scaled]))
 
 
@@ -197,7 +190,8 @@ def score(ds: xr.Dataset, **options: Unpack[HeatmapOptions]) -> xr.Dataset:
             "score compares one segmentation by concepts with the truth: leave out keep and space='prompt'."
         )
     upsample = options.get("upsample") or "nearest"
-    found = segment(ds, **{**options, "upsample": upsample})
+    settings: HeatmapOptions = {**options, "upsample": upsample}
+    found = segment(ds, **settings)
     names = found.attrs["flag_meanings"]
     truth = ds[schema.TRUTH].sel({schema.CONCEPT: names, schema.PIXEL_Y: found.pixel_y, schema.PIXEL_X: found.pixel_x})
     target = truth.transpose(schema.CONCEPT, schema.PIXEL_Y, schema.PIXEL_X).to_numpy()
@@ -223,6 +217,16 @@ def _alike(predicted: ArrayLike, truth: ArrayLike) -> tuple[NDArray[Any], NDArra
             "shape, with the pixels in the last two axes."
         )
     return left, right
+
+
+def _with_values(truth: ArrayLike, values: ArrayLike) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    target, level = np.asarray(truth), np.asarray(values, dtype=np.float64)
+    if target.dtype != bool or target.shape != level.shape or not np.isfinite(level).all():
+        raise InputError(
+            f"truth is {target.dtype} {target.shape}, values are {level.shape}; expected bool and finite numbers "
+            "of one shape."
+        )
+    return target, level
 
 
 def _mean(values: list[float]) -> float:
