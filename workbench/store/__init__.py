@@ -1,0 +1,19 @@
+"""Runs on disk: content keys, atomic streaming writes to zarr, and opening, listing and verifying what is stored.
+
+One run is one zarr group, ``<home>/runs/<key>.zarr``, named by a hash of everything that determines its result. A run
+is visible when its ``manifest.json`` exists: the size and checksum of every file, written last. Until then the run
+grows in ``<home>/partial/<key>/``, beside a journal of the pieces it already holds, and is renamed into place when it
+is complete; an interrupted run takes up where it stopped. A lock for each key keeps two processes from writing the
+same run: the second waits, and then finds it finished.
+"""
+
+from workbench.store.locations import check_writable as check_writable
+from workbench.store.locations import content_key as content_key
+from workbench.store.locations import find as find
+from workbench.store.locations import home as home
+from workbench.store.manifest import verify as verify
+from workbench.store.memory import in_memory as in_memory
+from workbench.store.reading import Run as Run
+from workbench.store.reading import open as open
+from workbench.store.reading import runs as runs
+from workbench.store.writing import writer as writer

@@ -1,0 +1,166 @@
+"""Where runs are and what they are called."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import platformdirs
+
+from workbench.schema import CAPTURE_VERSION, InputError, StoreError
+
+KEY_LENGTH: Final = 20
+"""Characters of a content key: 80 bits of the hash."""
+MANIFEST: Final = "manifest.json"
+
+_KEY: Final = re.compile(r"[0-9a-z][0-9a-z_-]*")
+
+
+def home(path: str | os.PathLike[str] | None = None) -> Path:
+    """The folder that holds the runs.
+
+    Parameters
+    ----------
+    path
+        A folder; without it the environment variable ``WORKBENCH_HOME``, and without that the user's cache folder.
+
+    Returns
+    -------
+    pathlib.Path
+        An absolute path, which may not exist yet.
+    """
+    chosen = path or os.environ.get("WORKBENCH_HOME") or platformdirs.user_cache_path("concept-workbench")
+    return Path(chosen).expanduser().absolute()
+
+
+def canonical_json(value: Any) -> str:
+    """JSON text that is the same for equal values: sorted keys, NumPy scalars and arrays as plain values, no NaN.
+
+    Raises
+    ------
+    InputError
+        When the value holds something JSON cannot.
+    """
+    try:
+        return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+    except ValueError as error:
+        raise InputError(f"cannot be written as JSON: {error}; NaN and infinity have no place in a recipe") from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        if wrong := [key for key in value if not isinstance(key, str)]:
+            raise InputError(f"a mapping has the key {wrong[0]!r}; expected strings only")
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    raise InputError(
+        f"a value is {value!r}, a {type(value).__name__}; expected strings, numbers, booleans, None, "
+        "and lists and mappings of those"
+    )
+
+
+def content_key(recipe: Mapping[str, Any]) -> str:
+    """The name of a run: a hash of everything that determines its result.
+
+    Parameters
+    ----------
+    recipe
+        Plain values (strings, numbers, booleans, None, NumPy scalars and arrays, and lists and mappings of those).
+        Their order in a mapping does not matter; ``1`` and ``1.0`` differ. The version of the capture code is added.
+
+    Returns
+    -------
+    str
+        :data:`KEY_LENGTH` hexadecimal characters of a SHA-256.
+
+    Raises
+    ------
+    InputError
+        When the recipe holds NaN, infinity, or a value of another kind.
+    """
+    text = canonical_json({"capture_version": CAPTURE_VERSION, "recipe": recipe})
+    return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
+
+
+def check_key(key: str) -> str:
+    """The key itself, when it can name a run inside the store.
+
+    Raises
+    ------
+    InputError
+        When it holds anything but lower-case letters, digits, ``-`` and ``_``, as a path would.
+    """
+    if not _KEY.fullmatch(key):
+        raise InputError(
+            f"the key is {key!r}; expected letters a-z, digits, '-' and '_' only, as workbench.runs() lists"
+        )
+    return key
+
+
+def run_path(key: str, home_: Path) -> Path:
+    """Where a finished run is."""
+    return home_ / "runs" / f"{check_key(key)}.zarr"
+
+
+def partial_path(key: str, home_: Path) -> Path:
+    """Where a run grows until it is complete."""
+    return home_ / "partial" / check_key(key)
+
+
+def lock_path(key: str, home_: Path) -> Path:
+    """The file that a process locks while it writes the run."""
+    return home_ / "locks" / f"{check_key(key)}.lock"
+
+
+def find(key: str, home: str | os.PathLike[str] | None = None) -> Path | None:
+    """The folder of a finished run, or None when there is none of that key.
+
+    Raises
+    ------
+    InputError
+        When the key is not one.
+    """
+    path = run_path(key, _home(home))
+    return path if (path / MANIFEST).is_file() else None
+
+
+def check_writable(home: str | os.PathLike[str] | None = None) -> Path:
+    """Make the folder of the runs, and make sure that files can be written there.
+
+    Returns
+    -------
+    pathlib.Path
+        The folder.
+
+    Raises
+    ------
+    StoreError
+        When it cannot be made or written.
+    """
+    folder = _home(home)
+    try:
+        for name in ("runs", "partial", "locks"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder / name):
+                pass
+    except OSError as error:
+        raise StoreError(
+            f"cannot write to {folder} ({error.strerror or error}); set WORKBENCH_HOME or pass home= to name a folder "
+            "you may write to, or pass store=False to keep the run in memory"
+        ) from error
+    return folder
+
+
+_home = home

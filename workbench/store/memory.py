@@ -1,0 +1,59 @@
+"""The writer of a run that is kept in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import xarray as xr
+
+from workbench.store.pieces import Array, Piece, Variable, Writer, string_type
+
+
+class _MemoryWriter(Writer):
+    def __init__(self, template: xr.Dataset, variables: Mapping[str, Variable]) -> None:
+        super().__init__(template, variables)
+        self._arrays = {
+            name: np.full(self._shape(var), np.nan if np.dtype(var.dtype).kind == "f" else 0, var.dtype)
+            for name, var in self._variables.items()
+        }
+
+    def _write_piece(self, piece: Piece, arrays: Mapping[str, Array]) -> None:
+        for name, array in arrays.items():
+            if array.dtype.itemsize > self._arrays[name].dtype.itemsize:
+                self._arrays[name] = self._arrays[name].astype(array.dtype)
+            self._arrays[name][piece] = array
+
+    def _write_whole(self, name: str, array: Array) -> None:
+        self._arrays[name] = array
+
+    def dataset(self) -> xr.Dataset:
+        variables = {name: (self._variables[name].dims, array) for name, array in self._arrays.items()}
+        return string_type(self._template, str).assign(variables).assign_attrs(self.attrs)
+
+
+@contextmanager
+def in_memory(template: xr.Dataset, variables: Mapping[str, tuple[tuple[str, ...], str]]) -> Iterator[Writer]:
+    """Write a run into memory; the counterpart of :func:`workbench.store.writer` for ``store=False``.
+
+    Parameters
+    ----------
+    template
+        Coordinates, attributes, and the variables whose values are known before the run.
+    variables
+        The variables still to be written: name -> (dimensions, dtype).
+
+    Yields
+    ------
+    Writer
+        Its ``dataset()`` is the run, after the block.
+
+    Raises
+    ------
+    StoreError
+        At the end of the block, when pieces are missing.
+    """
+    run = _MemoryWriter(template, {name: Variable(*declared) for name, declared in variables.items()})
+    yield run
+    run._check_complete()

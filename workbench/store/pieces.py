@@ -1,0 +1,204 @@
+"""What every writer of a run does: check the pieces that arrive, round them, and know which are still to come."""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from workbench.schema import LAYER, PIECE_DIMS, SAMPLE, TIMESTEP, StoreError
+
+Array = npt.NDArray[Any]
+
+
+class Variable(NamedTuple):
+    """A variable that is declared before its values are known."""
+
+    dims: tuple[str, ...]
+    dtype: str
+
+    @property
+    def in_pieces(self) -> bool:
+        """Whether it is written piece by piece."""
+        return self.dims[: len(PIECE_DIMS)] == PIECE_DIMS
+
+
+class Piece(NamedTuple):
+    """Where one piece belongs: positions along ``sample``, ``timestep`` and ``layer``, from 0."""
+
+    sample: int
+    timestep: int
+    layer: int
+
+
+class Writer(ABC):
+    """A run that is being written: pieces go in, one dataset comes out.
+
+    Attributes
+    ----------
+    attrs : dict
+        The dataset's attributes. They may be changed until the run is complete, for example to list a piece in
+        ``attrs["missing"]`` that turned out not to exist.
+    done : set of Piece
+        The pieces that are already there, from this process or from one that was interrupted.
+    complete : bool
+        The run was finished before this writer could start, by another process: there is nothing left to write.
+    """
+
+    def __init__(self, template: xr.Dataset, variables: Mapping[str, Variable]) -> None:
+        self.attrs: dict[str, Any] = dict(template.attrs)
+        self.done: set[Piece] = set()
+        self.complete = False
+        self._template = template
+        self._variables = dict(variables)
+        self._whole_done: set[str] = set()
+        missing_sizes = {dim for var in variables.values() for dim in var.dims} - set(template.sizes)
+        if missing_sizes:
+            raise StoreError(f"the template has no coordinate for {sorted(missing_sizes)}; expected one per dimension")
+        if twice := set(variables) & set(template.variables):
+            raise StoreError(f"the template already holds {sorted(twice)}, which are declared as still to be written")
+
+    @property
+    def remaining(self) -> list[Piece]:
+        """The pieces still to be written, in order; those in ``attrs["missing"]`` are not."""
+        sizes = [range(self._template.sizes[dim]) for dim in PIECE_DIMS]
+        missing = self._missing()
+        return [
+            piece
+            for piece in itertools.starmap(Piece, itertools.product(*sizes))
+            if piece not in self.done and piece not in missing
+        ]
+
+    def write(self, at: Mapping[str, int], values: Mapping[str, npt.ArrayLike]) -> None:
+        """Write one piece: all variables at one (sample, timestep, layer). Writing it again replaces it.
+
+        Parameters
+        ----------
+        at
+            Positions (not labels) along ``sample``, ``timestep`` and ``layer``, from 0.
+        values
+            For every declared variable its array without those three dimensions, in the declared order: for scores
+            (head, concept, y, x), for their totals (concept, y, x). Values declared as float16 are rounded to it,
+            unless one of them overflows: then the piece keeps float32, and so does the variable.
+
+        Raises
+        ------
+        StoreError
+            When a variable is missing, of the wrong shape or not finite, the position is outside the run, or the disk
+            is full. Pieces already written stay.
+        """
+        piece = self._piece(at)
+        expected = {name: variable for name, variable in self._variables.items() if variable.in_pieces}
+        if set(values) != set(expected):
+            raise StoreError(f"piece {dict(at)} holds {sorted(values)}; expected {sorted(expected)}")
+        arrays = {}
+        for name, variable in expected.items():
+            array = np.asarray(values[name])
+            shape = self._shape(variable)[len(PIECE_DIMS) :]
+            if array.shape != shape:
+                inner = variable.dims[len(PIECE_DIMS) :]
+                raise StoreError(f"piece {dict(at)}: {name!r} has shape {array.shape}; expected {shape}, {inner}")
+            if not np.isfinite(array).all():
+                raise StoreError(
+                    f"piece {dict(at)}: {name!r} holds NaN or infinity; a piece that does not exist is listed in "
+                    "attrs['missing'] and not written"
+                )
+            arrays[name] = _rounded(array, variable.dtype)
+        self._write_piece(piece, arrays)
+        self.done.add(piece)
+
+    def put(self, name: str, values: npt.ArrayLike) -> None:
+        """Write a declared variable that does not come in pieces, whole; ``image`` of a generated run is one.
+
+        Parameters
+        ----------
+        name
+            A declared variable without the dimensions ``timestep`` and ``layer``.
+        values
+            All of its values, in the declared order of dimensions.
+
+        Raises
+        ------
+        StoreError
+            When there is no such variable, its shape differs, or the disk is full.
+        """
+        whole = [other for other, variable in self._variables.items() if not variable.in_pieces]
+        if name not in whole:
+            raise StoreError(f"{name!r} is no declared variable to be written whole; expected one of {whole}")
+        variable, array = self._variables[name], np.asarray(values)
+        if array.shape != self._shape(variable):
+            raise StoreError(
+                f"{name!r} has shape {array.shape}; expected {self._shape(variable)}, {', '.join(variable.dims)}"
+            )
+        self._write_whole(name, array.astype(variable.dtype))
+        self._whole_done.add(name)
+
+    @abstractmethod
+    def dataset(self) -> xr.Dataset:
+        """The finished run. Only after the ``with`` block has ended without an exception."""
+
+    @abstractmethod
+    def _write_piece(self, piece: Piece, arrays: Mapping[str, Array]) -> None: ...
+
+    @abstractmethod
+    def _write_whole(self, name: str, array: Array) -> None: ...
+
+    def _shape(self, variable: Variable) -> tuple[int, ...]:
+        return tuple(self._template.sizes[dim] for dim in variable.dims)
+
+    def _piece(self, at: Mapping[str, int]) -> Piece:
+        sizes = {dim: self._template.sizes[dim] for dim in PIECE_DIMS}
+        if set(at) != set(sizes) or not all(0 <= at[dim] < size for dim, size in sizes.items()):
+            raise StoreError(f"the piece is at {dict(at)}; expected positions from 0 within {sizes}")
+        return Piece(int(at[SAMPLE]), int(at[TIMESTEP]), int(at[LAYER]))
+
+    def _missing(self) -> set[Piece]:
+        positions = {dim: self._template[dim].values.tolist() for dim in PIECE_DIMS}
+        try:
+            return {
+                Piece(**{dim: values.index(piece[dim]) for dim, values in positions.items()})
+                for piece in self.attrs.get("missing", ())
+            }
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(
+                f"attrs['missing'] is {self.attrs['missing']!r}; expected a list of "
+                '{"sample": ..., "timestep": ..., "layer": ...} with coordinate values of this run'
+            ) from error
+
+    def _check_complete(self) -> None:
+        """Raise unless every piece and every declared variable is there."""
+        if absent := self.remaining:
+            first = {dim: self._template[dim].values[i].item() for dim, i in zip(PIECE_DIMS, absent[0], strict=True)}
+            raise StoreError(
+                f"{len(absent)} pieces were never written, the first {first}; list pieces that do not exist in "
+                "attrs['missing'], or make the same call again to compute the rest"
+            )
+        whole = {name for name, variable in self._variables.items() if not variable.in_pieces}
+        if absent_names := sorted(whole - self._whole_done):
+            raise StoreError(f"{absent_names} were declared but never written; expected a call of put() for each")
+
+
+def _rounded(array: Array, dtype: str) -> Array:
+    """The array in its declared type; float32 when a value does not fit into float16.
+
+    Every piece that fits is rounded, also in a run in which another does not: what is stored then depends neither on
+    the order of the pieces nor on interruptions.
+    """
+    with np.errstate(over="ignore"):
+        rounded = array.astype(dtype)
+    if dtype == "float16" and not np.isfinite(rounded).all():
+        return array.astype("float32")
+    return rounded
+
+
+def string_type(ds: xr.Dataset, dtype: Any) -> xr.Dataset:
+    """The dataset with every string coordinate in another string type."""
+    texts = {name: coord for name, coord in ds.coords.items() if coord.dtype.kind in "OUT"}
+    return ds.assign_coords(
+        {name: (text.dims, np.array(text.values.tolist(), dtype), text.attrs) for name, text in texts.items()}
+    )
