@@ -1,0 +1,1 @@
+"""Model families: where their tensors are, and how to feed them."""

@@ -1,0 +1,58 @@
+"""Which adapter serves which diffusers class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from diffusers import FluxPipeline, FluxTransformer2DModel
+
+from workbench.models.base import PipelineAdapter, TransformerAdapter
+from workbench.models.flux import FluxAdapter, FluxPipelineAdapter
+from workbench.schema import ModelError
+
+TRANSFORMERS: dict[type[Any], Callable[[Any], TransformerAdapter]] = {FluxTransformer2DModel: FluxAdapter}
+PIPELINES: dict[type[Any], Callable[[Any, Mapping[str, Any] | None], PipelineAdapter]] = {
+    FluxPipeline: FluxPipelineAdapter
+}
+
+
+def adapter_for(transformer: Any) -> TransformerAdapter:
+    """Return the adapter of a transformer; a compiled one is unwrapped.
+
+    Raises
+    ------
+    ModelError
+        If its class is not supported.
+    """
+    module: Any = getattr(transformer, "_orig_mod", transformer)
+    for supported, adapter in TRANSFORMERS.items():
+        if isinstance(module, supported):
+            return adapter(module)
+    raise _unsupported("transformer", module, TRANSFORMERS)
+
+
+def pipeline_adapter_for(pipe: Any, info: Mapping[str, Any] | None = None) -> PipelineAdapter:
+    """Return the adapter of a loaded pipeline.
+
+    Parameters
+    ----------
+    pipe : DiffusionPipeline
+        The pipeline.
+    info : mapping, optional
+        Contents of the ``workbench.json`` beside its ``model_index.json``.
+
+    Raises
+    ------
+    ModelError
+        If its class is not supported.
+    """
+    for supported, adapter in PIPELINES.items():
+        if isinstance(pipe, supported):
+            return adapter(pipe, info)
+    raise _unsupported("pipeline", pipe, PIPELINES)
+
+
+def _unsupported(what: str, given: Any, supported: Iterable[type[Any]]) -> ModelError:
+    names = ", ".join(cls.__name__ for cls in supported)
+    return ModelError(f"a {what} of class {type(given).__name__} is not supported. Supported {what} classes: {names}.")
