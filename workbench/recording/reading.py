@@ -1,0 +1,187 @@
+"""What one block says about the concepts: their attention, and their scores in every space.
+
+All of it is computed in float32, whatever the model's dtype. A patch's queries are never compared with all keys, and
+nothing but the scores leaves here unless vectors are asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from workbench.models.base import BlockTensors, Projection, TransformerAdapter
+from workbench.schema import InputError
+from workbench.scores import head_scores
+
+_SPACE_NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "output": (),
+    "cross": ("key",),
+    "reverse_cross": ("query",),
+    "value": ("value",),
+    "query": ("query",),
+    "prompt": ("prompt_query", "key"),
+}
+_ATTEND_NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "both": ("key", "value"),
+    "image": ("key", "value"),
+    "concepts": (),
+    "none": (),
+}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one block gave in one forward pass.
+
+    Attributes
+    ----------
+    step : int
+        Index of the forward pass, counted over the recorded ones.
+    layer : int
+        Depth of the block.
+    scores : dict of str to Tensor (batch, head, concept, patch)
+        float32, by space; ``prompt`` has tokens in place of concepts.
+    lse : dict of str to Tensor (batch, head, concept)
+        With ``lse=True``: ``lse_image`` and ``lse_concept``, the log-sum-exp of a concept's logits over image keys and
+        over concept keys, from which attention shares follow.
+    vectors : dict of str to Tensor (batch, head, concept or patch, dim)
+        With ``vectors=True``: ``concept_output`` and ``image_output`` before the output projection, ``concept_query``
+        and ``image_query`` after their norms and, for the image, before the rotary embedding.
+    """
+
+    step: int
+    layer: int
+    scores: Mapping[str, Tensor]
+    lse: Mapping[str, Tensor] = field(default_factory=dict)
+    vectors: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is read from each wanted block.
+
+    Attributes
+    ----------
+    spaces : tuple of str
+        Spaces of the scores.
+    attend : str
+        What the concepts attend to.
+    vectors, lse : bool
+        Whether vectors and log-sum-exps are kept.
+    tokens : tuple of int or None
+        Prompt tokens of the ``prompt`` space; None for all.
+    """
+
+    spaces: tuple[str, ...]
+    attend: str
+    vectors: bool
+    lse: bool
+    tokens: tuple[int, ...] | None
+
+    def needs(self, wanted: bool) -> frozenset[str]:
+        """Which of a block's tensors are needed: for the stream alone, or for a wanted block."""
+        needs = set(_ATTEND_NEEDS[self.attend])
+        if wanted:
+            needs.update(need for space in self.spaces for need in _SPACE_NEEDS[space])
+            needs.update(["query"] if self.vectors else [], ["key"] if self.lse else [])
+        return frozenset(needs)
+
+    def read(
+        self, adapter: TransformerAdapter, projection: Projection, block: BlockTensors, place: tuple[int, int] | None
+    ) -> tuple[Tensor, Piece | None]:
+        """Attend with the concepts and compare them with the image.
+
+        Parameters
+        ----------
+        adapter : TransformerAdapter
+            The model family.
+        projection : Projection
+            The concepts inside the block.
+        block : BlockTensors
+            What the model computed in the block.
+        place : tuple of int or None
+            Step and layer of the piece; None where only the stream has to go on.
+
+        Returns
+        -------
+        attended : Tensor (batch, head, concept, dim)
+            Output of concept attention, before the output projection.
+        piece : Piece or None
+            The scores.
+        """
+        scale = 1 / math.sqrt(adapter.head_dim)
+        query, own_key, own_value = (t.float() for t in (projection.query, projection.key, projection.value))
+        image_key = None if block.key is None else adapter.rotate(block.key, block.rotary).float()
+        image_value = None if block.value is None else block.value.float()
+        over_image = None if image_key is None else head_scores(query * scale, image_key)
+        over_concepts = head_scores(query * scale, own_key)
+
+        attended = _attend(self.attend, over_image, over_concepts, image_value, own_value)
+        if place is None:
+            return attended, None
+
+        scores: dict[str, Tensor] = {}
+        for space in self.spaces:
+            if space == "output":
+                scores[space] = head_scores(attended, block.output.float())
+            elif space == "cross":
+                scores[space] = _present(over_image)
+            elif space == "reverse_cross":
+                image_query = adapter.rotate(_present(block.query), block.rotary).float()
+                scores[space] = head_scores(own_key * scale, image_query)
+            elif space == "value":
+                scores[space] = head_scores(own_value, _present(image_value))
+            elif space == "query":
+                scores[space] = head_scores(query, _present(block.query).float())
+            else:
+                scores[space] = head_scores(self._prompt_query(adapter, block).float() * scale, _present(image_key))
+        lse = {}
+        if self.lse:
+            lse = {
+                "lse_image": torch.logsumexp(_present(over_image), dim=-1),
+                "lse_concept": torch.logsumexp(over_concepts, dim=-1),
+            }
+        vectors = {}
+        if self.vectors:
+            vectors = {
+                "concept_output": attended,
+                "image_output": block.output,
+                "concept_query": projection.query,
+                "image_query": _present(block.query),
+            }
+        return attended, Piece(*place, scores, lse, vectors)
+
+    def _prompt_query(self, adapter: TransformerAdapter, block: BlockTensors) -> Tensor:
+        """Queries (batch, head, token, dim) of the wanted prompt tokens, with the rotary embedding."""
+        query = adapter.rotate(_present(block.prompt_query), block.prompt_rotary)
+        if self.tokens is None:
+            return query
+        if max(self.tokens) >= query.shape[2]:
+            raise InputError(f"token position {max(self.tokens)} is outside the prompt's {query.shape[2]} tokens.")
+        return query[:, :, list(self.tokens)]
+
+
+def _attend(
+    mode: str, over_image: Tensor | None, over_concepts: Tensor, image_value: Tensor | None, own_value: Tensor
+) -> Tensor:
+    """Concept attention from its logits over image and concept keys, without joining keys or values."""
+    if mode == "none":
+        return own_value
+    if mode == "concepts":
+        return over_concepts.softmax(dim=-1) @ own_value
+    if mode == "image":
+        return _present(over_image).softmax(dim=-1) @ _present(image_value)
+    count = over_concepts.shape[-1]
+    weights = torch.cat([over_concepts, _present(over_image)], dim=-1).softmax(dim=-1)
+    return weights[..., :count] @ own_value + weights[..., count:] @ _present(image_value)
+
+
+def _present(tensor: Tensor | None) -> Tensor:
+    """Narrow a tensor that `Reading.needs` asked for."""
+    assert tensor is not None
+    return tensor

@@ -1,0 +1,422 @@
+"""The instrument: concept attention read off any forward pass of an unmodified transformer.
+
+Concept tokens ride along the text stream of the model. They attend to themselves and to the image; image and prompt
+never see them, so the model's own output stays what it is, bit for bit. The stream reuses the queries, keys, values
+and outputs the model computes anyway: the extra work is that of a handful of tokens.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from numbers import Integral
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from workbench.models.base import BlockTensors, ConceptStream, Hooks, Layer, TransformerAdapter
+from workbench.models.families import adapter_for
+from workbench.recording.reading import Piece, Reading
+from workbench.schema import ATTEND_MODES, SPACES, InputError, TraceError
+
+_traced: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+_traced_lock = threading.Lock()
+
+
+class _Stop(Exception):  # noqa: N818 - not an error: it ends a forward pass whose rest is not needed
+    """Raised after the last wanted block, and caught by `Trace.run`."""
+
+
+@dataclass
+class _Pass:
+    """State of the forward pass under way."""
+
+    stream: ConceptStream | None = None
+    shape: tuple[int, int] | None = None
+    arrived: int = 0
+    repeated: set[int] = field(default_factory=set)
+    finite: dict[tuple[int, str], Tensor] = field(default_factory=dict)
+    misshapen: list[str] = field(default_factory=list)
+    pieces: list[Piece] = field(default_factory=list)
+
+
+class Trace:
+    """A context in which every forward pass of a transformer is recorded; made by :func:`trace`.
+
+    Attributes
+    ----------
+    transformer : nn.Module
+        The model as it was given.
+    layers : tuple of int
+        The recorded layers, by depth.
+    passes : int
+        How many forward passes were recorded.
+    """
+
+    def __init__(
+        self,
+        transformer: nn.Module,
+        adapter: TransformerAdapter,
+        concepts: Tensor,
+        layers: tuple[int, ...],
+        pooled: Tensor | None,
+        reading: Reading,
+        on_piece: Callable[[Piece], None] | None,
+    ) -> None:
+        self.transformer = transformer
+        self.layers = layers
+        self.passes = 0
+        self._adapter = adapter
+        self._model = adapter.transformer
+        self._concepts = concepts
+        self._pooled = pooled
+        self._reading = reading
+        self._on_piece = on_piece
+        self._hooks = Hooks()
+        self._bounds: list[torch.utils.hooks.RemovableHandle] = []
+        self._paths: list[tuple[str, nn.Module]] = []
+        self._pass: _Pass | None = None
+        self._context: str | None = None
+        self._stop = False
+        self._pieces: list[Piece] = []
+        self._stacked: dict[str, dict[str, Tensor]] = {}
+
+    # --- results ----------------------------------------------------------------------------------------------
+    @property
+    def scores(self) -> dict[str, Tensor]:
+        """Scores (layer, batch, head, concept, patch) of the last forward pass, float32, by space.
+
+        Raises
+        ------
+        TraceError
+            If no forward pass was completed, or its pieces went to ``on_piece``.
+        """
+        return self._stack("scores")
+
+    @property
+    def vectors(self) -> dict[str, Tensor]:
+        """Vectors (layer, batch, head, concept or patch, dim) of the last forward pass, with ``vectors=True``."""
+        return self._stack("vectors")
+
+    @property
+    def lse(self) -> dict[str, Tensor]:
+        """``lse_image`` and ``lse_concept`` (layer, batch, head, concept) of the last pass, with ``lse=True``."""
+        return self._stack("lse")
+
+    def _stack(self, what: str) -> dict[str, Tensor]:
+        if self._on_piece is not None:
+            raise TraceError(
+                "the pieces went to on_piece and are not kept: read them there, or trace without on_piece."
+            )
+        if not self._pieces:
+            raise TraceError("no complete forward pass was recorded yet: call the transformer inside the trace first.")
+        if what not in self._stacked:
+            first = getattr(self._pieces[0], what)
+            self._stacked[what] = {
+                name: torch.stack([getattr(piece, what)[name] for piece in self._pieces]) for name in first
+            }
+        return self._stacked[what]
+
+    # --- the context ------------------------------------------------------------------------------------------
+    def __enter__(self) -> Self:
+        with _traced_lock:
+            if self._model in _traced:
+                raise TraceError(
+                    "this transformer is being traced already: close the first trace, or ask it for all spaces at once."
+                )
+            _traced.add(self._model)
+        try:
+            self._place_hooks()
+        except BaseException:
+            self._remove_hooks()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._remove_hooks()
+        if kind is None and not self.passes:
+            raise TraceError(
+                "no forward pass was seen inside the trace. Either the transformer was not called (only passes under "
+                'cache_context("uncond"), which are not recorded, count as none), or it was compiled before the trace '
+                "and ran without hooks: call torch._dynamo.reset() first, or trace before compiling."
+            )
+
+    def run(self, **inputs: Any) -> None:
+        """Run the transformer only as far as the last wanted block, without gradients.
+
+        Parameters
+        ----------
+        **inputs
+            Keyword arguments of the transformer.
+        """
+        self._stop = True
+        try:
+            with torch.no_grad():
+                self.transformer(**inputs)
+        except _Stop:
+            self._finish()
+        finally:
+            self._stop = False
+
+    def _place_hooks(self) -> None:
+        adapter, hooks = self._adapter, self._hooks
+        adapter.watch_start(hooks, self._concepts, self._pooled, self._on_start)
+        for layer in self._stream_layers:
+            adapter.watch_block(hooks, layer, self._needs(layer), partial(self._on_block, layer))
+        hooks.after(adapter.block(self._stream_layers[-1]), self._after_last)
+        paths = {module: name for name, module in self._model.named_modules()}
+        self._paths = [(paths[module], module) for module in dict.fromkeys(hooks.modules)]
+
+        self._bounds = [
+            self._model.register_forward_pre_hook(lambda *_: self._begin()),
+            self._model.register_forward_hook(lambda *_: self._finish()),
+        ]
+        # Pipelines name conditional and unconditional passes through this method; an attribute of the instance shadows
+        # it without touching `forward`, which offloading exchanges in the middle of a pipeline's call.
+        if hasattr(self._model, "cache_context"):
+            original: Any = self._model.cache_context
+            self._model.cache_context = partial(_NamedContext, self, original)  # type: ignore[assignment]
+
+    def _remove_hooks(self) -> None:
+        self._hooks.remove()
+        for handle in self._bounds:
+            handle.remove()
+        self._bounds.clear()
+        self._paths.clear()
+        self._model.__dict__.pop("cache_context", None)
+        self._pass = None
+        with _traced_lock:
+            _traced.discard(self._model)
+
+    @property
+    def _stream_layers(self) -> tuple[Layer, ...]:
+        """Blocks the concept stream goes through: from the first one to the last wanted one."""
+        return self._adapter.layers[: self.layers[-1] + 1]
+
+    def _needs(self, layer: Layer) -> frozenset[str]:
+        return self._reading.needs(layer.index in self.layers)
+
+    # --- one forward pass -------------------------------------------------------------------------------------
+    def _begin(self) -> None:
+        self._pass = None
+        self._hooks.active = False
+        if self._context == "uncond":
+            return
+        self._pieces, self._stacked = [], {}
+        for name, module in self._paths:
+            if self._model.get_submodule(name) is not module:
+                raise TraceError(
+                    f"the module {name} was replaced while the trace was open, by a LoRA for example: "
+                    "load and unload adapters before the trace, or open a new one after."
+                )
+        self._pass = _Pass()
+        self._hooks.active = True
+
+    def _on_start(self, stream: ConceptStream) -> None:
+        if self._pass is not None:
+            self._pass.stream = stream
+
+    def _after_last(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        if self._stop:
+            raise _Stop
+
+    def _on_block(self, layer: Layer, block: BlockTensors) -> None:
+        state = self._pass
+        if state is None or state.stream is None:
+            return
+        if layer.index < state.arrived:
+            state.repeated.add(layer.index)
+        # A stream that skipped a block, or lacks a tensor, has nothing right to say any more: `_finish` reports it.
+        if layer.index != state.arrived or any(getattr(block, name) is None for name in self._needs(layer)):
+            return
+        state.arrived += 1
+        with self._hooks.silenced():
+            projection = self._adapter.project(layer, state.stream)
+            with torch.autocast(block.output.device.type, enabled=False):
+                place = (self.passes, layer.index) if layer.index in self.layers else None
+                attended, piece = self._reading.read(self._adapter, projection, block, place)
+            if layer.index != self.layers[-1]:
+                state.stream = self._adapter.advance(layer, state.stream, projection, attended)
+        if piece is not None:
+            self._check(state, piece)
+            if self._on_piece is None:
+                state.pieces.append(piece)
+            else:
+                self._on_piece(piece)
+
+    def _check(self, state: _Pass, piece: Piece) -> None:
+        """Note what is wrong with a piece; whether its numbers are finite is asked of the device at the end."""
+        for space, scores in piece.scores.items():
+            batch, heads, _, patches = scores.shape
+            if state.shape is None:
+                state.shape = (batch, patches)
+            if (batch, patches) != state.shape or heads != self._adapter.heads:
+                state.misshapen.append(f"layer {piece.layer} {space} {tuple(scores.shape)}")
+            state.finite[piece.layer, space] = torch.isfinite(scores).all()
+
+    def _finish(self) -> None:
+        state, self._pass = self._pass, None
+        self._hooks.active = False
+        if state is None:
+            return
+        problems = []
+        missing = [f"{layer.index} ({layer.name})" for layer in self._stream_layers[state.arrived :]]
+        if missing:
+            problems.append(
+                f"nothing right arrived from layers {', '.join(missing)}. Likely causes: a step-skipping cache "
+                "(transformer.disable_cache()), a model compiled before the trace (torch._dynamo.reset()), or "
+                "projections fused while it was open"
+            )
+        if state.repeated:
+            problems.append(
+                f"layers {sorted(state.repeated)} arrived more than once: something runs blocks twice in a pass"
+            )
+        if state.misshapen:
+            problems.append(f"pieces have another shape than the first one: {', '.join(state.misshapen)}")
+        infinite = [f"layer {layer} {space}" for (layer, space), finite in state.finite.items() if not finite]
+        if infinite:
+            problems.append(
+                f"NaN or infinite scores in {', '.join(infinite)}. Likely causes: float16 overflow in the model "
+                "(load it in bfloat16 or float32), or NaN in its inputs"
+            )
+        if problems:
+            raise TraceError(f"forward pass {self.passes} was not recorded completely: {'; '.join(problems)}.")
+        self._pieces = state.pieces
+        self.passes += 1
+
+
+class _NamedContext:
+    """The model's own ``cache_context``, which also tells the trace the name of the passes inside."""
+
+    def __init__(self, trace: Trace, original: Callable[..., Any], name: str, **kwargs: Any) -> None:
+        self._trace = trace
+        self._name = name
+        self._inner = original(name, **kwargs)
+
+    def __enter__(self) -> Any:
+        self._outer, self._trace._context = self._trace._context, self._name
+        return self._inner.__enter__()
+
+    def __exit__(self, *error: Any) -> Any:
+        self._trace._context = self._outer
+        return self._inner.__exit__(*error)
+
+
+def trace(
+    transformer: nn.Module,
+    concepts: Tensor,
+    layers: Iterable[int] | None = None,
+    spaces: Sequence[str] = ("output",),
+    attend: str = "both",
+    pooled: Tensor | None = None,
+    vectors: bool = False,
+    *,
+    lse: bool = False,
+    tokens: Sequence[int] | None = None,
+    on_piece: Callable[[Piece], None] | None = None,
+) -> Trace:
+    """Record concept attention of every forward pass inside a ``with`` block.
+
+    Helbling et al. 2025 (arXiv 2502.04320), section 4. Under true classifier-free guidance only the conditional passes
+    are recorded. After every pass it is checked that each layer delivered exactly once, finite and in shape.
+
+    Parameters
+    ----------
+    transformer : nn.Module
+        An unmodified diffusers transformer of a supported class.
+    concepts : Tensor (batch or 1, concept, embedding_dim)
+        Concept embeddings, before the model's own text embedder.
+    layers : iterable of int, optional
+        Blocks to record by depth, dual-stream blocks first, then single-stream blocks. All dual blocks by default.
+    spaces : sequence of str
+        Any of ``output``, ``cross``, ``reverse_cross``, ``value``, ``query``, ``prompt``.
+    attend : {"both", "image", "concepts", "none"}
+        What concepts attend to; with ``"none"`` their output is their own value.
+    pooled : Tensor (batch or 1, pooled_dim), optional
+        Pooled text that concepts are conditioned on; zeros by default, as in the paper.
+    vectors : bool
+        Keep the vectors behind the scores too.
+    lse : bool
+        Keep the log-sum-exp of the concepts' logits too.
+    tokens : sequence of int, optional
+        Positions of the prompt tokens in the ``prompt`` space; all, padding included, by default.
+    on_piece : callable, optional
+        Receives each :class:`Piece` as soon as it is computed; nothing is kept then.
+
+    Returns
+    -------
+    Trace
+        The context manager.
+
+    Raises
+    ------
+    InputError
+        If an argument is wrong; no hook is placed.
+    ModelError
+        If the transformer is not supported.
+    TraceError
+        On entering, if it is being traced already; after a pass, if a piece is missing, repeated, misshapen or not
+        finite; on leaving, if no pass was seen.
+
+    Examples
+    --------
+    >>> with trace(transformer, embeddings, spaces=("output", "cross")) as seen:  # doctest: +SKIP
+    ...     transformer(**inputs)
+    >>> seen.scores["output"].shape  # doctest: +SKIP
+    torch.Size([19, 1, 24, 3, 4096])
+    """
+    adapter = adapter_for(transformer)
+    if isinstance(spaces, str):
+        spaces = (spaces,)
+    unknown = [space for space in spaces if space not in SPACES]
+    if unknown or not spaces or len(set(spaces)) != len(spaces):
+        raise InputError(f"spaces is {tuple(spaces)}; expected one or more of {', '.join(SPACES)}, each once.")
+    if attend not in ATTEND_MODES:
+        raise InputError(f"attend is {attend!r}; expected one of {', '.join(ATTEND_MODES)}.")
+    _check_embeddings("concepts", concepts, 3, "(batch or 1, concept, {})", adapter.embedding_dim)
+    if pooled is not None:
+        if adapter.pooled_dim is None:
+            raise InputError(f"{type(transformer).__name__} has no pooled text input: leave pooled out.")
+        _check_embeddings("pooled", pooled, 2, "(batch or 1, {})", adapter.pooled_dim)
+    if tokens is not None and (not tokens or min(tokens) < 0):
+        raise InputError(f"tokens is {list(tokens)}; expected one or more positions from 0, or None for all.")
+    return Trace(
+        transformer,
+        adapter,
+        concepts.detach(),
+        _chosen_layers(adapter, layers),
+        pooled,
+        Reading(tuple(spaces), attend, vectors, lse, None if tokens is None else tuple(tokens)),
+        on_piece,
+    )
+
+
+def _chosen_layers(adapter: TransformerAdapter, layers: Iterable[int] | None) -> tuple[int, ...]:
+    count = len(adapter.layers)
+    dual = [layer.index for layer in adapter.layers if layer.kind == "dual"]
+    if layers is None:
+        return tuple(dual) or tuple(range(count))
+    given: list[Any] = list(layers)
+    if not given or not all(isinstance(index, Integral) and int(index) in range(count) for index in given):
+        raise InputError(
+            f"layers is {given}; expected one or more of 0 to {count - 1} "
+            f"({len(dual)} dual-stream blocks first, then {count - len(dual)} single-stream blocks)."
+        )
+    return tuple(sorted({int(index) for index in given}))
+
+
+def _check_embeddings(name: str, given: object, rank: int, shape: str, width: int) -> None:
+    expected = shape.format(width)
+    if not isinstance(given, Tensor) or not given.is_floating_point():
+        raise InputError(f"{name} is a {type(given).__name__}; expected a floating-point tensor {expected}.")
+    if given.ndim != rank or given.shape[-1] != width or 0 in given.shape:
+        raise InputError(f"{name} has shape {tuple(given.shape)}; expected {expected}, with no empty dimension.")
+    if not bool(torch.isfinite(given).all()):
+        raise InputError(f"{name} holds NaN or infinite values.")
