@@ -1,0 +1,159 @@
+"""Rules every model adapter follows, each tried on a tiny random model of every family.
+
+A new family joins by adding an entry to `FAMILIES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.tiny_random import concept_embeddings, flux_inputs, flux_transformer
+from workbench.models.families import adapter_for
+from workbench.recording.tracing import trace
+from workbench.schema import ATTEND_MODES, SPACES
+
+
+@dataclass(frozen=True)
+class Family:
+    """How to make a tiny random model of a family, and inputs for it."""
+
+    transformer: Callable[[], nn.Module]
+    inputs: Callable[[Any], dict[str, Any]]
+
+
+def _fused() -> nn.Module:
+    model = flux_transformer()
+    model.fuse_qkv_projections()
+    return model
+
+
+FAMILIES = {
+    "flux": Family(flux_transformer, flux_inputs),
+    "flux-guided-batch": Family(
+        lambda: flux_transformer(guidance_embeds=True, num_attention_heads=3), lambda m: flux_inputs(m, batch=2)
+    ),
+    "flux-fused": Family(_fused, flux_inputs),
+    "flux-bfloat16": Family(lambda: flux_transformer().bfloat16(), flux_inputs),
+    "flux-float16": Family(lambda: flux_transformer().half(), flux_inputs),
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A model with inputs, concepts and all its layers."""
+
+    model: Any
+    inputs: dict[str, Any]
+    concepts: Tensor
+    layers: tuple[int, ...]
+
+    @property
+    def tolerance(self) -> float:
+        """Relative to the largest absolute value."""
+        return {torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}[self.model.dtype]
+
+    def close(self, actual: Tensor, expected: Tensor) -> bool:
+        scale = float(expected.abs().max())
+        return torch.allclose(actual, expected, rtol=0, atol=self.tolerance * scale)
+
+    def scores(self, concepts: Tensor, **options: Any) -> dict[str, Tensor]:
+        options = {"layers": self.layers, "spaces": SPACES} | options
+        with torch.no_grad(), trace(self.model, concepts, **options) as seen:
+            self.model(**self.inputs)
+        return seen.scores
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def sample(request: pytest.FixtureRequest) -> Sample:
+    family = FAMILIES[request.param]
+    model = family.transformer()
+    adapter = adapter_for(model)
+    layers = tuple(layer.index for layer in adapter.layers)
+    return Sample(model, family.inputs(model), concept_embeddings(width=adapter.embedding_dim), layers)
+
+
+def snapshot(model: nn.Module) -> list[Any]:
+    """Everything a trace could leave behind: hooks and attributes of every module, and the weights."""
+    hooks = [
+        (name, sorted(module.__dict__), [list(v) for k, v in sorted(module.__dict__.items()) if "hooks" in k])
+        for name, module in model.named_modules()
+    ]
+    return [*hooks, [(name, tensor.data_ptr(), tensor._version) for name, tensor in model.state_dict().items()]]
+
+
+@pytest.mark.parametrize("attend", ATTEND_MODES)
+def test_output_is_bit_identical_and_scores_are_in_shape(sample: Sample, attend: str) -> None:
+    with torch.no_grad():
+        plain = sample.model(**sample.inputs).sample
+        with trace(
+            sample.model, sample.concepts, layers=sample.layers, spaces=SPACES, attend=attend, vectors=True, lse=True
+        ) as seen:
+            traced = sample.model(**sample.inputs).sample
+    assert torch.equal(plain, traced)
+    adapter = adapter_for(sample.model)
+    batch, patches = sample.inputs["hidden_states"].shape[:2]
+    tokens = sample.inputs["encoder_hidden_states"].shape[1]
+    for space in SPACES:
+        rows = tokens if space == "prompt" else sample.concepts.shape[1]
+        assert seen.scores[space].shape == (len(sample.layers), batch, adapter.heads, rows, patches)
+        assert seen.scores[space].dtype == torch.float32
+
+
+def test_model_is_as_before_afterwards(sample: Sample) -> None:
+    before = snapshot(sample.model)
+    sample.scores(sample.concepts)
+    assert snapshot(sample.model) == before
+
+
+def test_model_is_as_before_after_an_exception(sample: Sample) -> None:
+    before = snapshot(sample.model)
+
+    def fail(piece: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sample.scores(sample.concepts, on_piece=fail)
+    assert snapshot(sample.model) == before
+    assert sample.scores(sample.concepts)
+
+
+def test_heads_sum_to_full_width(sample: Sample) -> None:
+    with torch.no_grad(), trace(sample.model, sample.concepts, layers=sample.layers, vectors=True) as seen:
+        sample.model(**sample.inputs)
+    concept, image = (
+        seen.vectors[name].float().transpose(2, 3).flatten(3) for name in ("concept_output", "image_output")
+    )
+    torch.testing.assert_close(
+        seen.scores["output"].sum(dim=2), concept @ image.transpose(-1, -2), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_concepts_are_equivariant_under_permutation(sample: Sample) -> None:
+    order = [2, 0, 1]
+    plain, permuted = sample.scores(sample.concepts), sample.scores(sample.concepts[:, order])
+    for space in SPACES:
+        expected = plain[space] if space == "prompt" else plain[space][:, :, :, order]
+        assert sample.close(permuted[space], expected), space
+
+
+def test_one_concept_alone(sample: Sample) -> None:
+    """Concepts that see the image only do not see each other, so each gives alone what it gives among others."""
+    together, alone = (
+        sample.scores(concepts, attend="image") for concepts in (sample.concepts, sample.concepts[:, 1:2])
+    )
+    for space in SPACES[:5]:
+        assert sample.close(alone[space], together[space][:, :, :, 1:2]), space
+
+
+def test_prompt_as_concepts_equals_the_models_own_text_stream(sample: Sample) -> None:
+    """Same tokens, modulation and keys: in every layer the stream's queries are those of the model's own text."""
+    inputs = sample.inputs
+    scores = sample.scores(inputs["encoder_hidden_states"], pooled=inputs["pooled_projections"])
+    for layer in range(len(sample.layers)):
+        assert sample.close(scores["cross"][layer], scores["prompt"][layer]), layer
