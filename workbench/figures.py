@@ -1,0 +1,312 @@
+"""Figures for papers, drawn with matplotlib: PDF and SVG with real text, PNG at :data:`DPI`."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Any, Final, Unpack
+
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, Normalize, to_hex, to_rgba
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.patches import Patch
+from matplotlib.textpath import TextPath
+from numpy.typing import NDArray
+from PIL import Image
+
+from workbench import schema
+from workbench.analysis.heatmaps import HeatmapOptions, heatmap, segment
+from workbench.schema import InputError
+
+DPI: Final = 300
+"""Resolution of PNG files, and of the pictures inside PDF and SVG files, in dots per inch."""
+SEGMENT_COLOURS: Final = (
+    *("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#8C8C8C"),
+    *("#332288", "#882255", "#6B4423", "#F6C6D9"),
+)
+"""One colour per concept: Okabe and Ito's palette, told apart with any colour vision, then four more."""
+
+_SAVING: Final[dict[Any, Any]] = {"pdf.fonttype": 42, "svg.fonttype": "path"}
+_ON_SCREEN_DPI: Final = 110
+_PICTURE_SIDE: Final = 512
+"""Pictures of more than twice this many pixels a side are reduced: each panel holds a copy."""
+_OVERLAY: Final = 0.75
+"""Opacity of maps over the picture."""
+_MOST_COLUMNS: Final = 5
+_TITLE_LINES: Final = 3
+_FONT_SIZE: Final = 8.0
+# In inches.
+_MARGIN: Final = 0.06
+_GAP: Final = 0.08
+_LINE: Final = 1.35 * _FONT_SIZE / 72
+_SWATCH_SPACE: Final = 3.5 * _FONT_SIZE / 72
+_BAR: Final = 0.09
+_BAR_SPACE: Final = 0.58
+_BAR_HEIGHT: Final = 2.0
+_LEAST_SIDE: Final = 0.4
+
+
+class PaperFigure(Figure):
+    """A matplotlib Figure that saves PDF with TrueType text and SVG with outlines, and shows itself in notebooks.
+
+    No pyplot is involved: nothing has to be closed.
+    """
+
+    def savefig(self, fname: Any, **options: Any) -> None:
+        """Save as :meth:`matplotlib.figure.Figure.savefig` does, with the font types that journals ask for."""
+        with mpl.rc_context(_SAVING):
+            super().savefig(fname, **options)
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=_ON_SCREEN_DPI)
+        return buffer.getvalue()
+
+
+def concept_grid(
+    ds: xr.Dataset,
+    *,
+    overlay: bool = True,
+    segmentation: bool = True,
+    truth: bool | None = None,
+    cmap: str | Colormap = "viridis",
+    dark: bool = False,
+    columns: int | None = None,
+    width: float = 7.0,
+    **options: Unpack[HeatmapOptions],
+) -> PaperFigure:
+    """The picture, one heat map per concept, the segmentation and the truth, side by side.
+
+    Parameters
+    ----------
+    ds
+        A captured dataset; of a dataset of several pictures choose one with ``samples``.
+    overlay
+        Lay the maps over a pale grey copy of the picture. The colour bar shows the pure colours.
+    segmentation
+        Add the strongest of all captured concepts at each patch, whichever concepts are shown.
+    truth
+        Add the masks stored in the dataset; None adds them when there are any.
+    cmap
+        A perceptually uniform colour map such as ``viridis``, ``cividis`` or ``magma``, shared by all maps.
+    dark
+        Draw on black, for slides.
+    columns
+        Panels in a row; by default at most five, in rows as even as possible.
+    width
+        Width of the figure in inches; 7 fills a page of two columns.
+    **options
+        Those of :func:`workbench.analysis.heatmaps.heatmap`, except ``keep`` and ``space="prompt"``: what is averaged,
+        and which concepts are shown.
+
+    Returns
+    -------
+    A figure, ready for ``savefig``.
+
+    Raises
+    ------
+    SelectionError
+        If something chosen is not in the dataset; lists what is.
+    InputError
+        If there is no picture or no one picture to draw, or no truth where it is asked for.
+    """
+    if options.get("keep") or options.get("space") == schema.PROMPT:
+        raise InputError("concept_grid draws one map per concept: leave out keep and space='prompt'.")
+    if truth and schema.TRUTH not in ds:
+        raise InputError("this dataset has no truth to draw; add masks: ds.wb.with_truth({'dog': mask, ...}).")
+    if columns is not None and columns < 1:
+        raise InputError(f"columns is {columns}; expected 1 or more, or None to choose for you.")
+    maps = heatmap(ds, **options)
+    picture = _picture(ds, maps)
+    names = [str(name) for name in ds[schema.CONCEPT].to_numpy()]
+    areas: dict[str, xr.DataArray] = {}
+    if segmentation:
+        everything: HeatmapOptions = {**options, "concepts": None}
+        areas["segmentation"] = segment(ds, **everything)
+    if schema.TRUTH in ds if truth is None else truth:
+        masks = ds[schema.TRUTH]
+        areas["truth"] = masks.argmax(schema.CONCEPT).where(masks.any(schema.CONCEPT), -1)
+    shown = sorted({int(label) for area in areas.values() for label in np.unique(area) if label >= 0})
+
+    with mpl.rc_context(_style(dark)):
+        titles = ["picture", *(str(name) for name in maps[schema.CONCEPT].to_numpy()), *areas]
+        legend = [(names[label], _colour(label)) for label in shown]
+        figure, axes, bar = _panels(titles, legend, _extent(maps, ds), columns, width)
+        axes[0].imshow(picture, extent=_extent(ds[schema.IMAGE], ds))
+        norm = Normalize(float(maps.min()), float(maps.max()))
+        for index, ax in enumerate(axes[1 : 1 + maps.sizes[schema.CONCEPT]]):
+            values = maps.isel({schema.CONCEPT: index}).transpose(..., *_plane(maps)).to_numpy()
+            if overlay:
+                ax.imshow(_grey(picture), extent=_extent(ds[schema.IMAGE], ds), cmap="gray", vmin=0, vmax=1)
+            ax.imshow(values, extent=_extent(maps, ds), norm=norm, cmap=cmap, alpha=_OVERLAY if overlay else 1)
+        for ax, area in zip(axes[1 + maps.sizes[schema.CONCEPT] :], areas.values(), strict=True):
+            labels = area.transpose(*_plane(area)).to_numpy()
+            colours = np.array([(0.0, 0.0, 0.0, 0.0), *(to_rgba(_colour(label)) for label in range(len(names)))])
+            ax.imshow(colours[labels + 1], extent=_extent(area, ds))
+        figure.colorbar(ScalarMappable(norm, cmap), cax=bar, label=_meaning(maps))
+    return figure
+
+
+def _style(dark: bool) -> dict[Any, Any]:
+    ink, paper = ("#E8E8E8", "#101010") if dark else ("#000000", "#FFFFFF")
+    inked: tuple[Any, ...] = (
+        "text.color",
+        "axes.labelcolor",
+        "axes.titlecolor",
+        "axes.edgecolor",
+        "xtick.color",
+        "ytick.color",
+    )
+    return dict.fromkeys(inked, ink) | {
+        "figure.facecolor": paper,
+        "axes.facecolor": "#3A3A3A" if dark else "#E4E4E4",
+        "font.size": _FONT_SIZE,
+        "axes.linewidth": 0.5,
+        "ytick.major.width": 0.5,
+        "ytick.major.size": 2.0,
+        "image.interpolation": "nearest",
+        "image.aspect": "equal",
+        "image.origin": "upper",
+        "text.usetex": False,
+        "text.parse_math": False,
+    }
+
+
+def _meaning(maps: xr.DataArray) -> str:
+    if maps.attrs["reduce"] == "mean":
+        return f"{maps.attrs['space']} score"
+    return f"share among {len(maps.attrs['softmax_over'])} concepts ({maps.attrs['space']})"
+
+
+def _picture(ds: xr.Dataset, maps: xr.DataArray) -> NDArray[np.uint8]:
+    """(pixel_y, pixel_x, channel), reduced so that a panel does not hold more pixels than can be printed."""
+    if schema.IMAGE not in ds:
+        raise InputError("this dataset has no picture to draw: it has no variable 'image'.")
+    image = ds[schema.IMAGE]
+    if schema.SAMPLE in image.dims:
+        samples = maps.attrs["samples"]
+        if len(samples) > 1:
+            raise InputError(f"this dataset holds {len(samples)} different pictures; choose one: samples={samples[0]}.")
+        image = image.sel({schema.SAMPLE: samples[0]})
+    pixels = image.transpose(schema.PIXEL_Y, schema.PIXEL_X, schema.CHANNEL).to_numpy()
+    factor = max(pixels.shape[:2]) // _PICTURE_SIDE
+    return np.asarray(Image.fromarray(pixels).reduce(factor)) if factor > 1 else pixels
+
+
+def _grey(picture: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The picture in shades of grey, 0 to 1, for maps to lie on."""
+    return np.asarray(picture @ np.array([0.299, 0.587, 0.114]) / 255)
+
+
+def _plane(values: xr.DataArray) -> tuple[str, str]:
+    """The two dimensions of the picture plane: patches or pixels."""
+    return (schema.Y, schema.X) if schema.Y in values.dims else (schema.PIXEL_Y, schema.PIXEL_X)
+
+
+def _extent(values: xr.DataArray, ds: xr.Dataset) -> tuple[float, float, float, float]:
+    """Left, right, bottom and top edges in pixels, row 0 at the top."""
+    half = (ds.attrs["patch"] if schema.Y in values.dims else 1) / 2
+    y, x = (values[dim].to_numpy() for dim in _plane(values))
+    return float(x[0] - half), float(x[-1] + half), float(y[-1] + half), float(y[0] - half)
+
+
+def _colour(label: int) -> str:
+    """The colour of a concept: the palette, then evenly spaced hues."""
+    if label < len(SEGMENT_COLOURS):
+        return SEGMENT_COLOURS[label]
+    return to_hex(mpl.colormaps["turbo"]((label * 0.618) % 1))
+
+
+def _panels(
+    titles: list[str],
+    legend: list[tuple[str, str]],
+    extent: tuple[float, float, float, float],
+    columns: int | None,
+    width: float,
+) -> tuple[PaperFigure, list[Axes], Axes]:
+    """A figure with one empty panel per title, all of one size, the axes of a colour bar, and the legend in place.
+
+    Everything is placed in inches, so that panels have the picture's shape and no text runs out of the canvas.
+    """
+    columns = columns or math.ceil(len(titles) / math.ceil(len(titles) / _MOST_COLUMNS))
+    rows = math.ceil(len(titles) / columns)
+    side = (width - 2 * _MARGIN - _BAR_SPACE - (columns - 1) * _GAP) / columns
+    if side < _LEAST_SIDE:
+        raise InputError(
+            f"{columns} columns in {width} inches leave {max(side, 0):.2f} inches to a panel, which "
+            f"needs {_LEAST_SIDE}; give fewer columns or a greater width."
+        )
+    left, right, bottom, top = extent
+    height = side * (bottom - top) / (right - left)
+    wrapped = [_wrap(title, side, _TITLE_LINES) for title in titles]
+    heads = [
+        max(title.count("\n") + 1 for title in wrapped[row * columns : (row + 1) * columns]) * _LINE + _GAP / 2
+        for row in range(rows)
+    ]
+    entries = [(_wrap(name, width / 3, 1), colour) for name, colour in legend]
+    across = max(1, int((width - 2 * _MARGIN) / (max((_text_width(n) for n, _ in entries), default=1) + _SWATCH_SPACE)))
+    foot = math.ceil(len(entries) / across) * _LINE + (_GAP if entries else 0)
+    total = 2 * _MARGIN + sum(heads) + rows * height + (rows - 1) * _GAP + foot
+
+    figure = PaperFigure(figsize=(width, total), dpi=DPI)
+    axes, edge = [], total - _MARGIN
+    for row in range(rows):
+        edge -= heads[row] + height + (_GAP if row else 0)
+        for column in range(min(columns, len(titles) - row * columns)):
+            x = _MARGIN + column * (side + _GAP)
+            ax = figure.add_axes((x / width, edge / total, side / width, height / total), xticks=[], yticks=[])
+            ax.set_title(wrapped[row * columns + column], fontsize=_FONT_SIZE, pad=_GAP / 2 * 72)
+            axes.append(ax)
+    full = total - _MARGIN - heads[0] - edge
+    tall = min(full, _BAR_HEIGHT)
+    x = _MARGIN + columns * (side + _GAP)
+    bar = figure.add_axes((x / width, (edge + (full - tall) / 2) / total, _BAR / width, tall / total))
+    if entries:
+        figure.legend(
+            handles=[Patch(facecolor=colour) for _, colour in entries],
+            labels=[name for name, _ in entries],
+            loc="lower center",
+            bbox_to_anchor=(0.5, _MARGIN / total),
+            ncols=min(across, len(entries)),
+            frameon=False,
+            borderpad=0,
+            borderaxespad=0,
+            handlelength=1,
+            columnspacing=1.5,
+            labelspacing=0.3,
+        )
+    return figure, axes, bar
+
+
+def _text_width(text: str) -> float:
+    """Width of a line in inches."""
+    if not text.strip():
+        return 0.0
+    path = TextPath((0, 0), text.replace("$", "S"), size=_FONT_SIZE, prop=FontProperties())
+    return float(path.get_extents().width) / 72
+
+
+def _wrap(text: str, width: float, most: int) -> str:
+    """Break a text into at most so many lines of a width in inches; the rest becomes "…"."""
+    lines = [""]
+    for word in text.split():
+        joined = f"{lines[-1]} {word}".strip()
+        if _text_width(joined) <= width:
+            lines[-1] = joined
+            continue
+        lines.append("") if lines[-1] else None
+        for letter in word:
+            if lines[-1] and _text_width(lines[-1] + letter) > width:
+                lines.append("")
+            lines[-1] += letter
+    if len(lines) > most:
+        lines = lines[:most]
+        while lines[-1] and _text_width(lines[-1] + "…") > width:
+            lines[-1] = lines[-1][:-1]
+        lines[-1] += "…"
+    return "\n".join(lines)
