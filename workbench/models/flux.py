@@ -68,13 +68,14 @@ class FluxAdapter(TransformerAdapter):
         block: Any = self.block(layer)
         attention = block.attn
         dual = layer.kind == "dual"
-        seen: dict[str, Any] = {}
+        layout: dict[str, Any] = {}
+        seen: dict[str, Tensor] = {}
 
         def before_block(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             names = ("hidden_states", "encoder_hidden_states", "temb", "image_rotary_emb")
             given = dict(zip(names, args, strict=False)) | kwargs
+            layout.update(text=given["encoder_hidden_states"].shape[1], rotary=given["image_rotary_emb"])
             seen.clear()
-            seen.update(text=given["encoder_hidden_states"].shape[1], rotary=given["image_rotary_emb"])
 
         def keep(name: str) -> Callable[[tuple[Any, ...], dict[str, Any], Tensor], None]:
             def after(args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
@@ -83,12 +84,11 @@ class FluxAdapter(TransformerAdapter):
             return after
 
         def deliver(output: Tensor) -> None:
-            first = 0 if dual else seen["text"]
+            length, (cos, sin) = layout["text"], layout["rotary"]
+            text, image, first = slice(None, length), slice(length, None), 0 if dual else length
             # `to_qkv` delivers query, key and value in one tensor, the value last.
             value = seen.get("value", seen["qkv"].chunk(3, dim=-1)[2] if "qkv" in seen else None)
             prompt = seen.get("prompt_query") if dual else seen.get("query")
-            text, image = slice(None, seen["text"]), slice(seen["text"], None)
-            cos, sin = seen["rotary"]
             tensors = BlockTensors(
                 output=self._by_head(output[:, first:]),
                 query=self._rows(seen.get("query"), first) if "query" in needs else None,
