@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, Unpack
 
 import matplotlib as mpl
@@ -16,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Patch
 from matplotlib.textpath import TextPath
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -46,7 +49,7 @@ _GAP: Final = 0.08
 _LINE: Final = 1.35 * _FONT_SIZE / 72
 _SWATCH_SPACE: Final = 3.5 * _FONT_SIZE / 72
 _BAR: Final = 0.09
-_BAR_SPACE: Final = 0.58
+_TICK: Final = 0.08
 _BAR_HEIGHT: Final = 2.0
 _LEAST_SIDE: Final = 0.4
 
@@ -136,19 +139,21 @@ def concept_grid(
     with mpl.rc_context(_style(dark)):
         titles = ["picture", *(str(name) for name in maps[schema.CONCEPT].to_numpy()), *areas]
         legend = [(names[label], _colour(label)) for label in shown]
-        figure, axes, bar = _panels(titles, legend, _extent(maps, ds), columns, width)
-        axes[0].imshow(picture, extent=_extent(ds[schema.IMAGE], ds))
         norm = Normalize(float(maps.min()), float(maps.max()))
+        over, under = _extent(maps, ds), _extent(ds[schema.IMAGE], ds)
+        shape = (over[2] - over[3]) / (over[1] - over[0])
+        figure, axes = _panels(titles, legend, shape, columns, width, ScalarMappable(norm, cmap), _meaning(maps))
+        axes[0].imshow(picture, extent=under)
         for index, ax in enumerate(axes[1 : 1 + maps.sizes[schema.CONCEPT]]):
-            values = maps.isel({schema.CONCEPT: index}).transpose(..., *_plane(maps)).to_numpy()
+            values = maps.isel({schema.CONCEPT: index}).transpose(*_plane(maps)).to_numpy()
             if overlay:
-                ax.imshow(_grey(picture), extent=_extent(ds[schema.IMAGE], ds), cmap="gray", vmin=0, vmax=1)
-            ax.imshow(values, extent=_extent(maps, ds), norm=norm, cmap=cmap, alpha=_OVERLAY if overlay else 1)
+                ax.imshow(_grey(picture), extent=under, cmap="gray", vmin=0, vmax=1)
+            ax.imshow(values, extent=over, norm=norm, cmap=cmap, alpha=_OVERLAY if overlay else 1)
+        colours = np.array([(0.0, 0.0, 0.0, 0.0), *(to_rgba(_colour(label)) for label in range(len(names)))])
         for ax, area in zip(axes[1 + maps.sizes[schema.CONCEPT] :], areas.values(), strict=True):
-            labels = area.transpose(*_plane(area)).to_numpy()
-            colours = np.array([(0.0, 0.0, 0.0, 0.0), *(to_rgba(_colour(label)) for label in range(len(names)))])
-            ax.imshow(colours[labels + 1], extent=_extent(area, ds))
-        figure.colorbar(ScalarMappable(norm, cmap), cax=bar, label=_meaning(maps))
+            ax.imshow(colours[area.transpose(*_plane(area)).to_numpy() + 1], extent=_extent(area, ds))
+        for ax in axes:
+            ax.set(xlim=over[:2], ylim=over[2:])
     return figure
 
 
@@ -222,65 +227,121 @@ def _colour(label: int) -> str:
     return to_hex(mpl.colormaps["turbo"]((label * 0.618) % 1))
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """Where everything goes, in inches, so that panels have the picture's shape and no text leaves the canvas.
+
+    ``shape`` is height over width of a panel; ``bar_space`` is what the colour bar and its text take on the right.
+    """
+
+    titles: list[str]
+    names: list[str]
+    shape: float
+    columns: int
+    width: float
+    bar_space: float
+
+    @property
+    def side(self) -> float:
+        return (self.width - 2 * _MARGIN - self.bar_space - (self.columns - 1) * _GAP) / self.columns
+
+    @cached_property
+    def rows(self) -> list[list[str]]:
+        """The wrapped titles of each row."""
+        wrapped = [_wrap(title, self.side, _TITLE_LINES) for title in self.titles]
+        return [wrapped[first : first + self.columns] for first in range(0, len(wrapped), self.columns)]
+
+    @cached_property
+    def heads(self) -> list[float]:
+        """Height of each row's titles."""
+        return [max(title.count("\n") + 1 for title in row) * _LINE + _GAP / 2 for row in self.rows]
+
+    @cached_property
+    def entries(self) -> list[str]:
+        """The legend's names, shortened."""
+        return [_wrap(name, self.width / 3, 1) for name in self.names]
+
+    @cached_property
+    def legend_columns(self) -> int:
+        widest = max((_text_width(name) for name in self.entries), default=1.0) + _SWATCH_SPACE
+        return max(1, min(len(self.entries), int((self.width - 2 * _MARGIN) / widest)))
+
+    @property
+    def body(self) -> float:
+        """Height of the panels and their titles."""
+        return sum(self.heads) + len(self.rows) * self.side * self.shape + (len(self.rows) - 1) * _GAP
+
+    @property
+    def total(self) -> float:
+        foot = math.ceil(len(self.entries) / self.legend_columns) * _LINE + _GAP if self.entries else 0
+        return 2 * _MARGIN + self.body + foot
+
+
 def _panels(
     titles: list[str],
     legend: list[tuple[str, str]],
-    extent: tuple[float, float, float, float],
+    shape: float,
     columns: int | None,
     width: float,
-) -> tuple[PaperFigure, list[Axes], Axes]:
-    """A figure with one empty panel per title, all of one size, the axes of a colour bar, and the legend in place.
-
-    Everything is placed in inches, so that panels have the picture's shape and no text runs out of the canvas.
-    """
+    scale: ScalarMappable,
+    meaning: str,
+) -> tuple[PaperFigure, list[Axes]]:
+    """A figure with one empty panel per title, all of one size, and its colour bar and legend in place."""
     columns = columns or math.ceil(len(titles) / math.ceil(len(titles) / _MOST_COLUMNS))
-    rows = math.ceil(len(titles) / columns)
-    side = (width - 2 * _MARGIN - _BAR_SPACE - (columns - 1) * _GAP) / columns
-    if side < _LEAST_SIDE:
-        raise InputError(
-            f"{columns} columns in {width} inches leave {max(side, 0):.2f} inches to a panel, which "
-            f"needs {_LEAST_SIDE}; give fewer columns or a greater width."
-        )
-    left, right, bottom, top = extent
-    height = side * (bottom - top) / (right - left)
-    wrapped = [_wrap(title, side, _TITLE_LINES) for title in titles]
-    heads = [
-        max(title.count("\n") + 1 for title in wrapped[row * columns : (row + 1) * columns]) * _LINE + _GAP / 2
-        for row in range(rows)
-    ]
-    entries = [(_wrap(name, width / 3, 1), colour) for name, colour in legend]
-    across = max(1, int((width - 2 * _MARGIN) / (max((_text_width(n) for n, _ in entries), default=1) + _SWATCH_SPACE)))
-    foot = math.ceil(len(entries) / across) * _LINE + (_GAP if entries else 0)
-    total = 2 * _MARGIN + sum(heads) + rows * height + (rows - 1) * _GAP + foot
+    ticks = _ticks(*scale.get_clim())
+    ticks_width = max(_text_width(text) for text in ticks.values())
+    for lines in (1, 2, 3):
+        bar_space = _GAP + _BAR + _TICK + ticks_width + _GAP / 2 + lines * _LINE
+        layout = _Layout(titles, [name for name, _ in legend], shape, columns, width, bar_space)
+        if layout.side < _LEAST_SIDE:
+            raise InputError(
+                f"{columns} columns in {width} inches leave {max(layout.side, 0):.2f} inches to a panel, which needs "
+                f"{_LEAST_SIDE}; give fewer columns or a greater width."
+            )
+        label = _wrap(meaning, layout.total - 2 * _MARGIN, lines)
+        if not label.endswith("…"):
+            break
 
+    total, side, height = layout.total, layout.side, layout.side * shape
     figure = PaperFigure(figsize=(width, total), dpi=DPI)
     axes, edge = [], total - _MARGIN
-    for row in range(rows):
-        edge -= heads[row] + height + (_GAP if row else 0)
-        for column in range(min(columns, len(titles) - row * columns)):
+    for index, (row, head) in enumerate(zip(layout.rows, layout.heads, strict=True)):
+        edge -= head + height + (_GAP if index else 0)
+        for column, title in enumerate(row):
             x = _MARGIN + column * (side + _GAP)
             ax = figure.add_axes((x / width, edge / total, side / width, height / total), xticks=[], yticks=[])
-            ax.set_title(wrapped[row * columns + column], fontsize=_FONT_SIZE, pad=_GAP / 2 * 72)
+            ax.set_title(title, fontsize=_FONT_SIZE, pad=_GAP / 2 * 72)
             axes.append(ax)
-    full = total - _MARGIN - heads[0] - edge
+
+    full = layout.body - layout.heads[0]
     tall = min(full, _BAR_HEIGHT)
-    x = _MARGIN + columns * (side + _GAP)
+    x = width - _MARGIN - bar_space + _GAP
     bar = figure.add_axes((x / width, (edge + (full - tall) / 2) / total, _BAR / width, tall / total))
-    if entries:
+    figure.colorbar(scale, cax=bar)
+    bar.set_yticks(list(ticks), list(ticks.values()))
+    figure.text(1 - _MARGIN / width, 0.5, label, rotation=90, ha="right", va="center", multialignment="center")
+    if legend:
         figure.legend(
-            handles=[Patch(facecolor=colour) for _, colour in entries],
-            labels=[name for name, _ in entries],
+            handles=[Patch(facecolor=colour) for _, colour in legend],
+            labels=layout.entries,
             loc="lower center",
             bbox_to_anchor=(0.5, _MARGIN / total),
-            ncols=min(across, len(entries)),
+            ncols=layout.legend_columns,
             frameon=False,
             borderpad=0,
             borderaxespad=0,
             handlelength=1,
+            handletextpad=0.5,
             columnspacing=1.5,
             labelspacing=0.3,
         )
-    return figure, axes, bar
+    return figure, axes
+
+
+def _ticks(low: float, high: float) -> dict[float, str]:
+    """At most five round values of a colour bar and how to write them."""
+    inside = [float(tick) for tick in MaxNLocator(4).tick_values(low, high) if low <= tick <= high]
+    return {tick: f"{tick:.4g}".replace("-", "−") for tick in inside or [low]}
 
 
 def _text_width(text: str) -> float:
