@@ -52,6 +52,8 @@ _BAR: Final = 0.09
 _TICK: Final = 0.08
 _BAR_HEIGHT: Final = 2.0
 _LEAST_SIDE: Final = 0.4
+_LEAST_HEIGHT: Final = 0.9
+"""Less would cut off what the colours mean."""
 
 
 class PaperFigure(Figure):
@@ -272,9 +274,18 @@ class _Layout:
         return sum(self.heads) + len(self.rows) * self.side * self.shape + (len(self.rows) - 1) * _GAP
 
     @property
+    def filled(self) -> float:
+        """Height of panels and legend."""
+        return self.body + (math.ceil(len(self.entries) / self.legend_columns) * _LINE + _GAP if self.entries else 0)
+
+    @property
     def total(self) -> float:
-        foot = math.ceil(len(self.entries) / self.legend_columns) * _LINE + _GAP if self.entries else 0
-        return 2 * _MARGIN + self.body + foot
+        return 2 * _MARGIN + max(self.filled, _LEAST_HEIGHT)
+
+    @property
+    def margin(self) -> float:
+        """Space above and below."""
+        return (self.total - self.filled) / 2
 
 
 def _panels(
@@ -304,7 +315,7 @@ def _panels(
 
     total, side, height = layout.total, layout.side, layout.side * shape
     figure = PaperFigure(figsize=(width, total), dpi=DPI)
-    axes, edge = [], total - _MARGIN
+    axes, edge = [], total - layout.margin
     for index, (row, head) in enumerate(zip(layout.rows, layout.heads, strict=True)):
         edge -= head + height + (_GAP if index else 0)
         for column, title in enumerate(row):
@@ -318,14 +329,19 @@ def _panels(
     x = width - _MARGIN - bar_space + _GAP
     bar = figure.add_axes((x / width, (edge + (full - tall) / 2) / total, _BAR / width, tall / total))
     figure.colorbar(scale, cax=bar)
-    bar.set_yticks(list(ticks), list(ticks.values()))
-    figure.text(1 - _MARGIN / width, 0.5, label, rotation=90, ha="right", va="center", multialignment="center")
+    every = math.ceil(len(ticks) * _LINE / tall)
+    bar.set_yticks(list(ticks)[::every], list(ticks.values())[::every])
+    reach = max(map(_text_width, label.split("\n"))) / 2 + _MARGIN
+    middle = min(max(edge + full / 2, reach), total - reach)
+    figure.text(
+        1 - _MARGIN / width, middle / total, label, rotation=90, ha="right", va="center", multialignment="center"
+    )
     if legend:
         figure.legend(
             handles=[Patch(facecolor=colour) for _, colour in legend],
             labels=layout.entries,
             loc="lower center",
-            bbox_to_anchor=(0.5, _MARGIN / total),
+            bbox_to_anchor=(0.5, layout.margin / total),
             ncols=layout.legend_columns,
             frameon=False,
             borderpad=0,
@@ -339,8 +355,8 @@ def _panels(
 
 
 def _ticks(low: float, high: float) -> dict[float, str]:
-    """At most five round values of a colour bar and how to write them."""
-    inside = [float(tick) for tick in MaxNLocator(4).tick_values(low, high) if low <= tick <= high]
+    """At most six round values of a colour bar and how to write them."""
+    inside = [float(tick) for tick in MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high) if low <= tick <= high]
     return {tick: f"{tick:.4g}".replace("-", "−") for tick in inside or [low]}
 
 
