@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from tests import synthetic
+from workbench import schema
+from workbench.schema import SchemaError
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"kind": "generate", "samples": 3},
+        {"kind": "generate", "spaces": ("output", "prompt")},
+        {"truth": True, "layers": (0, 2, 4), "missing": [(0, 500.0, 2)]},
+        {"concepts": ("dog",), "spaces": ("prompt",), "timesteps": (1000.0,)},
+    ],
+)
+def test_datasets_that_follow_the_contract_pass(options: dict) -> None:
+    schema.validate(synthetic.dataset(**options), values=True)
+
+
+def test_patch_centres_select_the_pixels_of_the_patch() -> None:
+    ds = synthetic.dataset(patch=8)
+    assert ds["y"].values.tolist() == [3.5, 11.5, 19.5, 27.5]
+    y = ds["y"].values[1]
+    assert ds["image"].sel(pixel_y=slice(y - 4, y + 4))["pixel_y"].values.tolist() == list(range(8, 16))
+
+
+def _without(name: str) -> Callable[[xr.Dataset], xr.Dataset]:
+    return lambda ds: ds.drop_vars(name)
+
+
+def _attribute(name: str, value: object) -> Callable[[xr.Dataset], xr.Dataset]:
+    return lambda ds: ds.assign_attrs({name: value})
+
+
+def _no_attribute(name: str) -> Callable[[xr.Dataset], xr.Dataset]:
+    def change(ds: xr.Dataset) -> xr.Dataset:
+        del ds.attrs[name]
+        return ds
+
+    return change
+
+
+def _coordinate(name: str, values: object) -> Callable[[xr.Dataset], xr.Dataset]:
+    return lambda ds: ds.assign_coords({name: (ds[name].dims, values)})
+
+
+def _dtype(name: str, dtype: str) -> Callable[[xr.Dataset], xr.Dataset]:
+    return lambda ds: ds.assign({name: ds[name].astype(dtype)})
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (_without("output"), "variable 'output' is not there"),
+        (_without("cross_total"), "variable 'cross_total' is not there"),
+        (_without("image"), "variable 'image' is not there"),
+        (_dtype("output", "float64"), "'output' is float64; expected float16 or float32"),
+        (_dtype("output_total", "float16"), "'output_total' is float16; expected float32"),
+        (_dtype("image", "float32"), "'image' is float32"),
+        (_dtype("truth", "uint8"), "'truth' is uint8"),
+        (lambda ds: ds.transpose("head", ...), "'output' lies along"),
+        (_attribute("spaces", ["output"]), "'cross' is there, but attribute 'spaces'"),
+        (_coordinate("timestep", [250.0, 500.0, 750.0]), "strictly decreasing"),
+        (_coordinate("timestep", [1001.0, 500.0, 250.0]), r"in \(0, 1000\]"),
+        (_coordinate("sigma", [0.75, 0.5, 0.3]), "expected timestep / 1000"),
+        (_coordinate("layer", [0, 1, 1, 3, 4]), "'layer' is int64"),
+        (_coordinate("block", ["single", "dual", "dual", "single", "single"]), "dual blocks first"),
+        (_coordinate("sample", [1]), "'sample' is int64"),
+        (_coordinate("concept", ["dog", "dog", "sky"]), "no two alike"),
+        (_coordinate("concept", ["dog", " ", "sky"]), "not blank"),
+        (_coordinate("y", [4.0, 12.0, 20.0, 28.0]), "expected the 4 patch centres"),
+        (_coordinate("x", np.arange(6)), "floats: patch centres"),
+        (_coordinate("channel", ["b", "g", "r"]), "'r', 'g', 'b'"),
+        (lambda ds: ds.drop_vars("seed"), "coordinate 'seed' is not there"),
+        (lambda ds: ds.drop_vars("module"), "coordinate 'module' is not there"),
+        (_attribute("seeds", [7]), "'seeds' is"),
+        (_attribute("size", [32, 40]), "'pixel_x' has 48 pixels"),
+        (_attribute("size", [33, 48]), "expected multiples of the patch"),
+        (_attribute("patch", 0), "attribute 'patch' is 0"),
+        (_attribute("schema_version", 999), "attribute 'schema_version' is 999"),
+        (_attribute("pool", "last"), "attribute 'pool' is 'last'"),
+        (_attribute("spaces", ["outptu"]), "attribute 'spaces'"),
+        (_attribute("attend", np.array(["both"])), "attribute 'attend'"),
+        (_attribute("guidance", np.float32(3.5)), "float32 that JSON cannot hold"),
+        (_attribute("guidance", float("nan")), "JSON cannot hold"),
+        (_attribute("versions", "torch 2"), "attribute 'versions'"),
+        (_attribute("created", "2025-01-01"), "attribute 'created'"),
+        (_attribute("missing", [(0, 500.0, 1)]), "attribute 'missing'"),
+        (_attribute("missing", [{"sample": 0, "timestep": 400.0, "layer": 1}]), "lists .*'timestep' has"),
+        (_attribute("kind", "generate"), "attribute 'steps' is not there"),
+        *[(_no_attribute(name), f"attribute '{name}' is not there") for name in ("model", "image_hash", "text_length")],
+    ],
+)
+def test_each_departure_is_named(change: Callable[[xr.Dataset], xr.Dataset], named: str) -> None:
+    broken = change(synthetic.dataset(truth=True))
+    with pytest.raises(SchemaError, match=named):
+        schema.validate(broken)
+
+
+def test_prompts_lie_beside_the_samples_of_a_generated_run() -> None:
+    with pytest.raises(SchemaError, match="coordinate 'prompt' is not there"):
+        schema.validate(synthetic.dataset(kind="generate").drop_vars("prompt"))
+
+
+def test_tokens_are_needed_by_the_space_prompt_only() -> None:
+    with pytest.raises(SchemaError, match="coordinate 'position' is not there"):
+        schema.validate(synthetic.dataset(spaces=("prompt",)).drop_vars("position"))
+
+
+def test_all_problems_are_listed_at_once() -> None:
+    broken = synthetic.dataset().drop_vars(["seed", "output"]).assign_attrs(patch=-1)
+    with pytest.raises(SchemaError) as caught:
+        schema.validate(broken)
+    assert "3 places" in str(caught.value)
+    assert str(caught.value).count("\n- ") == 3
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_values_are_absent_exactly_where_listed(listed: bool) -> None:
+    ds = synthetic.dataset(missing=[] if listed else [(0, 500.0, 2)])
+    ds.attrs["missing"] = [{"sample": 0, "timestep": 500.0, "layer": 2}] if listed else []
+    schema.validate(ds)
+    with pytest.raises(SchemaError, match=r"'cross': 1 pieces .*'timestep': 500.0, 'layer': 2"):
+        schema.validate(ds, values=True)
