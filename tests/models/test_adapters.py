@@ -69,7 +69,7 @@ class Sample:
         return seen.scores
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(params=FAMILIES)
 def sample(request: pytest.FixtureRequest) -> Sample:
     family = FAMILIES[request.param]
     model = family.transformer()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import FluxPipeline
 
-from tests.tiny_random import flux_pipeline
+from tests.tiny_random import flux_inputs, flux_pipeline, flux_transformer
 from workbench.models.base import PipelineAdapter
 from workbench.models.families import adapter_for, pipeline_adapter_for
 from workbench.recording.tracing import trace
@@ -192,3 +192,22 @@ def test_group_offloading_gives_the_same_scores(pipe: FluxPipeline, adapter: Pip
             seen.run(**other.inputs(tokens, 0.5, other.encode_prompt(""), grid))
     other.release()
     assert torch.equal(seen.scores["output"], plain.scores["output"])
+
+
+@pytest.mark.parametrize(
+    ("module", "layer", "blocks"),
+    [
+        ("transformer_blocks.0.ff_context.net.2", 1, {"num_layers": 2}),
+        ("single_transformer_blocks.0.proj_out", 2, {"num_layers": 1, "num_single_layers": 2}),
+    ],
+)
+def test_float16_overflow_is_clipped_as_in_the_model(module: str, layer: int, blocks: dict[str, int]) -> None:
+    model = flux_transformer(**blocks).half()
+    with torch.no_grad():
+        model.context_embedder.bias.fill_(60_000)
+        model.get_submodule(module).bias.fill_(60_000)
+    inputs = flux_inputs(model)
+    prompt, pooled = inputs["encoder_hidden_states"], inputs["pooled_projections"]
+    with trace(model, prompt, layers=[layer], spaces=("cross", "prompt"), pooled=pooled) as seen:
+        seen.run(**inputs)
+    torch.testing.assert_close(seen.scores["cross"], seen.scores["prompt"], rtol=1e-2, atol=1e-2)
