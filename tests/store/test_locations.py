@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests import synthetic
+from tests.store.replay import parts, save
+from workbench import store
+from workbench.schema import InputError, StoreError
+from workbench.store.locations import canonical_json
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+recipes = st.dictionaries(
+    st.text(),
+    st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3)),
+    max_size=4,
+)
+
+
+def _reversed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _reversed(item) for key, item in reversed(value.items())}
+    return [_reversed(item) for item in value] if isinstance(value, list) else value
+
+
+@given(recipes)
+def test_key_does_not_depend_on_the_order_of_a_mapping(recipe: dict[str, Any]) -> None:
+    assert store.content_key(recipe) == store.content_key(_reversed(recipe))
+
+
+@given(recipes, recipes)
+def test_different_recipes_have_different_keys(a: dict[str, Any], b: dict[str, Any]) -> None:
+    assert (store.content_key(a) == store.content_key(b)) == (canonical_json(a) == canonical_json(b))
+
+
+def test_numpy_values_count_as_the_plain_ones() -> None:
+    given_ = {"t": np.float64(0.5), "n": np.int32(3), "flag": np.bool_(True), "all": np.array([1, 2]), "pair": (1, 2)}
+    assert store.content_key(given_) == store.content_key(
+        {"t": 0.5, "n": 3, "flag": True, "all": [1, 2], "pair": [1, 2]}
+    )
+
+
+def test_key_is_short_hexadecimal() -> None:
+    key = store.content_key({})
+    assert len(key) == 20
+    assert set(key) <= set("0123456789abcdef")
+
+
+def test_key_changes_with_the_version_of_the_capture_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = store.content_key({})
+    monkeypatch.setattr("workbench.store.locations.CAPTURE_VERSION", 999)
+    assert store.content_key({}) != before
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), b"bytes", {1: "int key"}, {"a", "set"}])
+def test_what_has_no_one_spelling_is_refused(value: object) -> None:
+    with pytest.raises(InputError):
+        store.content_key({"value": value})
+
+
+def test_home_is_the_argument_then_the_environment_then_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "environment"))
+    assert store.home(tmp_path / "argument") == tmp_path / "argument"
+    assert store.home() == tmp_path / "environment"
+    monkeypatch.delenv("WORKBENCH_HOME")
+    assert store.home() == platformdirs.user_cache_path("concept-workbench")
+    monkeypatch.chdir(tmp_path)
+    assert store.home("relative") == tmp_path / "relative"
+
+
+@pytest.mark.parametrize("key", ["../escape", "a/b", "..", "", "/etc", "A", "a\\b", "a\0"])
+def test_keys_cannot_leave_the_folder(key: str, home: Path) -> None:
+    with pytest.raises(InputError, match="the key is"):
+        store.find(key, home)
+    template, variables = parts(synthetic.dataset())
+    with pytest.raises(InputError, match="the key is"), store.writer(key, template, variables, home=home):
+        pass
+
+
+def test_find_knows_finished_runs_only(home: Path) -> None:
+    assert store.find("run", home) is None
+    save(synthetic.dataset(), home)
+    found = store.find("run", home)
+    assert found is not None
+    (found / "manifest.json").unlink()
+    assert store.find("run", home) is None
+
+
+def test_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreError, match=r"cannot write to .*WORKBENCH_HOME.*store=False"):
+        store.check_writable(tmp_path / "file" / "runs")
+    assert store.check_writable(tmp_path / "new") == tmp_path / "new"

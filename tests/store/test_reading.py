@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import xarray as xr
+
+import workbench as wb
+from tests import synthetic
+from tests.store.replay import save
+from workbench import store
+from workbench.schema import SCHEMA_VERSION, StoreError, WorkbenchWarning
+
+
+def _small(**attrs: object) -> xr.Dataset:
+    return synthetic.dataset(timesteps=(500.0,), dual=1, single=0, default_layers=(0,)).assign_attrs(attrs)
+
+
+@pytest.fixture
+def three(home: Path) -> Path:
+    save(_small(created="2025-01-02T00:00:00+00:00", model="second"), home, "abc1")
+    save(_small(created="2025-01-03T00:00:00+00:00", model="third"), home, "abc2")
+    save(_small(created="2025-01-01T00:00:00+00:00", model="first"), home, "b0")
+    return home
+
+
+def test_runs_are_listed_newest_first(three: Path) -> None:
+    listed = store.runs(three)
+    assert [run.key for run in listed] == ["abc2", "abc1", "b0"]
+    newest = listed[0]
+    assert (newest.model, newest.kind, newest.concepts) == ("third", "capture", ("dog", "grass", "sky"))
+    assert newest.size == sum(file.stat().st_size for file in newest.path.rglob("*") if file.is_file())
+    xr.testing.assert_identical(newest.open(verify=True), store.open("abc2", three))
+
+
+def test_the_list_prints_as_a_table(three: Path) -> None:
+    lines = repr(store.runs(three)).splitlines()
+    assert len(lines) == 4
+    assert lines[0].split() == ["key", "kind", "model", "concepts", "created", "size"]
+    assert lines[1].startswith("abc2  capture  third   dog, grass, sky  2025-01-03 00:00:00")
+    assert store.runs(three)._repr_html_().count("<tr>") == 4
+
+
+def test_the_table_escapes_what_a_dataset_says(home: Path) -> None:
+    save(_small(model="<script>"), home)
+    assert "<script>" not in store.runs(home)._repr_html_()
+
+
+def test_nothing_stored_is_an_empty_list(home: Path) -> None:
+    assert store.runs(home) == []
+    assert repr(store.runs(home)) == "no stored runs"
+    with pytest.raises(StoreError, match="nothing is stored there"):
+        store.open("abc", home)
+
+
+def test_a_run_opens_by_key_beginning_or_path(three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert store.open("abc1", three).attrs["model"] == "second"
+    assert store.open("b", three).attrs["model"] == "first"
+    elsewhere = tmp_path / "copied"
+    shutil.copytree(three / "runs" / "abc2.zarr", elsewhere)
+    assert store.open(elsewhere).attrs["model"] == "third"
+    assert store.open(str(elsewhere)).attrs["model"] == "third"
+    monkeypatch.chdir(tmp_path)
+    assert store.open("copied", three).attrs["model"] == "third"
+    assert store.open("./copied", three).attrs["model"] == "third"
+    monkeypatch.setenv("WORKBENCH_HOME", str(three))
+    assert wb.open("b0").attrs["model"] == "first"
+    assert len(wb.runs()) == 3
+
+
+def test_a_run_opens_with_plain_xarray(three: Path) -> None:
+    ds = xr.open_zarr(three / "runs" / "b0.zarr")
+    assert ds["concept"].values.tolist() == ["dog", "grass", "sky"]
+
+
+@pytest.mark.parametrize(
+    ("key", "named"),
+    [
+        ("abc", "2 runs begin with 'abc': abc1, abc2"),
+        ("nope", "no run 'nope' in .*; stored there: abc1, abc2, b0"),
+        ("../abc1", "no finished run"),
+        ("/nowhere", "no finished run"),
+    ],
+)
+def test_what_cannot_be_opened_is_named_with_what_can(key: str, named: str, three: Path) -> None:
+    with pytest.raises(StoreError, match=named):
+        store.open(key, three)
+
+
+def test_damage_is_found_when_asked_for(three: Path) -> None:
+    chunk = next((three / "runs" / "abc1.zarr" / "output").glob("c.*"))
+    chunk.write_bytes(chunk.read_bytes()[::-1])
+    store.open("abc1", three)
+    with pytest.raises(StoreError, match=r"output/c\.0\.0\.0.*: changed"):
+        store.open("abc1", three, verify=True)
+
+
+def test_damaged_metadata_point_to_the_check(three: Path) -> None:
+    (three / "runs" / "abc1.zarr" / "zarr.json").write_text("{")
+    with pytest.raises(StoreError, match=r"cannot be read .*verify=True"):
+        store.open("abc1", three)
+
+
+def test_a_damaged_manifest_is_left_out_with_a_warning(three: Path) -> None:
+    (three / "runs" / "abc1.zarr" / "manifest.json").write_text("{}")
+    with pytest.warns(WorkbenchWarning, match=r"abc1\.zarr is damaged"):
+        assert [run.key for run in store.runs(three)] == ["abc2", "b0"]
+
+
+def test_a_newer_schema_is_refused(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workbench.store.reading.SCHEMA_VERSION", SCHEMA_VERSION - 1)
+    with pytest.raises(StoreError, match="upgrade concept-workbench"):
+        store.open("b0", three)
