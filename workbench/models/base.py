@@ -413,6 +413,44 @@ class PipelineAdapter(ABC):
         """Encode an image (pixel_y, pixel_x, channel) of RGB bytes whose sides are multiples of :attr:`patch`."""
 
     @abstractmethod
+    def decode(self, latents: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Decode latents (1, channel, latent_y, latent_x) to RGB bytes (pixel_y, pixel_x, channel)."""
+
+    @property
+    @abstractmethod
+    def default_steps(self) -> int:
+        """Length of the schedule when none is given."""
+
+    @property
+    @abstractmethod
+    def default_guidance(self) -> float | None:
+        """Guidance when none is given; None for a model that takes none."""
+
+    @abstractmethod
+    def schedule(self, steps: int, height: int, width: int) -> tuple[float, ...]:
+        """Sigmas the pipeline itself will run for a picture of this size, decreasing, without the final zero."""
+
+    @abstractmethod
+    def generate(
+        self,
+        prompt: str,
+        *,
+        steps: int,
+        guidance: float | None,
+        seed: int,
+        size: tuple[int, int],
+        negative_prompt: str | None = None,
+        true_guidance: float = 1.0,
+    ) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Call the pipeline itself, with noise drawn on the CPU from ``seed``.
+
+        Returns
+        -------
+        ndarray (pixel_y, pixel_x, channel)
+            The picture, RGB bytes.
+        """
+
+    @abstractmethod
     def noised_tokens(self, latents: Tensor, noise: Tensor, sigma: float) -> Tensor:
         """Image tokens (sample, patch, channel) of ``sigma * noise + (1 - sigma) * latents``, in float32."""
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 import torch
 from diffusers.models.embeddings import apply_rotary_emb
+from diffusers.pipelines.flux.pipeline_flux import calculate_shift, retrieve_timesteps
 from torch import Tensor, nn
 
 from workbench.models.base import (
@@ -25,6 +27,9 @@ from workbench.schema import POOLS, InputError
 
 DEV_TEXT_LENGTH = 512
 SCHNELL_TEXT_LENGTH = 256
+DEV_STEPS = 28
+SCHNELL_STEPS = 4
+DEV_GUIDANCE = 3.5
 
 
 class FluxAdapter(TransformerAdapter):
@@ -248,6 +253,62 @@ class FluxPipelineAdapter(PipelineAdapter):
         scale, shift = vae.config.scaling_factor, vae.config.shift_factor or 0.0
         return Posterior(mean=(encoded.mean.float().cpu() - shift) * scale, std=encoded.std.float().cpu() * scale)
 
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        vae = self.component("vae")
+        scaled = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
+        decoded = vae.decode(scaled.to(self.device, vae.dtype), return_dict=False)[0]
+        return _pixels(self.pipe.image_processor.postprocess(decoded, output_type="pil"))
+
+    @property
+    def default_steps(self) -> int:
+        return int(self.info.get("steps", DEV_STEPS if self._guided else SCHNELL_STEPS))
+
+    @property
+    def default_guidance(self) -> float | None:
+        return DEV_GUIDANCE if self._guided else None
+
+    def schedule(self, steps: int, height: int, width: int) -> tuple[float, ...]:
+        scheduler = copy.deepcopy(self.component("scheduler"))
+        config = scheduler.config
+        rows, columns = self.grid(height, width)
+        shift = calculate_shift(
+            rows * columns,
+            config.get("base_image_seq_len", 256),
+            config.get("max_image_seq_len", 4096),
+            config.get("base_shift", 0.5),
+            config.get("max_shift", 1.15),
+        )
+        sigmas = None if config.get("use_flow_sigmas") else np.linspace(1.0, 1 / steps, steps)
+        timesteps, _ = retrieve_timesteps(scheduler, steps, "cpu", sigmas=sigmas, mu=shift)
+        return tuple(float(timestep) / 1000 for timestep in timesteps)
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        steps: int,
+        guidance: float | None,
+        seed: int,
+        size: tuple[int, int],
+        negative_prompt: str | None = None,
+        true_guidance: float = 1.0,
+    ) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        options: dict[str, Any] = {} if guidance is None else {"guidance_scale": guidance}
+        if negative_prompt is not None:
+            options |= {"negative_prompt": negative_prompt, "true_cfg_scale": true_guidance}
+        result = self.pipe(
+            prompt,
+            height=size[0],
+            width=size[1],
+            num_inference_steps=steps,
+            generator=torch.Generator("cpu").manual_seed(seed),
+            max_sequence_length=self.text_length,
+            output_type="pil",
+            **options,
+        )
+        return _pixels(result.images)
+
     def noised_tokens(self, latents: Tensor, noise: Tensor, sigma: float) -> Tensor:
         mixed = sigma * noise + (1 - sigma) * latents
         tokens: Tensor = self.pipe._pack_latents(mixed, *mixed.shape)
@@ -267,3 +328,9 @@ class FluxPipelineAdapter(PipelineAdapter):
             "img_ids": self.pipe._prepare_latent_image_ids(batch, *grid, **like),
             "txt_ids": torch.zeros(text.shape[1], 3, **like),
         }
+
+
+def _pixels(pictures: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The only picture of a list, as RGB bytes."""
+    (picture,) = pictures
+    return np.asarray(picture.convert("RGB"))

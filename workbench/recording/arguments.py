@@ -1,0 +1,180 @@
+"""Checks of what users pass to capture and generate, before any model runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any, Final
+
+from workbench.models.base import Layer
+from workbench.schema import ATTEND_MODES, POOLS, SPACES, InputError
+
+MOST_CONCEPTS: Final = 64
+MOST_SAMPLES: Final = 1000
+
+
+def check_concepts(concepts: Iterable[str]) -> tuple[str, ...]:
+    """Concepts as stripped strings.
+
+    Raises
+    ------
+    InputError
+        If they are one string, none, blank, repeated, not strings, or more than :data:`MOST_CONCEPTS`.
+    """
+    if isinstance(concepts, str):
+        raise InputError(
+            f"concepts is the single string {concepts!r}; expected a list of words, such as [{concepts!r}]."
+        )
+    if not isinstance(concepts, Iterable) or isinstance(concepts, Mapping):
+        raise InputError(f"concepts is a {type(concepts).__name__}; expected a list of words, such as ['dog', 'sky'].")
+    given: list[Any] = list(concepts)
+    if not given:
+        raise InputError("concepts is empty; expected one or more words, such as ['dog', 'sky'].")
+    for word in given:
+        if not isinstance(word, str) or not word.strip():
+            raise InputError(f"concepts holds {word!r}; expected words that are not blank.")
+    words = tuple(word.strip() for word in given)
+    if twice := sorted({word for word in words if words.count(word) > 1}):
+        raise InputError(f"concepts holds {', '.join(map(repr, twice))} more than once; expected each word once.")
+    if len(words) > MOST_CONCEPTS:
+        raise InputError(
+            f"there are {len(words)} concepts; expected at most {MOST_CONCEPTS}: split them into two runs."
+        )
+    return words
+
+
+def check_timesteps(timesteps: float | Iterable[float]) -> tuple[float, ...]:
+    """Timesteps (1000 x sigma) in decreasing order.
+
+    Raises
+    ------
+    InputError
+        If one is not a number in (0, 1000], or given twice.
+    """
+    given: list[Any] = [timesteps] if isinstance(timesteps, Real | str) else list(timesteps)
+    if not given:
+        raise InputError("timesteps is empty; expected one or more numbers above 0, up to 1000, such as [250, 500].")
+    for value in given:
+        if not _is_number(value) or not 0 < value <= 1000:
+            raise InputError(f"timesteps holds {value!r}; expected numbers above 0, up to 1000 (1000 x sigma).")
+    values = sorted({float(value) for value in given}, reverse=True)
+    if len(values) < len(given):
+        raise InputError(f"timesteps is {given}, with one of them twice; expected each once.")
+    return tuple(values)
+
+
+def check_count(name: str, value: Any, least: int, most: int) -> int:
+    """A whole number from ``least`` to ``most``.
+
+    Raises
+    ------
+    InputError
+        If it is anything else.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or not least <= value <= most:
+        raise InputError(f"{name} is {value!r}; expected a whole number from {least} to {most}.")
+    return int(value)
+
+
+def check_seed(seed: Any) -> int:
+    """A seed: a whole number from 0 to 2**63 - 1001 (each sample adds its index)."""
+    return check_count("seed", seed, 0, 2**63 - 1 - MOST_SAMPLES)
+
+
+def check_scale(name: str, value: Any) -> float:
+    """A finite number that is not negative.
+
+    Raises
+    ------
+    InputError
+        If it is anything else.
+    """
+    if not _is_number(value) or value < 0:
+        raise InputError(f"{name} is {value!r}; expected a number, 0 or above.")
+    return float(value)
+
+
+def check_text(name: str, text: Any) -> str:
+    """A string.
+
+    Raises
+    ------
+    InputError
+        If it is anything else.
+    """
+    if not isinstance(text, str):
+        raise InputError(f"{name} is a {type(text).__name__}; expected a string.")
+    return text
+
+
+def check_spaces(spaces: str | Sequence[str]) -> tuple[str, ...]:
+    """Names of spaces, each once.
+
+    Raises
+    ------
+    InputError
+        If one is unknown or repeated, or there is none.
+    """
+    given = (spaces,) if isinstance(spaces, str) else tuple(spaces)
+    unknown = [space for space in given if space not in SPACES]
+    if unknown or not given or len(set(given)) < len(given):
+        raise InputError(f"spaces is {given}; expected one or more of {', '.join(SPACES)}, each once.")
+    return given
+
+
+def check_options(attend: str, pool: str) -> None:
+    """``attend`` and ``pool`` are names that exist.
+
+    Raises
+    ------
+    InputError
+        If one is not.
+    """
+    for name, value, known in (("attend", attend, ATTEND_MODES), ("pool", pool, POOLS)):
+        if value not in known:
+            raise InputError(f"{name} is {value!r}; expected one of {', '.join(known)}.")
+
+
+def check_layers(layers: int | Iterable[int] | None, existing: Sequence[Layer]) -> tuple[Layer, ...]:
+    """The chosen blocks by depth; all dual-stream ones by default.
+
+    Raises
+    ------
+    InputError
+        If one is no whole number, is outside the model or is given twice.
+    """
+    dual = [layer for layer in existing if layer.kind == "dual"]
+    if layers is None:
+        return tuple(dual or existing)
+    given: list[Any] = [layers] if isinstance(layers, Integral | str | float) else list(layers)
+    right = all(isinstance(i, Integral) and not isinstance(i, bool) and 0 <= i < len(existing) for i in given)
+    if not given or not right or len(set(given)) < len(given):
+        raise InputError(
+            f"layers is {given}; expected whole numbers from 0 to {len(existing) - 1}, each once "
+            f"(this model has {len(dual)} dual-stream blocks, then {len(existing) - len(dual)} single-stream blocks)."
+        )
+    return tuple(existing[int(index)] for index in sorted(given))
+
+
+def check_vocabulary(concepts: Sequence[str], prompt: str, model: str, info: Mapping[str, Any]) -> None:
+    """A model with a closed vocabulary is asked only for words it knows.
+
+    Raises
+    ------
+    InputError
+        If a concept or the prompt holds another word; the message lists the vocabulary.
+    """
+    known = info.get("vocabulary")
+    if known is None:
+        return
+    for text, allowed in [*((concept, known) for concept in concepts), (prompt, [*known, *info.get("fillers", ())])]:
+        if unknown := [word for word in text.split() if word not in allowed]:
+            raise InputError(
+                f"{model} does not know {', '.join(map(repr, unknown))}. Its words: {', '.join(allowed)}. "
+                'For other words load a larger model, for example model="black-forest-labs/FLUX.1-schnell".'
+            )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

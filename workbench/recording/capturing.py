@@ -1,0 +1,277 @@
+"""``capture``: concept attention of a real image."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+from tqdm.auto import tqdm
+
+from workbench import store as runs_store
+from workbench.models.base import PipelineAdapter, Posterior
+from workbench.models.families import adapter_for, pipeline_adapter_for
+from workbench.models.fingerprint import fingerprint
+from workbench.models.loading import BUNDLED, bundled, info_of, load_model
+from workbench.recording.arguments import (
+    MOST_SAMPLES,
+    check_concepts,
+    check_count,
+    check_layers,
+    check_options,
+    check_seed,
+    check_spaces,
+    check_text,
+    check_timesteps,
+    check_vocabulary,
+)
+from workbench.recording.pictures import Pixels, check_size, image_hash, read_image, resize
+from workbench.recording.runs import Plan, model_name, receive, remaining_passes, writing
+from workbench.recording.tracing import trace
+from workbench.schema import CHANNEL, CONCEPT, IMAGE, PIXEL_X, PIXEL_Y, TRUTH, InputError, WorkbenchWarning
+from workbench.truth import read_truth
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+    from workbench.truth import Truth
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_TIMESTEP = 500.0
+"""Timestep of a capture when none is given: the paper's best noise level, the middle."""
+
+
+def capture(
+    image: Any,
+    concepts: Sequence[str],
+    *,
+    model: str | os.PathLike[str] | DiffusionPipeline = "tiny-flux",
+    prompt: str = "",
+    timesteps: float | Iterable[float] | None = None,
+    layers: int | Iterable[int] | None = None,
+    spaces: str | Sequence[str] = ("output", "cross"),
+    samples: int = 1,
+    seed: int = 0,
+    size: tuple[int, int] | None = None,
+    attend: str = "both",
+    pool: str = "first",
+    truth: Truth | None = None,
+    store: bool = True,
+    home: str | Path | None = None,
+    progress: bool = True,
+) -> xr.Dataset:
+    """Record what each patch of a real image has to do with each concept, for every layer, timestep and head.
+
+    The image is encoded, noised to each timestep, and goes through the transformer once per timestep and sample; the
+    forward pass stops after the last wanted block. Pooled text is zero and guidance 0.0, as in the public code's
+    ``encode_image``. Helbling et al. 2025 (arXiv 2502.04320), section 4.
+
+    Parameters
+    ----------
+    image
+        Path, PIL image, array or tensor; see :func:`workbench.recording.pictures.read_image`.
+    concepts
+        Words, 1 to 64; each becomes a token beside the prompt that image and prompt do not see.
+    model
+        ``"tiny-flux"`` (bundled: drawn scenes), a name or path for ``from_pretrained``, or a loaded pipeline.
+    prompt
+        What the model is told about the image; nothing by default.
+    timesteps
+        1000 x sigma, one or several in (0, 1000], never snapped to a schedule; the model's own choice by default,
+        500 for FLUX.1.
+    layers
+        Blocks by depth, dual-stream blocks first; all dual ones by default.
+    spaces
+        Any of ``output``, ``cross``, ``reverse_cross``, ``value``, ``query``, ``prompt``.
+    samples
+        Number of noise samples; sample ``i`` uses ``seed + i`` for the VAE's posterior and the noise.
+    seed
+        Seed of the first sample; drawn on the CPU, so it means the same on every device.
+    size
+        (height, width) in pixels, multiples of the model's patch; by default the image's own aspect ratio at the
+        model's native area. Nothing is cropped.
+    attend
+        What concepts attend to: ``both`` (concepts and image), ``image``, ``concepts`` or ``none``.
+    pool
+        ``first`` token of a concept (the paper) or the ``mean`` over its tokens.
+    truth
+        Masks of the concepts in pixels of the processed image; see :func:`workbench.truth.read_truth`.
+    store
+        Keep the run on disk, and open it instead of computing when it is there already.
+    home
+        Folder of the runs; ``WORKBENCH_HOME`` or the user's cache folder by default.
+    progress
+        Show a progress bar, and say when a stored run is opened.
+
+    Returns
+    -------
+    xarray.Dataset
+        The dataset of :mod:`workbench.schema`: for each space ``<space>`` (sample, timestep, layer, head, concept, y,
+        x) and ``<space>_total`` summed over heads, ``image``, and ``truth`` when given. Lazy when stored.
+
+    Raises
+    ------
+    InputError
+        If an argument is wrong; no model runs, and nothing stored is touched.
+    ModelError
+        If the model cannot be loaded or is not supported.
+    TraceError
+        If a forward pass did not deliver every piece.
+    StoreError
+        If the run cannot be written.
+
+    Examples
+    --------
+    >>> scene = workbench.tiny.scenes.draw(7)  # doctest: +SKIP
+    >>> ds = workbench.capture(scene.image, scene.words)  # doctest: +SKIP
+    >>> ds.wb.heatmap().sel(concept="sun").plot()  # doctest: +SKIP
+    """
+    words = check_concepts(concepts)
+    check_text("prompt", prompt)
+    times = None if timesteps is None else check_timesteps(timesteps)
+    chosen_spaces = check_spaces(spaces)
+    count, first = check_count("samples", samples, 1, MOST_SAMPLES), check_seed(seed)
+    check_options(attend, pool)
+    wanted = check_size(size)
+    if "prompt" in chosen_spaces and not prompt.strip():
+        raise InputError('the space "prompt" needs a prompt, but prompt is empty: give one, or leave that space out.')
+    pixels = read_image(image)
+    if store:
+        runs_store.check_writable(home)
+
+    adapter = open_adapter(model)
+    name = model_name(model)
+    blocks = check_layers(layers, adapter.layers)
+    check_vocabulary(words, prompt, name, adapter.info)
+    height, width = wanted or adapter.native_size(*pixels.shape[:2])
+    grid = adapter.grid(height, width)
+    pixels = resize(pixels, (height, width))
+    masks = None if truth is None else read_truth(truth, words, (height, width))
+    tokens: tuple[tuple[int, str], ...] = ()
+    if "prompt" in chosen_spaces:
+        tokens = tuple(zip(*adapter.prompt_tokens(prompt), strict=True))
+    if times is None:
+        times = (float(adapter.info.get("timestep", DEFAULT_TIMESTEP)),)
+
+    plan = Plan(
+        kind="capture",
+        concepts=words,
+        timesteps=times,
+        steps=tuple(range(len(times))),
+        layers=blocks,
+        spaces=chosen_spaces,
+        seeds=tuple(range(first, first + count)),
+        prompts=(prompt,) * count,
+        tokens=tokens,
+        size=(height, width),
+        attend=attend,
+        pool=pool,
+        options={
+            "image_hash": image_hash(pixels),
+            "truth_hash": "" if masks is None else hashlib.sha256(np.packbits(masks).tobytes()).hexdigest()[:20],
+        },
+    )
+    key = plan.key(fingerprint(adapter.pipe), adapter.text_length) if store else ""
+    if store and (found := opened(key, home, progress)) is not None:
+        return found
+    template = plan.template(adapter, name, adapter_for(adapter.transformer).heads, key)
+    template[IMAGE] = ((PIXEL_Y, PIXEL_X, CHANNEL), pixels)
+    if masks is not None:
+        template[TRUTH] = ((CONCEPT, PIXEL_Y, PIXEL_X), masks)
+    with writing(store, key, template, plan.variables(), home) as run:
+        if remaining_passes(run):
+            _record(adapter, plan, pixels, grid, run, progress)
+    return run.dataset()
+
+
+def _record(
+    adapter: PipelineAdapter, plan: Plan, pixels: Pixels, grid: tuple[int, int], run: Any, progress: bool
+) -> None:
+    """Run every forward pass that is not written yet."""
+    passes = remaining_passes(run)
+    current = passes[0]
+    try:
+        embeddings = concept_embeddings(adapter, plan)
+        text = adapter.encode_prompt(plan.prompts[0])
+        posterior = adapter.encode_image(pixels)
+        warn_if_unfamiliar(adapter, posterior, pixels)
+        latents, noise = posterior.draw(plan.seeds[current[0]])
+        drawn = current[0]
+        with trace(
+            adapter.transformer,
+            embeddings,
+            [layer.index for layer in plan.layers],
+            plan.spaces,
+            plan.attend,
+            tokens=[position for position, _ in plan.tokens] or None,
+            on_piece=receive(run, plan, grid, lambda: current),
+        ) as recorder:
+            for current in tqdm(passes, desc="capture", unit="pass", disable=not progress):
+                sample, timestep = current
+                if sample != drawn:
+                    latents, noise = posterior.draw(plan.seeds[sample])
+                    drawn = sample
+                sigma = plan.timesteps[timestep] / 1000
+                recorder.run(**adapter.inputs(adapter.noised_tokens(latents, noise, sigma), sigma, text, grid))
+    finally:
+        adapter.release()
+
+
+def open_adapter(model: Any) -> PipelineAdapter:
+    """The adapter of a model given by name, path or as a loaded pipeline."""
+    if isinstance(model, str | os.PathLike):
+        name = str(model)
+        pipe = bundled(name) if name in BUNDLED else load_model(name)
+    else:
+        pipe = model
+        pipeline_adapter_for(pipe)
+    return pipeline_adapter_for(pipe, info_of(pipe))
+
+
+def opened(key: str, home: str | Path | None, progress: bool) -> xr.Dataset | None:
+    """The stored run of this key, saying that it is opened; None when there is none."""
+    if runs_store.find(key, home) is None:
+        return None
+    message = f"run {key} is stored already: opened, nothing was computed"
+    logger.info(message)
+    if progress:
+        tqdm.write(message)
+    return runs_store.open(key, home)
+
+
+def concept_embeddings(adapter: PipelineAdapter, plan: Plan) -> Any:
+    """Embeddings (1, concept, embedding_dim), with a warning for words whose tail is lost."""
+    embeddings, counts = adapter.encode_concepts(plan.concepts, plan.pool)
+    long = [f"{word!r} ({count})" for word, count in zip(plan.concepts, counts, strict=True) if count > 1]
+    if long and plan.pool == "first":
+        warnings.warn(
+            f"these concepts have several tokens, of which only the first one's embedding is used: {', '.join(long)}. "
+            'Choose shorter words, or pool="mean".',
+            WorkbenchWarning,
+            stacklevel=4,
+        )
+    return embeddings
+
+
+def warn_if_unfamiliar(adapter: PipelineAdapter, posterior: Posterior, pixels: Pixels) -> None:
+    """Warn when a model of drawn scenes is shown something its autoencoder cannot reproduce."""
+    threshold = adapter.info.get("familiar_psnr")
+    if threshold is None:
+        return
+    error = adapter.decode(posterior.mean).astype(np.float64) - pixels
+    psnr = 10 * np.log10(255**2 / max(float(np.square(error).mean()), 1e-9))
+    if psnr < threshold:
+        warnings.warn(
+            f"the model knows drawn scenes only, and this picture is none (its autoencoder reproduces it at "
+            f"{psnr:.1f} dB; scenes reach {threshold:g} dB): the maps mean little. For photographs load FLUX.1, "
+            'for example model="black-forest-labs/FLUX.1-schnell".',
+            WorkbenchWarning,
+            stacklevel=4,
+        )

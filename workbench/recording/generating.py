@@ -1,0 +1,245 @@
+"""``generate``: concept attention while a picture is made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+from tqdm.auto import tqdm
+
+from workbench import store as runs_store
+from workbench.models.base import PipelineAdapter
+from workbench.models.families import adapter_for
+from workbench.models.fingerprint import fingerprint
+from workbench.recording.arguments import (
+    MOST_SAMPLES,
+    check_concepts,
+    check_count,
+    check_layers,
+    check_options,
+    check_scale,
+    check_seed,
+    check_spaces,
+    check_text,
+    check_vocabulary,
+)
+from workbench.recording.capturing import concept_embeddings, open_adapter, opened
+from workbench.recording.pictures import check_size
+from workbench.recording.reading import Piece
+from workbench.recording.runs import Plan, model_name, receive, writing
+from workbench.recording.tracing import trace
+from workbench.schema import CHANNEL, IMAGE, PIXEL_X, PIXEL_Y, SAMPLE, InputError, TraceError
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+MOST_STEPS = 1000
+
+
+def generate(
+    prompt: str,
+    concepts: Sequence[str],
+    *,
+    model: str | os.PathLike[str] | DiffusionPipeline = "tiny-flux",
+    steps: int | None = None,
+    record: Iterable[int] | None = None,
+    guidance: float | None = None,
+    negative_prompt: str | None = None,
+    true_guidance: float = 1.0,
+    layers: int | Iterable[int] | None = None,
+    spaces: str | Sequence[str] = ("output", "cross"),
+    samples: int = 1,
+    seed: int = 0,
+    size: tuple[int, int] | None = None,
+    attend: str = "both",
+    pool: str = "first",
+    store: bool = True,
+    home: str | Path | None = None,
+    progress: bool = True,
+) -> xr.Dataset:
+    """Make pictures with the pipeline's own call, and record concept attention at every step of the schedule.
+
+    The picture equals, bit for bit, what the plain pipeline makes from the same seed: ``pipe(prompt, height=, width=,
+    num_inference_steps=steps, guidance_scale=guidance, max_sequence_length=<the model's text length>,
+    generator=torch.Generator("cpu").manual_seed(seed))``.
+
+    Parameters
+    ----------
+    prompt
+        What to draw.
+    concepts
+        Words, 1 to 64.
+    model
+        ``"tiny-flux"``, a name or path for ``from_pretrained``, or a loaded pipeline.
+    steps
+        Length of the schedule; the model's own default otherwise (FLUX.1-dev 28, schnell 4).
+    record
+        Indices of the steps to record, from 0; all by default.
+    guidance
+        Guidance scale, for models that take one (FLUX.1-dev: 3.5 by default).
+    negative_prompt, true_guidance
+        True classifier-free guidance: two passes a step, of which only the conditional one is recorded. It is on when
+        a negative prompt is given and ``true_guidance`` is above 1.
+    layers, spaces, attend, pool, store, home, progress
+        As in :func:`workbench.capture`.
+    samples
+        Number of pictures; picture ``i`` uses ``seed + i``.
+    seed
+        Seed of the first picture's noise, drawn on the CPU.
+    size
+        (height, width) in pixels, multiples of the model's patch; the model's native size by default.
+
+    Returns
+    -------
+    xarray.Dataset
+        As from :func:`workbench.capture`, with ``image`` (sample, pixel_y, pixel_x, channel).
+
+    Raises
+    ------
+    InputError
+        If an argument is wrong; no model runs, and nothing stored is touched.
+    ModelError
+        If the model cannot be loaded or is not supported.
+    TraceError
+        If a forward pass did not deliver every piece, or the pipeline ran another schedule than it announced.
+    StoreError
+        If the run cannot be written.
+
+    Examples
+    --------
+    >>> ds = workbench.generate("a red heart on grass", ["heart", "grass"], seed=3)  # doctest: +SKIP
+    """
+    words = check_concepts(concepts)
+    if not check_text("prompt", prompt).strip():
+        raise InputError("prompt is blank; expected what to draw, such as 'a dog on grass'.")
+    chosen_spaces = check_spaces(spaces)
+    count, first = check_count("samples", samples, 1, MOST_SAMPLES), check_seed(seed)
+    check_options(attend, pool)
+    wanted = check_size(size)
+    chosen_steps = None if steps is None else check_count("steps", steps, 1, MOST_STEPS)
+    check_scale("true_guidance", true_guidance)
+    if negative_prompt is not None:
+        check_text("negative_prompt", negative_prompt)
+    elif true_guidance != 1.0:
+        raise InputError(f'true_guidance is {true_guidance} without a negative_prompt: give one (it may be "").')
+    if store:
+        runs_store.check_writable(home)
+
+    adapter = open_adapter(model)
+    name = model_name(model)
+    blocks = check_layers(layers, adapter.layers)
+    check_vocabulary(words, " ".join([prompt, negative_prompt or ""]), name, adapter.info)
+    height, width = wanted or adapter.native
+    grid = adapter.grid(height, width)
+    scale = adapter.default_guidance if guidance is None else check_scale("guidance", guidance)
+    if guidance is not None and adapter.default_guidance is None:
+        raise InputError(f"guidance is {guidance}, but {name} takes no guidance scale: leave it out.")
+    sigmas = adapter.schedule(chosen_steps or adapter.default_steps, height, width)
+    recorded = _recorded(record, len(sigmas))
+    tokens: tuple[tuple[int, str], ...] = ()
+    if "prompt" in chosen_spaces:
+        tokens = tuple(zip(*adapter.prompt_tokens(prompt), strict=True))
+
+    plan = Plan(
+        kind="generate",
+        concepts=words,
+        timesteps=tuple(1000 * sigmas[step] for step in recorded),
+        steps=recorded,
+        layers=blocks,
+        spaces=chosen_spaces,
+        seeds=tuple(range(first, first + count)),
+        prompts=(prompt,) * count,
+        tokens=tokens,
+        size=(height, width),
+        attend=attend,
+        pool=pool,
+        options={
+            "sigmas": list(sigmas),
+            "guidance": scale,
+            "negative_prompt": negative_prompt,
+            "true_guidance": float(true_guidance),
+        },
+    )
+    key = plan.key(fingerprint(adapter.pipe), adapter.text_length) if store else ""
+    if store and (found := opened(key, home, progress)) is not None:
+        return found
+    template = plan.template(adapter, name, adapter_for(adapter.transformer).heads, key)
+    template.attrs |= {"steps": len(sigmas), "guidance": scale}
+    template.attrs |= {"negative_prompt": negative_prompt or "", "true_guidance": float(true_guidance)}
+    image = (SAMPLE, PIXEL_Y, PIXEL_X, CHANNEL)
+    with writing(store, key, template, plan.variables() | {IMAGE: (image, "uint8")}, home) as run:
+        if not run.complete:
+            _record(adapter, plan, grid, run, progress)
+    return run.dataset()
+
+
+def _recorded(record: Iterable[int] | None, steps: int) -> tuple[int, ...]:
+    if record is None:
+        return tuple(range(steps))
+    given = list(record)
+    for step in given:
+        check_count("a step in record", step, 0, steps - 1)
+    if not given or len(set(given)) < len(given):
+        raise InputError(f"record is {given}; expected one or more step indices from 0 to {steps - 1}, each once.")
+    return tuple(sorted(int(step) for step in given))
+
+
+def _record(adapter: PipelineAdapter, plan: Plan, grid: tuple[int, int], run: Any, progress: bool) -> None:
+    """Call the pipeline once per sample; an interrupted run makes its pictures again and writes what is missing."""
+    embeddings = concept_embeddings(adapter, plan)
+    positions = {step: index for index, step in enumerate(plan.steps)}
+    sigmas: list[float] = plan.options["sigmas"]
+    pictures = []
+    with tqdm(total=len(plan.seeds) * len(sigmas), desc="generate", unit="step", disable=not progress) as bar:
+        for sample, seed in enumerate(plan.seeds):
+            write = _Recorder(run, plan, grid, sample, positions, bar.update)
+            with trace(
+                adapter.transformer,
+                embeddings,
+                [layer.index for layer in plan.layers],
+                plan.spaces,
+                plan.attend,
+                tokens=[position for position, _ in plan.tokens] or None,
+                on_piece=write,
+            ) as recorder:
+                picture = adapter.generate(
+                    plan.prompts[sample],
+                    steps=len(sigmas),
+                    guidance=plan.options["guidance"],
+                    seed=seed,
+                    size=plan.size,
+                    negative_prompt=plan.options["negative_prompt"],
+                    true_guidance=plan.options["true_guidance"],
+                )
+            ran = [float(timestep) / 1000 for timestep in adapter.pipe.scheduler.timesteps]
+            if recorder.passes != len(sigmas) or not np.allclose(ran, sigmas, rtol=0, atol=1e-6):
+                raise TraceError(
+                    f"the pipeline made {recorder.passes} passes at sigmas {ran}, but announced {sigmas}: its scheduler "
+                    "takes several passes a step or has options of its own. Use FlowMatchEulerDiscreteScheduler."
+                )
+            pictures.append(picture)
+    run.put(IMAGE, np.stack(pictures))
+
+
+class _Recorder:
+    """Writes the pieces of one picture at the wanted steps, and moves the progress bar once a step."""
+
+    def __init__(
+        self, run: Any, plan: Plan, grid: tuple[int, int], sample: int, positions: dict[int, int], advance: Any
+    ) -> None:
+        self._positions = positions
+        self._last = plan.layers[-1].index
+        self._advance = advance
+        self._step = 0
+        self._write = receive(run, plan, grid, lambda: (sample, positions[self._step]))
+
+    def __call__(self, piece: Piece) -> None:
+        self._step = piece.step
+        if piece.step in self._positions:
+            self._write(piece)
+        if piece.layer == self._last:
+            self._advance()

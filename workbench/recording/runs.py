@@ -1,0 +1,218 @@
+"""From a plan of what to record to an empty dataset, and from traced pieces to its values."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from torch import Tensor
+
+from workbench import store
+from workbench.models.base import Layer, PipelineAdapter
+from workbench.recording.reading import Piece
+from workbench.schema import (
+    CAPTURE_VERSION,
+    CHANNEL,
+    CONCEPT,
+    HEAD,
+    LAYER,
+    PIXEL_X,
+    PIXEL_Y,
+    SAMPLE,
+    SCHEMA_VERSION,
+    SCORE_DIMS,
+    TIMESTEP,
+    TOKEN,
+    TOTAL_DIMS,
+    X,
+    Y,
+    patch_centres,
+    total,
+)
+from workbench.store.pieces import Writer
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run records, all of it checked.
+
+    Attributes
+    ----------
+    kind
+        ``"capture"`` or ``"generate"``.
+    concepts
+        Concept words.
+    timesteps, steps
+        1000 x sigma of each recorded pass, decreasing, and its index in the schedule.
+    layers
+        Recorded blocks by depth.
+    spaces
+        Recorded spaces.
+    seeds
+        One for each sample.
+    prompts
+        The prompt of each sample.
+    tokens
+        Positions and strings of the prompt's tokens, for the ``prompt`` space; empty without it.
+    size
+        Height and width in pixels.
+    attend, pool
+        Options of the concept stream.
+    options
+        What else determines the result (guidance, schedule length, image and truth hashes), plain values.
+    """
+
+    kind: str
+    concepts: tuple[str, ...]
+    timesteps: tuple[float, ...]
+    steps: tuple[int, ...]
+    layers: tuple[Layer, ...]
+    spaces: tuple[str, ...]
+    seeds: tuple[int, ...]
+    prompts: tuple[str, ...]
+    tokens: tuple[tuple[int, str], ...]
+    size: tuple[int, int]
+    attend: str
+    pool: str
+    options: Mapping[str, Any]
+
+    def key(self, fingerprint: Mapping[str, Any], text_length: int) -> str:
+        """Content key of the run on a pipeline with this fingerprint."""
+        names = ("kind", "concepts", "timesteps", "steps", "spaces", "seeds", "prompts", "size", "attend", "pool")
+        recipe = {name: getattr(self, name) for name in names} | {"options": self.options}
+        layers = [layer.index for layer in self.layers]
+        return store.content_key(recipe | {"layers": layers, "text_length": text_length, "pipeline": fingerprint})
+
+    def template(self, adapter: PipelineAdapter, model: str, heads: int, key: str) -> xr.Dataset:
+        """Coordinates and attributes of the run, without values."""
+        height, width = self.size
+        rows, columns = adapter.grid(height, width)
+        timesteps = np.array(self.timesteps, dtype=np.float64)
+        coords: dict[str, Any] = {
+            SAMPLE: np.arange(len(self.seeds)),
+            "seed": (SAMPLE, np.array(self.seeds, dtype=np.int64)),
+            TIMESTEP: timesteps,
+            "sigma": (TIMESTEP, timesteps / 1000),
+            "step": (TIMESTEP, np.array(self.steps, dtype=np.int64)),
+            LAYER: np.array([layer.index for layer in self.layers], dtype=np.int64),
+            "block": (LAYER, [layer.kind for layer in self.layers]),
+            "module": (LAYER, [layer.name for layer in self.layers]),
+            HEAD: np.arange(heads),
+            CONCEPT: list(self.concepts),
+            Y: patch_centres(rows, adapter.patch),
+            X: patch_centres(columns, adapter.patch),
+            PIXEL_Y: np.arange(height),
+            PIXEL_X: np.arange(width),
+            CHANNEL: ["r", "g", "b"],
+        }
+        if self.tokens:
+            coords[TOKEN] = [text for _, text in self.tokens]
+            coords["position"] = (TOKEN, np.array([position for position, _ in self.tokens], dtype=np.int64))
+        if self.kind == "generate" and "prompt" not in self.spaces:
+            coords["prompt"] = (SAMPLE, list(self.prompts))
+        one_prompt = len(set(self.prompts)) == 1
+        attrs = {
+            "schema_version": SCHEMA_VERSION,
+            "capture_version": CAPTURE_VERSION,
+            "key": key,
+            "kind": self.kind,
+            "model": model,
+            "model_revision": revision(adapter.pipe),
+            "prompt": self.prompts[0] if one_prompt else list(self.prompts),
+            "pool": self.pool,
+            "attend": self.attend,
+            "spaces": list(self.spaces),
+            "seeds": list(self.seeds),
+            "text_length": adapter.text_length,
+            "image_hash": self.options.get("image_hash", ""),
+            "size": [height, width],
+            "patch": adapter.patch,
+            "default_layers": list(adapter.default_layers),
+            "versions": json.dumps(versions()),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "missing": [],
+        }
+        return xr.Dataset(coords=coords, attrs=attrs)
+
+    def variables(self) -> dict[str, tuple[tuple[str, ...], str]]:
+        """Dimensions and dtype of every score variable."""
+        declared: dict[str, tuple[tuple[str, ...], str]] = {}
+        for space in self.spaces:
+            word = TOKEN if space == "prompt" else CONCEPT
+            declared[space] = (tuple(word if dim == CONCEPT else dim for dim in SCORE_DIMS), "float16")
+            declared[total(space)] = (tuple(word if dim == CONCEPT else dim for dim in TOTAL_DIMS), "float32")
+        return declared
+
+
+def piece_values(piece: Piece, grid: tuple[int, int]) -> dict[str, Any]:
+    """Scores of a piece of batch 1 as arrays (head, concept, y, x), and their totals summed in float32."""
+    values: dict[str, Any] = {}
+    for space, scores in piece.scores.items():
+        maps: Tensor = scores[0].unflatten(-1, grid)
+        values[space] = maps.cpu().numpy()
+        values[total(space)] = maps.sum(0).cpu().numpy()
+    return values
+
+
+def receive(
+    run: Writer, plan: Plan, grid: tuple[int, int], place: Callable[[], tuple[int, int]]
+) -> Callable[[Piece], None]:
+    """A trace's ``on_piece`` that writes every piece at the (sample, timestep) positions ``place`` gives."""
+    position = {layer.index: index for index, layer in enumerate(plan.layers)}
+
+    def write(piece: Piece) -> None:
+        sample, timestep = place()
+        at = {SAMPLE: sample, TIMESTEP: timestep, LAYER: position[piece.layer]}
+        run.write(at, piece_values(piece, grid))
+
+    return write
+
+
+@contextmanager
+def writing(
+    stored: bool,
+    key: str,
+    template: xr.Dataset,
+    variables: Mapping[str, tuple[tuple[str, ...], str]],
+    home: str | Path | None,
+) -> Iterator[Writer]:
+    """The store's writer, or the one in memory."""
+    chosen: AbstractContextManager[Writer] = (
+        store.writer(key, template, variables, home) if stored else store.in_memory(template, variables)
+    )
+    with chosen as run:
+        yield run
+
+
+def remaining_passes(run: Writer) -> Sequence[tuple[int, int]]:
+    """(sample, timestep) positions of the passes that still have pieces to write, in order."""
+    return list(dict.fromkeys((piece.sample, piece.timestep) for piece in run.remaining))
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries a result may depend on, for information."""
+    names = ("concept-workbench", "torch", "diffusers", "transformers")
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
+
+
+def model_name(model: Any) -> str:
+    """How a dataset names its model: as given, or the class and origin of a pipeline object."""
+    if isinstance(model, str | Path):
+        return str(model)
+    origin = str(model.config.get("_name_or_path", ""))
+    return f"{type(model).__name__} {origin}".strip()
+
+
+def revision(pipe: Any) -> str:
+    """Commit of a pipeline that came from the hub's cache; empty otherwise."""
+    folder = Path(str(pipe.config.get("_name_or_path", "")))
+    return folder.name if folder.parent.name == "snapshots" else ""
