@@ -26,7 +26,7 @@ _THUMBNAIL = 96
 """Longest side of the summary's picture, in pixels."""
 
 
-@xr.register_dataset_accessor("wb")  # type: ignore[no-untyped-call]
+@xr.register_dataset_accessor("wb")
 class WorkbenchAccessor:
     """Heat maps, segmentations and figures of merit of a captured dataset.
 

@@ -17,7 +17,7 @@ from matplotlib.colors import Colormap, Normalize, to_hex, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Patch
-from matplotlib.textpath import TextPath
+from matplotlib.textpath import text_to_path
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
@@ -362,10 +362,8 @@ def _ticks(low: float, high: float) -> dict[float, str]:
 
 def _text_width(text: str) -> float:
     """Width of a line in inches."""
-    if not text.strip():
-        return 0.0
-    path = TextPath((0, 0), text.replace("$", "S"), size=_FONT_SIZE, prop=FontProperties())
-    return float(path.get_extents().width) / 72
+    width, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=_FONT_SIZE), False)
+    return float(width) / 72
 
 
 def _wrap(text: str, width: float, most: int) -> str:

@@ -79,6 +79,8 @@ def read_truth(
             f"truth has masks for {', '.join(map(repr, unknown))}, not among the concepts {', '.join(concepts)}; "
             "use the captured words, or capture with these."
         )
+    empty = np.zeros(size, dtype=bool)
+    read = np.stack([_fit(_mask(masks[c], c), c, size, resize) if c in masks else empty for c in concepts])
     absent = [name for name in concepts if name not in masks]
     if absent:
         warnings.warn(
@@ -86,8 +88,7 @@ def read_truth(
             WorkbenchWarning,
             stacklevel=2,
         )
-    empty = np.zeros(size, dtype=bool)
-    return np.stack([_fit(_mask(masks[c], c), c, size, resize) if c in masks else empty for c in concepts])
+    return read
 
 
 def _split(truth: xr.DataArray) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.synthetic import dataset
@@ -15,6 +15,7 @@ from workbench.schema import SelectionError
 DS = dataset(samples=2, timesteps=(900.0, 750.0, 500.0, 250.0, 10.5), layers=[0, 1, 3, 4])
 TOTAL = DS["output_total"]
 LAYERS = [0, 1, 3, 4]
+steady = settings(deadline=None, derandomize=True)
 TIMESTEPS = [900.0, 750.0, 500.0, 250.0, 10.5]
 
 
@@ -22,6 +23,7 @@ def chosen(dim: str, **choice: Any) -> list[Any]:
     return list(take(TOTAL, **choice)[dim].values.tolist())
 
 
+@steady
 @given(st.integers(-2, 7), st.integers(-2, 7))
 def test_layer_slices_hold_both_ends_in_either_order(first: int, last: int) -> None:
     expected = [layer for layer in LAYERS if min(first, last) <= layer <= max(first, last)]
@@ -32,6 +34,7 @@ def test_layer_slices_hold_both_ends_in_either_order(first: int, last: int) -> N
             chosen("layer", layers=slice(first, last))
 
 
+@steady
 @given(st.sampled_from([*TIMESTEPS, 0.0, 1000.0, 333.3]), st.sampled_from([*TIMESTEPS, 0.0, 1000.0, 333.3]))
 def test_timestep_slices_hold_both_ends_in_either_order(first: float, last: float) -> None:
     expected = [step for step in TIMESTEPS if min(first, last) <= step <= max(first, last)]

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import base64
+import io
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import xarray as xr
+from PIL import Image
+
+import workbench as wb
+from tests.synthetic import dataset
+from workbench.analysis import heatmaps, metrics
+from workbench.analysis.truth import with_truth
+from workbench.schema import SchemaError
+
+assert wb.__version__  # importing the package is what registers the accessor
+
+
+def test_methods_are_the_analyses() -> None:
+    ds = dataset(truth=True)
+    identical = xr.testing.assert_identical
+    choice = {"layers": slice(0, 3), "timesteps": 500}
+    identical(ds.wb.heatmap(heads=1, **choice), heatmaps.heatmap(ds, heads=1, **choice))  # type: ignore[arg-type]
+    identical(ds.wb.segment(**choice), heatmaps.segment(ds, **choice))  # type: ignore[arg-type]
+    identical(ds.wb.mask("dog", 0.3, **choice), heatmaps.mask(ds, "dog", 0.3, **choice))  # type: ignore[arg-type]
+    identical(
+        ds.wb.scores("cross", heads=0, samples=0, concepts="dog", **choice),
+        heatmaps.scores(ds, "cross", heads=0, samples=0, concepts="dog", **choice),
+    )  # type: ignore[arg-type]
+    identical(ds.wb.score(**choice), metrics.score(ds, **choice))  # type: ignore[arg-type]
+    identical(ds.wb.with_truth(~ds.truth), with_truth(ds, ~ds.truth))
+    with pytest.raises(TypeError, match="layer"):
+        ds.wb.heatmap(layer=3)
+
+
+def test_validate() -> None:
+    ds = dataset()
+    ds.wb.validate(values=True)
+    with pytest.raises(SchemaError, match="default_layers"):
+        ds.assign_attrs(default_layers="all").wb.validate()
+
+
+def test_summary_says_what_was_captured() -> None:
+    ds = dataset(samples=2, layers=[0, 1, 2, 4], missing=[(0, 500.0, 1)], timesteps=np.linspace(1000, 100, 10).tolist())
+    with pytest.raises(ValueError, match="500"):
+        dataset(timesteps=[1.0], missing=[(0, 500.0, 1)])
+    text = repr(ds.wb)
+    for part in (
+        "output, cross scores of made-up",
+        "3 concepts (dog, grass, sky)",
+        "4 layers (0–2, 4)",
+        "10 timesteps (1000, 900, 800, 700, 600, …, 100)",
+        "2 samples",
+        "2 heads",
+        "4 × 6 patches",
+        "from layers 1–2",
+        "1 piece missing",
+        "kB uncompressed",
+    ):
+        assert part in text
+    assert "\n" not in text
+
+
+def test_summary_of_any_dataset() -> None:
+    assert "No captured scores" in repr(xr.Dataset().wb)
+    assert "No captured scores" in xr.Dataset({"image": 1}).wb._repr_html_()
+
+
+def test_html_escapes_text_of_the_dataset() -> None:
+    ds = dataset(concepts=["<script>alert(1)</script>", 'a "quoted" & b']).assign_attrs(model="<b>model</b>")
+    text = re.sub(r"^<p [^>]*><img [^>]*>|</p>$", "", ds.wb._repr_html_())
+    assert "<" not in text
+    assert "&lt;script&gt;" in text
+    assert "&quot;quoted&quot; &amp; b" in text
+    assert "&lt;b&gt;model" in text
+
+
+@pytest.mark.parametrize("kind", ["capture", "generate"])
+def test_html_shows_the_picture(kind: str) -> None:
+    ds = dataset(kind=kind, samples=2, grid=(20, 40))
+    found = re.search(r'src="data:image/png;base64,([^"]+)" width="96" height="48"', ds.wb._repr_html_())
+    assert found
+    picture = Image.open(io.BytesIO(base64.b64decode(found[1])))
+    assert picture.size == (96, 48)
+    image = ds["image"] if kind == "capture" else ds["image"].isel(sample=0)
+    np.testing.assert_allclose(np.asarray(picture)[5, 5], image.values[20, 20], atol=2)
+
+
+def test_no_torch_and_no_matplotlib_behind_the_accessor() -> None:
+    code = """
+import sys, workbench
+from tests.synthetic import dataset
+ds = dataset(truth=True)
+assert "workbench.analysis" not in sys.modules, "the analyses are imported when first used"
+ds.wb.heatmap(upsample="bilinear"), ds.wb.segment(), ds.wb.mask("dog"), ds.wb.score(), ds.wb._repr_html_()
+drawn = [name for name in ("matplotlib", "plotly", "sklearn") if name in sys.modules]
+assert not drawn, drawn
+import workbench.figures
+workbench.figures.concept_grid(ds)
+heavy = [name for name in ("torch", "diffusers", "transformers", "matplotlib.pyplot") if name in sys.modules]
+assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
