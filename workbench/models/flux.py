@@ -279,7 +279,7 @@ class FluxPipelineAdapter(PipelineAdapter):
             config.get("base_shift", 0.5),
             config.get("max_shift", 1.15),
         )
-        sigmas = None if config.get("use_flow_sigmas") else np.linspace(1.0, 1 / steps, steps)
+        sigmas = None if config.get("use_flow_sigmas") else np.linspace(1.0, 1 / steps, steps).tolist()
         timesteps, _ = retrieve_timesteps(scheduler, steps, "cpu", sigmas=sigmas, mu=shift)
         return tuple(float(timestep) / 1000 for timestep in timesteps)
 

@@ -185,18 +185,23 @@ def _element_counts(path: Path) -> Iterator[int]:
 
 def _check_memory(name: str, folder: Path, dtype: torch.dtype, device: torch.device, offload: str | None) -> None:
     """Refuse a model that does not fit before loading it, and say how much memory it takes."""
+    import psutil
     import torch
 
     parts = weight_bytes(folder, dtype)
     total = sum(parts.values()) * _HEADROOM
-    host = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else float("inf")
     needs: list[tuple[str, float, float]] = []
     if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
         largest = max(parts.values(), default=0) * _HEADROOM
-        needs.append((str(device), {None: total, "model": largest, "sequential": 0.0}[offload], free))
+        needs.append(
+            (
+                str(device),
+                {None: total, "model": largest, "sequential": 0.0}[offload],
+                torch.cuda.mem_get_info(device)[0],
+            )
+        )
     if device.type != "cuda" or offload is not None:
-        needs.append(("host memory", total, host))
+        needs.append(("host memory", total, psutil.virtual_memory().available))
     for where, needed, free in needs:
         if needed > free:
             remedies = "load it on a machine with more memory, or load a quantised pipeline and pass it as model="

@@ -52,7 +52,7 @@ def check_timesteps(timesteps: float | Iterable[float]) -> tuple[float, ...]:
     InputError
         If one is not a number in (0, 1000], or given twice.
     """
-    given: list[Any] = [timesteps] if isinstance(timesteps, Real | str) else list(timesteps)
+    given = _as_list(timesteps)
     if not given:
         raise InputError("timesteps is empty; expected one or more numbers above 0, up to 1000, such as [250, 500].")
     for value in given:
@@ -72,7 +72,8 @@ def check_count(name: str, value: Any, least: int, most: int) -> int:
     InputError
         If it is anything else.
     """
-    if not isinstance(value, Integral) or isinstance(value, bool) or not least <= value <= most:
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or not least <= int(value) <= most:
         raise InputError(f"{name} is {value!r}; expected a whole number from {least} to {most}.")
     return int(value)
 
@@ -147,8 +148,8 @@ def check_layers(layers: int | Iterable[int] | None, existing: Sequence[Layer]) 
     dual = [layer for layer in existing if layer.kind == "dual"]
     if layers is None:
         return tuple(dual or existing)
-    given: list[Any] = [layers] if isinstance(layers, Integral | str | float) else list(layers)
-    right = all(isinstance(i, Integral) and not isinstance(i, bool) and 0 <= i < len(existing) for i in given)
+    given = _as_list(layers)
+    right = all(isinstance(i, Integral) and not isinstance(i, bool) and 0 <= int(i) < len(existing) for i in given)
     if not given or not right or len(set(given)) < len(given):
         raise InputError(
             f"layers is {given}; expected whole numbers from 0 to {len(existing) - 1}, each once "
@@ -174,6 +175,10 @@ def check_vocabulary(concepts: Sequence[str], prompt: str, model: str, info: Map
                 f"{model} does not know {', '.join(map(repr, unknown))}. Its words: {', '.join(allowed)}. "
                 'For other words load a larger model, for example model="black-forest-labs/FLUX.1-schnell".'
             )
+
+
+def _as_list(given: Any) -> list[Any]:
+    return list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
 
 
 def _is_number(value: Any) -> bool:

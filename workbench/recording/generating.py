@@ -218,8 +218,9 @@ def _record(adapter: PipelineAdapter, plan: Plan, grid: tuple[int, int], run: An
             ran = [float(timestep) / 1000 for timestep in adapter.pipe.scheduler.timesteps]
             if recorder.passes != len(sigmas) or not np.allclose(ran, sigmas, rtol=0, atol=1e-6):
                 raise TraceError(
-                    f"the pipeline made {recorder.passes} passes at sigmas {ran}, but announced {sigmas}: its scheduler "
-                    "takes several passes a step or has options of its own. Use FlowMatchEulerDiscreteScheduler."
+                    f"the pipeline made {recorder.passes} passes at sigmas {ran}, but announced {sigmas}: its "
+                    "scheduler takes several passes a step or has options of its own; use a "
+                    "FlowMatchEulerDiscreteScheduler."
                 )
             pictures.append(picture)
     run.put(IMAGE, np.stack(pictures))

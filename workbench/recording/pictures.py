@@ -65,7 +65,7 @@ def resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:
 def image_hash(pixels: Pixels) -> str:
     """SHA-256 of shape and bytes, 20 hexadecimal characters."""
     digest = hashlib.sha256(repr(pixels.shape).encode())
-    digest.update(np.ascontiguousarray(pixels))
+    digest.update(pixels.tobytes())
     return digest.hexdigest()[:20]
 
 
