@@ -8,6 +8,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 DOCUMENTING := $(VENV)/.installed-docs
+DOCUMENTED := schema scores store models recording analysis tiny
 
 .PHONY: help install demo test bench bench-tiny lint docs
 
@@ -48,5 +49,6 @@ lint: $(INSTALLED)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
+# pdoc follows the package's list of public names; the packages below it are named here.
 docs: $(DOCUMENTING)
-	$(PY) -m pdoc --docformat numpy --output-directory build/docs workbench
+	$(PY) -m pdoc --docformat numpy --output-directory build/docs workbench $(DOCUMENTED:%=workbench.%)

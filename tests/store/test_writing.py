@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tests import synthetic
 from tests.store.replay import overflowing, parts, replay, save
 from workbench import schema, store
-from workbench.schema import StoreError
+from workbench.schema import InputError, StoreError
 from workbench.store.pieces import Writer
 
 
@@ -260,6 +260,24 @@ def test_a_run_with_gaps_is_refused_until_they_are_listed(open_writer: Writers) 
     assert stored.attrs["missing"] == [{"sample": 0, "timestep": 250.0, "layer": 4}]
     assert np.isnan(stored["output"].sel(timestep=250.0, layer=4)).all()
     schema.validate(stored, values=True)
+
+
+def test_attributes_become_plain_and_the_template_keeps_its_own(open_writer: Writers) -> None:
+    ds = synthetic.dataset(timesteps=(500.0,)).assign_attrs(patch=np.int64(8), size=(32, 48), more={"a": (1, None)})
+    template, variables = parts(ds)
+    with open_writer(template, variables) as run:
+        replay(run, ds, run.remaining[1:])
+        run.attrs["missing"].append({"sample": 0, "timestep": 500.0, "layer": 0})
+    assert template.attrs["missing"] == []
+    attrs = run.dataset().attrs
+    assert attrs["missing"] == [{"sample": 0, "timestep": 500.0, "layer": 0}]
+    assert (type(attrs["patch"]), attrs["size"], attrs["more"]) == (int, [32, 48], {"a": [1, None]})
+
+
+def test_attributes_that_json_cannot_hold_are_refused(open_writer: Writers) -> None:
+    template, variables = parts(synthetic.dataset().assign_attrs(more=object()))
+    with pytest.raises(InputError, match="a value is <object"), open_writer(template, variables):
+        pass
 
 
 def test_a_declared_picture_that_never_came_is_missed(open_writer: Writers) -> None:

@@ -49,20 +49,27 @@ def canonical_json(value: Any) -> str:
         When the value holds something JSON cannot.
     """
     try:
-        return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+        return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
     except ValueError as error:
         raise InputError(f"cannot be written as JSON: {error}; NaN and infinity have no place in a recipe") from error
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A copy of the value with NumPy scalars and arrays, tuples and other mappings as JSON holds them.
+
+    Raises
+    ------
+    InputError
+        When the value holds something of another kind.
+    """
     if isinstance(value, Mapping):
         if wrong := [key for key in value if not isinstance(key, str)]:
             raise InputError(f"a mapping has the key {wrong[0]!r}; expected strings only")
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if value is None or isinstance(value, str | bool | int | float):
         return value
     raise InputError(

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 import xarray as xr
 
+from workbench.store.locations import plain
 from workbench.store.pieces import Array, Piece, Variable, Writer, string_type
 
 
@@ -30,7 +31,7 @@ class _MemoryWriter(Writer):
 
     def dataset(self) -> xr.Dataset:
         variables = {name: (self._variables[name].dims, array) for name, array in self._arrays.items()}
-        return string_type(self._template, str).assign(variables).assign_attrs(self.attrs)
+        return string_type(self._template, str).assign(variables).assign_attrs(plain(self.attrs))
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from workbench.schema import LAYER, PIECE_DIMS, SAMPLE, TIMESTEP, StoreError
+from workbench.store.locations import plain
 
 Array = npt.NDArray[Any]
 
@@ -51,7 +52,7 @@ class Writer(ABC):
     """
 
     def __init__(self, template: xr.Dataset, variables: Mapping[str, Variable]) -> None:
-        self.attrs: dict[str, Any] = dict(template.attrs)
+        self.attrs: dict[str, Any] = plain(template.attrs)
         self.done: set[Piece] = set()
         self.complete = False
         self._template = template

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from zarr.codecs import ZstdCodec
 
 from workbench.schema import CONCEPT, PIECE_DIMS, StoreError
-from workbench.store.locations import canonical_json, check_writable, find, lock_path, partial_path, run_path
+from workbench.store.locations import canonical_json, check_writable, find, lock_path, partial_path, plain, run_path
 from workbench.store.manifest import write_manifest
 from workbench.store.pieces import Array, Piece, Variable, Writer, string_type
 from workbench.store.reading import open as open_run
@@ -129,7 +129,7 @@ class _DiskWriter(Writer):
         self._check_complete()
         with _disk_errors(self._folder):
             group = zarr.open_group(self._run, mode="r+", use_consolidated=False)
-            group.attrs.update(self.attrs)
+            group.attrs.update(plain(self.attrs))
             with warnings.catch_warnings():
                 # zarr warns that version 3 of the format does not describe consolidated metadata yet; readers that do
                 # not know it ignore it.
@@ -182,7 +182,7 @@ class _DiskWriter(Writer):
         if self._partial.exists():
             shutil.rmtree(self._partial)
         self._partial.mkdir()
-        template = string_type(self._template, np.dtypes.StringDType()).drop_encoding()
+        template = string_type(self._template, np.dtypes.StringDType()).drop_encoding().assign_attrs(self.attrs)
         template.to_zarr(self._run, mode="w-", zarr_format=3, consolidated=False)
         for name, variable in self._variables.items():
             self._create_array(self._run / name, variable, np.dtype(variable.dtype))
