@@ -6,6 +6,6 @@ from transformers.utils import logging as _logging
 _verbosity = _logging.get_verbosity()
 _logging.set_verbosity_error()
 try:
-    import diffusers.pipelines.flux as _pipelines  # noqa: F401
+    import diffusers.pipelines.flux.pipeline_flux as _pipelines  # noqa: F401
 finally:
     _logging.set_verbosity(_verbosity)
