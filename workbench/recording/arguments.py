@@ -26,7 +26,8 @@ def check_concepts(concepts: Iterable[str]) -> tuple[str, ...]:
         raise InputError(
             f"concepts is the single string {concepts!r}; expected a list of words, such as [{concepts!r}]."
         )
-    if not isinstance(concepts, Iterable) or isinstance(concepts, Mapping):
+    # A set has no order, which would differ from one process to the next, and the run's key with it.
+    if not isinstance(concepts, Iterable) or isinstance(concepts, Mapping | set | frozenset):
         raise InputError(f"concepts is a {type(concepts).__name__}; expected a list of words, such as ['dog', 'sky'].")
     given: list[Any] = list(concepts)
     if not given:
@@ -52,7 +53,7 @@ def check_timesteps(timesteps: float | Iterable[float]) -> tuple[float, ...]:
     InputError
         If one is not a number in (0, 1000], or given twice.
     """
-    given = _as_list(timesteps)
+    given = as_list(timesteps)
     if not given:
         raise InputError("timesteps is empty; expected one or more numbers above 0, up to 1000, such as [250, 500].")
     for value in given:
@@ -117,7 +118,7 @@ def check_spaces(spaces: str | Sequence[str]) -> tuple[str, ...]:
     InputError
         If one is unknown or repeated, or there is none.
     """
-    given = (spaces,) if isinstance(spaces, str) else tuple(spaces)
+    given = tuple(as_list(spaces))
     unknown = [space for space in given if space not in SPACES]
     if unknown or not given or len(set(given)) < len(given):
         raise InputError(f"spaces is {given}; expected one or more of {', '.join(SPACES)}, each once.")
@@ -148,7 +149,7 @@ def check_layers(layers: int | Iterable[int] | None, existing: Sequence[Layer]) 
     dual = [layer for layer in existing if layer.kind == "dual"]
     if layers is None:
         return tuple(dual or existing)
-    given = _as_list(layers)
+    given = as_list(layers)
     right = all(isinstance(i, Integral) and not isinstance(i, bool) and 0 <= int(i) < len(existing) for i in given)
     if not given or not right or len(set(given)) < len(given):
         raise InputError(
@@ -177,9 +178,15 @@ def check_vocabulary(concepts: Sequence[str], prompt: str, model: str, info: Map
             )
 
 
-def _as_list(given: Any) -> list[Any]:
-    return list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+def as_list(given: Any) -> list[Any]:
+    """The items of an iterable; anything else, a string too, as the only item."""
+    if isinstance(given, str):
+        return [given]
+    try:
+        return list(given)
+    except TypeError:  # an array without dimensions has __iter__ and refuses it
+        return [given]
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, Real) and not isinstance(value, bool) and -math.inf < value < math.inf
