@@ -45,13 +45,10 @@ def read_image(image: Any) -> Pixels:
         smaller than :data:`SMALLEST_SIDE` or larger than :data:`LARGEST_AREA`.
     """
     if isinstance(image, str | os.PathLike):
-        pixels = _from_file(Path(image).expanduser())
-    elif isinstance(image, Image.Image):
-        pixels = _from_pil(image, "the image")
-    else:
-        pixels = _from_array(image)
-    _check_size(pixels.shape[0], pixels.shape[1], "the image")
-    return pixels
+        return _from_file(Path(image).expanduser())
+    if isinstance(image, Image.Image):
+        return _from_pil(image, "the image")
+    return _from_array(image)
 
 
 def resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:
@@ -70,7 +67,7 @@ def image_hash(pixels: Pixels) -> str:
 
 
 def check_size(size: Sequence[int] | None) -> tuple[int, int] | None:
-    """Check an explicit size: (height, width), two positive whole numbers.
+    """Check an explicit size: (height, width), two positive whole numbers, at most :data:`LARGEST_AREA` pixels.
 
     Raises
     ------
@@ -84,6 +81,10 @@ def check_size(size: Sequence[int] | None) -> tuple[int, int] | None:
         raise InputError(f"size is {size!r}; expected (height, width) in pixels, or None for the model's own size.")
     if not all(isinstance(side, whole) and not isinstance(side, bool) and side > 0 for side in size):
         raise InputError(f"size is {tuple(size)}; expected two positive whole numbers of pixels: (height, width).")
+    if size[0] * size[1] > LARGEST_AREA:
+        raise InputError(
+            f"size is {tuple(size)}; expected at most {LARGEST_AREA // 1_000_000} million pixels: give a smaller one."
+        )
     return int(size[0]), int(size[1])
 
 
@@ -108,23 +109,29 @@ def _from_file(path: Path) -> Pixels:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as file:
-                _check_size(file.height, file.width, str(path))
                 return _from_pil(file, str(path))
+    except InputError:
+        raise
     except UnidentifiedImageError as error:
         raise InputError(f"{path} is not an image that can be read; expected a file such as PNG or JPEG.") from error
     except Image.DecompressionBombError as error:
-        raise InputError(f"{path} is too large to open ({error}): scale it down first.") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} cannot be read to its end ({error}): the file may be truncated.") from error
+        raise InputError(
+            f"{path} is too large to open ({error}); expected at most {LARGEST_AREA // 1_000_000} million pixels: "
+            "scale it down first."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be opened ({error}): check that it is whole and may be read.") from error
 
 
 def _from_pil(image: Image.Image, name: str) -> Pixels:
-    image.load()
+    _check_size(image.height, image.width, name)
+    # Pillow brings colours of 16 bits to 8 on its own; only the decoder's arguments, gone after loading, tell.
+    deep = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+    try:
+        image.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(f"{name} cannot be read to its end ({error}): the file may be truncated.") from error
     upright = ImageOps.exif_transpose(image)
-    if upright.mode == "RGB" and "transparency" not in upright.info:
-        return np.asarray(upright)
     if upright.mode.startswith("I;16") or upright.mode in ("I", "F"):
         values = np.asarray(upright)
         limit = 1 if upright.mode == "F" else 65535
@@ -135,13 +142,19 @@ def _from_pil(image: Image.Image, name: str) -> Pixels:
             )
         _say(f"{name} has {'float' if limit == 1 else '16-bit'} grey values: brought to 8-bit RGB.")
         return _grey(np.round(values.astype(np.float64) / limit * 255).astype(np.uint8))
-    if "A" in upright.getbands() or "transparency" in upright.info:
+    if deep:
+        _say(f"{name} has 16-bit colours: brought to 8 bits.")
+    if upright.has_transparency_data:
         _say(f"{name} is transparent (mode {upright.mode!r}): laid over white.")
         layer = upright.convert("RGBA")
         ground = Image.new("RGBA", layer.size, "white")
         return np.asarray(Image.alpha_composite(ground, layer).convert("RGB"))
-    _say(f"{name} has mode {upright.mode!r}: converted to RGB.")
-    return np.asarray(upright.convert("RGB"))
+    if upright.mode != "RGB":
+        _say(f"{name} has mode {upright.mode!r}: converted to RGB.")
+    try:
+        return np.asarray(upright.convert("RGB"))
+    except ValueError as error:
+        raise InputError(f"{name} has mode {upright.mode!r} ({error}): convert it to RGB first.") from error
 
 
 def _from_array(image: Any) -> Pixels:
@@ -158,18 +171,17 @@ def _from_array(image: Any) -> Pixels:
         values = np.moveaxis(values, 0, 2)
     if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] not in (1, 3, 4)) or 0 in values.shape:
         raise InputError(f"the image has shape {np.shape(image)}; expected {_ACCEPTED}.")
-    return _from_pil(Image.fromarray(_as_bytes(values).squeeze()), "the image") if _odd(values) else _as_bytes(values)
+    _check_size(values.shape[0], values.shape[1], "the image")
+    pixels = _as_bytes(values)
+    if pixels.ndim == 3 and pixels.shape[2] == 3:
+        return pixels
+    return _from_pil(Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels), "the image")
 
 
 _ACCEPTED: Final = (
     "a path, a PIL image, or an array or tensor (pixel_y, pixel_x), (pixel_y, pixel_x, channel) or "
     "(channel, pixel_y, pixel_x) with 1, 3 or 4 channels"
 )
-
-
-def _odd(values: npt.NDArray[Any]) -> bool:
-    """Whether an array has other than three channels."""
-    return values.ndim == 2 or values.shape[2] != 3
 
 
 def _as_bytes(values: npt.NDArray[Any]) -> Pixels:
@@ -183,7 +195,7 @@ def _as_bytes(values: npt.NDArray[Any]) -> Pixels:
     if low < 0 or high > limit:
         raise InputError(
             f"the image holds {values.dtype} values from {low:g} to {high:g}; expected 0 to {limit}: "
-            + ("divide by 255, or give uint8." if limit == 1 else "give uint8.")
+            + ("rescale it (bytes: divide by 255), or give uint8." if limit == 1 else "give uint8.")
         )
     if limit == 65535:
         _say("the image has 16-bit values: brought to 8 bits.")
