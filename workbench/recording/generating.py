@@ -17,6 +17,7 @@ from workbench.models.families import adapter_for
 from workbench.models.fingerprint import fingerprint
 from workbench.recording.arguments import (
     MOST_SAMPLES,
+    as_list,
     check_concepts,
     check_count,
     check_layers,
@@ -32,7 +33,7 @@ from workbench.recording.pictures import check_size
 from workbench.recording.reading import Piece
 from workbench.recording.runs import Plan, model_name, receive, writing
 from workbench.recording.tracing import trace
-from workbench.schema import CHANNEL, IMAGE, PIXEL_X, PIXEL_Y, SAMPLE, InputError, TraceError
+from workbench.schema import CHANNEL, IMAGE, PIXEL_X, PIXEL_Y, SAMPLE, InputError, ModelError, TraceError
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -138,7 +139,7 @@ def generate(
     scale = adapter.default_guidance if guidance is None else check_scale("guidance", guidance)
     if guidance is not None and adapter.default_guidance is None:
         raise InputError(f"guidance is {guidance}, but {name} takes no guidance scale: leave it out.")
-    sigmas = adapter.schedule(chosen_steps or adapter.default_steps, height, width)
+    sigmas = _schedule(adapter, chosen_steps or adapter.default_steps, (height, width))
     recorded = _recorded(record, len(sigmas))
     tokens: tuple[tuple[int, str], ...] = ()
     if "prompt" in chosen_spaces:
@@ -177,10 +178,20 @@ def generate(
     return run.dataset()
 
 
+def _schedule(adapter: PipelineAdapter, steps: int, size: tuple[int, int]) -> tuple[float, ...]:
+    try:
+        return adapter.schedule(steps, *size)
+    except ValueError as error:
+        raise ModelError(
+            f"the pipeline's {type(adapter.pipe.scheduler).__name__} cannot run a schedule of {steps} steps ({error}); "
+            "use a FlowMatchEulerDiscreteScheduler."
+        ) from error
+
+
 def _recorded(record: Iterable[int] | None, steps: int) -> tuple[int, ...]:
     if record is None:
         return tuple(range(steps))
-    given = list(record)
+    given = as_list(record)
     for step in given:
         check_count("a step in record", step, 0, steps - 1)
     if not given or len(set(given)) < len(given):

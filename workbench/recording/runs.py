@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -33,6 +34,7 @@ from workbench.schema import (
     TIMESTEP,
     TOKEN,
     TOTAL_DIMS,
+    TraceError,
     X,
     Y,
     patch_centres,
@@ -154,12 +156,23 @@ class Plan:
 
 
 def piece_values(piece: Piece, grid: tuple[int, int]) -> dict[str, Any]:
-    """Scores of a piece of batch 1 as arrays (head, concept, y, x), and their totals summed in float32."""
+    """Scores of a piece of batch 1 as arrays (head, concept, y, x), and their totals summed in float32.
+
+    Raises
+    ------
+    TraceError
+        If one is NaN or infinite.
+    """
     values: dict[str, Any] = {}
     for space, scores in piece.scores.items():
         maps: Tensor = scores[0].unflatten(-1, grid)
         values[space] = maps.cpu().numpy()
         values[total(space)] = maps.sum(0).cpu().numpy()
+        if not np.isfinite(values[total(space)]).all():
+            raise TraceError(
+                f"NaN or infinite scores in layer {piece.layer} {space}. Likely causes: float16 overflow in the model "
+                "(load it in bfloat16 or float32), or NaN in its weights."
+            )
     return values
 
 
@@ -206,8 +219,8 @@ def versions() -> dict[str, str]:
 
 def model_name(model: Any) -> str:
     """How a dataset names its model: as given, or the class and origin of a pipeline object."""
-    if isinstance(model, str | Path):
-        return str(model)
+    if isinstance(model, str | os.PathLike):
+        return os.fspath(model)
     origin = str(model.config.get("_name_or_path", ""))
     return f"{type(model).__name__} {origin}".strip()
 
