@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -58,23 +59,26 @@ def load_model(
     Raises
     ------
     InputError
-        If ``offload`` is unknown or asks for a GPU where there is none.
+        If ``dtype``, ``device`` or ``offload`` is unknown or asks for a GPU where there is none.
     ModelError
-        If the model is unknown, gated, of an unsupported class, or does not fit into memory. Nothing is loaded then.
+        If the model is unknown, gated, of an unsupported class, damaged, or does not fit into memory.
     """
     import torch
 
     if offload is not None and offload not in OFFLOADS:
         raise InputError(f"offload is {offload!r}; expected one of {', '.join(OFFLOADS)}, or None.")
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if dtype is not None and not isinstance(dtype, torch.dtype):
+        raise InputError(f"dtype is {dtype!r}; expected a torch dtype such as torch.bfloat16, or None.")
+    target = _device(device)
     if offload is not None and target.type == "cpu":
         raise InputError(
             f"offload={offload!r} moves weights to an accelerator, but the device is the CPU: leave it out."
         )
-    folder = _folder(str(name))
-    chosen = dtype or (torch.float32 if str(name) in BUNDLED or target.type == "mps" else torch.bfloat16)
+    name = os.fspath(name)
+    folder = _folder(name)
+    chosen = dtype or (torch.float32 if name in BUNDLED or target.type == "mps" else torch.bfloat16)
     _check_class(folder)
-    _check_memory(str(name), folder, chosen, target, offload)
+    _check_memory(name, folder, chosen, target, offload)
     return _load(folder, chosen, target, offload)
 
 
@@ -101,13 +105,33 @@ def bundled_folder(name: str) -> Path:
 
 def info_of(pipe: Any) -> Mapping[str, Any]:
     """What ``workbench.json`` beside a pipeline's ``model_index.json`` says; empty where there is none."""
-    path = Path(str(pipe.config.get("_name_or_path", "")), INFO_FILE)
-    if not path.is_file():
-        return {}
-    content = json.loads(path.read_text())
+    folder = str(pipe.config.get("_name_or_path") or "")
+    path = Path(folder, INFO_FILE)
+    # A pipeline built in code has no folder; the working folder is none of its own.
+    return _json_object(path) if folder and path.is_file() else {}
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path} is no JSON ({error}); expected a JSON object: restore the file.") from error
     if not isinstance(content, dict):
-        raise ModelError(f"{path} holds a {type(content).__name__}; expected a JSON object.")
+        raise ModelError(f"{path} holds a {type(content).__name__}; expected a JSON object: restore the file.")
     return content
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    import torch
+
+    cuda = torch.cuda.is_available()
+    try:
+        target = torch.device(device or ("cuda" if cuda else "cpu"))
+    except RuntimeError as error:
+        raise InputError(f"device is {device!r}; expected a torch device such as 'cpu' or 'cuda:0'.") from error
+    if target.type == "cuda" and not cuda:
+        raise InputError(f"device is {str(device)!r}, but torch sees no CUDA device here: use 'cpu', or leave it out.")
+    return target
 
 
 def _folder(name: str) -> Path:
@@ -128,7 +152,7 @@ def _folder(name: str) -> Path:
 
 def _download(name: str) -> Path:
     from diffusers import DiffusionPipeline
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
     try:
         return Path(DiffusionPipeline.download(name))
@@ -141,46 +165,56 @@ def _download(name: str) -> Path:
                 f"the weights of {name} are gated: accept the licence at https://huggingface.co/{name}, then log in "
                 "with `hf auth login` (or set HF_TOKEN to a token of that account) and call again."
             ) from error
-        if any(isinstance(link, RepositoryNotFoundError) for link in chain):
+        if any(isinstance(link, RepositoryNotFoundError | HFValidationError) for link in chain):
             raise ModelError(
                 f"the hub has no model {name}, or it is private: check the spelling at https://huggingface.co/{name}, "
                 "or log in with `hf auth login`."
             ) from error
-        if any(isinstance(link, LocalEntryNotFoundError | HfHubHTTPError | OSError) for link in chain):
-            raise ModelError(
-                f"{name} cannot be fetched ({type(error).__name__}: {str(error).splitlines()[0]}): check the network, "
-                "or give the folder of a local copy."
-            ) from error
-        raise
+        reason, _, _ = str(error).partition("\n")
+        raise ModelError(
+            f"{name} cannot be fetched ({type(error).__name__}: {reason}): check the network, or give the folder of a "
+            "local copy."
+        ) from error
 
 
 def _check_class(folder: Path) -> None:
     from workbench.models.families import PIPELINES
 
-    named = json.loads((folder / "model_index.json").read_text()).get("_class_name", "")
+    named = _json_object(folder / "model_index.json").get("_class_name", "")
     supported = [cls.__name__ for cls in PIPELINES]
     if named not in supported:
         raise ModelError(f"{folder} holds a {named or 'nameless pipeline'}; supported are {', '.join(supported)}.")
 
 
 def weight_bytes(folder: Path, dtype: torch.dtype) -> dict[str, int]:
-    """Bytes the weights of each component take in ``dtype``, from the headers of its safetensors files."""
+    """Bytes the weights of each component take in ``dtype``, from the headers of its safetensors files.
+
+    Variants that are not loaded, such as ``model.fp16.safetensors``, do not count.
+
+    Raises
+    ------
+    ModelError
+        If a file is no safetensors file.
+    """
     return {
         component.name: sum(count * dtype.itemsize for file in files for count in _element_counts(file))
         for component in sorted(folder.iterdir())
-        if component.is_dir() and (files := sorted(component.glob("*.safetensors")))
+        if component.is_dir() and (files := [file for file in component.glob("*.safetensors") if "." not in file.stem])
     }
 
 
 def _element_counts(path: Path) -> Iterator[int]:
-    with path.open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    for name, entry in header.items():
-        if name != "__metadata__":
-            count = 1
-            for side in entry["shape"]:
-                count *= side
-            yield count
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            for name in file.keys():  # noqa: SIM118 - it is no mapping
+                yield math.prod(file.get_slice(name).get_shape())
+    except SafetensorError as error:
+        raise ModelError(
+            f"{path} is damaged ({error}): fetch it again (a file of a few hundred bytes may stand for one that "
+            "`git lfs pull` fetches)."
+        ) from error
 
 
 def _check_memory(name: str, folder: Path, dtype: torch.dtype, device: torch.device, offload: str | None) -> None:
@@ -217,7 +251,10 @@ def _load(folder: Path, dtype: torch.dtype, device: torch.device, offload: str |
     from diffusers import DiffusionPipeline
 
     logger.info("loading %s in %s for %s", folder, dtype, device)
-    pipe: DiffusionPipeline = DiffusionPipeline.from_pretrained(folder, torch_dtype=dtype, local_files_only=True)
+    try:
+        pipe: DiffusionPipeline = DiffusionPipeline.from_pretrained(folder, torch_dtype=dtype, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder} cannot be loaded ({error}): files may be missing or damaged.") from error
     pipe.set_progress_bar_config(disable=True)
     if offload == "model":
         pipe.enable_model_cpu_offload(device=device)
