@@ -252,7 +252,7 @@ def _load(folder: Path, dtype: torch.dtype, device: torch.device, offload: str |
 
     logger.info("loading %s in %s for %s", folder, dtype, device)
     try:
-        pipe: DiffusionPipeline = DiffusionPipeline.from_pretrained(folder, torch_dtype=dtype, local_files_only=True)
+        pipe: DiffusionPipeline = DiffusionPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder} cannot be loaded ({error}): files may be missing or damaged.") from error
     pipe.set_progress_bar_config(disable=True)
