@@ -227,7 +227,7 @@ def _record(
 def open_adapter(model: Any) -> PipelineAdapter:
     """The adapter of a model given by name, path or as a loaded pipeline."""
     if isinstance(model, str | os.PathLike):
-        name = str(model)
+        name = os.fspath(model)
         pipe = bundled(name) if name in BUNDLED else load_model(name)
     else:
         pipe = model
