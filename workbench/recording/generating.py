@@ -47,7 +47,7 @@ def generate(
     *,
     model: str | os.PathLike[str] | DiffusionPipeline = "tiny-flux",
     steps: int | None = None,
-    record: Iterable[int] | None = None,
+    record: int | Iterable[int] | None = None,
     guidance: float | None = None,
     negative_prompt: str | None = None,
     true_guidance: float = 1.0,
@@ -79,7 +79,7 @@ def generate(
     steps
         Length of the schedule; the model's own default otherwise (FLUX.1-dev 28, schnell 4).
     record
-        Indices of the steps to record, from 0; all by default.
+        Index or indices of the steps to record, from 0; all by default.
     guidance
         Guidance scale, for models that take one (FLUX.1-dev: 3.5 by default).
     negative_prompt, true_guidance
@@ -104,7 +104,7 @@ def generate(
     InputError
         If an argument is wrong; no model runs, and nothing stored is touched.
     ModelError
-        If the model cannot be loaded or is not supported.
+        If the model cannot be loaded or is not supported, or its scheduler cannot run such a schedule.
     TraceError
         If a forward pass did not deliver every piece, or the pipeline ran another schedule than it announced.
     StoreError
@@ -188,7 +188,7 @@ def _schedule(adapter: PipelineAdapter, steps: int, size: tuple[int, int]) -> tu
         ) from error
 
 
-def _recorded(record: Iterable[int] | None, steps: int) -> tuple[int, ...]:
+def _recorded(record: int | Iterable[int] | None, steps: int) -> tuple[int, ...]:
     if record is None:
         return tuple(range(steps))
     given = as_list(record)
