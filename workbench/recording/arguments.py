@@ -189,4 +189,6 @@ def as_list(given: Any) -> list[Any]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and -math.inf < value < math.inf
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    # Compared, not converted: `math.isfinite` raises for whole numbers beyond every float.
+    return real and bool(-math.inf < value < math.inf)
