@@ -85,11 +85,15 @@ def test_key_depends_on_everything_but_the_module_names() -> None:
         {"pool": "mean"},
         {"options": {"image_hash": "abd"}},
     ]
-    keys = [replace(PLAN, **change).key({"weights": 1}, 256) for change in changes]
-    keys += [PLAN.key({"weights": 2}, 256), PLAN.key({"weights": 1}, 512)]
+    keys = [replace(PLAN, **change).key({"weights": 1}, 256, (1, 2)) for change in changes]
+    keys += [
+        PLAN.key({"weights": 2}, 256, (1, 2)),
+        PLAN.key({"weights": 1}, 512, (1, 2)),
+        PLAN.key({"weights": 1}, 256, (2,)),
+    ]
     assert len(set(keys)) == len(keys)
     renamed = tuple(replace(layer, name=f"model.{layer.name}") for layer in PLAN.layers)
-    assert replace(PLAN, layers=renamed).key({"weights": 1}, 256) == keys[0]
+    assert replace(PLAN, layers=renamed).key({"weights": 1}, 256, (1, 2)) == keys[0]
 
 
 def test_variables() -> None:

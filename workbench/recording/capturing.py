@@ -178,7 +178,7 @@ def capture(
             "truth_hash": "" if masks is None else hashlib.sha256(np.packbits(masks).tobytes()).hexdigest()[:20],
         },
     )
-    key = plan.key(fingerprint(adapter.pipe), adapter.text_length) if store else ""
+    key = plan.key(fingerprint(adapter.pipe), adapter.text_length, adapter.default_layers) if store else ""
     if store and (found := opened(key, home, progress)) is not None:
         return found
     template = plan.template(adapter, name, adapter_for(adapter.transformer).heads, key)

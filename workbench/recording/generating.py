@@ -165,7 +165,7 @@ def generate(
             "true_guidance": float(true_guidance),
         },
     )
-    key = plan.key(fingerprint(adapter.pipe), adapter.text_length) if store else ""
+    key = plan.key(fingerprint(adapter.pipe), adapter.text_length, adapter.default_layers) if store else ""
     if store and (found := opened(key, home, progress)) is not None:
         return found
     template = plan.template(adapter, name, adapter_for(adapter.transformer).heads, key)

@@ -87,12 +87,13 @@ class Plan:
     pool: str
     options: Mapping[str, Any]
 
-    def key(self, fingerprint: Mapping[str, Any], text_length: int) -> str:
+    def key(self, fingerprint: Mapping[str, Any], text_length: int, default_layers: Sequence[int]) -> str:
         """Content key of the run on a pipeline with this fingerprint."""
         names = ("kind", "concepts", "timesteps", "steps", "spaces", "seeds", "prompts", "size", "attend", "pool")
         recipe = {name: getattr(self, name) for name in names} | {"options": self.options}
         layers = [layer.index for layer in self.layers]
-        return store.content_key(recipe | {"layers": layers, "text_length": text_length, "pipeline": fingerprint})
+        told = {"text_length": text_length, "default_layers": default_layers}
+        return store.content_key(recipe | told | {"layers": layers, "pipeline": fingerprint})
 
     def template(self, adapter: PipelineAdapter, model: str, heads: int, key: str) -> xr.Dataset:
         """Coordinates and attributes of the run, without values."""

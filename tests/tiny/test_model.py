@@ -1,0 +1,114 @@
+"""The bundled model: what it must be, and that its maps mean something."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import FluxPipeline
+
+import workbench as wb
+from workbench.models.loading import bundled, bundled_folder
+from workbench.schema import InputError, WorkbenchWarning
+from workbench.tiny import evaluate
+from workbench.tiny.scenes import BACKGROUNDS, NOUNS, SPLITS, draw
+
+FOLDER = bundled_folder("tiny-flux")
+INFO: dict[str, Any] = json.loads((FOLDER / "workbench.json").read_text())
+
+
+def test_it_is_small_and_whole() -> None:
+    assert sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file()) <= 20e6
+    for part in ("transformer", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler"):
+        assert (FOLDER / part).is_dir()
+
+
+def test_plain_diffusers_loads_and_runs_it() -> None:
+    pipe = FluxPipeline.from_pretrained(FOLDER, local_files_only=True, torch_dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    (picture,) = pipe(
+        "a red heart on grass",
+        height=96,
+        width=96,
+        num_inference_steps=4,
+        max_sequence_length=INFO["text_length"],
+        generator=torch.Generator("cpu").manual_seed(0),
+    ).images
+    assert picture.size == (96, 96)
+    weights = {tensor.dtype for tensor in FluxPipeline.from_pretrained(FOLDER).transformer.parameters()}
+    assert weights == {torch.float32}
+
+
+def test_its_maps_find_the_words() -> None:
+    """A quarter of the test split; the model card has the figures of the whole."""
+    captured, _ = evaluate.capture_scenes(bundled("tiny-flux"), "test", 50)
+    at = [evaluate.TIMESTEPS.index(INFO["timestep"])]
+    found = {space: evaluate.segmented(captured, space, at, INFO["default_layers"]) for space in evaluate.SPACES}
+    rng = np.random.default_rng(0)
+    chance = evaluate.figure((one.scene, evaluate.chance(one.scene, rng)) for one in captured)
+    oracle = evaluate.figure((one.scene, evaluate.oracle(one.scene)) for one in captured)
+    assert chance.words < 0.25 < 0.55 < found["output"].words < oracle.words
+    assert found["output"].objects > 0.35
+    assert all(found["output"].words > other.words - 0.05 for other in found.values())
+
+
+def test_the_default_heat_map_is_the_one_that_is_scored() -> None:
+    scene = draw(SPLITS["test"][3])
+    ds = wb.capture(scene.image, scene.words, store=False, progress=False, truth=scene.truth)
+    assert ds.timestep.item() == INFO["timestep"]
+    captured, layers = evaluate.capture_scenes(bundled("tiny-flux"), "test", 4)
+    at = evaluate.TIMESTEPS.index(INFO["timestep"])
+    maps = captured[3].maps["output"][at][[layers.index(layer) for layer in INFO["default_layers"]]].mean(0)
+    np.testing.assert_allclose(ds.wb.heatmap().transpose("concept", "y", "x"), maps, atol=1e-4)
+    alone = evaluate.figure([(scene, evaluate.to_pixels(maps.argmax(0), scene.labels.shape))])
+    score = ds.wb.score()
+    assert score.iou.to_series().to_dict() == pytest.approx(alone.per_word, abs=1e-6)
+
+
+def test_an_unknown_word_lists_the_vocabulary() -> None:
+    scene = draw(0)
+    with pytest.raises(InputError, match=r"does not know 'dog'\. Its words: sun, moon") as caught:
+        wb.capture(scene.image, ["sun", "dog"])
+    assert all(word in str(caught.value) for word in NOUNS)
+    assert "FLUX.1-schnell" in str(caught.value)
+
+
+def test_a_photograph_is_warned_about_and_a_scene_is_not(recwarn: pytest.WarningsRecorder) -> None:
+    scene = draw(SPLITS["test"][0])
+    wb.capture(scene.image, scene.words, store=False, progress=False)
+    assert not [warning for warning in recwarn if issubclass(warning.category, WorkbenchWarning)]
+    rng = np.random.default_rng(0)
+    noisy = np.clip(rng.normal(0.5, 0.25, (120, 160, 3)), 0, 1)
+    with pytest.warns(WorkbenchWarning, match=r"drawn scenes only.*FLUX\.1-schnell"):
+        wb.capture(noisy, ["sky", "grass"], store=False, progress=False)
+
+
+def test_generate_draws_what_was_asked() -> None:
+    ground = BACKGROUNDS[1]
+    ds = wb.generate(f"a red heart on {ground}", ["heart", ground], seed=1, store=False, progress=False)
+    ds.wb.validate()
+    red, green, blue = np.moveaxis(ds.image.to_numpy()[0].astype(float), -1, 0)
+    assert 0.02 < ((red > 150) & (green < 110) & (blue < 130)).mean() < 0.5, "a red object, and more than that"
+    assert ((green > red) & (green > blue)).mean() > 0.3, "grass"
+
+
+def test_the_demo(tmp_path: Path) -> None:
+    picture = tmp_path / "demo.png"
+    ran = subprocess.run(
+        [sys.executable, "-m", "workbench.tiny.demo", "--output", str(picture)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+        cwd=tmp_path,
+    )
+    assert "Dataset:" in ran.stdout
+    assert "mean IoU" in ran.stdout
+    assert "MB on disk" in ran.stdout
+    assert picture.read_bytes().startswith(b"\x89PNG")

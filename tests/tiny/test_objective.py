@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import FluxPipeline
+from diffusers.models.transformers.transformer_flux import FluxAttnProcessor
+from torch import Tensor
+
+import workbench as wb
+from workbench.tiny import components
+from workbench.tiny.bank import Bank
+from workbench.tiny.objective import (
+    CONCEPTS,
+    LOUDEST,
+    SUPERVISED,
+    Batch,
+    PlainAttention,
+    pack,
+    sample_batch,
+    visibility,
+)
+from workbench.tiny.scenes import OBJECTS
+from workbench.tiny.train import Recipe, Trainer, new_student
+
+
+@pytest.fixture(scope="module")
+def bank() -> Bank:
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(20, components.LATENT_CHANNELS, 8, 8, generator=generator).bfloat16()
+    return Bank(latents, [(0, 3, 13), (5, 12)] * 10, [(0, 1), (2,)] * 10)
+
+
+def _batch(bank: Bank, hardened: bool = False, rows: int = 3) -> Batch:
+    return sample_batch(bank, new_student("cpu")[1], rows, (0, 7), "cpu", hardened)
+
+
+def test_plain_attention_equals_diffusers() -> None:
+    torch.manual_seed(0)
+    model = components.transformer().eval()
+    inputs = {
+        "hidden_states": torch.randn(2, 9, 32),
+        "encoder_hidden_states": torch.randn(2, 5, components.TEXT_WIDTH),
+        "pooled_projections": torch.randn(2, components.POOLED_WIDTH),
+        "timestep": torch.tensor([0.3, 0.8]),
+        "img_ids": torch.randn(9, 3),
+        "txt_ids": torch.zeros(5, 3),
+    }
+    with torch.no_grad():
+        expected = model(**inputs).sample
+        model.set_attn_processor(PlainAttention())
+        torch.testing.assert_close(model(**inputs).sample, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_concepts_of_the_training_are_those_of_a_trace(bank: Bank) -> None:
+    """The student's concept tokens must be the concept stream that capture reads, or it would train something else."""
+    torch.manual_seed(1)
+    student, words = new_student("cpu")
+    for parameter in student.denoiser.parameters():
+        torch.nn.init.normal_(parameter, std=0.08)
+    clip_ids, t5_ids = words(["a red sun on grass"])
+    batch = dataclasses.replace(
+        _batch(bank, rows=1), t5_ids=t5_ids, clip_ids=clip_ids, pooled=torch.tensor([False]), sigma=torch.tensor([0.4])
+    )
+    seen: dict[int, torch.Tensor] = {}
+    for index, block in enumerate(student.denoiser.transformer_blocks):
+        block.attn.to_add_out.register_forward_pre_hook(lambda _, args, index=index: seen.update({index: args[0]}))
+    with torch.no_grad():
+        velocity, _ = student.denoise(batch.tokens, batch)
+        concepts = student.t5(student.noun_ids)[0][:, 0][batch.nouns]
+        inputs = {
+            "hidden_states": batch.tokens,
+            "encoder_hidden_states": student.t5(t5_ids)[0],
+            "pooled_projections": torch.zeros(1, components.POOLED_WIDTH),
+            "timestep": batch.sigma,
+            "img_ids": torch.cartesian_prod(torch.zeros(1), torch.arange(4.0), torch.arange(4.0)),
+            "txt_ids": torch.zeros(components.TEXT_LENGTH, 3),
+        }
+        training = {index: value[:, components.TEXT_LENGTH :].clone() for index, value in seen.items()}
+        student.denoiser.set_attn_processor(FluxAttnProcessor())
+        with wb.trace(student.denoiser, concepts, vectors=True) as trace:
+            plain = student.denoiser(**inputs).sample
+    torch.testing.assert_close(velocity, plain, rtol=1e-3, atol=1e-4)
+    for index, value in training.items():
+        traced = trace.vectors["concept_output"][index].transpose(1, 2).flatten(2)
+        torch.testing.assert_close(value, traced, rtol=1e-3, atol=1e-4)
+
+
+def test_nobody_sees_concepts_and_concepts_do_not_see_the_prompt() -> None:
+    hidden = torch.tensor([False, True, False])
+    seen = visibility(2, hidden)[0, 0] == 0
+    text = components.TEXT_LENGTH
+    prompt, concept, image = slice(0, text), slice(text, text + 2), slice(text + 2, None)
+    assert seen[prompt, prompt].all()
+    assert seen[prompt, image].all()
+    assert seen[image, prompt].all()
+    assert seen[image, image].all()
+    assert not seen[prompt, concept].any()
+    assert not seen[image, concept].any()
+    assert not seen[concept, prompt].any()
+    assert seen[concept, concept].all()
+    assert seen[concept, image].tolist() == [[True, False, True]] * 2
+
+
+def test_tokens_are_packed_as_the_pipeline_packs_them() -> None:
+    latents = torch.randn(2, 8, 6, 4)
+    assert torch.equal(pack(latents), FluxPipeline._pack_latents(latents, *latents.shape))
+
+
+@pytest.mark.parametrize("hardened", [False, True])
+def test_a_batch_knows_captions_only(bank: Bank, hardened: bool) -> None:
+    batch = _batch(bank, hardened, rows=16)
+    assert batch.nouns.shape == (16, CONCEPTS)
+    for row in range(16):
+        nouns = batch.nouns[row].tolist()
+        assert len(set(nouns)) == CONCEPTS
+        present = {noun for noun, there in zip(nouns, batch.present[row].tolist(), strict=True) if there}
+        assert present in ({0, 3, 13}, {5, 12})
+        coloured = {noun for noun, colour in zip(nouns, batch.colours[row].tolist(), strict=True) if colour >= 0}
+        assert coloured == {noun for noun in present if noun < len(OBJECTS)}
+    again = _batch(bank, hardened, rows=16)
+    assert torch.equal(batch.noise, again.noise)
+    assert torch.equal(batch.nouns, again.nouns)
+    assert batch.jitter.any().item() is hardened
+    assert batch.restart.any().item() is hardened
+
+
+def test_word_losses_are_not_asked_for_in_noise(bank: Bank) -> None:
+    student, _ = new_student("cpu")
+    batch = dataclasses.replace(_batch(bank), sigma=torch.full((3,), LOUDEST + 0.01))
+    losses = student(batch)
+    assert losses["presence"].item() == 0
+    assert losses["colour"].item() == 0
+    assert losses["flow"].item() > 0
+
+
+def test_a_restart_forgets_what_was_read(bank: Bank) -> None:
+    torch.manual_seed(2)
+    student, _ = new_student("cpu")
+    batch = _batch(bank)
+    anew = dataclasses.replace(batch, restart=torch.tensor([SUPERVISED[0], 0, 0]))
+    with torch.no_grad():
+        plain, restarted = (student.denoise(batch.tokens, one)[1] for one in (batch, anew))
+    assert torch.equal(plain[SUPERVISED[0] - 1], restarted[SUPERVISED[0] - 1])
+    changed = (plain[SUPERVISED[0]] != restarted[SUPERVISED[0]]).flatten(1).any(1)
+    assert changed.tolist() == [True, False, False]
+
+
+@pytest.mark.filterwarnings("ignore:Mismatch dtype")  # bfloat16 autocast and the float32 weights of RMSNorm
+def test_an_interrupted_training_goes_on_as_if_it_had_not_been(bank: Bank, tmp_path: Path) -> None:
+    recipe = Recipe(small_steps=2, large_steps=4, hardened_from=2)
+
+    def weights(folder: Path, *stops: int) -> Tensor:
+        folder.mkdir()
+        for stop in stops:
+            trainer = Trainer(recipe, folder, "cpu", compiled=False)
+            trainer.train(bank, 4, stop)
+        return torch.cat([value.flatten() for value in trainer.average.values()])
+
+    whole = weights(tmp_path / "whole", 4)
+    torch.testing.assert_close(weights(tmp_path / "parts", 1, 3, 4), whole, rtol=0, atol=1e-6)
