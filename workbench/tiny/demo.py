@@ -13,7 +13,7 @@ import workbench as wb
 from workbench.store import home
 from workbench.tiny.scenes import SPLITS, draw
 
-SEED = SPLITS["gallery"][0]
+SEED = SPLITS["gallery"][8]
 
 
 def main() -> None:

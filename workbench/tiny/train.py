@@ -58,7 +58,7 @@ class Recipe:
     small_steps: int = 1000
     small_rows: int = 64
     small_scenes: int = 12_000
-    large_steps: int = 5500
+    large_steps: int = 6000
     large_rows: int = 40
     large_scenes: int = 24_000
     decay: float = 0.3

@@ -1,0 +1,69 @@
+"""A contact sheet of pictures tiny-flux makes: ``python -m workbench.tiny.sheet sheet.png``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
+
+from workbench.models.families import pipeline_adapter_for
+from workbench.models.loading import info_of, load_model
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+CAPTIONS = (
+    "a red heart on grass",
+    "a yellow sun on sky",
+    "a green tree on sand under sky",
+    "a blue boat on water",
+    "a purple balloon on wood",
+    "an orange fish and a white moon on night",
+    "a red house and a green tree on snow under night",
+    "a pink flower on brick",
+    "a red mushroom on sand under night",
+    "a green apple and an orange star on brick under snow",
+    "a blue heart and a yellow sun on grass under sky",
+    "a red apple and a pink flower and a blue boat on wood",
+)
+TRUE_GUIDANCE = 2.5
+
+
+def contact_sheet(pipe: DiffusionPipeline, columns: int = 4) -> Figure:
+    """One picture for each of :data:`CAPTIONS`, seeds 0, 1, 2, …, with true classifier-free guidance."""
+    adapter = pipeline_adapter_for(pipe, info_of(pipe))
+    rows = -(-len(CAPTIONS) // columns)
+    figure = Figure(figsize=(2.1 * columns, 2.35 * rows), layout="constrained")
+    for index, caption in enumerate(CAPTIONS):
+        picture = adapter.generate(
+            caption,
+            steps=adapter.default_steps,
+            guidance=adapter.default_guidance,
+            seed=index,
+            size=adapter.native,
+            negative_prompt="",
+            true_guidance=TRUE_GUIDANCE,
+        )
+        axes = figure.add_subplot(rows, columns, index + 1)
+        axes.imshow(picture, interpolation="nearest")
+        axes.set_axis_off()
+        words = caption.split()
+        half = next((i for i in range(len(words) // 2, len(words)) if words[i] in ("and", "on", "under")), len(words))
+        lines = (" ".join(words[:half]), " ".join(words[half:]))
+        axes.set_title(caption if len(caption) < 26 else "\n".join(lines), fontsize=7)
+    return figure
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("output", type=Path, help="picture to write")
+    parser.add_argument("--model", default="tiny-flux", help="pipeline folder; the bundled one by default")
+    options = parser.parse_args()
+    contact_sheet(load_model(options.model)).savefig(options.output, dpi=150)
+
+
+if __name__ == "__main__":
+    main()
