@@ -43,7 +43,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else
 _SPACES = ["output", "cross"]
 
 
-@app.command(epilog="Example: workbench capture data/scenes/scene-00.png star house grass --figure maps.png")
+@app.command(epilog="Example: workbench capture data/scenes/scene-08.png house heart grass --figure maps.png")
 def capture(
     image: Annotated[Path, typer.Argument(help="Image file.")],
     concepts: Annotated[list[str], typer.Argument(help="Concept words.")],

@@ -30,7 +30,7 @@ def test_it_is_small_and_whole() -> None:
 
 
 def test_plain_diffusers_loads_and_runs_it() -> None:
-    pipe = FluxPipeline.from_pretrained(FOLDER, local_files_only=True, torch_dtype=torch.float32)
+    pipe = FluxPipeline.from_pretrained(FOLDER, local_files_only=True, dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     (picture,) = pipe(
         "a red heart on grass",
