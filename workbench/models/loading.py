@@ -7,6 +7,7 @@ import logging
 import math
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -84,8 +85,24 @@ def load_model(
 
 @lru_cache(maxsize=1)
 def bundled(name: str) -> DiffusionPipeline:
-    """The bundled model on the CPU, loaded once per process."""
-    return load_model(name, device="cpu")
+    """The bundled model on the CPU, loaded once per process, without the progress bars of a large one."""
+    with _without_progress_bars():
+        return load_model(name, device="cpu")
+
+
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    shown = [library for library in (of_diffusers, of_transformers) if library.is_progress_bar_enabled()]
+    for library in shown:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library in shown:
+            library.enable_progress_bar()
 
 
 def bundled_folder(name: str) -> Path:
