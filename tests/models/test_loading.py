@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import diffusers.pipelines.pipeline_utils as hub
-import httpx
 import psutil
 import pytest
 import torch
 from diffusers import DiffusionPipeline, FluxPipeline
+from huggingface_hub import errors
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
 from tests.tiny_random import flux_pipeline
@@ -22,6 +23,8 @@ from workbench.models.loading import bundled_folder, info_of, load_model, weight
 from workbench.schema import InputError, ModelError
 
 DEV = "black-forest-labs/FLUX.1-dev"
+HTTP: Any = importlib.import_module(errors.HTTPError.__module__.partition(".")[0])
+"""The library huggingface_hub fetches with: httpx or, in its later versions, httpx2."""
 
 
 @pytest.fixture(scope="module")
@@ -111,8 +114,8 @@ def test_unknown_names(name: str) -> None:
     )
 
 
-def response(status: int) -> httpx.Response:
-    return httpx.Response(status, request=httpx.Request("GET", f"https://huggingface.co/{DEV}"))
+def response(status: int) -> Any:
+    return HTTP.Response(status, request=HTTP.Request("GET", f"https://huggingface.co/{DEV}"))
 
 
 def hub_that_raises(monkeypatch: pytest.MonkeyPatch, listing: Exception | None, file: Exception) -> None:
@@ -164,7 +167,7 @@ def test_a_name_that_cannot_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "failure", [httpx.ConnectError("Name or service not known"), httpx.ConnectTimeout("timed out"), OSError("no route")]
+    "failure", [HTTP.ConnectError("Name or service not known"), HTTP.ConnectTimeout("timed out"), OSError("no route")]
 )
 def test_no_network(monkeypatch: pytest.MonkeyPatch, failure: Exception) -> None:
     hub_that_raises(monkeypatch, failure, ABSENT)
