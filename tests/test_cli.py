@@ -45,10 +45,28 @@ def test_capture_show_and_runs(
 
 
 def test_generate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    arguments = ("a sun on sand", "sun", "sand", "--steps", 3, "--record", 0, "--record", 2, "--samples", 2)
-    code, out, _ = run(monkeypatch, capsys, "generate", *arguments, "--figure", tmp_path / "sun.pdf", "--json")
+    arguments = (
+        "a sun on sand",
+        "sun",
+        "sand",
+        "--steps",
+        3,
+        "--record",
+        0,
+        "--record",
+        2,
+        "--samples",
+        2,
+        "--negative-prompt",
+        "",
+    )
+    code, out, _ = run(
+        monkeypatch, capsys, "generate", *arguments, "--true-guidance", 2, "--figure", tmp_path / "sun.pdf", "--json"
+    )
     assert code == 0
-    sizes = json.loads(out)["sizes"]
+    made = json.loads(out)
+    assert made["attrs"]["true_guidance"] == 2.0
+    sizes = made["sizes"]
     assert (sizes["sample"], sizes["timestep"]) == (2, 2)
     assert (tmp_path / "sun.pdf").read_bytes().startswith(b"%PDF")
 

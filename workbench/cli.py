@@ -95,6 +95,10 @@ def generate(
         list[int] | None, typer.Option("--record", help="Step to record, from 0; repeat for more; all by default.")
     ] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale, for models that take one.")] = None,
+    negative_prompt: Annotated[
+        str | None, typer.Option(help="What not to draw; may be empty. Turns true guidance on.")
+    ] = None,
+    true_guidance: Annotated[float, typer.Option(help="Scale of true classifier-free guidance.")] = 1.0,
     layers: Layers = None,
     spaces: Spaces = _SPACES,
     samples: Samples = 1,
@@ -116,6 +120,8 @@ def generate(
         steps=steps,
         record=record or None,
         guidance=guidance,
+        negative_prompt=negative_prompt,
+        true_guidance=true_guidance,
         layers=layers or None,
         spaces=spaces,
         samples=samples,
