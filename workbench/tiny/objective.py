@@ -163,7 +163,7 @@ def sample_batch(
 
 
 class PlainAttention:
-    """FLUX's attention written as two matrix products: on a CPU its backward pass takes a third of the fused kernel's.
+    """FLUX's attention written as two matrix products: on a CPU its backward pass is the faster one.
 
     Used in training only; the saved model runs with diffusers' own processor.
     """
