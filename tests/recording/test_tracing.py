@@ -176,6 +176,29 @@ def test_pieces_are_streamed_and_not_kept(
         _ = seen.scores
 
 
+def test_a_pass_is_announced_after_its_checks_only(
+    model: FluxTransformer2DModel, inputs: dict[str, Any], concepts: Tensor
+) -> None:
+    happened: list[str] = []
+    with (
+        torch.no_grad(),
+        pytest.raises(TraceError, match="NaN or infinite scores in layer 0 output"),
+        trace(
+            model,
+            concepts,
+            layers=[0, 1],
+            on_piece=lambda piece: happened.append(f"piece {piece.step} {piece.layer}"),
+            on_pass=lambda step: happened.append(f"pass {step}"),
+        ) as seen,
+    ):
+        model(**inputs)
+        seen.run(**inputs)
+        model(**{**inputs, "hidden_states": inputs["hidden_states"] * math.nan})
+    pieces = [f"piece {step} {layer}" for step in range(3) for layer in range(2)]
+    assert happened == [*pieces[:2], "pass 0", *pieces[2:4], "pass 1", *pieces[4:]]
+    assert seen.passes == 2
+
+
 def test_run_stops_after_the_last_wanted_block(
     model: FluxTransformer2DModel, inputs: dict[str, Any], concepts: Tensor
 ) -> None:

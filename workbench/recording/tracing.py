@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from numbers import Integral
@@ -67,6 +67,7 @@ class Trace:
         pooled: Tensor | None,
         reading: Reading,
         on_piece: Callable[[Piece], None] | None,
+        on_pass: Callable[[int], None] | None,
     ) -> None:
         self.transformer = transformer
         self.layers = layers
@@ -77,6 +78,7 @@ class Trace:
         self._pooled = pooled
         self._reading = reading
         self._on_piece = on_piece
+        self._on_pass = on_pass
         self._hooks = Hooks()
         self._bounds: list[torch.utils.hooks.RemovableHandle] = []
         self._paths: list[tuple[str, nn.Module]] = []
@@ -280,7 +282,7 @@ class Trace:
             )
         if state.misshapen:
             problems.append(f"pieces have another shape than the first one: {', '.join(state.misshapen)}")
-        infinite = [f"layer {layer} {space}" for (layer, space), finite in state.finite.items() if not finite]
+        infinite = _infinite(state.finite)
         if infinite:
             problems.append(
                 f"NaN or infinite scores in {', '.join(infinite)}. Likely causes: float16 overflow in the model "
@@ -290,6 +292,18 @@ class Trace:
             raise TraceError(f"forward pass {self.passes} was not recorded completely: {'; '.join(problems)}.")
         self._pieces = state.pieces
         self.passes += 1
+        if self._on_pass is not None:
+            self._on_pass(self.passes - 1)
+
+
+def _infinite(finite: Mapping[tuple[int, str], Tensor]) -> list[str]:
+    """Layers and spaces whose scores are not finite; each device is asked once when all of them are."""
+    by_device: dict[torch.device, list[Tensor]] = {}
+    for fine in finite.values():
+        by_device.setdefault(fine.device, []).append(fine)
+    if all(bool(torch.stack(flags).all()) for flags in by_device.values()):
+        return []
+    return [f"layer {layer} {space}" for (layer, space), fine in finite.items() if not fine]
 
 
 class _NamedContext:
@@ -321,6 +335,7 @@ def trace(
     lse: bool = False,
     tokens: Sequence[int] | None = None,
     on_piece: Callable[[Piece], None] | None = None,
+    on_pass: Callable[[int], None] | None = None,
 ) -> Trace:
     """Record concept attention of every forward pass inside a ``with`` block.
 
@@ -349,6 +364,9 @@ def trace(
         Positions of the prompt tokens in the ``prompt`` space; all, padding included, by default.
     on_piece : callable, optional
         Receives each :class:`Piece` as soon as it is computed; nothing is kept then.
+    on_pass : callable, optional
+        Receives the index of each forward pass whose pieces all arrived and passed every check. Pieces of a pass that
+        it is not called for are not to be trusted.
 
     Returns
     -------
@@ -395,6 +413,7 @@ def trace(
         pooled,
         Reading(tuple(spaces), attend, vectors, lse, None if tokens is None else tuple(tokens)),
         on_piece,
+        on_pass,
     )
 
 

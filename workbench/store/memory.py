@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -23,11 +24,22 @@ class _MemoryWriter(Writer):
     def _write_piece(self, piece: Piece, arrays: Mapping[str, Array]) -> None:
         for name, array in arrays.items():
             if array.dtype.itemsize > self._arrays[name].dtype.itemsize:
-                self._arrays[name] = self._arrays[name].astype(array.dtype)
+                self._retype(name, array.dtype)
             self._arrays[name][piece] = array
 
     def _write_whole(self, name: str, array: Array) -> None:
         self._arrays[name] = array
+
+    def _commit(self, pieces: list[Piece]) -> None:
+        pass
+
+    def _erase(self, piece: Piece) -> None:
+        for name, array in self._arrays.items():
+            if self._variables[name].in_pieces:
+                array[piece] = np.nan
+
+    def _retype(self, name: str, dtype: np.dtype[Any]) -> None:
+        self._arrays[name] = self._arrays[name].astype(dtype, copy=False)
 
     def dataset(self) -> xr.Dataset:
         variables = {name: (self._variables[name].dims, array) for name, array in self._arrays.items()}
@@ -57,4 +69,4 @@ def in_memory(template: xr.Dataset, variables: Mapping[str, tuple[tuple[str, ...
     """
     run = _MemoryWriter(template, {name: Variable(*declared) for name, declared in variables.items()})
     yield run
-    run._check_complete()
+    run._settle()

@@ -40,13 +40,17 @@ class Piece(NamedTuple):
 class Writer(ABC):
     """A run that is being written: pieces go in, one dataset comes out.
 
+    A piece counts once it is committed. A forward pass can be judged only after its last block: its pieces are written
+    as they come, and committed when the pass turned out to be right. What was not committed when a run is interrupted
+    is written again when it resumes.
+
     Attributes
     ----------
     attrs : dict
         The dataset's attributes. They may be changed until the run is complete, for example to list a piece in
         ``attrs["missing"]`` that turned out not to exist.
     done : set of Piece
-        The pieces that are already there, from this process or from one that was interrupted.
+        The committed pieces, from this process or from one that was interrupted.
     complete : bool
         The run was finished before this writer could start, by another process: there is nothing left to write.
     """
@@ -55,6 +59,8 @@ class Writer(ABC):
         self.attrs: dict[str, Any] = plain(template.attrs)
         self.done: set[Piece] = set()
         self.complete = False
+        self._written: set[Piece] = set()
+        self._wide: dict[str, set[Piece]] = {}
         self._template = template
         self._variables = dict(variables)
         self._whole_done: set[str] = set()
@@ -66,7 +72,7 @@ class Writer(ABC):
 
     @property
     def remaining(self) -> list[Piece]:
-        """The pieces still to be written, in order; those in ``attrs["missing"]`` are not."""
+        """The pieces still to be written and committed, in order; those in ``attrs["missing"]`` are not."""
         sizes = [range(self._template.sizes[dim]) for dim in PIECE_DIMS]
         missing = self._missing()
         return [
@@ -78,14 +84,17 @@ class Writer(ABC):
     def write(self, at: Mapping[str, int], values: Mapping[str, npt.ArrayLike]) -> None:
         """Write one piece: all variables at one (sample, timestep, layer). Writing it again replaces it.
 
+        It counts from the next :meth:`commit`, or from the end of the ``with`` block when that ends normally.
+
         Parameters
         ----------
         at
             Positions (not labels) along ``sample``, ``timestep`` and ``layer``, from 0.
         values
             For every declared variable its array without those three dimensions, in the declared order: for scores
-            (head, concept, y, x), for their totals (concept, y, x). Values declared as float16 are rounded to it,
-            unless one of them overflows: then the piece keeps float32, and so does the variable.
+            (head, concept, y, x), for their totals (concept, y, x). Values declared as float16 are rounded to it
+            (those that come as float16 are taken as they are), unless one of them overflows: then the piece keeps
+            float32, and so does the variable.
 
         Raises
         ------
@@ -104,14 +113,31 @@ class Writer(ABC):
             if array.shape != shape:
                 inner = variable.dims[len(PIECE_DIMS) :]
                 raise StoreError(f"piece {dict(at)}: {name!r} has shape {array.shape}; expected {shape}, {inner}")
-            if not np.isfinite(array).all():
+            rounded = _rounded(array, np.dtype(variable.dtype))
+            if rounded is None:
                 raise StoreError(
                     f"piece {dict(at)}: {name!r} holds NaN or infinity; a piece that does not exist is listed in "
                     "attrs['missing'] and not written"
                 )
-            arrays[name] = _rounded(array, variable.dtype)
+            arrays[name] = rounded
         self._write_piece(piece, arrays)
-        self.done.add(piece)
+        self._written.add(piece)
+        for name, array in arrays.items():
+            wide = self._wide.setdefault(name, set())
+            (wide.add if array.dtype != self._variables[name].dtype else wide.discard)(piece)
+
+    def commit(self) -> None:
+        """Make every piece written since the last commit count.
+
+        Raises
+        ------
+        StoreError
+            When the disk is full; the pieces are then not committed, and a later commit may still do it.
+        """
+        if self._written:
+            self._commit(sorted(self._written))
+            self.done |= self._written
+            self._written = set()
 
     def put(self, name: str, values: npt.ArrayLike) -> None:
         """Write a declared variable that does not come in pieces, whole; ``image`` of a generated run is one.
@@ -149,6 +175,15 @@ class Writer(ABC):
     @abstractmethod
     def _write_whole(self, name: str, array: Array) -> None: ...
 
+    @abstractmethod
+    def _commit(self, pieces: list[Piece]) -> None: ...
+
+    @abstractmethod
+    def _erase(self, piece: Piece) -> None: ...
+
+    @abstractmethod
+    def _retype(self, name: str, dtype: np.dtype[Any]) -> None: ...
+
     def _shape(self, variable: Variable) -> tuple[int, ...]:
         return tuple(self._template.sizes[dim] for dim in variable.dims)
 
@@ -171,8 +206,13 @@ class Writer(ABC):
                 '{"sample": ..., "timestep": ..., "layer": ...} with coordinate values of this run'
             ) from error
 
-    def _check_complete(self) -> None:
-        """Raise unless every piece and every declared variable is there."""
+    def _settle(self) -> None:
+        """Commit what is left, raise unless every piece and every declared variable is there, and leave nothing else.
+
+        A piece that was written and then listed as missing, and a promotion for a piece that was then replaced, leave
+        no trace: what is stored follows from the last value of each piece alone.
+        """
+        self.commit()
         if absent := self.remaining:
             first = {dim: self._template[dim].values[i].item() for dim, i in zip(PIECE_DIMS, absent[0], strict=True)}
             raise StoreError(
@@ -182,19 +222,37 @@ class Writer(ABC):
         whole = {name for name, variable in self._variables.items() if not variable.in_pieces}
         if absent_names := sorted(whole - self._whole_done):
             raise StoreError(f"{absent_names} were declared but never written; expected a call of put() for each")
+        missing = self._missing()
+        for piece in missing & self.done:
+            self._erase(piece)
+        for name, variable in self._variables.items():
+            if variable.in_pieces and not self._wide.get(name, set()) - missing:
+                self._retype(name, np.dtype(variable.dtype))
 
 
-def _rounded(array: Array, dtype: str) -> Array:
-    """The array in its declared type; float32 when a value does not fit into float16.
+def _rounded(array: Array, dtype: np.dtype[Any]) -> Array | None:
+    """The array in its declared type; float32 when a value does not fit into float16; None when one is not finite.
 
     Every piece that fits is rounded, also in a run in which another does not: what is stored then depends neither on
     the order of the pieces nor on interruptions.
     """
+    with np.errstate(over="ignore", invalid="ignore"):
+        rounded = array.astype(dtype, copy=False)
+    if _finite(rounded):  # rounding keeps NaN and infinity
+        return rounded
+    if dtype != np.float16 or not np.isfinite(array).all():
+        return None
     with np.errstate(over="ignore"):
-        rounded = array.astype(dtype)
-    if dtype == "float16" and not np.isfinite(rounded).all():
-        return array.astype("float32")
-    return rounded
+        wider = array.astype(np.float32, copy=False)
+    return wider if np.isfinite(wider).all() else None
+
+
+def _finite(array: Array) -> bool:
+    if array.dtype == np.float16:
+        # Bits of NaN and infinity are the largest; NumPy's own test of float16 takes twelve times as long.
+        bits = np.ascontiguousarray(array).view(np.uint16) & 0x7FFF
+        return bool(bits.max(initial=0) < 0x7C00)
+    return bool(np.isfinite(array).all())
 
 
 def string_type(ds: xr.Dataset, dtype: Any) -> xr.Dataset:
