@@ -38,6 +38,7 @@ def replay(run: Writer, ds: xr.Dataset, pieces: Iterable[Piece] | None = None, p
     for piece in list(run.remaining if pieces is None else pieces):
         at = piece._asdict()
         run.write(at, {name: ds[name].isel(at).values.astype(np.float32) for name in in_pieces})
+        run.commit()
         written.append(piece)
         print("piece", *piece, flush=True)
         time.sleep(pause)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.schema import StoreError
+from workbench.store.files import Digest, digest, write_file
 from workbench.store.locations import MANIFEST, canonical_json
 
 
@@ -17,12 +18,7 @@ def _files(run: Path) -> list[Path]:
     return sorted(path for path in run.rglob("*") if path.is_file() and path != run / MANIFEST)
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_manifest(run: Path, record: Mapping[str, Any]) -> None:
+def write_manifest(run: Path, record: Mapping[str, Any], known: Mapping[str, Digest] | None = None) -> None:
     """Describe every file of a complete run; from here on it is valid.
 
     Parameters
@@ -31,19 +27,16 @@ def write_manifest(run: Path, record: Mapping[str, Any]) -> None:
         Folder of the zarr group.
     record
         What ``runs()`` shows, as plain values.
+    known
+        Sizes and checksums of files whose contents were at hand when they were written; the others are read.
     """
-    temporary = run / f"{MANIFEST}.tmp"
-    temporary.unlink(missing_ok=True)
-    files = {
-        path.relative_to(run).as_posix(): {"size": path.stat().st_size, "sha256": _digest(path)} for path in _files(run)
-    }
+    files = {}
+    for path in _files(run):
+        name = path.relative_to(run).as_posix()
+        files[name] = ((known or {}).get(name) or digest(path))._asdict()
     content = {"record": record, "files": files}
     text = canonical_json({**content, "sha256": _hash(content)})
-    with temporary.open("w", encoding="ascii") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(run / MANIFEST)
+    write_file(run / MANIFEST, text.encode(), sync=True)
 
 
 def _hash(content: Mapping[str, Any]) -> str:
@@ -100,7 +93,7 @@ def verify(path: str | os.PathLike[str]) -> None:
         size = found[name].stat().st_size
         if size != recorded[name]["size"]:
             problems.append(f"{name}: {size} bytes, expected {recorded[name]['size']}")
-        elif _digest(found[name]) != recorded[name]["sha256"]:
+        elif digest(found[name]).sha256 != recorded[name]["sha256"]:
             problems.append(f"{name}: changed since it was written")
     if problems:
         raise _damaged(run, sorted(problems))

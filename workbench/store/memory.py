@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -24,7 +23,7 @@ class _MemoryWriter(Writer):
     def _write_piece(self, piece: Piece, arrays: Mapping[str, Array]) -> None:
         for name, array in arrays.items():
             if array.dtype.itemsize > self._arrays[name].dtype.itemsize:
-                self._retype(name, array.dtype)
+                self._arrays[name] = self._arrays[name].astype(array.dtype)
             self._arrays[name][piece] = array
 
     def _write_whole(self, name: str, array: Array) -> None:
@@ -38,8 +37,12 @@ class _MemoryWriter(Writer):
             if self._variables[name].in_pieces:
                 array[piece] = np.nan
 
-    def _retype(self, name: str, dtype: np.dtype[Any]) -> None:
-        self._arrays[name] = self._arrays[name].astype(dtype, copy=False)
+    def finish(self) -> None:
+        """Make sure that everything is there, each variable in the type that its values need."""
+        wide = self._settle()
+        for name, variable in self._variables.items():
+            if name not in wide:
+                self._arrays[name] = self._arrays[name].astype(variable.dtype, copy=False)
 
     def dataset(self) -> xr.Dataset:
         variables = {name: (self._variables[name].dims, array) for name, array in self._arrays.items()}
@@ -69,4 +72,4 @@ def in_memory(template: xr.Dataset, variables: Mapping[str, tuple[tuple[str, ...
     """
     run = _MemoryWriter(template, {name: Variable(*declared) for name, declared in variables.items()})
     yield run
-    run._settle()
+    run.finish()

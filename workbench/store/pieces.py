@@ -181,9 +181,6 @@ class Writer(ABC):
     @abstractmethod
     def _erase(self, piece: Piece) -> None: ...
 
-    @abstractmethod
-    def _retype(self, name: str, dtype: np.dtype[Any]) -> None: ...
-
     def _shape(self, variable: Variable) -> tuple[int, ...]:
         return tuple(self._template.sizes[dim] for dim in variable.dims)
 
@@ -206,11 +203,13 @@ class Writer(ABC):
                 '{"sample": ..., "timestep": ..., "layer": ...} with coordinate values of this run'
             ) from error
 
-    def _settle(self) -> None:
-        """Commit what is left, raise unless every piece and every declared variable is there, and leave nothing else.
+    def _settle(self) -> list[str]:
+        """Commit what is left, and raise unless every piece and every declared variable is there.
 
-        A piece that was written and then listed as missing, and a promotion for a piece that was then replaced, leave
-        no trace: what is stored follows from the last value of each piece alone.
+        Returns
+        -------
+        list of str
+            The variables that overflow their type. A piece that was written and then listed as missing leaves no trace.
         """
         self.commit()
         if absent := self.remaining:
@@ -225,9 +224,8 @@ class Writer(ABC):
         missing = self._missing()
         for piece in missing & self.done:
             self._erase(piece)
-        for name, variable in self._variables.items():
-            if variable.in_pieces and not self._wide.get(name, set()) - missing:
-                self._retype(name, np.dtype(variable.dtype))
+            self.done.remove(piece)
+        return [name for name, wide in self._wide.items() if wide - missing]
 
 
 def _rounded(array: Array, dtype: np.dtype[Any]) -> Array | None:
