@@ -315,7 +315,10 @@ def test_a_full_disk_is_reported_and_costs_no_piece(home: Path, monkeypatch: pyt
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with (
-        pytest.raises(StoreError, match=r"cannot write .*No space left.*bytes are still needed.*are free there.*the same call again"),
+        pytest.raises(
+            StoreError,
+            match=r"cannot write .*No space left.*bytes are still needed.*are free there.*the same call again",
+        ),
         store.writer("run", template, variables, home=home) as run,
     ):
         replay(run, ds, run.remaining[:4])
@@ -367,7 +370,7 @@ def test_a_declared_picture_that_never_came_is_missed(open_writer: Writers) -> N
     ds = synthetic.dataset(kind="generate", timesteps=(500.0,))
     template, variables = parts(ds)
     with (
-        pytest.raises(StoreError, match=r"\['image'\] were declared but never written"),
+        pytest.raises(StoreError, match=r"put\(\) never brought .* \{'image': \[0\]\}"),
         open_writer(template, variables) as run,
     ):
         for piece in run.remaining:
@@ -414,6 +417,34 @@ def test_put_takes_declared_whole_variables_only(open_writer: Writers) -> None:
         run.put("output", ds["output"])
     with pytest.raises(StoreError, match="'image' has shape"), open_writer(*parts(ds)) as run:
         run.put("image", np.zeros((3, 3)))
+
+
+def test_pictures_come_one_by_one_and_survive_an_interruption(home: Path) -> None:
+    ds = synthetic.dataset(kind="generate", samples=3)
+    template, variables = parts(ds)
+    with pytest.raises(KeyboardInterrupt), store.writer("run", template, variables, home=home) as run:
+        assert run.absent("image") == [0, 1, 2]
+        run.put("image", ds["image"][1], 1)
+        assert run.absent("image") == [0, 1, 2]
+        run.commit()
+        assert run.absent("image") == [0, 2]
+        run.put("image", ds["image"][0], 0)
+        raise KeyboardInterrupt
+    with store.writer("run", template, variables, home=home) as run:
+        assert run.absent("image") == [0, 2]
+        for sample in run.absent("image"):
+            run.put("image", ds["image"][sample], sample)
+        for piece in run.remaining:
+            at = piece._asdict()
+            run.write(at, {name: ds[name].isel(at).values for name in variables if name != "image"})
+    xr.testing.assert_identical(run.dataset(), ds)
+
+
+@pytest.mark.parametrize("sample", [3, -1])
+def test_a_picture_of_no_sample_is_refused(sample: int, open_writer: Writers) -> None:
+    ds = synthetic.dataset(kind="generate", samples=3)
+    with pytest.raises(StoreError, match="a position from 0 below 3"), open_writer(*parts(ds)) as run:
+        run.put("image", ds["image"][0], sample)
 
 
 def test_a_template_must_fit_what_is_declared(home: Path) -> None:

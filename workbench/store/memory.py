@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from workbench.store.locations import plain
-from workbench.store.pieces import Array, Piece, Variable, Writer, string_type
+from workbench.store.pieces import Array, Part, Piece, Variable, Writer, string_type
 
 
 class _MemoryWriter(Writer):
@@ -26,10 +26,10 @@ class _MemoryWriter(Writer):
                 self._arrays[name] = self._arrays[name].astype(array.dtype)
             self._arrays[name][piece] = array
 
-    def _write_whole(self, name: str, array: Array) -> None:
-        self._arrays[name] = array
+    def _write_part(self, part: Part, array: Array) -> None:
+        self._arrays[part.name][... if part.sample is None else part.sample] = array
 
-    def _commit(self, pieces: list[Piece]) -> None:
+    def _commit(self, pieces: list[Piece], parts: list[Part]) -> None:
         pass
 
     def _erase(self, piece: Piece) -> None:

@@ -7,7 +7,8 @@
 ``plan.json``
     What the folder was laid out for.
 ``journal``
-    One line for each committed piece: where it belongs, size and checksum of its files, and which of them are wide.
+    One line for each committed piece, or part of a variable that does not come in pieces: where it belongs, size and
+    checksum of its files, and which of them are wide.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import json
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -24,9 +25,9 @@ import zarr
 from numcodecs.zstd import Zstd
 from zarr.codecs import ZstdCodec
 
-from workbench.schema import PIECE_DIMS
+from workbench.schema import PIECE_DIMS, SAMPLE
 from workbench.store.files import UNFINISHED, Digest, append, digest, write_file
-from workbench.store.pieces import Array, Piece, Variable, string_type
+from workbench.store.pieces import Array, Part, Piece, Variable, string_type
 
 LAYOUT: Final = 2
 """Number of the layout described above; a folder of another is begun anew."""
@@ -39,6 +40,17 @@ _PROMOTED: Final = ".promoted"
 _NARROW: Final = ".narrow"
 
 
+_Index = tuple[int, ...]
+
+
+class Resumed(NamedTuple):
+    """What an interrupted run already holds: pieces, parts, and the pieces of each variable that are wide."""
+
+    pieces: set[Piece]
+    parts: set[Part]
+    wide: dict[str, set[Piece]]
+
+
 class Partial:
     """A run on its way.
 
@@ -47,13 +59,14 @@ class Partial:
     run : pathlib.Path
         The zarr group.
     digests : dict
-        Size and checksum of the file of each (piece, variable) that was written.
+        Size and checksum of the file that was written for each variable and position; the position is a piece, or
+        what a :class:`Part` says.
     """
 
     def __init__(self, folder: Path, shapes: Mapping[str, tuple[int, ...]], variables: Mapping[str, Variable]) -> None:
         self.folder = folder
         self.run = folder / "run.zarr"
-        self.digests: dict[tuple[Piece, str], Digest] = {}
+        self.digests: dict[tuple[str, _Index], Digest] = {}
         self._shapes = shapes
         self._variables = variables
         self._codec = Zstd(level=_LEVEL, checksum=True)
@@ -69,15 +82,8 @@ class Partial:
             self._create(self.run / name, name, np.dtype(variable.dtype))
         write_file(self.folder / _PLAN, plan.encode())
 
-    def resume(self, plan: str) -> dict[Piece, set[str]] | None:
-        """Take up an interrupted run.
-
-        Returns
-        -------
-        dict or None
-            The committed pieces that are whole, each with the names of its wide variables. None when nothing is there,
-            or it was laid out for another plan.
-        """
+    def resume(self, plan: str) -> Resumed | None:
+        """Take up an interrupted run: what was committed and is whole; None when there is nothing for this plan."""
         try:
             if (self.folder / _PLAN).read_text(encoding="ascii") != plan:
                 return None
@@ -91,43 +97,41 @@ class Partial:
             shutil.rmtree(self._aside(name, _PROMOTED), ignore_errors=True)
         for rest in self.folder.rglob(f"*{UNFINISHED}"):
             rest.unlink()
-        committed = self._read_journal()
-        known = {self._chunk(name, piece, name in wide) for piece, wide in committed.items() for name in self._pieced}
-        for file in [path for name in self._pieced for path in (self.run / name).glob("c.*")]:
-            if file not in known:
-                file.unlink()
+        resumed = self._read_journal()
+        known = {self._chunk(name, at, at in resumed.wide.get(name, ())) for name, at in self.digests}
+        for name in self._variables:
+            for file in (self.run / name).glob("c.*"):
+                if file not in known:
+                    file.unlink()
         for file in (self.folder / _WIDE).iterdir():
             if file not in known:
                 file.unlink()
-        return committed
+        return resumed
 
-    def write(self, name: str, piece: Piece, array: Array) -> None:
-        """Write one variable of a piece, narrow or wide."""
+    def write(self, name: str, at: _Index, array: Array) -> None:
+        """Write one file of a variable, narrow or wide."""
         # The chunk is what zarr would write; zarr's own machinery takes several times as long as the compression.
-        stored = array.dtype.newbyteorder("<")
-        data = self._codec.encode(np.ascontiguousarray(array, stored))
+        data = self._codec.encode(np.ascontiguousarray(array, array.dtype.newbyteorder("<")))
         wide = array.dtype != np.dtype(self._variables[name].dtype)
-        self.digests[piece, name] = write_file(self._chunk(name, piece, wide), data)
-        self._chunk(name, piece, not wide).unlink(missing_ok=True)
-
-    def put(self, name: str, array: Array) -> None:
-        """Write a variable that does not come in pieces."""
-        zarr.open_array(self.run / name, mode="r+", zarr_format=3)[...] = array
+        self.digests[name, at] = write_file(self._chunk(name, at, wide), data)
+        self._chunk(name, at, not wide).unlink(missing_ok=True)
 
     def erase(self, piece: Piece) -> None:
         """Remove a piece that turned out not to exist."""
         for name in self._pieced:
             self._chunk(name, piece, False).unlink(missing_ok=True)
             self._chunk(name, piece, True).unlink(missing_ok=True)
-            self.digests.pop((piece, name), None)
+            self.digests.pop((name, piece), None)
 
-    def commit(self, pieces: Iterable[Piece], wide: Mapping[str, set[Piece]]) -> None:
-        """Enter pieces into the journal."""
+    def commit(self, pieces: Iterable[Piece], parts: Iterable[Part], wide: Mapping[str, set[Piece]]) -> None:
+        """Enter pieces and parts into the journal."""
+        entries: list[tuple[_Index, list[str]]] = [(piece, self._pieced) for piece in pieces]
+        entries += [(() if part.sample is None else (part.sample,), [part.name]) for part in parts]
         lines = []
-        for piece in pieces:
-            files = {name: self.digests[piece, name] for name in self._pieced}
-            wide_here = [name for name in self._pieced if piece in wide.get(name, ())]
-            lines.append(json.dumps([piece, files, wide_here], separators=(",", ":")) + "\n")
+        for at, names in entries:
+            files = {name: self.digests[name, at] for name in names}
+            line = [at, files, [name for name in names if at in wide.get(name, ())]]
+            lines.append(json.dumps(line, separators=(",", ":")) + "\n")
         append(self.folder / _JOURNAL, "".join(lines).encode())
 
     def widen(self, name: str, pieces: Iterable[Piece]) -> None:
@@ -142,13 +146,13 @@ class Partial:
                 raw = self._codec.decode(self._chunk(name, piece, False).read_bytes())
                 values = np.frombuffer(raw, np.dtype(self._variables[name].dtype).newbyteorder("<"))
                 data = self._codec.encode(values.astype("<f4"))
-            self.digests[piece, name] = write_file(wider / self._key(name, piece), data)
+            self.digests[name, piece] = write_file(wider / self._key(name, piece), data)
         (self.run / name).replace(narrow)
         wider.replace(self.run / name)
 
     def chunks(self) -> dict[str, Digest]:
-        """Sizes and checksums of the pieces' files, by their names in the finished run."""
-        return {f"{name}/{self._key(name, piece)}": entry for (piece, name), entry in self.digests.items()}
+        """Sizes and checksums of the files written so far, by their names in the finished run."""
+        return {f"{name}/{self._key(name, at)}": entry for (name, at), entry in self.digests.items()}
 
     @property
     def _pieced(self) -> list[str]:
@@ -157,17 +161,16 @@ class Partial:
     def _aside(self, name: str, suffix: str) -> Path:
         return self.folder / f"{name}{suffix}"
 
-    def _key(self, name: str, piece: Piece) -> str:
-        inner = len(self._shapes[name]) - len(PIECE_DIMS)
-        return ".".join(["c", *map(str, piece), *["0"] * inner])
+    def _key(self, name: str, at: _Index) -> str:
+        return ".".join(["c", *map(str, at), *["0"] * (len(self._shapes[name]) - len(at))])
 
-    def _chunk(self, name: str, piece: Piece, wide: bool) -> Path:
-        key = self._key(name, piece)
+    def _chunk(self, name: str, at: _Index, wide: bool) -> Path:
+        key = self._key(name, at)
         return self.folder / _WIDE / f"{name}.{key}" if wide else self.run / name / key
 
     def _create(self, path: Path, name: str, dtype: np.dtype[Any]) -> None:
         shape, variable = self._shapes[name], self._variables[name]
-        lead = len(PIECE_DIMS) if variable.in_pieces else 0
+        lead = len(PIECE_DIMS) if variable.in_pieces else int(variable.dims[:1] == (SAMPLE,))
         zarr.create_array(
             path,
             shape=shape,
@@ -180,26 +183,31 @@ class Partial:
             zarr_format=3,
         )
 
-    def _read_journal(self) -> dict[Piece, set[str]]:
-        """The committed pieces whose files are what the journal says; the journal is written anew with those."""
+    def _read_journal(self) -> Resumed:
+        """What was committed, as far as its files are what the journal says; the journal is written anew with that."""
         path = self.folder / _JOURNAL
-        if not path.exists():
-            return {}
-        # A line that a kill cut short has no end; its piece is written again.
-        whole = path.read_text(encoding="ascii").rpartition("\n")[0]
-        found: dict[Piece, set[str]] = {}
-        lines: dict[Piece, str] = {}
-        for line in whole.splitlines():
-            at, files, wide = json.loads(line)
-            piece = Piece(*at)
-            entries = {(piece, name): Digest(*entry) for name, entry in files.items()}
-            chunks = {name: self._chunk(name, piece, name in wide) for name in files}
-            if all(path.is_file() and digest(path) == entries[piece, name] for name, path in chunks.items()):
-                self.digests |= entries
-                found[piece] = set(wide)
-                lines[piece] = f"{line}\n"
-            else:
-                found.pop(piece, None)
-                lines.pop(piece, None)
-        write_file(path, "".join(lines.values()).encode())
-        return found
+        # A line that a kill cut short has no end; what it says is written again.
+        text = path.read_text(encoding="ascii").rpartition("\n")[0] if path.exists() else ""
+        lines: dict[tuple[_Index, tuple[str, ...]], str] = {}
+        for line in text.splitlines():
+            at, files, _ = json.loads(line)
+            lines[tuple(at), tuple(files)] = line  # the last one counts
+        resumed = Resumed(set(), set(), {})
+        kept = []
+        for (at, names), line in lines.items():
+            _, files, wide = json.loads(line)
+            if not all(self._intact(self._chunk(name, at, name in wide), Digest(*files[name])) for name in names):
+                continue
+            kept.append(f"{line}\n")
+            self.digests |= {(name, at): Digest(*files[name]) for name in names}
+            if len(at) < len(PIECE_DIMS):
+                resumed.parts.add(Part(names[0], *at) if at else Part(names[0], None))
+                continue
+            resumed.pieces.add(Piece(*at))
+            for name in wide:
+                resumed.wide.setdefault(name, set()).add(Piece(*at))
+        write_file(path, "".join(kept).encode())
+        return resumed
+
+    def _intact(self, path: Path, expected: Digest) -> bool:
+        return path.is_file() and path.stat().st_size == expected.size and digest(path) == expected

@@ -37,12 +37,19 @@ class Piece(NamedTuple):
     layer: int
 
 
+class Part(NamedTuple):
+    """What one call of :meth:`Writer.put` delivers: a variable, or its share of one sample."""
+
+    name: str
+    sample: int | None
+
+
 class Writer(ABC):
     """A run that is being written: pieces go in, one dataset comes out.
 
-    A piece counts once it is committed. A forward pass can be judged only after its last block: its pieces are written
-    as they come, and committed when the pass turned out to be right. What was not committed when a run is interrupted
-    is written again when it resumes.
+    What is written counts once it is committed. A forward pass can be judged only after its last block: its pieces are
+    written as they come, and committed when the pass turned out to be right. What was not committed when a run is
+    interrupted is written again when it resumes.
 
     Attributes
     ----------
@@ -63,7 +70,8 @@ class Writer(ABC):
         self._wide: dict[str, set[Piece]] = {}
         self._template = template
         self._variables = dict(variables)
-        self._whole_done: set[str] = set()
+        self._put_done: set[Part] = set()
+        self._put_written: set[Part] = set()
         missing_sizes = {dim for var in variables.values() for dim in var.dims} - set(template.sizes)
         if missing_sizes:
             raise StoreError(f"the template has no coordinate for {sorted(missing_sizes)}; expected one per dimension")
@@ -127,27 +135,32 @@ class Writer(ABC):
             (wide.add if array.dtype != self._variables[name].dtype else wide.discard)(piece)
 
     def commit(self) -> None:
-        """Make every piece written since the last commit count.
+        """Make everything written since the last commit count.
 
         Raises
         ------
         StoreError
-            When the disk is full; the pieces are then not committed, and a later commit may still do it.
+            When the disk is full; nothing is then committed, and a later commit may still do it.
         """
-        if self._written:
-            self._commit(sorted(self._written))
+        if self._written or self._put_written:
+            self._commit(sorted(self._written), sorted(self._put_written))
             self.done |= self._written
-            self._written = set()
+            self._put_done |= self._put_written
+            self._written, self._put_written = set(), set()
 
-    def put(self, name: str, values: npt.ArrayLike) -> None:
-        """Write a declared variable that does not come in pieces, whole; ``image`` of a generated run is one.
+    def put(self, name: str, values: npt.ArrayLike, sample: int | None = None) -> None:
+        """Write a declared variable that does not come in pieces; ``image`` of a generated run is one.
+
+        Like a piece, it counts from the next :meth:`commit`.
 
         Parameters
         ----------
         name
             A declared variable without the dimensions ``timestep`` and ``layer``.
         values
-            All of its values, in the declared order of dimensions.
+            Its values, in the declared order of dimensions: all of them, or those of one sample.
+        sample
+            Position of that sample, from 0, for a variable whose first dimension is ``sample``.
 
         Raises
         ------
@@ -158,12 +171,24 @@ class Writer(ABC):
         if name not in whole:
             raise StoreError(f"{name!r} is no declared variable to be written whole; expected one of {whole}")
         variable, array = self._variables[name], np.asarray(values)
-        if array.shape != self._shape(variable):
-            raise StoreError(
-                f"{name!r} has shape {array.shape}; expected {self._shape(variable)}, {', '.join(variable.dims)}"
-            )
-        self._write_whole(name, array.astype(variable.dtype))
-        self._whole_done.add(name)
+        shape, dims = self._shape(variable), variable.dims
+        parts = self._parts(name)
+        if sample is not None:
+            if Part(name, sample) not in parts:
+                expected = f"a position from 0 below {len(parts)}" if dims[:1] == (SAMPLE,) else "None"
+                raise StoreError(f"{name!r} is put with sample={sample!r}; expected {expected}")
+            parts, array, shape, dims = [Part(name, sample)], array[np.newaxis], (1, *shape[1:]), dims[1:]
+        if array.shape != shape:
+            given, wanted = (array.shape, shape) if sample is None else (array.shape[1:], shape[1:])
+            raise StoreError(f"{name!r} has shape {given}; expected {wanted}, {', '.join(dims)}")
+        array = array.astype(variable.dtype, copy=False)
+        for index, part in enumerate(parts):
+            self._write_part(part, array if part.sample is None else array[index])
+            self._put_written.add(part)
+
+    def absent(self, name: str) -> list[int]:
+        """The samples of a variable that :meth:`put` still has to bring: of one without ``sample`` 0, or none."""
+        return [part.sample or 0 for part in self._parts(name) if part not in self._put_done]
 
     @abstractmethod
     def dataset(self) -> xr.Dataset:
@@ -173,13 +198,21 @@ class Writer(ABC):
     def _write_piece(self, piece: Piece, arrays: Mapping[str, Array]) -> None: ...
 
     @abstractmethod
-    def _write_whole(self, name: str, array: Array) -> None: ...
+    def _write_part(self, part: Part, array: Array) -> None: ...
 
     @abstractmethod
-    def _commit(self, pieces: list[Piece]) -> None: ...
+    def _commit(self, pieces: list[Piece], parts: list[Part]) -> None: ...
 
     @abstractmethod
     def _erase(self, piece: Piece) -> None: ...
+
+    def _parts(self, name: str) -> list[Part]:
+        dims = self._variables[name].dims
+        return (
+            [Part(name, sample) for sample in range(self._template.sizes[SAMPLE])]
+            if dims[:1] == (SAMPLE,)
+            else [Part(name, None)]
+        )
 
     def _shape(self, variable: Variable) -> tuple[int, ...]:
         return tuple(self._template.sizes[dim] for dim in variable.dims)
@@ -218,9 +251,11 @@ class Writer(ABC):
                 f"{len(absent)} pieces were never written, the first {first}; list pieces that do not exist in "
                 "attrs['missing'], or make the same call again to compute the rest"
             )
-        whole = {name for name, variable in self._variables.items() if not variable.in_pieces}
-        if absent_names := sorted(whole - self._whole_done):
-            raise StoreError(f"{absent_names} were declared but never written; expected a call of put() for each")
+        whole = [name for name, variable in self._variables.items() if not variable.in_pieces]
+        if never := {name: samples for name in whole if (samples := self.absent(name))}:
+            raise StoreError(
+                f"put() never brought these variables and samples: {never}; expected all that are declared"
+            )
         missing = self._missing()
         for piece in missing & self.done:
             self._erase(piece)

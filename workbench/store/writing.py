@@ -23,7 +23,7 @@ from workbench.store.files import disk_errors
 from workbench.store.locations import canonical_json, check_writable, find, lock_path, partial_path, plain, run_path
 from workbench.store.manifest import write_manifest
 from workbench.store.partial import LAYOUT, Partial
-from workbench.store.pieces import Array, Piece, Variable, Writer
+from workbench.store.pieces import Array, Part, Piece, Variable, Writer
 from workbench.store.reading import open as open_run
 
 log = logging.getLogger(__name__)
@@ -89,19 +89,17 @@ class _DiskWriter(Writer):
         if find(key, folder):
             self.complete = True
             self.done = set(self.remaining)
+            self._put_done = {part for name in self._variables for part in self._parts(name)}
             if self._partial.folder.exists():  # a kill came between the last two steps of finishing
                 shutil.rmtree(self._partial.folder)
             return
         with self._disk_errors():
             plan = self._plan()
-            committed = self._partial.resume(plan)
-            if committed is None:
+            resumed = self._partial.resume(plan)
+            if resumed is None:
                 self._partial.prepare(self._template.assign_attrs(self.attrs), plan)
                 return
-        self.done = set(committed)
-        for piece, names in committed.items():
-            for name in names:
-                self._wide.setdefault(name, set()).add(piece)
+        self.done, self._put_done, self._wide = resumed
         log.info("run %s was interrupted; going on with %d pieces in place", key, len(self.done))
 
     def dataset(self) -> xr.Dataset:
@@ -141,14 +139,14 @@ class _DiskWriter(Writer):
             for name, array in arrays.items():
                 self._partial.write(name, piece, array)
 
-    def _write_whole(self, name: str, array: Array) -> None:
+    def _write_part(self, part: Part, array: Array) -> None:
         self._check_open()
         with self._disk_errors():
-            self._partial.put(name, array)
+            self._partial.write(part.name, () if part.sample is None else (part.sample,), array)
 
-    def _commit(self, pieces: list[Piece]) -> None:
+    def _commit(self, pieces: list[Piece], parts: list[Part]) -> None:
         with self._disk_errors():
-            self._partial.commit(pieces, self._wide)
+            self._partial.commit(pieces, parts, self._wide)
 
     def _erase(self, piece: Piece) -> None:
         self._partial.erase(piece)
@@ -166,20 +164,22 @@ class _DiskWriter(Writer):
 
     def _needed(self) -> int:
         """Bytes that are still to be written, by the size of the pieces so far, or uncompressed when there are none."""
-        digests, absent = self._partial.digests, len(self.remaining)
-        needed = 0
+        needed = 0.0
         for name, variable in self._variables.items():
-            raw = math.prod(self._shape(variable)) * np.dtype(variable.dtype).itemsize
-            if not variable.in_pieces:
-                needed += 0 if name in self._whole_done else raw
-                continue
-            sizes = [entry.size for (_, other), entry in digests.items() if other == name]
-            pieces = math.prod(self._shape(variable)[: len(PIECE_DIMS)])
-            each = sum(sizes) / len(sizes) if sizes else raw / pieces
-            needed += math.ceil(each * absent)
+            shape, sizes = (
+                self._shape(variable),
+                [at.size for (other, _), at in self._partial.digests.items() if other == name],
+            )
+            raw = math.prod(shape) * np.dtype(variable.dtype).itemsize
+            if variable.in_pieces:
+                chunks, absent = math.prod(shape[: len(PIECE_DIMS)]), len(self.remaining)
+            else:
+                chunks, absent = len(self._parts(name)), len(self.absent(name))
+            each = sum(sizes) / len(sizes) if sizes else raw / chunks
+            needed += each * absent
             if self._wide.get(name):  # the variable is written once more, in float32
-                needed += math.ceil(2 * each * pieces)
-        return needed
+                needed += 2 * each * chunks
+        return math.ceil(needed)
 
     def _plan(self) -> str:
         """What the folder is laid out for; pieces of another plan do not fit."""
