@@ -222,6 +222,18 @@ def test_values_equal_a_trace_of_the_same_inputs(
                 np.testing.assert_allclose(rounded, values, rtol=1e-3, atol=1e-4 * scale, err_msg=space)
 
 
+@pytest.mark.parametrize("stored", [True, False])
+def test_log_sum_exps(
+    take: Callable[..., xr.Dataset], shared: FluxPipeline, picture: npt.NDArray[np.uint8], stored: bool
+) -> None:
+    ds = take(lse=True, layers=[1, 4], spaces=("cross",), store=stored)
+    validate(ds, values=True)
+    assert ds["lse_image"].dims == ds["lse_concept"].dims == ("sample", "timestep", "layer", "head", "concept")
+    from_scores = np.log(np.exp(ds["cross"].values.astype(np.float64)).sum((-2, -1)))
+    np.testing.assert_allclose(ds["lse_image"].values, from_scores, atol=2e-3)
+    assert "lse_image" not in take(layers=[1, 4], spaces=("cross",), store=stored)
+
+
 def test_guidance_distilled_model_encodes_with_zero_guidance(picture: npt.NDArray[np.uint8], home: Path) -> None:
     pipe, seen = flux_pipeline(guidance_embeds=True), []
     pipe.transformer.register_forward_pre_hook(lambda m, args, kwargs: seen.append(kwargs), with_kwargs=True)
@@ -498,6 +510,7 @@ ARGUMENTS: list[tuple[dict[str, Any], str]] = [
     ({"spaces": "prompt"}, 'the space "prompt" needs a prompt, but prompt is empty: give one'),
     ({"attend": "all"}, "attend is 'all'; expected one of both, image, concepts, none"),
     ({"pool": "last"}, "pool is 'last'; expected one of first, mean"),
+    ({"lse": 1}, "lse is 1; expected True or False"),
     ({"truth": {"cat": np.zeros(SIZE, bool)}}, "masks for 'cat', not among the concepts dog, grass, sky"),
     ({"truth": {"dog": np.zeros((4, 4), bool)}}, "is 4 x 4 pixels .*; the processed image is 24 x 32"),
     ({"truth": np.zeros(SIZE, bool)}, "truth is a ndarray; expected a mapping from concept to mask"),

@@ -6,12 +6,13 @@ import hashlib
 import logging
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from workbench import store as runs_store
@@ -23,6 +24,7 @@ from workbench.recording.arguments import (
     MOST_SAMPLES,
     check_concepts,
     check_count,
+    check_flag,
     check_layers,
     check_options,
     check_seed,
@@ -32,9 +34,12 @@ from workbench.recording.arguments import (
     check_vocabulary,
 )
 from workbench.recording.pictures import Pixels, check_size, image_hash, read_image, resize
-from workbench.recording.runs import Plan, model_name, receive, remaining_passes, writing
-from workbench.recording.tracing import trace
+from workbench.recording.reading import Piece
+from workbench.recording.runs import Plan, model_name, remaining_passes, writing
+from workbench.recording.streaming import Stream
+from workbench.recording.tracing import Trace, trace
 from workbench.schema import CHANNEL, CONCEPT, IMAGE, PIXEL_X, PIXEL_Y, TRUTH, InputError, WorkbenchWarning
+from workbench.store.pieces import Writer
 from workbench.truth import read_truth
 
 if TYPE_CHECKING:
@@ -62,6 +67,7 @@ def capture(
     size: tuple[int, int] | None = None,
     attend: str = "both",
     pool: str = "first",
+    lse: bool = False,
     truth: Truth | None = None,
     store: bool = True,
     home: str | Path | None = None,
@@ -101,6 +107,9 @@ def capture(
         What concepts attend to: ``both`` (concepts and image), ``image``, ``concepts`` or ``none``.
     pool
         ``first`` token of a concept (the paper) or the ``mean`` over its tokens.
+    lse
+        Also record ``lse_image`` and ``lse_concept`` (sample, timestep, layer, head, concept), the log-sum-exp of a
+        concept's logits over image patches and over concepts, from which attention shares follow.
     truth
         Masks of the concepts in pixels of the processed image; see :func:`workbench.truth.read_truth`.
     store
@@ -139,6 +148,7 @@ def capture(
     chosen_spaces = check_spaces(spaces)
     count, first = check_count("samples", samples, 1, MOST_SAMPLES), check_seed(seed)
     check_options(attend, pool)
+    check_flag("lse", lse)
     wanted = check_size(size)
     if "prompt" in chosen_spaces and not prompt.strip():
         raise InputError('the space "prompt" needs a prompt, but prompt is empty: give one, or leave that space out.')
@@ -173,6 +183,7 @@ def capture(
         size=(height, width),
         attend=attend,
         pool=pool,
+        lse=lse,
         options={
             "image_hash": image_hash(pixels),
             "truth_hash": "" if masks is None else hashlib.sha256(np.packbits(masks).tobytes()).hexdigest()[:20],
@@ -192,7 +203,7 @@ def capture(
 
 
 def _record(
-    adapter: PipelineAdapter, plan: Plan, pixels: Pixels, grid: tuple[int, int], run: Any, progress: bool
+    adapter: PipelineAdapter, plan: Plan, pixels: Pixels, grid: tuple[int, int], run: Writer, progress: bool
 ) -> None:
     """Run every forward pass that is not written yet."""
     passes = remaining_passes(run)
@@ -204,15 +215,16 @@ def _record(
         warn_if_unfamiliar(adapter, posterior, pixels)
         latents, noise = posterior.draw(plan.seeds[current[0]])
         drawn = current[0]
-        with trace(
-            adapter.transformer,
-            embeddings,
-            [layer.index for layer in plan.layers],
-            plan.spaces,
-            plan.attend,
-            tokens=[position for position, _ in plan.tokens] or None,
-            on_piece=receive(run, plan, grid, lambda: current),
-        ) as recorder:
+        with (
+            Stream(run, grid, plan.positions) as stream,
+            traced(
+                adapter,
+                plan,
+                embeddings,
+                on_piece=lambda piece: stream.write(piece, *current),
+                on_pass=lambda step: stream.commit(),
+            ) as recorder,
+        ):
             for current in tqdm(passes, desc="capture", unit="pass", disable=not progress):
                 sample, timestep = current
                 if sample != drawn:
@@ -222,6 +234,27 @@ def _record(
                 recorder.run(**adapter.inputs(adapter.noised_tokens(latents, noise, sigma), sigma, text, grid))
     finally:
         adapter.release()
+
+
+def traced(
+    adapter: PipelineAdapter,
+    plan: Plan,
+    embeddings: Tensor,
+    on_piece: Callable[[Piece], None],
+    on_pass: Callable[[int], Any],
+) -> Trace:
+    """A trace of what the plan wants."""
+    return trace(
+        adapter.transformer,
+        embeddings,
+        [layer.index for layer in plan.layers],
+        plan.spaces,
+        plan.attend,
+        lse=plan.lse,
+        tokens=[position for position, _ in plan.tokens] or None,
+        on_piece=on_piece,
+        on_pass=on_pass,
+    )
 
 
 def open_adapter(model: Any) -> PipelineAdapter:
@@ -246,7 +279,7 @@ def opened(key: str, home: str | Path | None, progress: bool) -> xr.Dataset | No
     return runs_store.open(key, home)
 
 
-def concept_embeddings(adapter: PipelineAdapter, plan: Plan) -> Any:
+def concept_embeddings(adapter: PipelineAdapter, plan: Plan) -> Tensor:
     """Embeddings (1, concept, embedding_dim), with a warning for words whose tail is lost."""
     embeddings, counts = adapter.encode_concepts(plan.concepts, plan.pool)
     long = [f"{word!r} ({count})" for word, count in zip(plan.concepts, counts, strict=True) if count > 1]

@@ -221,7 +221,7 @@ def _variable_problems(ds: xr.Dataset) -> list[str]:
     expected[IMAGE] = ((SAMPLE, *picture) if ds.attrs.get("kind") == "generate" else picture, ("uint8",))
     if TRUTH in ds:
         expected[TRUTH] = ((CONCEPT, PIXEL_Y, PIXEL_X), ("bool",))
-    expected |= {name: ((*PIECE_DIMS, HEAD, CONCEPT), ("float32",)) for name in LSE if name in ds}
+    expected |= {name: (LSE_DIMS, ("float32",)) for name in LSE if name in ds}
 
     problems = []
     for name, (dims, dtypes) in expected.items():

@@ -43,6 +43,8 @@ SCORE_DIMS: Final = (SAMPLE, TIMESTEP, LAYER, HEAD, CONCEPT, Y, X)
 """Dimensions of a per-head score variable; ``prompt`` has ``token`` in place of ``concept``."""
 TOTAL_DIMS: Final = (SAMPLE, TIMESTEP, LAYER, CONCEPT, Y, X)
 """Dimensions of a ``<space>_total`` variable: the sum over heads."""
+LSE_DIMS: Final = (SAMPLE, TIMESTEP, LAYER, HEAD, CONCEPT)
+"""Dimensions of ``lse_image`` and ``lse_concept``."""
 
 # --- spaces (what is compared with what) ----------------------------------------------------------------------
 SPACES: Final = ("output", "cross", "reverse_cross", "value", "query", "prompt")
