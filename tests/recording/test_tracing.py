@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from diffusers import FirstBlockCacheConfig, FluxTransformer2DModel
+from diffusers import FluxTransformer2DModel
 from diffusers.models.embeddings import apply_rotary_emb
+from diffusers.models.transformers.transformer_flux import FluxAttnProcessor
 from torch import Tensor, nn
 
 from tests.tiny_random import POOLED_DIM, concept_embeddings, flux_inputs, flux_pipeline, flux_transformer
@@ -182,7 +182,7 @@ def test_a_pass_is_announced_after_its_checks_only(
     happened: list[str] = []
     with (
         torch.no_grad(),
-        pytest.raises(TraceError, match="NaN or infinite scores in layer 0 output"),
+        pytest.raises(TraceError, match="NaN or infinite values in layer 0 output"),
         trace(
             model,
             concepts,
@@ -316,33 +316,67 @@ def test_a_trace_without_a_pass_says_so(
         model(**inputs)
 
 
-def skipping_cache(model: FluxTransformer2DModel, inputs: dict[str, Any]) -> None:
-    model.enable_cache(FirstBlockCacheConfig(threshold=100.0))
-    with model.cache_context("cond"):
-        model(**inputs)
+def test_missing_layers_are_named(model: FluxTransformer2DModel, inputs: dict[str, Any], concepts: Tensor) -> None:
+    model.transformer_blocks[1].forward = lambda hidden_states, encoder_hidden_states, **_: (
+        encoder_hidden_states,
+        hidden_states,
+    )
+    with pytest.raises(
+        TraceError, match=r"layers 1 \(trans.*, 2 \(transformer_blocks\.2\).*block 1 did not run"
+    ) as raised:
+        record(model, inputs, concepts)
+    assert "0 (transformer_blocks.0)" not in str(raised.value)
 
 
-def compiled(model: FluxTransformer2DModel, inputs: dict[str, Any]) -> None:
-    model.compile(backend="eager")
-    model(**inputs)
-
-
-@pytest.mark.parametrize("spoil", [skipping_cache, compiled])
-def test_missing_layers_are_named(
-    model: FluxTransformer2DModel,
-    inputs: dict[str, Any],
-    concepts: Tensor,
-    spoil: Callable[[FluxTransformer2DModel, dict[str, Any]], None],
+def test_a_forward_that_skips_all_blocks_is_named(
+    model: FluxTransformer2DModel, inputs: dict[str, Any], concepts: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with torch.no_grad():
-        spoil(model, inputs)
-        with (
-            pytest.raises(TraceError, match=r"2 \(transformer_blocks\.2\).*disable_cache.*_dynamo\.reset"),
-            trace(model, concepts),
-            model.cache_context("cond"),
+    """As TeaCache and other caches from outside diffusers do: they replace the class's forward."""
+    forward = FluxTransformer2DModel.forward
+    outputs: list[Any] = []
+
+    def cached(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if outputs:
+            self.time_text_embed(kwargs["timestep"], kwargs["pooled_projections"])
+            self.context_embedder(kwargs["encoder_hidden_states"])
+        else:
+            outputs.append(forward(self, *args, **kwargs))
+        return outputs[0]
+
+    monkeypatch.setattr(FluxTransformer2DModel, "forward", cached)
+    with torch.no_grad(), trace(model, concepts) as seen:
+        model(**inputs)
+        first = seen.scores["output"]
+        with pytest.raises(
+            TraceError, match=r"pass 1 .* 0 \(trans.* 1 \(trans.* 2 \(trans.*block 0 did not run.*restore"
         ):
             model(**inputs)
-    torch._dynamo.reset()
+    monkeypatch.undo()
+    assert torch.equal(first, record(model, inputs, concepts).scores["output"])
+
+
+def test_a_forward_that_never_starts_the_stream_is_named(
+    model: FluxTransformer2DModel, inputs: dict[str, Any], concepts: Tensor
+) -> None:
+    model.forward = lambda **_: None
+    with pytest.raises(TraceError, match="does not call its text and time embedders: restore it"):
+        record(model, inputs, concepts)
+
+
+def test_an_attention_processor_that_bypasses_the_norms_is_named(
+    model: FluxTransformer2DModel, inputs: dict[str, Any], concepts: Tensor
+) -> None:
+    class Bypassing(FluxAttnProcessor):
+        def __call__(self, attn: Any, *args: Any, **kwargs: Any) -> Any:
+            norm, attn.norm_k = attn.norm_k, nn.Identity()
+            try:
+                return super().__call__(attn, *args, **kwargs)
+            finally:
+                attn.norm_k = norm
+
+    model.transformer_blocks[1].attn.set_processor(Bypassing())
+    with pytest.raises(TraceError, match=r"layers 1 .*block 1 ran without its key being seen.*set_attn_processor"):
+        record(model, inputs, concepts)
 
 
 def test_a_block_that_runs_twice_is_named(
@@ -364,7 +398,7 @@ def test_scores_that_are_not_finite_are_named(
     model: FluxTransformer2DModel, inputs: dict[str, Any], concepts: Tensor
 ) -> None:
     inputs["hidden_states"][0, 3] = math.inf
-    with pytest.raises(TraceError, match=r"NaN or infinite scores in layer 0 output.*bfloat16"):
+    with pytest.raises(TraceError, match=r"NaN or infinite values in layer 0 output.*bfloat16"):
         record(model, inputs, concepts)
 
 
@@ -384,8 +418,20 @@ def test_projections_fused_under_the_trace_are_not_missed(
     with torch.no_grad(), trace(model, concepts):
         model(**inputs)
         model.fuse_qkv_projections()
-        with pytest.raises(TraceError, match="projections fused"):
+        with pytest.raises(TraceError, match="projections were fused or unfused"):
             model(**inputs)
+
+
+def test_projections_unfused_under_the_trace_are_not_missed(
+    model: FluxTransformer2DModel, inputs: dict[str, Any], concepts: Tensor
+) -> None:
+    model.fuse_qkv_projections()
+    with torch.no_grad(), trace(model, concepts):
+        model(**inputs)
+        model.unfuse_qkv_projections()
+        with pytest.raises(TraceError, match=r"attn\.to_qkv was removed .* unfusing"):
+            model(**inputs)
+    assert not hooks(model)
 
 
 def test_a_failed_pass_leaves_the_trace_usable(

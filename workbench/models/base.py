@@ -233,6 +233,10 @@ class TransformerAdapter(ABC):
             Receives the tensors once the block's attention is computed, while the block's weights are in place.
         """
 
+    def structure(self) -> Any:
+        """What, beside the modules themselves, decides where hooks go; a trace refuses passes once it has changed."""
+        return ()
+
     @abstractmethod
     def project(self, layer: Layer, stream: ConceptStream) -> Projection:
         """Take concept tokens to the block's attention: modulation, projections, norms, position."""

@@ -124,6 +124,10 @@ class FluxAdapter(TransformerAdapter):
         else:
             hooks.after(attention, lambda args, kwargs, output: deliver(output))
 
+    def structure(self) -> tuple[bool, ...]:
+        attentions: list[Any] = [self.block(layer).attn for layer in self.layers]
+        return tuple(attention.fused_projections for attention in attentions)
+
     def project(self, layer: Layer, stream: ConceptStream) -> Projection:
         block: Any = self.block(layer)
         attention = block.attn
