@@ -7,13 +7,15 @@ is complete; an interrupted run takes up where it stopped. A lock for each key k
 same run: the second waits, and then finds it finished.
 """
 
-from workbench.store.locations import check_writable as check_writable
+from workbench.store.catalogue import check_writable as check_writable
+from workbench.store.catalogue import find as find
 from workbench.store.locations import content_key as content_key
-from workbench.store.locations import find as find
 from workbench.store.locations import home as home
-from workbench.store.manifest import verify as verify
 from workbench.store.memory import in_memory as in_memory
 from workbench.store.reading import Run as Run
 from workbench.store.reading import open as open
 from workbench.store.reading import runs as runs
+from workbench.store.verifying import damage as damage
+from workbench.store.verifying import discard as discard
+from workbench.store.verifying import verify as verify
 from workbench.store.writing import writer as writer

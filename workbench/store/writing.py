@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 import zarr
-from filelock import FileLock, Timeout
 
 from workbench.schema import CONCEPT, PIECE_DIMS, StoreError
+from workbench.store import remote
+from workbench.store.catalogue import check_writable, find
 from workbench.store.files import disk_errors
-from workbench.store.locations import canonical_json, check_writable, find, lock_path, partial_path, plain, run_path
+from workbench.store.locations import canonical_json, partial_path, plain, run_path
+from workbench.store.locks import exclusively
 from workbench.store.manifest import write_manifest
 from workbench.store.partial import LAYOUT, Partial
 from workbench.store.pieces import Array, Part, Piece, Variable, Writer
@@ -52,7 +54,8 @@ def writer(
         The variables still to be written: name -> (dimensions, dtype). Those that begin with ``sample``, ``timestep``,
         ``layer`` come in pieces; each piece is one chunk.
     home
-        The folder of the runs; see :func:`home`.
+        The folder of the runs, or a URL; see :func:`home`. A run for a URL is made in the user's cache folder, and
+        uploaded when it is complete.
 
     Yields
     ------
@@ -64,29 +67,30 @@ def writer(
     StoreError
         When the folder cannot be written, or, at the end of the block, when pieces are missing.
     """
-    folder = check_writable(home)
-    lock = FileLock(lock_path(key, folder))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        log.info("another process is computing run %s; waiting for it", key)
-        lock.acquire()
-    try:
-        run = _DiskWriter(key, template, {name: Variable(*declared) for name, declared in variables.items()}, folder)
+    place = check_writable(home)
+    folder = place if isinstance(place, Path) else remote.staging(place)
+    if isinstance(place, str):
+        check_writable(folder)
+    with exclusively(key, folder):
+        declared = {name: Variable(*given) for name, given in variables.items()}
+        run = _DiskWriter(key, template, declared, folder, place)
         yield run
         run.finish()
-    finally:
-        lock.release()
 
 
 class _DiskWriter(Writer):
-    def __init__(self, key: str, template: xr.Dataset, variables: Mapping[str, Variable], folder: Path) -> None:
+    def __init__(
+        self, key: str, template: xr.Dataset, variables: Mapping[str, Variable], folder: Path, place: Path | str
+    ) -> None:
         super().__init__(template, variables)
         self._key = key
         self._folder = folder
+        self._place = place
         shapes = {name: self._shape(variable) for name, variable in self._variables.items()}
         self._partial = Partial(partial_path(key, folder), shapes, self._variables)
-        if find(key, folder):
+        if isinstance(place, str) and find(key, folder):  # it was finished here, but its upload was cut short
+            self._upload(place)
+        if find(key, place):
             self.complete = True
             self.done = set(self.remaining)
             self._put_done = {part for name in self._variables for part in self._parts(name)}
@@ -103,7 +107,7 @@ class _DiskWriter(Writer):
         log.info("run %s was interrupted; going on with %d pieces in place", key, len(self.done))
 
     def dataset(self) -> xr.Dataset:
-        return open_run(run_path(self._key, self._folder))
+        return open_run(self._key, self._place)
 
     def finish(self) -> None:
         """Make the run visible, or raise when something is still missing."""
@@ -127,9 +131,17 @@ class _DiskWriter(Writer):
                 shutil.rmtree(target)
             run.replace(target)
             shutil.rmtree(self._partial.folder)
+        if isinstance(self._place, str):
+            self._upload(self._place)
+
+    def _upload(self, url: str) -> None:
+        run = run_path(self._key, self._folder)
+        if not find(self._key, url):
+            remote.publish(run, self._key, url)
+        shutil.rmtree(run)
 
     def _record(self) -> dict[str, Any]:
-        names = ("kind", "model", "prompt", "created")
+        names = ("kind", "model", "prompt", "created", "schema_version")
         concepts = self._template[CONCEPT].values.tolist() if CONCEPT in self._template.coords else []
         return {"key": self._key, "concepts": concepts, **{name: self.attrs.get(name, "") for name in names}}
 
