@@ -38,4 +38,4 @@ def eager() -> Iterator[None]:
 
 def is_compiled(model: nn.Module) -> bool:
     """Whether torch.compile was applied to a model or to a part of it, as a wrapper or in place."""
-    return hasattr(model, "_orig_mod") or any(module._compiled_call_impl is not None for module in model.modules())
+    return any("_orig_mod" in module._modules or module._compiled_call_impl is not None for module in model.modules())
