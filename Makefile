@@ -10,10 +10,10 @@ INSTALLED := $(VENV)/.installed
 DOCUMENTING := $(VENV)/.installed-docs
 DOCUMENTED := schema scores store models recording analysis tiny
 
-.PHONY: help install demo test bench bench-tiny lint docs
+.PHONY: help install demo test bench bench-gpu bench-tiny lint docs
 
 help:
-	@echo "make demo | test | bench | bench-tiny | lint | docs | install      (TORCH=$(TORCH))"
+	@echo "make demo | test | bench | bench-gpu | bench-tiny | lint | docs | install      (TORCH=$(TORCH))"
 
 install: $(INSTALLED)
 
@@ -37,7 +37,13 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	HF_HUB_OFFLINE=1 $(PY) -m pytest
 
-bench: bench-tiny
+# Every figure of the README's performance section; keep the machine idle meanwhile.
+bench: $(INSTALLED)
+	HF_HUB_OFFLINE=1 $(PY) -m tests.benchmarks
+
+# What only a large CUDA device can tell.
+bench-gpu: $(INSTALLED)
+	HF_HUB_OFFLINE=1 $(PY) -m tests.benchmarks.flux_gpu
 
 # Scores of the bundled model on the drawn test scenes.
 bench-tiny: $(INSTALLED)
