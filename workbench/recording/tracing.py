@@ -10,8 +10,9 @@ from __future__ import annotations
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from numbers import Integral
 from types import TracebackType
@@ -20,20 +21,19 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from workbench.interventions import ITSELF, Given, Source, read
 from workbench.models.base import BlockTensors, ConceptStream, Hooks, Layer, TransformerAdapter
 from workbench.models.families import adapter_for
 from workbench.models.shortcuts import refuse_shortcuts
 from workbench.recording.checks import ForwardPass
 from workbench.recording.eager import eager, is_compiled
+from workbench.recording.editing import Editing, Stop
 from workbench.recording.reading import Piece, Reading
+from workbench.recording.resolving import resolve
 from workbench.schema import ATTEND_MODES, SPACES, InputError, TraceError, WorkbenchWarning
 
 _traced: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 _traced_lock = threading.Lock()
-
-
-class _Stop(Exception):  # noqa: N818 - not an error: it ends a forward pass whose rest is not needed
-    """Raised after the last wanted block, and caught by `Trace.run`."""
 
 
 class Trace:
@@ -47,6 +47,8 @@ class Trace:
         The recorded layers, by depth.
     passes : int
         How many forward passes were recorded.
+    editing : Editing
+        The interventions.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Trace:
         reading: Reading,
         on_piece: Callable[[Piece], None] | None,
         on_pass: Callable[[int], None] | None,
+        editing: Editing,
     ) -> None:
         self.transformer = transformer
         self.layers = layers
@@ -70,6 +73,7 @@ class Trace:
         self._reading = reading
         self._on_piece = on_piece
         self._on_pass = on_pass
+        self.editing = editing
         self._hooks = Hooks()
         self._bounds: list[torch.utils.hooks.RemovableHandle] = []
         self._paths: list[tuple[str, nn.Module]] = []
@@ -84,7 +88,7 @@ class Trace:
     # --- results ----------------------------------------------------------------------------------------------
     @property
     def scores(self) -> dict[str, Tensor]:
-        """Scores (layer, batch, head, concept, patch) of the last forward pass, float32, by space.
+        """Scores (layer, batch, head, concept, patch) of the last forward pass, float32, by space; NaN where skipped.
 
         Raises
         ------
@@ -103,17 +107,28 @@ class Trace:
         """``lse_image`` and ``lse_concept`` (layer, batch, head, concept) of the last pass, with ``lse=True``."""
         return self._stack("lse")
 
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """The recorded layers that the last forward pass skipped."""
+        return tuple(sorted(set(self.layers) - {piece.layer for piece in self._pieces}))
+
     def _stack(self, what: str) -> dict[str, Tensor]:
         if self._on_piece is not None:
             raise TraceError(
                 "the pieces went to on_piece and are not kept: read them there, or trace without on_piece."
             )
         if not self._pieces:
-            raise TraceError("no complete forward pass was recorded yet: call the transformer inside the trace first.")
+            raise TraceError(
+                "no complete forward pass was recorded yet, or it skipped every recorded layer: call the transformer "
+                "inside the trace first."
+            )
         if what not in self._stacked:
-            first = getattr(self._pieces[0], what)
+            pieces = {piece.layer: getattr(piece, what) for piece in self._pieces}
+            absent = {
+                name: torch.full_like(values, torch.nan) for name, values in pieces[self._pieces[0].layer].items()
+            }
             self._stacked[what] = {
-                name: torch.stack([getattr(piece, what)[name] for piece in self._pieces]) for name in first
+                name: torch.stack([pieces.get(layer, absent)[name] for layer in self.layers]) for name in absent
             }
         return self._stacked[what]
 
@@ -151,6 +166,29 @@ class Trace:
                 'cache_context("uncond"), whose passes are not recorded, or a copy of it was called. Trace the module '
                 "that the pipeline holds (pipe.transformer)."
             )
+        if kind is None and self.editing.idle and self.editing.timesteps is None:
+            warnings.warn(
+                f"no pass was at a noise level of {', '.join(map(str, self.editing.idle))}: nothing was changed.",
+                WorkbenchWarning,
+                stacklevel=2,
+            )
+
+    @contextmanager
+    def collecting(self, source: Source = ITSELF) -> Iterator[None]:
+        """Run passes inside that are neither edited nor recorded, but kept for interventions that take from a source.
+
+        Parameters
+        ----------
+        source : Source
+            Which of the sources of the interventions the passes are.
+        """
+        with self.editing.collecting(source):
+            yield
+
+    def collect(self, source: Source, **inputs: Any) -> None:
+        """As a pass inside :meth:`collecting`, run only as far as something is taken from it, without gradients."""
+        with self.editing.collecting(source, stop=True), torch.no_grad(), suppress(Stop):
+            self.transformer(**inputs)
 
     def run(self, **inputs: Any) -> None:
         """Run the transformer only as far as the last wanted block, without gradients.
@@ -164,23 +202,25 @@ class Trace:
         try:
             with torch.no_grad():
                 self.transformer(**inputs)
-        except _Stop:
+        except Stop:
             self._finish()
         finally:
             self._stop = False
 
     def _place_hooks(self) -> None:
         adapter, hooks = self._adapter, self._hooks
+        self.editing.place()
         adapter.watch_start(hooks, self._concepts, self._pooled, self._on_start)
         for layer in self._stream_layers:
             adapter.watch_block(hooks, layer, self._needs(layer), partial(self._on_block, layer))
         hooks.after(adapter.block(self._stream_layers[-1]), self._after_last)
         paths = {module: name for name, module in self._model.named_modules()}
-        self._paths = [(paths[module], module) for module in dict.fromkeys(hooks.modules)]
+        hooked = dict.fromkeys([*hooks.modules, *self.editing.changes.modules])
+        self._paths = [(paths[module], module) for module in hooked]
         self._structure = adapter.structure()
 
         self._bounds = [
-            self._model.register_forward_pre_hook(lambda *_: self._begin()),
+            self._model.register_forward_pre_hook(lambda _, args, kwargs: self._begin(args, kwargs), with_kwargs=True),
             self._model.register_forward_hook(lambda *_: self._finish()),
         ]
         # Pipelines name conditional and unconditional passes through this method; an attribute of the instance shadows
@@ -191,6 +231,8 @@ class Trace:
 
     def _remove_hooks(self) -> None:
         self._hooks.remove()
+        self.editing.changes.remove()
+        self.editing.forget()
         for handle in self._bounds:
             handle.remove()
         self._bounds.clear()
@@ -207,10 +249,12 @@ class Trace:
         return self._adapter.layers[: self.layers[-1] + 1]
 
     def _needs(self, layer: Layer) -> frozenset[str]:
-        return self._reading.needs(layer.index in self.layers)
+        modes = self.editing.modes(layer.index, self._reading.attend)
+        wanted = layer.index in self.layers
+        return frozenset().union(*(replace(self._reading, attend=mode).needs(wanted) for mode in modes))
 
     # --- one forward pass -------------------------------------------------------------------------------------
-    def _begin(self) -> None:
+    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         under_way = self._pass
         if under_way is not None and under_way.thread != threading.get_ident():
             raise TraceError(
@@ -219,11 +263,14 @@ class Trace:
             )
         self._pass = None
         self._hooks.active = False
-        if self._context is not None and ("uncond" in self._context or self._context.endswith("skip")):
+        conditional = self._context is None or not ("uncond" in self._context or self._context.endswith("skip"))
+        if conditional:
+            refuse_shortcuts(self._model)
+            self._check_structure()
+        self.editing.begin(args, kwargs, conditional)
+        if not conditional or self.editing.collects:
             return
         self._pieces, self._stacked = [], {}
-        refuse_shortcuts(self._model)
-        self._check_structure()
         self._pass = ForwardPass(self._stream_layers, self._adapter.heads, self._concepts.shape[1])
         self._hooks.active = True
 
@@ -251,20 +298,24 @@ class Trace:
 
     def _after_last(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         if self._stop:
-            raise _Stop
+            raise Stop
 
     def _on_block(self, layer: Layer, block: BlockTensors) -> None:
         state = self._pass
         if state is None or not state.accepts(layer, block, self._needs(layer)):
             return
         assert state.stream is not None
-        with self._hooks.silenced():
+        if self.editing.skips(layer.index):
+            return
+        with self._hooks.silenced(), self.editing.changes.silenced():
             projection = self._adapter.project(layer, state.stream)
             with torch.autocast(block.output.device.type, enabled=False):
                 place = (self.passes, layer.index) if layer.index in self.layers else None
-                attended, piece = self._reading.read(self._adapter, projection, block, place)
+                reading = self.editing.reading(layer.index, self._reading)
+                attended, piece = reading.read(self._adapter, projection, block, place)
             if layer.index != self.layers[-1]:
-                state.stream = self._adapter.advance(layer, state.stream, projection, attended)
+                after = self._adapter.advance(layer, state.stream, projection, attended)
+                state.stream = self.editing.concepts_after(layer.index, state.stream, after)
         if piece is not None:
             state.check(piece)
             if self._on_piece is None:
@@ -275,6 +326,7 @@ class Trace:
     def _finish(self) -> None:
         state, self._pass = self._pass, None
         self._hooks.active = False
+        self.editing.finish()
         if state is None:
             return
         problems = state.problems()
@@ -316,6 +368,7 @@ def trace(
     tokens: Sequence[int] | None = None,
     on_piece: Callable[[Piece], None] | None = None,
     on_pass: Callable[[int], None] | None = None,
+    interventions: Given | Iterable[Given] = (),
 ) -> Trace:
     """Record concept attention of every forward pass inside a ``with`` block.
 
@@ -354,6 +407,9 @@ def trace(
     on_pass : callable, optional
         Receives the index of each forward pass whose pieces all arrived and passed every check. Pieces of a pass that
         it is not called for are not to be trusted.
+    interventions : Intervention or iterable of Intervention
+        Edits of the passes, see :mod:`workbench.interventions`; tokens and concepts by position. What they take from
+        other passes is kept by passes inside ``with trace.collecting(source):``, which come first.
 
     Returns
     -------
@@ -375,7 +431,7 @@ def trace(
     Warns
     -----
     WorkbenchWarning
-        If the transformer is compiled.
+        If the transformer is compiled; on leaving, if an intervention met no pass.
 
     Examples
     --------
@@ -408,6 +464,7 @@ def trace(
         Reading(tuple(spaces), attend, vectors, lse, None if tokens is None else tuple(tokens)),
         on_piece,
         on_pass,
+        Editing(adapter, resolve(read(interventions), len(adapter.layers), adapter.heads, range(concepts.shape[1]))),
     )
 
 
