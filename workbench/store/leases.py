@@ -59,8 +59,15 @@ def _release(home: Path, at: int, token: int, owner: int) -> None:
 
 
 @contextmanager
-def unread(run: Path) -> Iterator[bool]:
+def unread(run: Path, force: bool = False) -> Iterator[bool]:
     """Whether nobody reads a run of a home; nobody begins to inside the block.
+
+    Parameters
+    ----------
+    run
+        Folder of the run.
+    force
+        Take it that nobody does where nobody can tell.
 
     Raises
     ------
@@ -82,6 +89,9 @@ def unread(run: Path) -> Iterator[bool]:
             yield False
             return
         except OSError as error:
+            if force:
+                yield True
+                return
             raise StoreError(
                 f"the file system of {home} has no locks ({error.strerror}), so nobody can tell whether {run.name} is "
                 "being read; make sure that it is not, and say so with force=True (--force)"
