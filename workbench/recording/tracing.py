@@ -28,6 +28,9 @@ from workbench.recording.eager import eager, is_compiled
 from workbench.recording.reading import Piece, Reading
 from workbench.schema import ATTEND_MODES, SPACES, InputError, TraceError, WorkbenchWarning
 
+_Place = tuple[str, dict[str, nn.Module | None], str, nn.Module]
+"""Path of a module, the children of its parent, its name among them, and the module."""
+
 _traced: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 _traced_lock = threading.Lock()
 
@@ -72,7 +75,8 @@ class Trace:
         self._on_pass = on_pass
         self._hooks = Hooks()
         self._bounds: list[torch.utils.hooks.RemovableHandle] = []
-        self._paths: list[tuple[str, nn.Module]] = []
+        self._parts: list[nn.Module] = []
+        self._places: list[_Place] = []
         self._structure: Any = None
         self._resources = ExitStack()
         self._pass: ForwardPass | None = None
@@ -173,10 +177,11 @@ class Trace:
         adapter, hooks = self._adapter, self._hooks
         adapter.watch_start(hooks, self._concepts, self._pooled, self._on_start)
         for layer in self._stream_layers:
-            adapter.watch_block(hooks, layer, self._needs(layer), partial(self._on_block, layer))
+            needs = self._reading.needs(layer.index in self.layers)
+            adapter.watch_block(hooks, layer, needs, partial(self._on_block, layer, needs))
         hooks.after(adapter.block(self._stream_layers[-1]), self._after_last)
-        paths = {module: name for name, module in self._model.named_modules()}
-        self._paths = [(paths[module], module) for module in dict.fromkeys(hooks.modules)]
+        self._parts = list(self._model.modules())
+        self._places = _places(self._model, hooks.modules)
         self._structure = adapter.structure()
 
         self._bounds = [
@@ -186,28 +191,33 @@ class Trace:
         # Pipelines name conditional and unconditional passes through this method; an attribute of the instance shadows
         # it without touching `forward`, which offloading exchanges in the middle of a pipeline's call.
         if hasattr(self._model, "cache_context"):
+            shadowed: Any = self._model.__dict__.get("cache_context")
             original: Any = self._model.cache_context
             self._model.cache_context = partial(_NamedContext, self, original)  # type: ignore[assignment]
+            self._resources.callback(self._restore_context, shadowed)
 
     def _remove_hooks(self) -> None:
         self._hooks.remove()
         for handle in self._bounds:
             handle.remove()
         self._bounds.clear()
-        self._paths.clear()
+        self._parts.clear()
+        self._places.clear()
         self._resources.close()
-        self._model.__dict__.pop("cache_context", None)
         self._pass = None
         with _traced_lock:
             _traced.discard(self._model)
+
+    def _restore_context(self, shadowed: Any) -> None:
+        if shadowed is None:
+            del self._model.__dict__["cache_context"]
+        else:
+            self._model.__dict__["cache_context"] = shadowed
 
     @property
     def _stream_layers(self) -> tuple[Layer, ...]:
         """Blocks the concept stream goes through: from the first one to the last wanted one."""
         return self._adapter.layers[: self.layers[-1] + 1]
-
-    def _needs(self, layer: Layer) -> frozenset[str]:
-        return self._reading.needs(layer.index in self.layers)
 
     # --- one forward pass -------------------------------------------------------------------------------------
     def _begin(self) -> None:
@@ -222,22 +232,18 @@ class Trace:
         if self._context is not None and ("uncond" in self._context or self._context.endswith("skip")):
             return
         self._pieces, self._stacked = [], {}
-        refuse_shortcuts(self._model)
+        refuse_shortcuts(self._model, self._parts)
         self._check_structure()
         self._pass = ForwardPass(self._stream_layers, self._adapter.heads, self._concepts.shape[1])
         self._hooks.active = True
 
     def _check_structure(self) -> None:
         remedy = "do that before the trace, or open a new one after it."
-        for name, module in self._paths:
-            try:
-                now = self._model.get_submodule(name)
-            except AttributeError:
-                now = None
-            if now is not module:
-                what = "removed" if now is None else "replaced"
+        for path, children, name, module in self._places:
+            if children.get(name) is not module:
+                what = "replaced" if name in children else "removed"
                 raise TraceError(
-                    f"the module {name} was {what} while the trace was open, as loading and unloading a LoRA or "
+                    f"the module {path} was {what} while the trace was open, as loading and unloading a LoRA or "
                     f"unfusing projections does: {remedy}"
                 )
         if self._adapter.structure() != self._structure:
@@ -253,9 +259,9 @@ class Trace:
         if self._stop:
             raise _Stop
 
-    def _on_block(self, layer: Layer, block: BlockTensors) -> None:
+    def _on_block(self, layer: Layer, needs: frozenset[str], block: BlockTensors) -> None:
         state = self._pass
-        if state is None or not state.accepts(layer, block, self._needs(layer)):
+        if state is None or not state.accepts(layer, block, needs):
             return
         assert state.stream is not None
         with self._hooks.silenced():
@@ -284,6 +290,20 @@ class Trace:
         self.passes += 1
         if self._on_pass is not None:
             self._on_pass(self.passes - 1)
+
+
+def _places(model: nn.Module, hooked: Iterable[nn.Module]) -> list[_Place]:
+    """Where the hooked modules, and all modules above them, are in the model."""
+    paths = {module: path for path, module in model.named_modules()}
+    places: dict[str, _Place] = {}
+    for hooked_path in dict.fromkeys(paths[module] for module in hooked):
+        parent, path = model, ""
+        for name in hooked_path.split("."):
+            path = f"{path}.{name}".lstrip(".")
+            child = parent.get_submodule(name)
+            places[path] = (path, parent._modules, name, child)
+            parent = child
+    return list(places.values())
 
 
 class _NamedContext:
