@@ -115,9 +115,10 @@ class Trace:
         if not self._pieces:
             raise TraceError("no complete forward pass was recorded yet: call the transformer inside the trace first.")
         if what not in self._stacked:
-            first = getattr(self._pieces[0], what)
+            first: dict[str, Tensor] = getattr(self._pieces[0], what)
             self._stacked[what] = {
-                name: torch.stack([getattr(piece, what)[name] for piece in self._pieces]) for name in first
+                name: torch.stack([getattr(piece, what)[name].to(values.device) for piece in self._pieces])
+                for name, values in first.items()
             }
         return self._stacked[what]
 
@@ -265,6 +266,7 @@ class Trace:
             return
         assert state.stream is not None
         with self._hooks.silenced():
+            state.stream = state.stream.to(block.output.device)
             projection = self._adapter.project(layer, state.stream)
             with torch.autocast(block.output.device.type, enabled=False):
                 place = (self.passes, layer.index) if layer.index in self.layers else None
