@@ -112,6 +112,18 @@ def test_ip_adapter() -> None:
     assert not same(scores, plain, 1e-2)
 
 
+def test_ip_adapter_in_its_pipeline(pipe: FluxPipeline) -> None:
+    other = FluxPipeline(**(pipe.components | {"transformer": with_ip_adapter(1.0)}))
+    other.set_progress_bar_config(disable=True)
+    embeds = torch.randn(1, 1, 12, generator=seeded(4))
+    options: dict[str, Any] = {"ip_adapter_image_embeds": [embeds]}
+    plain = other("a dog", generator=seeded(), **SMALL, **options).images
+    made, pieces = traced_call(other, "a dog", generator=seeded(), **options)
+    assert torch.equal(made, plain)
+    assert not torch.equal(made, pipe("a dog", generator=seeded(), **SMALL).images)
+    assert [(piece.step, piece.layer) for piece in pieces] == [(step, layer) for step in range(2) for layer in LAYERS]
+
+
 @pytest.mark.parametrize("repeat", [False, True])
 def test_controlnet_residuals(repeat: bool) -> None:
     model = flux_transformer()
