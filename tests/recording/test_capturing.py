@@ -589,7 +589,7 @@ def test_no_write_permission(take: Callable[..., xr.Dataset], home: Path, monkey
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
     with pytest.raises(
         StoreError,
-        match=r"cannot write to .*runs of a test \(Permission denied; .* are free there\); set WORKBENCH_HOME",
+        match=r"cannot write to .*runs of a test \(Permission denied; .*\); set WORKBENCH_HOME",
     ):
         take()
 
