@@ -69,7 +69,7 @@ def generate(
 
     The picture equals, bit for bit, what the plain pipeline makes from the same seed: ``pipe(prompt, height=, width=,
     num_inference_steps=steps, guidance_scale=guidance, max_sequence_length=<the model's text length>,
-    generator=torch.Generator("cpu").manual_seed(seed))``.
+    generator=torch.Generator("cpu").manual_seed(seed))``. Of a compiled pipeline it is the uncompiled one's picture.
 
     Parameters
     ----------
