@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from workbench.analysis.heatmaps import HeatmapOptions
     from workbench.analysis.selection import Labels, Numbers
+    from workbench.analysis.sweeps import How, SweepOptions, Swept
     from workbench.truth import Truth
 
 _THUMBNAIL = 96
@@ -109,6 +110,21 @@ class WorkbenchAccessor:
         from workbench.analysis.metrics import score
 
         return score(self._ds, **options)
+
+    def sweep(
+        self, over: Swept | tuple[Swept, Swept], how: How = "only", **options: Unpack[SweepOptions]
+    ) -> xr.Dataset:
+        """Measure the maps of every choice of layers, timesteps, heads, samples or spaces, made afterwards.
+
+        ``over`` is one of these dimensions or a pair; ``how`` is ``"only"`` (each alone), ``"drop"`` (all but each),
+        ``"prefix"``, ``"suffix"``, ``"window"`` or ``"greedy"``. Options: ``metric``, by default ``"iou"`` where there
+        is truth and ``"agreement"`` with the full map elsewhere; ``truth``; ``window=3``; what to take (``space``,
+        ``layers``, ``timesteps``, ``heads``, ``samples``, ``concepts``, ``reduce``); and those of the bootstrap.
+        The network itself stays as it is. See :func:`workbench.analysis.sweeps.sweep`.
+        """
+        from workbench.analysis.sweeps import sweep
+
+        return sweep(self._ds, over, how, **options)
 
     def validate(self, *, values: bool = False) -> None:
         """Check the dataset against the contract of :mod:`workbench.schema`.
