@@ -53,6 +53,16 @@ def test_the_ends_of_cumulative_sweeps_are_the_full_map(over: Any) -> None:
         assert (agreement < 1).any()
 
 
+@pytest.mark.parametrize("how", ["only", "drop", "greedy"])
+def test_the_full_map_comes_beside_the_choices(how: Any) -> None:
+    ds = dataset(truth=True, samples=3, signal=1)
+    found = sweep(ds, "layer", how, layers=[0, 1, 3], metric=["iou", "entropy"], draws=True)
+    pooled = sweep(ds, "layer", "prefix", layers=[0, 1, 3], metric=["iou", "entropy"], draws=True).isel(layer=-1)
+    for name in ("iou", "mean_iou", "mean_iou_interval", "mean_iou_draws", "entropy", "entropy_interval"):
+        full = name.replace("iou", "iou_full").replace("entropy", "entropy_full")
+        xr.testing.assert_allclose(found[full].rename(name), pooled[name].drop_vars("layer"))
+
+
 def test_windows_name_their_first_and_last() -> None:
     ds = dataset(layers=[0, 1, 3, 4])
     found = sweep(ds, "layer", "window", window=3, metric="entropy")
@@ -177,7 +187,7 @@ def test_samples_of_one_picture_are_observations() -> None:
 
 def test_one_sample_has_no_interval() -> None:
     found = sweep(dataset(truth=True), "layer", draws=True)
-    assert set(found.data_vars) == {"iou", "mean_iou"}
+    assert set(found.data_vars) == {"iou", "mean_iou", "iou_full", "mean_iou_full"}
     assert found.attrs["observations"] == 1
     assert "confidence" not in found.attrs
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import xarray as xr
@@ -19,7 +20,10 @@ from workbench.analysis.variants import Choice, Scores
 from workbench.schema import InputError
 
 Values = dict[str, Fraction]
-"""By measure: numerator and denominator, (observation, \\*swept) with ``concept`` last where it has one."""
+"""By measure: numerator and denominator, (observation, \\*swept) with ``concept`` last where it has one. Those of the
+full map, over everything chosen, have no swept dimensions and go by the measure's name and :data:`FULL`."""
+
+FULL: Final = "_full"
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ def words(observations: Sequence[Observation]) -> list[str]:
 
 def evaluate(observations: Sequence[Observation], metrics: Sequence[str]) -> Values:
     """Measure every variant on every observation."""
-    found: dict[str, list[Fraction]] = {name: [] for name in metrics}
+    found: dict[str, list[Fraction]] = {name + end: [] for name in metrics for end in ("", FULL)}
     names = words(observations)
     for one in observations:
         maps, full = one.scores.maps(one.samples)
@@ -101,6 +105,8 @@ def evaluate(observations: Sequence[Observation], metrics: Sequence[str]) -> Val
         for name in metrics:
             above, below = measured(one, MEASURES[name], maps, full, names)
             found[name].append((above.reshape(*swept, *above.shape[1:]), below.reshape(*swept, *below.shape[1:])))
+            above, below = measured(one, MEASURES[name], full[None], full, names)
+            found[name + FULL].append((above[0], below[0]))
     return {name: _stacked(fractions) for name, fractions in found.items()}
 
 
@@ -164,6 +170,12 @@ def pick(observations: Sequence[Observation], metrics: Sequence[str], most: int)
         name: (np.concatenate([above for above, _ in found], 1), np.concatenate([below for _, below in found], 1))
         for name, found in steps.items()
     }
+    for name in metrics:
+        parts = [
+            measured(one, MEASURES[name], full[None], full, names)
+            for one, full in zip(observations, fulls, strict=True)
+        ]
+        joined[name + FULL] = _stacked([(above[0], below[0]) for above, below in parts])
     return chosen, joined
 
 

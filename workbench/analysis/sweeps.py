@@ -16,7 +16,7 @@ import xarray as xr
 
 from workbench import schema
 from workbench.analysis import resampling, selection
-from workbench.analysis.evaluation import Observation, Values, evaluate, observe, pick, words
+from workbench.analysis.evaluation import FULL, Observation, Values, evaluate, observe, pick, words
 from workbench.analysis.measures import MEASURES
 from workbench.analysis.selection import Labels, Numbers
 from workbench.analysis.truth import with_truth
@@ -130,11 +130,12 @@ def sweep(
     Returns
     -------
     A dataset with one variable for each metric: (\\*over, concept) and ``mean_<metric>`` (\\*over), or (\\*over) for
-    metrics that concepts have no share in. Several observations add ``<variable>_interval`` with the dimension
-    ``bound`` ("low", "high"): a percentile bootstrap over noise samples of one picture, or over pictures; that of a
-    handful is too narrow, and that of a greedy sweep leaves the choosing out. IoU, agreement and accuracy are summed
-    over observations before dividing, other metrics are means. With a single sample ``iou`` and ``accuracy`` are those
-    of :func:`workbench.analysis.metrics.score`. NaN where nothing was captured. Attributes record every choice.
+    metrics that concepts have no share in. ``<variable>_full`` is that of the full map, over everything chosen. Several
+    observations add ``<variable>_interval`` with the dimension ``bound`` ("low", "high"): a percentile bootstrap over
+    noise samples of one picture, or over pictures; that of a handful is too narrow, and that of a greedy sweep leaves
+    the choosing out. IoU, agreement and accuracy are summed over observations before dividing, other metrics are means.
+    With a single sample ``iou`` and ``accuracy`` are those of :func:`workbench.analysis.metrics.score`. NaN where
+    nothing was captured. Attributes record every choice.
 
     Raises
     ------
@@ -295,17 +296,19 @@ def _assemble(
             if keep_draws:
                 variables[f"{name}_draws"] = ((DRAW, *own), drawn)
 
-    for metric, (above, below) in values.items():
+    for entry, (above, below) in values.items():
+        metric = entry.removesuffix(FULL)
+        own = () if entry.endswith(FULL) else dims
         value, drawn = resampling.ratio(above.sum(0), below.sum(0)), None
         if len(above) > 1:
             weights = resampling.draws(len(above), *bootstrap)
             drawn = resampling.ratio(resampling.resampled(weights, above), resampling.resampled(weights, below))
         if not MEASURES[metric].per_concept:
-            add(metric, dims, value, drawn)
+            add(entry, own, value, drawn)
             continue
-        add(metric, (*dims, schema.CONCEPT), value, drawn)
+        add(entry, (*own, schema.CONCEPT), value, drawn)
         overall = None if drawn is None else resampling.mean_over_concepts(drawn)
-        add(f"mean_{metric}", dims, resampling.mean_over_concepts(value), overall)
+        add(f"mean_{entry}", own, resampling.mean_over_concepts(value), overall)
     found = xr.Dataset(variables)
     if schema.CONCEPT in found.dims:
         found = found.assign_coords({schema.CONCEPT: names})
