@@ -210,6 +210,16 @@ def test_pictures_with_different_words() -> None:
     assert float(one_interval[0]) == pytest.approx(float(one_interval[1]))  # one picture shows it
 
 
+def test_the_mean_of_a_draw_is_over_all_concepts() -> None:
+    """A draw that lacks the picture of a hard word would otherwise look better than any."""
+    easy = dataset(truth=True, signal=50, grid=(6, 6), concepts=("dog", "grass", "sky"))
+    hard = dataset(truth=True, signal=0, grid=(6, 6), concepts=("cat", "wall", "door"))
+    found = sweep([easy, hard], "layer", draws=True)
+    drawn, mean = found["mean_iou_draws"].sel(layer=1), float(found["mean_iou"].sel(layer=1))
+    np.testing.assert_allclose(drawn, mean)
+    assert mean == pytest.approx((1 + float(sweep(hard, "layer")["mean_iou"].sel(layer=1))) / 2)
+
+
 def test_generated_pictures_are_observations() -> None:
     ds = dataset(kind="generate", samples=3)
     found = sweep(ds, "timestep")

@@ -132,10 +132,10 @@ def sweep(
     A dataset with one variable for each metric: (\\*over, concept) and ``mean_<metric>`` (\\*over), or (\\*over) for
     metrics that concepts have no share in. ``<variable>_full`` is that of the full map, over everything chosen. Several
     observations add ``<variable>_interval`` with the dimension ``bound`` ("low", "high"): a percentile bootstrap over
-    noise samples of one picture, or over pictures; that of a handful is too narrow, and that of a greedy sweep leaves
-    the choosing out. IoU, agreement and accuracy are summed over observations before dividing, other metrics are means.
-    With a single sample ``iou`` and ``accuracy`` are those of :func:`workbench.analysis.metrics.score`. NaN where
-    nothing was captured. Attributes record every choice.
+    noise samples of one picture, or over pictures; that of a handful is too narrow, that of a concept in one picture
+    has no width, and that of a greedy sweep leaves the choosing out. IoU, agreement and accuracy are summed over
+    observations before dividing, other metrics are means. With a single sample ``iou`` and ``accuracy`` are those of
+    :func:`workbench.analysis.metrics.score`. NaN where nothing was captured. Attributes record every choice.
 
     Raises
     ------
@@ -307,7 +307,8 @@ def _assemble(
             add(entry, own, value, drawn)
             continue
         add(entry, (*own, schema.CONCEPT), value, drawn)
-        overall = None if drawn is None else resampling.mean_over_concepts(drawn)
+        # The mean is always over the same concepts: one that a draw lacks keeps its value over all observations.
+        overall = None if drawn is None else resampling.mean_over_concepts(np.where(np.isnan(drawn), value, drawn))
         add(f"mean_{entry}", own, resampling.mean_over_concepts(value), overall)
     found = xr.Dataset(variables)
     if schema.CONCEPT in found.dims:

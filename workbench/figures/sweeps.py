@@ -35,6 +35,8 @@ _MOST_CONCEPTS: Final = 8
 """Curves of single concepts are drawn by default up to so many."""
 _MOST_NUMBERS: Final = 120
 """Cells of a matrix that has its values written in."""
+_MOST_LETTERS: Final = 50
+"""Names below an axis that stand level."""
 _CELL: Final = 0.36
 _HEIGHT: Final = 2.5
 
@@ -108,7 +110,7 @@ def _curves(found: xr.Dataset, metric: str, name: str, concepts: bool | None, wi
     if per_concept and concepts is not False and (concepts or found.sizes[schema.CONCEPT] <= _MOST_CONCEPTS):
         for index, concept in enumerate(found[schema.CONCEPT].to_numpy()):
             line = found[metric].sel({schema.CONCEPT: concept}).to_numpy()
-            ax.plot(where, line, color=colour(index), linewidth=1, marker=".", markersize=3, label=str(concept))
+            _line(ax, where, line, colour(index), str(concept), linewidth=1, markersize=2)
     lines = values.transpose("space", dim) if by_space else values.expand_dims("line")
     for index in range(len(lines)):
         tint = colour(index) if by_space else ink
@@ -122,9 +124,7 @@ def _curves(found: xr.Dataset, metric: str, name: str, concepts: bool | None, wi
             else:
                 ax.vlines(where, low, high, color=tint, alpha=0.5, linewidth=3)
         joined = "none" if dim == "space" else "-"
-        ax.plot(
-            where, lines[index], color=tint, linewidth=1.6, linestyle=joined, marker="o", markersize=3.5, label=label
-        )
+        _line(ax, where, lines[index], tint, label, linewidth=1.6, markersize=3.5, linestyle=joined)
     full = found.get(f"{name}_full")
     if full is not None and not by_space and metric != "agreement":
         ax.axhline(float(full), color=ink, linewidth=0.8, linestyle=(0, (4, 3)), label="all together")
@@ -134,8 +134,14 @@ def _curves(found: xr.Dataset, metric: str, name: str, concepts: bool | None, wi
     ax.spines[["top", "right"]].set_visible(False)
     if ax.get_legend_handles_labels()[0]:
         figure.legend(loc="outside right center", frameon=False, fontsize=FONT_SIZE, handlelength=1.4)
-    _title(ax, found, width - 1.2)
+    _title(ax, found, width - 0.7)
     return figure
+
+
+def _line(ax: Axes, where: Any, values: Any, tint: str, label: str | None, **how: Any) -> None:
+    """A line with a thin edge, so that pale colours show on white and dark ones on black."""
+    edge = patheffects.Stroke(linewidth=how["linewidth"] + 0.6, foreground=mpl.rcParams["text.color"], alpha=0.45)
+    ax.plot(where, values, color=tint, label=label, marker="o", path_effects=[edge, patheffects.Normal()], **how)
 
 
 def _matrix(found: xr.Dataset, values: xr.DataArray, label: str, cmap: Any, width: float | None) -> PaperFigure:
@@ -161,7 +167,7 @@ def _matrix(found: xr.Dataset, values: xr.DataArray, label: str, cmap: Any, widt
         if cells.size <= _MOST_NUMBERS:
             _write(ax, cells)
     figure.colorbar(drawn, ax=ax, label=label, pad=0.02)
-    _title(ax, found, wide - 1)
+    _title(ax, found, wide - 0.6)
     return figure
 
 
@@ -196,7 +202,7 @@ def _axis(ax: Axes, found: xr.Dataset, dim: str, where: Any, names: list[str] | 
     if names is not None:
         every = -(-len(names) // 24)
         ax.set_xticks(where[::every], names[::every])
-        if max(map(len, names)) * len(names[::every]) > 45:
+        if sum(len(name) + 2 for name in names[::every]) > _MOST_LETTERS:
             ax.tick_params(axis="x", labelrotation=60)
     elif len(where) <= 12:
         ax.xaxis.set_major_locator(FixedLocator(where))
