@@ -98,6 +98,11 @@ def test_a_matrix_frames_its_best_cell(metric: str) -> None:
     assert len(ax.texts) == 15
 
 
+def test_a_matrix_shows_no_intervals_and_speaks_of_none() -> None:
+    ax = sweep(swept(dataset(truth=True, samples=2), ("layer", "timestep"))).axes[0]
+    assert ax.get_title(loc="left").replace("\n", " ") == "post-hoc sweep; output; 2 samples"
+
+
 def test_what_is_missing_stays_empty() -> None:
     ds = dataset(truth=True, missing=[(0, 500.0, 2)])
     ax = sweep(swept(ds, ("layer", "timestep"))).axes[0]

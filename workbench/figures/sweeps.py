@@ -134,7 +134,7 @@ def _curves(found: xr.Dataset, metric: str, name: str, concepts: bool | None, wi
     ax.spines[["top", "right"]].set_visible(False)
     if ax.get_legend_handles_labels()[0]:
         figure.legend(loc="outside right center", frameon=False, fontsize=FONT_SIZE, handlelength=1.4)
-    _title(ax, found, width - 0.7)
+    _title(ax, found, width - 0.7, with_intervals=True)
     return figure
 
 
@@ -167,7 +167,7 @@ def _matrix(found: xr.Dataset, values: xr.DataArray, label: str, cmap: Any, widt
         if cells.size <= _MOST_NUMBERS:
             _write(ax, cells)
     figure.colorbar(drawn, ax=ax, label=label, pad=0.02)
-    _title(ax, found, wide - 0.6)
+    _title(ax, found, wide - 0.6, with_intervals=False)
     return figure
 
 
@@ -222,8 +222,8 @@ def _meaning(found: xr.Dataset, dim: str) -> str:
     return _HOWS[attrs["how"]].format(dim=dim, window=attrs.get("window"))
 
 
-def _title(ax: Axes, found: xr.Dataset, width: float) -> None:
-    """What was held fixed, and what the intervals mean."""
+def _title(ax: Axes, found: xr.Dataset, width: float, *, with_intervals: bool) -> None:
+    """What was held fixed, and what the intervals are."""
     attrs = found.attrs
     parts = ["post-hoc sweep"]
     if "space" not in attrs["over"]:
@@ -233,7 +233,8 @@ def _title(ax: Axes, found: xr.Dataset, width: float) -> None:
         if dim not in attrs["over"]:
             parts.append(f"{dim} {_text(labels[0])}" if len(labels) == 1 else f"{len(labels)} {dim}s")
     if attrs["observations"] > 1:
-        parts.append(f"{attrs['observations']} {attrs['observation']}s, {100 * attrs['confidence']:g} % intervals")
+        intervals = f", {100 * attrs['confidence']:g} % intervals" if with_intervals else ""
+        parts.append(f"{attrs['observations']} {attrs['observation']}s{intervals}")
     ax.set_title(wrap("; ".join(parts), width, 2), fontsize=FONT_SIZE, loc="left")
 
 
