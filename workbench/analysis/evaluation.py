@@ -166,6 +166,11 @@ def pick(observations: Sequence[Observation], metrics: Sequence[str], most: int)
                 for one, tried, full in zip(observations, maps, fulls, strict=True)
             ]
             steps[name].append(_stacked(parts))
+    if not chosen:
+        raise InputError(
+            f"there is nothing to choose by: {metrics[0]!r} has no value for any choice, for example because no pixel "
+            "is labelled. Choose another metric."
+        )
     joined = {
         name: (np.concatenate([above for above, _ in found], 1), np.concatenate([below for _, below in found], 1))
         for name, found in steps.items()

@@ -95,10 +95,11 @@ def sweep(
         all captured ones unless ``layers`` is given, others the default layers.
     how
         ``"only"``: each alone. ``"drop"``: all but each. ``"prefix"``: all up to each, in the order of the dataset
-        (layers by depth, timesteps from noisy to clean). ``"suffix"``: all from each on. ``"window"``: ``window``
-        neighbours; the coordinate is the first of them, ``<dimension>_last`` the last. ``"greedy"``: starting from
-        nothing, always add the one with which the first metric is best; the dimension is ``rank``, with what was
-        added as a coordinate. Over two dimensions, ``prefix``, ``suffix`` and ``window`` are rectangles.
+        (layers by depth, timesteps from noisy to clean) or of the list that was chosen. ``"suffix"``: all from each on.
+        ``"window"``: ``window`` neighbours; the coordinate is the first of them, ``<dimension>_last`` the last.
+        ``"greedy"``: starting from nothing, always add the one with which the first metric is best; the dimension is
+        ``rank``, with what was added as a coordinate. Over two dimensions, ``prefix``, ``suffix`` and ``window`` are
+        rectangles.
     window
         Neighbours in a window.
     truth, labels, resize
