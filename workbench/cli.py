@@ -229,7 +229,7 @@ def prune(
         typer.echo(json.dumps([asdict(item) for item in done], indent=2))
         return
     verb = "would remove" if dry_run else "removed"
-    for item in done:
+    for item in [item for item in done if item.what != "lock"]:
         fate = f"left, {item.kept}:" if item.kept else verb
         when = item.modified[:19].replace("T", " ")
         typer.echo(f"{fate} {item.what} {item.key}  {_megabytes(item.size)}  {when}  ({item.reason})")

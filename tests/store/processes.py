@@ -19,7 +19,7 @@ def start(target: Callable[..., Any], *arguments: Any) -> BaseProcess:
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_ROOT, before]))
     try:
-        process = _CONTEXT.Process(target=target, args=arguments)
+        process = _CONTEXT.Process(target=target, args=arguments, daemon=True)
         process.start()
     finally:
         if before is None:
@@ -32,3 +32,8 @@ def start(target: Callable[..., Any], *arguments: Any) -> BaseProcess:
 def barrier(parties: int) -> Any:
     """A barrier between processes."""
     return _CONTEXT.Barrier(parties)
+
+
+def event() -> Any:
+    """An event between processes."""
+    return _CONTEXT.Event()

@@ -113,3 +113,12 @@ def produce(home: Path, log: Path, kill_at: int | None = None, start: Any = None
             print("computed", len(written), file=lines)
         listening = False
         lines.write(f"moment {moments}\ncomplete\n")
+
+
+def read_slowly(run: Path, reads: Any, go_on: Any, result: Path) -> None:
+    """Open a run and read one layer; read the rest when told to, and write down what it was."""
+    ds = store.open(run)
+    ds["output"].isel(layer=0).load()
+    reads.set()
+    go_on.wait()
+    np.save(result, ds["output"].values)

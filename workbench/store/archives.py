@@ -114,7 +114,7 @@ def import_run(file: str | os.PathLike[str], home: str | os.PathLike[str] | None
         raise StoreError(f"there is no file {source}; expected what `workbench export` wrote")
     with _refusals(source):
         manifest, members = _checked(source)
-        key = check_key(str(manifest.record.get("key")))
+        key = check_key(manifest.record.get("key", ""))
     place = check_writable(home)
     folder = place if isinstance(place, Path) else remote.staging(place)
     check_writable(folder)

@@ -113,7 +113,10 @@ def _open(home: Path) -> int | None:
         with suppress(OSError):
             if os.path.samestat(os.fstat(file), path.stat()):
                 return file
-        os.close(_files.pop(home))  # the home was deleted, and perhaps made again
+        # The home was deleted or moved, and perhaps made again: what was held is not there any more.
+        os.close(_files.pop(home))
+        for place in [place for place in _held if place[0] == home]:
+            _held[place].clear()
     for flags in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):
         with suppress(OSError):
             _files[home] = os.open(path, flags | getattr(os, "O_CLOEXEC", 0), 0o666)

@@ -143,7 +143,7 @@ def check_key(key: str) -> str:
 
 def is_key(key: str) -> bool:
     """Whether this can name a run inside the store."""
-    return bool(_KEY.fullmatch(key))
+    return isinstance(key, str) and bool(_KEY.fullmatch(key))
 
 
 def run_path(key: str, home_: Path) -> Path:

@@ -209,7 +209,7 @@ def open_contents(contents: Contents, *, verify: bool = False) -> xr.Dataset:
         ds = string_type(ds, str)
         for coord in ds.coords.values():
             coord.variable.load()
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         if isinstance(error, StoreError):
             raise
         raise StoreError(
