@@ -3,6 +3,7 @@
 #   make test TORCH="torch --index-url https://download.pytorch.org/whl/cpu"
 PYTHON ?= python3
 TORCH ?= torch
+KILLS ?= 200
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -10,10 +11,10 @@ INSTALLED := $(VENV)/.installed
 DOCUMENTING := $(VENV)/.installed-docs
 DOCUMENTED := schema scores store models recording analysis tiny
 
-.PHONY: help install demo test bench bench-gpu bench-tiny lint docs
+.PHONY: help install demo test soak bench bench-gpu bench-tiny lint docs
 
 help:
-	@echo "make demo | test | bench | bench-gpu | bench-tiny | lint | docs | install      (TORCH=$(TORCH))"
+	@echo "make demo | test | soak | bench | bench-gpu | bench-tiny | lint | docs | install      (TORCH=$(TORCH))"
 
 install: $(INSTALLED)
 
@@ -48,6 +49,10 @@ bench-gpu: $(INSTALLED)
 # Scores of the bundled model on the drawn test scenes.
 bench-tiny: $(INSTALLED)
 	$(PY) -m workbench.tiny.evaluate
+
+# Kill processes that compute a run, many times, and look at what becomes of the run.
+soak: $(INSTALLED)
+	HF_HUB_OFFLINE=1 WORKBENCH_KILLS=$(KILLS) $(PY) -m pytest tests/store/test_killing.py
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

@@ -30,6 +30,7 @@ FAMILIES = {
     "flux-guided-batch": Family(
         lambda: flux_transformer(guidance_embeds=True, num_attention_heads=3), lambda m: flux_inputs(m, batch=2)
     ),
+    "flux-control": Family(lambda: flux_transformer(in_channels=32, out_channels=16), flux_inputs),
     "flux-fused": Family(_fused, flux_inputs),
     "flux-bfloat16": Family(lambda: flux_transformer().bfloat16(), flux_inputs),
     "flux-float16": Family(lambda: flux_transformer().half(), flux_inputs),

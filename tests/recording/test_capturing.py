@@ -335,6 +335,38 @@ def test_second_call_opens(
     same(first, store.open(first.attrs["key"], home))
 
 
+def test_damage_is_found_and_mended_on_request(
+    take: Callable[..., xr.Dataset], shared: FluxPipeline, home: Path
+) -> None:
+    sound = take().load()
+    key = sound.attrs["key"]
+    with Passes(shared) as passes:
+        same(sound, take(verify=True))
+    assert passes.counts == {}, "a sound run is opened"
+    chunk = next(path for path in files(home) if path.parent.name == "output" and path.name.startswith("c."))
+    data = bytearray(chunk.read_bytes())
+    data[len(data) // 2] ^= 1
+    chunk.write_bytes(data)
+    with pytest.warns(WorkbenchWarning, match=rf"run {key} is damaged and is computed anew: output/{chunk.name}"):
+        mended = take(verify=True)
+    store.verify(key, home)
+    same(sound, mended)
+
+
+def test_a_home_that_can_only_be_read(
+    take: Callable[..., xr.Dataset], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = take().load()
+
+    def refuse(**_: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    same(stored, take())
+    with pytest.raises(StoreError, match=r"cannot write to .* \(Permission denied"):
+        take(seed=1)
+
+
 def test_progress_can_be_silenced(take: Callable[..., xr.Dataset], capfd: pytest.CaptureFixture[str]) -> None:
     take()
     take()
@@ -511,6 +543,7 @@ ARGUMENTS: list[tuple[dict[str, Any], str]] = [
     ({"attend": "all"}, "attend is 'all'; expected one of both, image, concepts, none"),
     ({"pool": "last"}, "pool is 'last'; expected one of first, mean"),
     ({"lse": 1}, "lse is 1; expected True or False"),
+    ({"verify": None}, "verify is None; expected True or False"),
     ({"truth": {"cat": np.zeros(SIZE, bool)}}, "masks for 'cat', not among the concepts dog, grass, sky"),
     ({"truth": {"dog": np.zeros((4, 4), bool)}}, "is 4 x 4 pixels .*; the processed image is 24 x 32"),
     ({"truth": np.zeros(SIZE, bool)}, "truth is a ndarray; expected a mapping from concept to mask"),
@@ -554,7 +587,10 @@ def test_no_write_permission(take: Callable[..., xr.Dataset], home: Path, monkey
 
     # Tests may run as root, to whom every folder is writable.
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
-    with pytest.raises(StoreError, match=r"cannot write to .*runs of a test \(Permission denied\); set WORKBENCH_HOME"):
+    with pytest.raises(
+        StoreError,
+        match=r"cannot write to .*runs of a test \(Permission denied; .*\); set WORKBENCH_HOME",
+    ):
         take()
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 import workbench
 from tests.tiny_random import concept_embeddings, flux_inputs, flux_pipeline, flux_transformer
 from tests.traced import LAYERS, plain_output, record, same, snapshot
+from workbench.models.base import ConceptStream
 from workbench.recording.tracing import trace
 from workbench.schema import TraceError
 
@@ -262,6 +263,15 @@ def test_offloaded_pipelines_on_a_gpu(offload: Callable[[Any], None], home: Path
     assert bool(np.isfinite(captured["output"]).all())
 
 
+def test_the_concept_stream_follows_its_block_to_another_device() -> None:
+    stream = ConceptStream(torch.ones(1, 3, 8), (torch.ones(1, 4), None))
+    assert stream.to(CPU) is stream
+    moved = stream.to(torch.device("meta"))
+    assert moved.hidden.is_meta
+    assert moved.conditioning[0].is_meta
+    assert moved.conditioning[1] is None
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
 def test_a_model_split_over_devices(expected: tuple[dict[str, Tensor], dict[str, Any]], tmp_path: Path) -> None:
@@ -273,8 +283,7 @@ def test_a_model_split_over_devices(expected: tuple[dict[str, Tensor], dict[str,
     scores, inputs = expected
     inputs = {name: value.cuda(0) if isinstance(value, Tensor) else value for name, value in inputs.items()}
     output = plain_output(model, inputs)
-    pieces: list[Any] = []
-    with torch.no_grad(), trace(model, concept_embeddings(), layers=LAYERS, on_piece=pieces.append):
-        assert torch.equal(model(**inputs).sample, output)
-    for piece in pieces:
-        torch.testing.assert_close(piece.scores["output"].cpu(), scores["output"][piece.layer], rtol=1e-4, atol=1e-4)
+    traced, traced_output = record(model, inputs)
+    assert torch.equal(traced_output, output)
+    for name, values in traced.items():
+        torch.testing.assert_close(values.cpu(), scores[name], rtol=1e-4, atol=1e-4)

@@ -7,14 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import FluxTransformer2DModel
 from peft import LoraConfig, get_peft_model_state_dict
 from torch import Tensor, nn
 
+import workbench
 from tests.tiny_random import concept_embeddings, flux_inputs, flux_pipeline, flux_transformer
 from tests.traced import LAYERS, plain_output, record, same, snapshot
+from workbench.models.fingerprint import fingerprint
 from workbench.recording.tracing import trace
 from workbench.schema import TraceError
 
@@ -40,6 +43,16 @@ def check_quantised(model: Any, weight: Callable[[nn.Linear], Tensor]) -> None:
     reference = dequantised(model, weight)
     assert same(scores, record(reference, inputs)[0], 1e-5)
     assert not same(scores, record(flux_transformer(), inputs)[0], 1e-4), "the weights were really rounded"
+
+    pipe = flux_pipeline()
+    plain = fingerprint(pipe)
+    pipe.transformer = model
+    assert fingerprint(pipe) == fingerprint(pipe) != plain
+    options: dict[str, Any] = {"steps": 1, "size": (16, 16), "store": False, "progress": False}
+    quantised = workbench.generate("a dog", ["dog", "sky"], model=pipe, **options)
+    pipe.transformer = reference
+    rounded = workbench.generate("a dog", ["dog", "sky"], model=pipe, **options)
+    np.testing.assert_allclose(quantised["output_total"], rounded["output_total"], rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("bits", [8, 4])

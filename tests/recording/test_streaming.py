@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from tests.synthetic import dataset
+from workbench import store
+from workbench.recording import streaming
 from workbench.recording.reading import Piece
 from workbench.recording.streaming import MOST_PIECES, Stream, piece_values
-from workbench.schema import LAYER, SAMPLE, TIMESTEP, StoreError, TraceError
+from workbench.schema import LAYER, SAMPLE, TIMESTEP, StoreError, TraceError, score_dims, total, total_dims
 
 GRID = (2, 3)
 POSITIONS = {1: 0, 4: 1}
@@ -182,6 +186,39 @@ def test_an_interrupt_while_the_rest_is_written(monkeypatch: pytest.MonkeyPatch)
         for step in range(20):
             stream.write(piece(), 0, step)
     assert not stream._thread.is_alive(), "nothing writes to a run that was given up"
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_several_threads_write_what_one_would(stored: bool, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One piece of many overflows float16, so that the variable is promoted while other threads write to it."""
+    timesteps, layers, heads, words = 20, 4, 3, 2
+    template = dataset(
+        concepts=["dog", "sky"],
+        timesteps=np.linspace(1000, 100, timesteps).tolist(),
+        dual=layers,
+        single=0,
+        heads=heads,
+        spaces=("output",),
+    )
+    grid = (template.sizes["y"], template.sizes["x"])
+    variables = {"output": (score_dims("output"), "float16"), total("output"): (total_dims("output"), "float32")}
+    scores = torch.randn(timesteps, layers, 1, heads, words, grid[0] * grid[1])
+    scores[7, 2] *= 1e6
+    monkeypatch.setattr(streaming, "WRITERS", 4)
+    bare = template.drop_vars(list(variables))
+    target = store.writer("0a", bare, variables, home) if stored else store.in_memory(bare, variables)
+    with target as run, Stream(run, grid, {layer: layer for layer in range(layers)}) as stream:
+        for step in range(timesteps):
+            for layer in range(layers):
+                stream.write(Piece(step, layer, {"output": scores[step, layer]}), 0, step)
+            stream.commit()
+    found = run.dataset()
+    given = scores[:, :, 0].numpy().reshape(timesteps, layers, heads, words, *grid)
+    with np.errstate(over="ignore"):
+        expected = given.astype(np.float16).astype(np.float32)
+    expected[7, 2] = given[7, 2]
+    assert np.array_equal(found["output"][0].values, expected)
+    assert np.array_equal(found["output_total"][0].values, given.sum(axis=2))
 
 
 @pytest.mark.gpu

@@ -119,6 +119,30 @@ def test_chosen_prompt_tokens(model: FluxTransformer2DModel, inputs: dict[str, A
         record(model, inputs, concepts, spaces=["prompt"], tokens=[7])
 
 
+def test_passes_may_differ_in_batch_and_size(model: FluxTransformer2DModel, concepts: Tensor) -> None:
+    calls = [flux_inputs(model), flux_inputs(model, batch=2), flux_inputs(model, grid=(3, 5), text=4)]
+    seen: list[Tensor] = []
+    with torch.no_grad(), trace(model, concepts, layers=ALL_LAYERS, on_piece=lambda p: seen.append(p.scores["output"])):
+        for inputs in calls:
+            model(**inputs)
+    for index, inputs in enumerate(calls):
+        alone = record(model, inputs, concepts, layers=ALL_LAYERS).scores["output"]
+        assert torch.equal(torch.stack(seen[5 * index : 5 * index + 5]), alone)
+
+
+def test_a_cache_context_of_the_instance_is_left_in_place(
+    model: FluxTransformer2DModel, inputs: dict[str, Any], concepts: Tensor
+) -> None:
+    names: list[str] = []
+    original = model.cache_context
+    model.cache_context = own = lambda name: (names.append(name), original(name))[1]
+    with torch.no_grad(), trace(model, concepts) as seen, model.cache_context("cond"):
+        model(**inputs)
+    assert model.__dict__["cache_context"] is own
+    assert names == ["cond"]
+    assert seen.passes == 1
+
+
 def test_concepts_may_differ_within_a_batch(model: FluxTransformer2DModel) -> None:
     inputs, concepts = flux_inputs(model, batch=2), concept_embeddings().repeat(2, 1, 1)
     concepts[1] = concepts[1].flip(0)

@@ -3,8 +3,6 @@ from __future__ import annotations
 import errno
 import json
 import logging
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tests import synthetic
-from tests.store.replay import overflowing, parts, replay, save
+from tests.store.replay import overflowing, parts, replay, save, write
 from workbench import schema, store
 from workbench.schema import InputError, StoreError
 from workbench.store import pieces
@@ -133,14 +131,14 @@ def test_pieces_count_once_they_are_committed(open_writer: Writers) -> None:
     ds = overflowing()
     with open_writer(*parts(ds)) as run:
         first, second, *_ = pieces = run.remaining
-        _write(run, ds, first)
-        _write(run, ds, second)
+        write(run, ds, first)
+        write(run, ds, second)
         assert run.done == set()
         assert run.remaining == pieces
         run.commit()
         assert run.done == {first, second}
         for piece in run.remaining:
-            _write(run, ds, piece)
+            write(run, ds, piece)
     assert run.done == set(pieces)
     assert run.remaining == []
     xr.testing.assert_identical(run.dataset(), _memory(ds))
@@ -152,7 +150,7 @@ def test_uncommitted_pieces_do_not_survive_an_interruption(home: Path) -> None:
     bad = Piece(1, 0, 1)  # the one that overflows
     with pytest.raises(KeyboardInterrupt), store.writer("run", template, variables, home=home) as run:
         replay(run, ds, run.remaining[:3])
-        _write(run, ds, bad)
+        write(run, ds, bad)
         raise KeyboardInterrupt
     with store.writer("run", template, variables, home=home) as run:
         assert len(run.done) == 3
@@ -215,11 +213,6 @@ def test_the_result_does_not_depend_on_the_order_of_the_pieces(tmp_path: Path) -
         replay(run, ds)
     save(ds, tmp_path / "b", pieces=backwards)
     assert _files(tmp_path / "a") == _files(tmp_path / "b")
-
-
-def _write(run: Writer, ds: xr.Dataset, piece: Piece) -> None:
-    at = piece._asdict()
-    run.write(at, {name: ds[name].isel(at).values for name in parts(ds)[1]})
 
 
 def _interrupted(ds: xr.Dataset, home: Path, after: int) -> None:
@@ -453,40 +446,6 @@ def test_a_template_must_fit_what_is_declared(home: Path) -> None:
         pass
     with pytest.raises(StoreError, match="already holds"), store.in_memory(synthetic.dataset(), variables):
         pass
-
-
-def _start(home: Path, *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-W", "error", "-m", "tests.store.replay", str(home), *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-@pytest.mark.parametrize("after", [3, 20])
-def test_a_killed_process_leaves_a_run_that_resumes_to_the_same_bytes(after: int, tmp_path: Path) -> None:
-    ds, home = overflowing(), tmp_path / "killed"
-    save(ds, tmp_path / "straight")
-    process = _start(home, "--pause", "0.02")
-    assert process.stdout is not None
-    for _ in range(after):
-        assert process.stdout.readline().startswith("piece")
-    process.kill()
-    process.communicate()
-    assert store.runs(home) == []
-    template, variables = parts(ds)
-    with store.writer("run", template, variables, home=home) as run:
-        assert after <= len(run.done) < 30
-        replay(run, ds)
-    store.verify(home / "runs" / "run.zarr")
-    assert _files(home) == _files(tmp_path / "straight")
-
-
-def test_of_two_processes_one_computes_and_the_other_waits(tmp_path: Path) -> None:
-    home = tmp_path / "shared"
-    processes = [_start(home, "--pause", "0.01") for _ in range(2)]
-    outputs = [process.communicate(timeout=60) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
-    pieces = sorted(out.count("piece") for out, _ in outputs)
-    assert pieces == [0, 30]
-    xr.testing.assert_identical(store.open("run", home, verify=True), _memory(overflowing()))
 
 
 def test_waiting_and_resuming_are_told(home: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from workbench.schema import InputError, ModelError
@@ -81,6 +82,12 @@ class ConceptStream:
 
     hidden: Tensor
     conditioning: Any
+
+    def to(self, device: torch.device) -> ConceptStream:
+        """The stream on a device, for a model whose blocks are on several."""
+        if self.hidden.device == device:
+            return self
+        return ConceptStream(*send_to_device((self.hidden, self.conditioning), device))
 
 
 @dataclass(frozen=True)

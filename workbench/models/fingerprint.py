@@ -130,7 +130,7 @@ def _weights(name: str, module: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _named_modules(module: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
+def _named_modules(module: torch.nn.Module) -> Iterator[tuple[str, Any]]:
     """Parts of a model by path, whether compiled or not."""
     for path, part in module.named_modules():
         yield path.replace(f"{_WRAPPED}.", ""), part
@@ -148,7 +148,7 @@ def _offloaded(module: torch.nn.Module) -> dict[str, torch.Tensor]:
                 if kept is not None and tensor.is_meta:
                     found[f"{path}.{name}".lstrip(".")] = kept[name]
         for hook in getattr(part.__dict__.get("_diffusers_hook"), "hooks", {}).values():
-            group = getattr(hook, "group", None)
+            group: Any = getattr(hook, "group", None)
             if getattr(group, "offload_to_disk_path", None) is not None:
                 files |= {id(tensor): (group.safetensors_file_path, key) for tensor, key in group.tensor_to_key.items()}
     for name, tensor in chain(module.named_parameters(), module.named_buffers()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -124,9 +125,13 @@ class FluxAdapter(TransformerAdapter):
         else:
             hooks.after(attention, lambda args, kwargs, output: deliver(output))
 
+    @cached_property
+    def _attentions(self) -> list[Any]:
+        blocks: list[Any] = [self.block(layer) for layer in self.layers]
+        return [block.attn for block in blocks]
+
     def structure(self) -> tuple[bool, ...]:
-        attentions: list[Any] = [self.block(layer).attn for layer in self.layers]
-        return tuple(attention.fused_projections for attention in attentions)
+        return tuple(attention.fused_projections for attention in self._attentions)
 
     def project(self, layer: Layer, stream: ConceptStream) -> Projection:
         block: Any = self.block(layer)

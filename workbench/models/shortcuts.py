@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from torch import nn
 
@@ -12,13 +12,15 @@ _OTHERS = frozenset({"pyramid_attention_broadcast", "layer_skip", "smoothed_ener
 """Modules of `diffusers.hooks`, beside those named ``*_cache``, whose hooks skip, reuse or split work."""
 
 
-def refuse_shortcuts(transformer: nn.Module) -> None:
+def refuse_shortcuts(transformer: nn.Module, parts: Iterable[nn.Module] | None = None) -> None:
     """Refuse a transformer whose passes skip, reuse or split part of their work.
 
     Parameters
     ----------
     transformer : nn.Module
         A diffusers model.
+    parts : iterable of nn.Module, optional
+        All modules of it, where they are known already: finding them takes longer than looking at them.
 
     Raises
     ------
@@ -32,7 +34,7 @@ def refuse_shortcuts(transformer: nn.Module) -> None:
             f"{name} is enabled on the transformer: it leaves out or reuses part of a step, so layers would be missing "
             "or stale. Call transformer.disable_cache() first."
         )
-    found = sorted(set(_shortcuts(transformer)))
+    found = sorted(set(_shortcuts(transformer.modules() if parts is None else parts)))
     if found:
         raise ModelError(
             f"hooks of diffusers.hooks.{', '.join(found)} are on the transformer: they leave out, reuse or split part "
@@ -40,8 +42,8 @@ def refuse_shortcuts(transformer: nn.Module) -> None:
         )
 
 
-def _shortcuts(transformer: nn.Module) -> Iterator[str]:
-    for module in transformer.modules():
+def _shortcuts(parts: Iterable[nn.Module]) -> Iterator[str]:
+    for module in parts:
         # Most modules have no registry, and asking nn.Module for a missing attribute is slow.
         registry = module.__dict__.get("_diffusers_hook")
         for hook in () if registry is None else registry.hooks.values():

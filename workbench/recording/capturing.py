@@ -38,7 +38,7 @@ from workbench.recording.reading import Piece
 from workbench.recording.runs import Plan, model_name, remaining_passes, writing
 from workbench.recording.streaming import Stream
 from workbench.recording.tracing import Trace, trace
-from workbench.schema import CHANNEL, CONCEPT, IMAGE, PIXEL_X, PIXEL_Y, TRUTH, InputError, WorkbenchWarning
+from workbench.schema import CHANNEL, CONCEPT, IMAGE, PIXEL_X, PIXEL_Y, TRUTH, InputError, StoreError, WorkbenchWarning
 from workbench.store.pieces import Writer
 from workbench.truth import read_truth
 
@@ -71,6 +71,7 @@ def capture(
     truth: Truth | None = None,
     store: bool = True,
     home: str | Path | None = None,
+    verify: bool = False,
     progress: bool = True,
 ) -> xr.Dataset:
     """Record what each patch of a real image has to do with each concept, for every layer, timestep and head.
@@ -115,7 +116,10 @@ def capture(
     store
         Keep the run on disk, and open it instead of computing when it is there already.
     home
-        Folder of the runs; ``WORKBENCH_HOME`` or the user's cache folder by default.
+        Folder of the runs, or a URL such as ``s3://bucket/runs`` (extra ``cloud``); ``WORKBENCH_HOME`` or the user's
+        cache folder by default.
+    verify
+        Compare a stored run with its checksums before it is opened, and compute it anew when it is damaged.
     progress
         Show a progress bar, and say when a stored run is opened.
 
@@ -152,9 +156,9 @@ def capture(
     wanted = check_size(size)
     if "prompt" in chosen_spaces and not prompt.strip():
         raise InputError('the space "prompt" needs a prompt, but prompt is empty: give one, or leave that space out.')
+    check_flag("verify", verify)
     pixels = read_image(image)
-    if store:
-        runs_store.check_writable(home)
+    unwritable = check_home(home) if store else None
 
     adapter = open_adapter(model)
     name = model_name(model)
@@ -190,8 +194,10 @@ def capture(
         },
     )
     key = plan.key(fingerprint(adapter.pipe), adapter.text_length, adapter.default_layers) if store else ""
-    if store and (found := opened(key, home, progress)) is not None:
+    if store and (found := opened(key, home, progress, verify)) is not None:
         return found
+    if unwritable is not None:
+        raise unwritable
     template = plan.template(adapter, name, adapter_for(adapter.transformer).heads, key)
     template[IMAGE] = ((PIXEL_Y, PIXEL_X, CHANNEL), pixels)
     if masks is not None:
@@ -268,9 +274,34 @@ def open_adapter(model: Any) -> PipelineAdapter:
     return pipeline_adapter_for(pipe, info_of(pipe))
 
 
-def opened(key: str, home: str | Path | None, progress: bool) -> xr.Dataset | None:
-    """The stored run of this key, saying that it is opened; None when there is none."""
+def check_home(home: str | Path | None) -> StoreError | None:
+    """Why no run can be written there; None when one can.
+
+    Raises
+    ------
+    StoreError
+        When none can be opened there either.
+    """
+    try:
+        runs_store.check_writable(home)
+    except StoreError as error:
+        if not runs_store.runs(home):
+            raise
+        return error
+    return None
+
+
+def opened(key: str, home: str | Path | None, progress: bool, verify: bool) -> xr.Dataset | None:
+    """The stored run of this key, saying that it is opened; None when there is none, or verifying found damage."""
     if runs_store.find(key, home) is None:
+        return None
+    if verify and (problems := runs_store.damage(key, home)):
+        warnings.warn(
+            f"the stored run {key} is damaged and is computed anew: {'; '.join(problems[:5])}",
+            WorkbenchWarning,
+            stacklevel=3,
+        )
+        runs_store.discard(key, home)
         return None
     message = f"run {key} is stored already: opened, nothing was computed"
     logger.info(message)

@@ -11,7 +11,6 @@ import numpy as np
 import xarray as xr
 from tqdm.auto import tqdm
 
-from workbench import store as runs_store
 from workbench.models.base import PipelineAdapter
 from workbench.models.families import adapter_for
 from workbench.models.fingerprint import fingerprint
@@ -29,7 +28,7 @@ from workbench.recording.arguments import (
     check_text,
     check_vocabulary,
 )
-from workbench.recording.capturing import concept_embeddings, open_adapter, opened, traced
+from workbench.recording.capturing import check_home, concept_embeddings, open_adapter, opened, traced
 from workbench.recording.pictures import check_size
 from workbench.recording.reading import Piece
 from workbench.recording.runs import Plan, model_name, writing
@@ -63,13 +62,14 @@ def generate(
     lse: bool = False,
     store: bool = True,
     home: str | Path | None = None,
+    verify: bool = False,
     progress: bool = True,
 ) -> xr.Dataset:
     """Make pictures with the pipeline's own call, and record concept attention at every step of the schedule.
 
     The picture equals, bit for bit, what the plain pipeline makes from the same seed: ``pipe(prompt, height=, width=,
     num_inference_steps=steps, guidance_scale=guidance, max_sequence_length=<the model's text length>,
-    generator=torch.Generator("cpu").manual_seed(seed))``.
+    generator=torch.Generator("cpu").manual_seed(seed))``. Of a compiled pipeline it is the uncompiled one's picture.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def generate(
     negative_prompt, true_guidance
         True classifier-free guidance: two passes a step, of which only the conditional one is recorded. It is on when
         a negative prompt is given and ``true_guidance`` is above 1.
-    layers, spaces, attend, pool, lse, store, home, progress
+    layers, spaces, attend, pool, lse, store, home, verify, progress
         As in :func:`workbench.capture`.
     samples
         Number of pictures; picture ``i`` uses ``seed + i``.
@@ -131,8 +131,8 @@ def generate(
         check_text("negative_prompt", negative_prompt)
     elif true_guidance != 1.0:
         raise InputError(f'true_guidance is {true_guidance} without a negative_prompt: give one (it may be "").')
-    if store:
-        runs_store.check_writable(home)
+    check_flag("verify", verify)
+    unwritable = check_home(home) if store else None
 
     adapter = open_adapter(model)
     name = model_name(model)
@@ -171,8 +171,10 @@ def generate(
         },
     )
     key = plan.key(fingerprint(adapter.pipe), adapter.text_length, adapter.default_layers) if store else ""
-    if store and (found := opened(key, home, progress)) is not None:
+    if store and (found := opened(key, home, progress, verify)) is not None:
         return found
+    if unwritable is not None:
+        raise unwritable
     template = plan.template(adapter, name, adapter_for(adapter.transformer).heads, key)
     template.attrs |= {"steps": len(sigmas), "guidance": scale}
     template.attrs |= {"negative_prompt": negative_prompt or "", "true_guidance": float(true_guidance)}

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from numbers import Integral
 from types import TracebackType
 from typing import Any, Self
 
@@ -25,12 +24,16 @@ from workbench.interventions import ITSELF, Given, Source, read
 from workbench.models.base import BlockTensors, ConceptStream, Hooks, Layer, TransformerAdapter
 from workbench.models.families import adapter_for
 from workbench.models.shortcuts import refuse_shortcuts
+from workbench.recording.arguments import check_embeddings, traced_layers
 from workbench.recording.checks import ForwardPass
 from workbench.recording.eager import eager, is_compiled
 from workbench.recording.editing import Editing, Stop
 from workbench.recording.reading import Piece, Reading
 from workbench.recording.resolving import resolve
 from workbench.schema import ATTEND_MODES, SPACES, InputError, TraceError, WorkbenchWarning
+
+_Place = tuple[str, dict[str, nn.Module | None], str, nn.Module]
+"""Path of a module, the children of its parent, its name among them, and the module."""
 
 _traced: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 _traced_lock = threading.Lock()
@@ -76,7 +79,8 @@ class Trace:
         self.editing = editing
         self._hooks = Hooks()
         self._bounds: list[torch.utils.hooks.RemovableHandle] = []
-        self._paths: list[tuple[str, nn.Module]] = []
+        self._parts: list[nn.Module] = []
+        self._places: list[_Place] = []
         self._structure: Any = None
         self._resources = ExitStack()
         self._pass: ForwardPass | None = None
@@ -124,11 +128,11 @@ class Trace:
             )
         if what not in self._stacked:
             pieces = {piece.layer: getattr(piece, what) for piece in self._pieces}
-            absent = {
-                name: torch.full_like(values, torch.nan) for name, values in pieces[self._pieces[0].layer].items()
-            }
+            first: dict[str, Tensor] = pieces[self._pieces[0].layer]
+            absent = {name: torch.full_like(values, torch.nan) for name, values in first.items()}
             self._stacked[what] = {
-                name: torch.stack([pieces.get(layer, absent)[name] for layer in self.layers]) for name in absent
+                name: torch.stack([pieces.get(layer, absent)[name].to(values.device) for layer in self.layers])
+                for name, values in first.items()
             }
         return self._stacked[what]
 
@@ -212,11 +216,11 @@ class Trace:
         self.editing.place()
         adapter.watch_start(hooks, self._concepts, self._pooled, self._on_start)
         for layer in self._stream_layers:
-            adapter.watch_block(hooks, layer, self._needs(layer), partial(self._on_block, layer))
+            needs = self._needs(layer)
+            adapter.watch_block(hooks, layer, needs, partial(self._on_block, layer, needs))
         hooks.after(adapter.block(self._stream_layers[-1]), self._after_last)
-        paths = {module: name for name, module in self._model.named_modules()}
-        hooked = dict.fromkeys([*hooks.modules, *self.editing.changes.modules])
-        self._paths = [(paths[module], module) for module in hooked]
+        self._parts = list(self._model.modules())
+        self._places = _places(self._model, [*hooks.modules, *self.editing.changes.modules])
         self._structure = adapter.structure()
 
         self._bounds = [
@@ -226,8 +230,10 @@ class Trace:
         # Pipelines name conditional and unconditional passes through this method; an attribute of the instance shadows
         # it without touching `forward`, which offloading exchanges in the middle of a pipeline's call.
         if hasattr(self._model, "cache_context"):
+            shadowed: Any = self._model.__dict__.get("cache_context")
             original: Any = self._model.cache_context
             self._model.cache_context = partial(_NamedContext, self, original)  # type: ignore[assignment]
+            self._resources.callback(self._restore_context, shadowed)
 
     def _remove_hooks(self) -> None:
         self._hooks.remove()
@@ -236,12 +242,18 @@ class Trace:
         for handle in self._bounds:
             handle.remove()
         self._bounds.clear()
-        self._paths.clear()
+        self._parts.clear()
+        self._places.clear()
         self._resources.close()
-        self._model.__dict__.pop("cache_context", None)
         self._pass = None
         with _traced_lock:
             _traced.discard(self._model)
+
+    def _restore_context(self, shadowed: Any) -> None:
+        if shadowed is None:
+            del self._model.__dict__["cache_context"]
+        else:
+            self._model.__dict__["cache_context"] = shadowed
 
     @property
     def _stream_layers(self) -> tuple[Layer, ...]:
@@ -265,7 +277,7 @@ class Trace:
         self._hooks.active = False
         conditional = self._context is None or not ("uncond" in self._context or self._context.endswith("skip"))
         if conditional:
-            refuse_shortcuts(self._model)
+            refuse_shortcuts(self._model, self._parts)
             self._check_structure()
         self.editing.begin(args, kwargs, conditional)
         if not conditional or self.editing.collects:
@@ -276,15 +288,11 @@ class Trace:
 
     def _check_structure(self) -> None:
         remedy = "do that before the trace, or open a new one after it."
-        for name, module in self._paths:
-            try:
-                now = self._model.get_submodule(name)
-            except AttributeError:
-                now = None
-            if now is not module:
-                what = "removed" if now is None else "replaced"
+        for path, children, name, module in self._places:
+            if children.get(name) is not module:
+                what = "replaced" if name in children else "removed"
                 raise TraceError(
-                    f"the module {name} was {what} while the trace was open, as loading and unloading a LoRA or "
+                    f"the module {path} was {what} while the trace was open, as loading and unloading a LoRA or "
                     f"unfusing projections does: {remedy}"
                 )
         if self._adapter.structure() != self._structure:
@@ -300,14 +308,15 @@ class Trace:
         if self._stop:
             raise Stop
 
-    def _on_block(self, layer: Layer, block: BlockTensors) -> None:
+    def _on_block(self, layer: Layer, needs: frozenset[str], block: BlockTensors) -> None:
         state = self._pass
-        if state is None or not state.accepts(layer, block, self._needs(layer)):
+        if state is None or not state.accepts(layer, block, needs):
             return
         assert state.stream is not None
         if self.editing.skips(layer.index):
             return
         with self._hooks.silenced(), self.editing.changes.silenced():
+            state.stream = state.stream.to(block.output.device)
             projection = self._adapter.project(layer, state.stream)
             with torch.autocast(block.output.device.type, enabled=False):
                 place = (self.passes, layer.index) if layer.index in self.layers else None
@@ -336,6 +345,20 @@ class Trace:
         self.passes += 1
         if self._on_pass is not None:
             self._on_pass(self.passes - 1)
+
+
+def _places(model: nn.Module, hooked: Iterable[nn.Module]) -> list[_Place]:
+    """Where the hooked modules, and all modules above them, are in the model."""
+    paths = {module: path for path, module in model.named_modules()}
+    places: dict[str, _Place] = {}
+    for hooked_path in dict.fromkeys(paths[module] for module in hooked):
+        parent, path = model, ""
+        for name in hooked_path.split("."):
+            path = f"{path}.{name}".lstrip(".")
+            child = parent.get_submodule(name)
+            places[path] = (path, parent._modules, name, child)
+            parent = child
+    return list(places.values())
 
 
 class _NamedContext:
@@ -448,45 +471,21 @@ def trace(
         raise InputError(f"spaces is {tuple(spaces)}; expected one or more of {', '.join(SPACES)}, each once.")
     if attend not in ATTEND_MODES:
         raise InputError(f"attend is {attend!r}; expected one of {', '.join(ATTEND_MODES)}.")
-    _check_embeddings("concepts", concepts, 3, "(batch or 1, concept, {})", adapter.embedding_dim)
+    check_embeddings("concepts", concepts, 3, "(batch or 1, concept, {})", adapter.embedding_dim)
     if pooled is not None:
         if adapter.pooled_dim is None:
             raise InputError(f"{type(transformer).__name__} has no pooled text input: leave pooled out.")
-        _check_embeddings("pooled", pooled, 2, "(batch or 1, {})", adapter.pooled_dim)
+        check_embeddings("pooled", pooled, 2, "(batch or 1, {})", adapter.pooled_dim)
     if tokens is not None and (not tokens or min(tokens) < 0):
         raise InputError(f"tokens is {list(tokens)}; expected one or more positions from 0, or None for all.")
     return Trace(
         transformer,
         adapter,
         concepts.detach(),
-        _chosen_layers(adapter, layers),
+        traced_layers(layers, adapter.layers),
         pooled,
         Reading(tuple(spaces), attend, vectors, lse, None if tokens is None else tuple(tokens)),
         on_piece,
         on_pass,
         Editing(adapter, resolve(read(interventions), len(adapter.layers), adapter.heads, range(concepts.shape[1]))),
     )
-
-
-def _chosen_layers(adapter: TransformerAdapter, layers: Iterable[int] | None) -> tuple[int, ...]:
-    count = len(adapter.layers)
-    dual = [layer.index for layer in adapter.layers if layer.kind == "dual"]
-    if layers is None:
-        return tuple(dual) or tuple(range(count))
-    given: list[Any] = list(layers)
-    if not given or not all(isinstance(index, Integral) and int(index) in range(count) for index in given):
-        raise InputError(
-            f"layers is {given}; expected one or more of 0 to {count - 1} "
-            f"({len(dual)} dual-stream blocks first, then {count - len(dual)} single-stream blocks)."
-        )
-    return tuple(sorted({int(index) for index in given}))
-
-
-def _check_embeddings(name: str, given: object, rank: int, shape: str, width: int) -> None:
-    expected = shape.format(width)
-    if not isinstance(given, Tensor) or not given.is_floating_point():
-        raise InputError(f"{name} is a {type(given).__name__}; expected a floating-point tensor {expected}.")
-    if given.ndim != rank or given.shape[-1] != width or 0 in given.shape:
-        raise InputError(f"{name} has shape {tuple(given.shape)}; expected {expected}, with no empty dimension.")
-    if not bool(torch.isfinite(given).all()):
-        raise InputError(f"{name} holds NaN or infinite values.")

@@ -11,7 +11,7 @@ from pathlib import Path
 from workbench.schema import StoreError
 from workbench.store import remote
 from workbench.store.contents import Contents, Folder
-from workbench.store.locations import MANIFEST, check_key, run_path
+from workbench.store.locations import MANIFEST, check_key, is_key, run_path
 from workbench.store.locations import home as home_of
 
 REMOVED = ".removed"
@@ -45,7 +45,8 @@ def all_contents(home: str | os.PathLike[str] | None = None) -> list[Contents]:
     place = home_of(home)
     if isinstance(place, str):
         return list(remote.all_runs(place))
-    return [Folder(manifest.parent) for manifest in sorted((place / "runs").glob(f"*.zarr/{MANIFEST}"))]
+    found = [Folder(manifest.parent) for manifest in sorted((place / "runs").glob(f"*.zarr/{MANIFEST}"))]
+    return [contents for contents in found if is_key(contents.key)]
 
 
 def hide(run: Path, home: Path) -> Path:

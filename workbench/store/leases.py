@@ -59,8 +59,15 @@ def _release(home: Path, at: int, token: int, owner: int) -> None:
 
 
 @contextmanager
-def unread(run: Path) -> Iterator[bool]:
+def unread(run: Path, force: bool = False) -> Iterator[bool]:
     """Whether nobody reads a run of a home; nobody begins to inside the block.
+
+    Parameters
+    ----------
+    run
+        Folder of the run.
+    force
+        Take it that nobody does where nobody can tell.
 
     Raises
     ------
@@ -82,6 +89,9 @@ def unread(run: Path) -> Iterator[bool]:
             yield False
             return
         except OSError as error:
+            if force:
+                yield True
+                return
             raise StoreError(
                 f"the file system of {home} has no locks ({error.strerror}), so nobody can tell whether {run.name} is "
                 "being read; make sure that it is not, and say so with force=True (--force)"
@@ -103,7 +113,10 @@ def _open(home: Path) -> int | None:
         with suppress(OSError):
             if os.path.samestat(os.fstat(file), path.stat()):
                 return file
-        os.close(_files.pop(home))  # the home was deleted, and perhaps made again
+        # The home was deleted or moved, and perhaps made again: what was held is not there any more.
+        os.close(_files.pop(home))
+        for place in [place for place in _held if place[0] == home]:
+            _held[place].clear()
     for flags in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):
         with suppress(OSError):
             _files[home] = os.open(path, flags | getattr(os, "O_CLOEXEC", 0), 0o666)

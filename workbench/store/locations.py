@@ -134,11 +134,16 @@ def check_key(key: str) -> str:
     InputError
         When it holds anything but lower-case letters, digits, ``-`` and ``_``, as a path would.
     """
-    if not _KEY.fullmatch(key):
+    if not is_key(key):
         raise InputError(
             f"the key is {key!r}; expected letters a-z, digits, '-' and '_' only, as workbench.runs() lists"
         )
     return key
+
+
+def is_key(key: str) -> bool:
+    """Whether this can name a run inside the store."""
+    return isinstance(key, str) and bool(_KEY.fullmatch(key))
 
 
 def run_path(key: str, home_: Path) -> Path:

@@ -40,12 +40,15 @@ def exclusively(key: str, folder: Path) -> Iterator[None]:
 
 @contextmanager
 def unwritten(key: str, folder: Path) -> Iterator[bool]:
-    """Whether nobody writes a run; nobody begins to inside the block."""
-    lock = _lock(key, folder)
+    """Whether nobody writes a run; nobody begins to inside the block. It leaves no file of its own."""
+    lock, path = _lock(key, folder), lock_path(key, folder)
+    existed = path.exists()
     free = _acquired(lock, folder, timeout=0)
     try:
         yield free
     finally:
+        if free and not existed:
+            path.unlink(missing_ok=True)
         lock.release()
 
 

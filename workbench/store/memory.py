@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -15,16 +16,18 @@ from workbench.store.pieces import Array, Part, Piece, Variable, Writer, string_
 class _MemoryWriter(Writer):
     def __init__(self, template: xr.Dataset, variables: Mapping[str, Variable]) -> None:
         super().__init__(template, variables)
+        self._lock = threading.Lock()
         self._arrays = {
             name: np.full(self._shape(var), np.nan if np.dtype(var.dtype).kind == "f" else 0, var.dtype)
             for name, var in self._variables.items()
         }
 
     def _write_piece(self, piece: Piece, arrays: Mapping[str, Array]) -> None:
-        for name, array in arrays.items():
-            if array.dtype.itemsize > self._arrays[name].dtype.itemsize:
-                self._arrays[name] = self._arrays[name].astype(array.dtype)
-            self._arrays[name][piece] = array
+        with self._lock:  # a piece that another thread writes meanwhile must not be lost to a promotion
+            for name, array in arrays.items():
+                if array.dtype.itemsize > self._arrays[name].dtype.itemsize:
+                    self._arrays[name] = self._arrays[name].astype(array.dtype)
+                self._arrays[name][piece] = array
 
     def _write_part(self, part: Part, array: Array) -> None:
         self._arrays[part.name][... if part.sample is None else part.sample] = array

@@ -92,7 +92,8 @@ class Writer(ABC):
     def write(self, at: Mapping[str, int], values: Mapping[str, npt.ArrayLike]) -> None:
         """Write one piece: all variables at one (sample, timestep, layer). Writing it again replaces it.
 
-        It counts from the next :meth:`commit`, or from the end of the ``with`` block when that ends normally.
+        It counts from the next :meth:`commit`, or from the end of the ``with`` block when that ends normally. Several
+        threads may write different pieces at the same time; none while another thread commits.
 
         Parameters
         ----------

@@ -112,13 +112,20 @@ def runs(home: str | os.PathLike[str] | None = None) -> Runs:
     found = []
     for contents in all_contents(home):
         try:
-            found.append(_listed(contents))
+            found.append(listed(contents))
         except StoreError as error:
             warnings.warn(str(error), WorkbenchWarning, stacklevel=2)
     return Runs(sorted(found, key=lambda run: run.created, reverse=True))
 
 
-def _listed(contents: Contents) -> Run:
+def listed(contents: Contents) -> Run:
+    """What :func:`runs` says about a run.
+
+    Raises
+    ------
+    StoreError
+        When its manifest is damaged.
+    """
     try:
         record, size = summary(contents)
     except NewerError:
@@ -202,7 +209,7 @@ def open_contents(contents: Contents, *, verify: bool = False) -> xr.Dataset:
         ds = string_type(ds, str)
         for coord in ds.coords.values():
             coord.variable.load()
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         if isinstance(error, StoreError):
             raise
         raise StoreError(
@@ -210,6 +217,19 @@ def open_contents(contents: Contents, *, verify: bool = False) -> xr.Dataset:
             "damaged"
         ) from error
     return ds
+
+
+def info(key_or_path: str | os.PathLike[str], home: str | os.PathLike[str] | None = None) -> Run:
+    """What :func:`runs` lists about one run, given as :func:`open` takes it.
+
+    Raises
+    ------
+    StoreError
+        When there is no such run, several begin so, or its manifest is damaged.
+    """
+    contents = locate(key_or_path, home)
+    read_manifest(contents)
+    return listed(contents)
 
 
 def locate(key_or_path: str | os.PathLike[str], home: str | os.PathLike[str] | None) -> Contents:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from workbench.schema import StoreError
 from workbench.store.contents import Contents, Folder
-from workbench.store.locations import MANIFEST, check_key, local_home
+from workbench.store.locations import MANIFEST, check_key, is_key, local_home
 from workbench.store.manifest import FORMAT, read_manifest, sealed, unsealed
 
 if TYPE_CHECKING:
@@ -145,7 +145,8 @@ def all_runs(url: str) -> list[RemoteRun]:
     return [
         RemoteRun(path.rpartition("/")[2].removesuffix(".json"), url, text)
         for path, text in sorted(texts.items())
-        if isinstance(text, bytes)  # another process may have removed it meanwhile
+        # Another process may have removed it meanwhile.
+        if isinstance(text, bytes) and is_key(path.rpartition("/")[2].removesuffix(".json"))
     ]
 
 

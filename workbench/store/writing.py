@@ -178,10 +178,9 @@ class _DiskWriter(Writer):
         """Bytes that are still to be written, by the size of the pieces so far, or uncompressed when there are none."""
         needed = 0.0
         for name, variable in self._variables.items():
-            shape, sizes = (
-                self._shape(variable),
-                [at.size for (other, _), at in self._partial.digests.items() if other == name],
-            )
+            shape = self._shape(variable)
+            # A copy: other threads may be writing.
+            sizes = [at.size for (other, _), at in list(self._partial.digests.items()) if other == name]
             raw = math.prod(shape) * np.dtype(variable.dtype).itemsize
             if variable.in_pieces:
                 chunks, absent = math.prod(shape[: len(PIECE_DIMS)]), len(self.remaining)

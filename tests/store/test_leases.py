@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import gc
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import synthetic
+from tests.store import processes
+from tests.store.replay import read_slowly, save
+from workbench import store
+from workbench.schema import StoreError
+from workbench.store import leases
+
+
+@pytest.fixture
+def run(home: Path) -> Path:
+    save(synthetic.dataset(timesteps=(500.0,)), home)
+    gc.collect()
+    return home / "runs" / "run.zarr"
+
+
+def _unread(run: Path) -> bool:
+    gc.collect()
+    with leases.unread(run) as free:
+        return free
+
+
+def test_a_dataset_and_what_comes_of_it_hold_the_run(run: Path) -> None:
+    assert _unread(run)
+    ds = store.open(run)
+    assert not _unread(run)
+    part = ds["output"].sel(layer=2).isel(head=0)
+    del ds
+    assert not _unread(run), "a part of the dataset still reads from the run"
+    part.load()
+    del part
+    assert _unread(run)
+
+
+def test_two_datasets_hold_until_both_are_gone(run: Path) -> None:
+    first, second = store.open(run), store.open("run", run.parent.parent)
+    del first
+    assert not _unread(run)
+    del second
+    assert _unread(run)
+
+
+def test_a_dataset_that_was_pickled_holds_the_run_again(run: Path) -> None:
+    data = pickle.dumps(store.open(run))
+    assert _unread(run)
+    again = pickle.loads(data)
+    assert not _unread(run)
+    assert np.isfinite(again["output"]).all()
+
+
+def test_another_run_is_not_held(run: Path) -> None:
+    ds = store.open(run)
+    assert _unread(run.with_name("other.zarr"))
+    assert not _unread(run)
+    del ds
+
+
+def test_a_home_that_was_made_anew_is_held_anew(run: Path, home: Path) -> None:
+    old = store.open(run)
+    home.rename(home.with_name("moved"))
+    save(synthetic.dataset(timesteps=(500.0,)), home)
+    gc.collect()
+    assert _unread(run)
+    new = store.open(run)
+    assert not _unread(run)
+    del old, new
+    assert _unread(run)
+
+
+def test_another_process_holds_the_run_until_it_ends(run: Path, tmp_path: Path) -> None:
+    reads, go_on = processes.event(), processes.event()
+    reader = processes.start(read_slowly, run, reads, go_on, tmp_path / "result")
+    assert reads.wait(60)
+    assert not _unread(run)
+    reader.kill()
+    reader.join()
+    assert _unread(run)
+
+
+def test_where_there_are_no_locks_runs_are_read_but_not_removed(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(leases.fcntl, "lockf", none)
+    ds = store.open(run)
+    assert np.isfinite(ds["output"]).all()
+    with pytest.raises(StoreError, match=r"has no locks \(No locks available\).*force=True"), leases.unread(run):
+        pass
+    with leases.unread(run, force=True) as free:
+        assert free
