@@ -109,7 +109,7 @@ EVERY_KIND: tuple[Intervention, ...] = (
     BlurAttention(2),
     AttendMode("image", layers=1),
     DropConcept(1),
-    Patch(2, source=Source(seed=1)),
+    Patch(0, source=Source(seed=1)),
     Patch(2, heads=0, source=Source(seed=1)),
 )
 IN_BOTH_BLOCKS = [1, LAST]

@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from workbench import store as runs_store
+from workbench.interventions import Given, read
 from workbench.models.base import PipelineAdapter, Posterior
 from workbench.models.families import adapter_for, pipeline_adapter_for
 from workbench.models.fingerprint import fingerprint
@@ -33,6 +34,7 @@ from workbench.recording.arguments import (
     check_timesteps,
     check_vocabulary,
 )
+from workbench.recording.intervening import SourceInputs, check_interventions, resolved, source_pictures
 from workbench.recording.pictures import Pixels, check_size, image_hash, read_image, resize
 from workbench.recording.reading import Piece
 from workbench.recording.runs import Plan, model_name, remaining_passes, writing
@@ -68,6 +70,7 @@ def capture(
     attend: str = "both",
     pool: str = "first",
     lse: bool = False,
+    interventions: Given | Iterable[Given] = (),
     truth: Truth | None = None,
     store: bool = True,
     home: str | Path | None = None,
@@ -111,6 +114,9 @@ def capture(
     lse
         Also record ``lse_image`` and ``lse_concept`` (sample, timestep, layer, head, concept), the log-sum-exp of a
         concept's logits over image patches and over concepts, from which attention shares follow.
+    interventions
+        Edits of the network, see :mod:`workbench.interventions`. They are part of the run, in
+        ``attrs["interventions"]``, which can be given here again. Blocks they skip are NaN.
     truth
         Masks of the concepts in pixels of the processed image; see :func:`workbench.truth.read_truth`.
     store
@@ -157,6 +163,7 @@ def capture(
     if "prompt" in chosen_spaces and not prompt.strip():
         raise InputError('the space "prompt" needs a prompt, but prompt is empty: give one, or leave that space out.')
     check_flag("verify", verify)
+    edits = read(interventions)
     pixels = read_image(image)
     unwritable = check_home(home) if store else None
 
@@ -171,6 +178,7 @@ def capture(
     tokens: tuple[tuple[int, str], ...] = ()
     if "prompt" in chosen_spaces:
         tokens = tuple(zip(*adapter.prompt_tokens(prompt), strict=True))
+    pictures = source_pictures(edits, (height, width))
     if times is None:
         times = (float(adapter.info.get("timestep", DEFAULT_TIMESTEP)),)
 
@@ -188,11 +196,14 @@ def capture(
         attend=attend,
         pool=pool,
         lse=lse,
+        interventions=edits,
         options={
             "image_hash": image_hash(pixels),
             "truth_hash": "" if masks is None else hashlib.sha256(np.packbits(masks).tobytes()).hexdigest()[:20],
+            **({"source_hashes": [image_hash(picture) for picture in pictures.values()]} if pictures else {}),
         },
     )
+    check_interventions(adapter, plan, name)
     key = plan.key(fingerprint(adapter.pipe), adapter.text_length, adapter.default_layers) if store else ""
     if store and (found := opened(key, home, progress, verify)) is not None:
         return found
@@ -204,12 +215,18 @@ def capture(
         template[TRUTH] = ((CONCEPT, PIXEL_Y, PIXEL_X), masks)
     with writing(store, key, template, plan.variables(), home) as run:
         if remaining_passes(run):
-            _record(adapter, plan, pixels, grid, run, progress)
+            _record(adapter, plan, pixels, pictures, grid, run, progress)
     return run.dataset()
 
 
 def _record(
-    adapter: PipelineAdapter, plan: Plan, pixels: Pixels, grid: tuple[int, int], run: Writer, progress: bool
+    adapter: PipelineAdapter,
+    plan: Plan,
+    pixels: Pixels,
+    pictures: dict[str, Pixels],
+    grid: tuple[int, int],
+    run: Writer,
+    progress: bool,
 ) -> None:
     """Run every forward pass that is not written yet."""
     passes = remaining_passes(run)
@@ -219,6 +236,7 @@ def _record(
         text = adapter.encode_prompt(plan.prompts[0])
         posterior = adapter.encode_image(pixels)
         warn_if_unfamiliar(adapter, posterior, pixels)
+        others = SourceInputs(adapter, plan, text, posterior, pictures)
         latents, noise = posterior.draw(plan.seeds[current[0]])
         drawn = current[0]
         with (
@@ -237,7 +255,11 @@ def _record(
                     latents, noise = posterior.draw(plan.seeds[sample])
                     drawn = sample
                 sigma = plan.timesteps[timestep] / 1000
+                recorder.editing.timesteps = [plan.timesteps[timestep]]
+                for source in recorder.editing.sources(plan.timesteps[timestep]):
+                    recorder.collect(source, **others.inputs(source, sample, sigma, grid))
                 recorder.run(**adapter.inputs(adapter.noised_tokens(latents, noise, sigma), sigma, text, grid))
+                recorder.editing.forget()
     finally:
         adapter.release()
 
@@ -260,6 +282,7 @@ def traced(
         tokens=[position for position, _ in plan.tokens] or None,
         on_piece=on_piece,
         on_pass=on_pass,
+        interventions=resolved(adapter, plan),
     )
 
 

@@ -195,7 +195,8 @@ class Editing:
         if self._collecting in sources:
             assert self._collecting is not None
             kept = tensor.float().mean(dim=2, keepdim=True) if site[1] == "mean" else tensor
-            self._kept[self._collecting, self._at][site] = kept.detach()
+            # A whole schedule of them may not fit beside the model.
+            self._kept[self._collecting, self._at][site] = kept.detach().cpu()
 
     def _after_collected(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         if self._collecting is not None and self._stop:
@@ -259,7 +260,7 @@ class Editing:
             new: Tensor | float = tensor[:, heads] * edit.factor if edit.factor else 0.0
         elif isinstance(edit, MeanHeads):
             means = [self._taken(source, site) for source in edit.sources()]
-            new = torch.stack(means).mean(dim=0)[:, heads].to(tensor.dtype)
+            new = torch.stack(means).mean(dim=0)[:, heads].to(tensor)
         else:
             new = _matching(self._taken(edit.sources()[0], site), tensor)[:, heads]
         edited = tensor.clone()
@@ -344,4 +345,4 @@ def _matching(taken: Tensor, like: Tensor) -> Tensor:
             f"activations {tuple(taken.shape)} of another run cannot take the place of {tuple(like.shape)}: run it "
             "with the same batch, size and text length."
         )
-    return taken.to(like.dtype)
+    return taken.to(like)

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from tqdm.auto import tqdm
 
+from workbench.interventions import ITSELF, Given, Source, read
 from workbench.models.base import PipelineAdapter
 from workbench.models.families import adapter_for
 from workbench.models.fingerprint import fingerprint
@@ -29,7 +30,8 @@ from workbench.recording.arguments import (
     check_vocabulary,
 )
 from workbench.recording.capturing import check_home, concept_embeddings, open_adapter, opened, traced
-from workbench.recording.pictures import check_size
+from workbench.recording.intervening import check_interventions
+from workbench.recording.pictures import Pixels, check_size
 from workbench.recording.reading import Piece
 from workbench.recording.runs import Plan, model_name, writing
 from workbench.recording.streaming import Stream
@@ -60,6 +62,7 @@ def generate(
     attend: str = "both",
     pool: str = "first",
     lse: bool = False,
+    interventions: Given | Iterable[Given] = (),
     store: bool = True,
     home: str | Path | None = None,
     verify: bool = False,
@@ -88,7 +91,7 @@ def generate(
     negative_prompt, true_guidance
         True classifier-free guidance: two passes a step, of which only the conditional one is recorded. It is on when
         a negative prompt is given and ``true_guidance`` is above 1.
-    layers, spaces, attend, pool, lse, store, home, verify, progress
+    layers, spaces, attend, pool, lse, interventions, store, home, verify, progress
         As in :func:`workbench.capture`.
     samples
         Number of pictures; picture ``i`` uses ``seed + i``.
@@ -132,6 +135,7 @@ def generate(
     elif true_guidance != 1.0:
         raise InputError(f'true_guidance is {true_guidance} without a negative_prompt: give one (it may be "").')
     check_flag("verify", verify)
+    edits = read(interventions)
     unwritable = check_home(home) if store else None
 
     adapter = open_adapter(model)
@@ -163,6 +167,7 @@ def generate(
         attend=attend,
         pool=pool,
         lse=lse,
+        interventions=edits,
         options={
             "sigmas": list(sigmas),
             "guidance": scale,
@@ -170,6 +175,7 @@ def generate(
             "true_guidance": float(true_guidance),
         },
     )
+    check_interventions(adapter, plan, name)
     key = plan.key(fingerprint(adapter.pipe), adapter.text_length, adapter.default_layers) if store else ""
     if store and (found := opened(key, home, progress, verify)) is not None:
         return found
@@ -206,6 +212,19 @@ def _recorded(record: int | Iterable[int] | None, steps: int) -> tuple[int, ...]
     return tuple(sorted(int(step) for step in given))
 
 
+def _draw(adapter: PipelineAdapter, plan: Plan, sample: int, source: Source = ITSELF) -> Pixels:
+    """Call the pipeline for one picture, or for that of another run that interventions take from."""
+    return adapter.generate(
+        plan.prompts[sample] if source.prompt is None else source.prompt,
+        steps=len(plan.options["sigmas"]),
+        guidance=plan.options["guidance"],
+        seed=plan.seeds[sample] if source.seed is None else source.seed,
+        size=plan.size,
+        negative_prompt=plan.options["negative_prompt"],
+        true_guidance=plan.options["true_guidance"],
+    )
+
+
 def _record(adapter: PipelineAdapter, plan: Plan, grid: tuple[int, int], run: Writer, progress: bool) -> None:
     """Call the pipeline once for each picture that an interrupted run has not finished."""
     embeddings = concept_embeddings(adapter, plan)
@@ -223,15 +242,11 @@ def _record(adapter: PipelineAdapter, plan: Plan, grid: tuple[int, int], run: Wr
                     stream.write(piece, sample, positions[piece.step])
 
             with traced(adapter, plan, embeddings, on_piece, lambda step: bar.update()) as recorder:
-                picture = adapter.generate(
-                    plan.prompts[sample],
-                    steps=len(sigmas),
-                    guidance=plan.options["guidance"],
-                    seed=plan.seeds[sample],
-                    size=plan.size,
-                    negative_prompt=plan.options["negative_prompt"],
-                    true_guidance=plan.options["true_guidance"],
-                )
+                recorder.editing.timesteps = [1000 * sigma for sigma in sigmas]
+                for source in recorder.editing.sources():
+                    with recorder.collecting(source):
+                        _draw(adapter, plan, sample, source)
+                picture = _draw(adapter, plan, sample)
             ran = [float(timestep) / 1000 for timestep in adapter.pipe.scheduler.timesteps]
             if recorder.passes != len(sigmas) or not np.allclose(ran, sigmas, rtol=0, atol=1e-6):
                 raise TraceError(
