@@ -38,6 +38,7 @@ from workbench.recording.intervening import SourceInputs, check_interventions, r
 from workbench.recording.pictures import Pixels, check_size, image_hash, read_image, resize
 from workbench.recording.reading import Piece
 from workbench.recording.runs import Plan, model_name, remaining_passes, writing
+from workbench.recording.sessions import check_cancelled, once
 from workbench.recording.streaming import Stream
 from workbench.recording.tracing import Trace, trace
 from workbench.schema import CHANNEL, CONCEPT, IMAGE, PIXEL_X, PIXEL_Y, TRUTH, InputError, StoreError, WorkbenchWarning
@@ -204,7 +205,7 @@ def capture(
         },
     )
     check_interventions(adapter, plan, name)
-    key = plan.key(fingerprint(adapter.pipe), adapter.text_length, adapter.default_layers) if store else ""
+    key = plan.key(identity(adapter), adapter.text_length, adapter.default_layers) if store else ""
     if store and (found := opened(key, home, progress, verify)) is not None:
         return found
     if unwritable is not None:
@@ -233,9 +234,9 @@ def _record(
     current = passes[0]
     try:
         embeddings = concept_embeddings(adapter, plan)
-        text = adapter.encode_prompt(plan.prompts[0])
-        posterior = adapter.encode_image(pixels)
-        warn_if_unfamiliar(adapter, posterior, pixels)
+        text = once(adapter.pipe, ("prompt", plan.prompts[0]), lambda: adapter.encode_prompt(plan.prompts[0]))
+        seen = ("image", plan.options["image_hash"])
+        posterior = once(adapter.pipe, seen, lambda: _encoded(adapter, pixels))
         others = SourceInputs(adapter, plan, text, posterior, pictures)
         latents, noise = posterior.draw(plan.seeds[current[0]])
         drawn = current[0]
@@ -250,6 +251,7 @@ def _record(
             ) as recorder,
         ):
             for current in tqdm(passes, desc="capture", unit="pass", disable=not progress):
+                check_cancelled()
                 sample, timestep = current
                 if sample != drawn:
                     latents, noise = posterior.draw(plan.seeds[sample])
@@ -262,6 +264,17 @@ def _record(
                 recorder.editing.forget()
     finally:
         adapter.release()
+
+
+def _encoded(adapter: PipelineAdapter, pixels: Pixels) -> Posterior:
+    posterior = adapter.encode_image(pixels)
+    warn_if_unfamiliar(adapter, posterior, pixels)
+    return posterior
+
+
+def identity(adapter: PipelineAdapter) -> dict[str, Any]:
+    """What the pipeline is, for the key of a run."""
+    return once(adapter.pipe, "fingerprint", lambda: fingerprint(adapter.pipe))
 
 
 def traced(
@@ -335,7 +348,8 @@ def opened(key: str, home: str | Path | None, progress: bool, verify: bool) -> x
 
 def concept_embeddings(adapter: PipelineAdapter, plan: Plan) -> Tensor:
     """Embeddings (1, concept, embedding_dim), with a warning for words whose tail is lost."""
-    embeddings, counts = adapter.encode_concepts(plan.concepts, plan.pool)
+    key = ("concepts", plan.concepts, plan.pool)
+    embeddings, counts = once(adapter.pipe, key, lambda: adapter.encode_concepts(plan.concepts, plan.pool))
     long = [f"{word!r} ({count})" for word, count in zip(plan.concepts, counts, strict=True) if count > 1]
     if long and plan.pool == "first":
         warnings.warn(
@@ -360,5 +374,5 @@ def warn_if_unfamiliar(adapter: PipelineAdapter, posterior: Posterior, pixels: P
             f"{psnr:.1f} dB; scenes reach {threshold:g} dB): the maps mean little. For photographs load FLUX.1, "
             'for example model="black-forest-labs/FLUX.1-schnell".',
             WorkbenchWarning,
-            stacklevel=4,
+            stacklevel=7,
         )

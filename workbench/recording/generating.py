@@ -14,7 +14,6 @@ from tqdm.auto import tqdm
 from workbench.interventions import ITSELF, Given, Source, read
 from workbench.models.base import PipelineAdapter
 from workbench.models.families import adapter_for
-from workbench.models.fingerprint import fingerprint
 from workbench.recording.arguments import (
     MOST_SAMPLES,
     as_list,
@@ -29,11 +28,12 @@ from workbench.recording.arguments import (
     check_text,
     check_vocabulary,
 )
-from workbench.recording.capturing import check_home, concept_embeddings, open_adapter, opened, traced
+from workbench.recording.capturing import check_home, concept_embeddings, identity, open_adapter, opened, traced
 from workbench.recording.intervening import check_interventions
 from workbench.recording.pictures import Pixels, check_size
 from workbench.recording.reading import Piece
 from workbench.recording.runs import Plan, model_name, writing
+from workbench.recording.sessions import check_cancelled
 from workbench.recording.streaming import Stream
 from workbench.schema import CHANNEL, IMAGE, PIXEL_X, PIXEL_Y, SAMPLE, InputError, ModelError, TraceError
 from workbench.store.pieces import Writer
@@ -176,7 +176,7 @@ def generate(
         },
     )
     check_interventions(adapter, plan, name)
-    key = plan.key(fingerprint(adapter.pipe), adapter.text_length, adapter.default_layers) if store else ""
+    key = plan.key(identity(adapter), adapter.text_length, adapter.default_layers) if store else ""
     if store and (found := opened(key, home, progress, verify)) is not None:
         return found
     if unwritable is not None:
@@ -241,7 +241,11 @@ def _record(adapter: PipelineAdapter, plan: Plan, grid: tuple[int, int], run: Wr
                 if piece.step in positions:
                     stream.write(piece, sample, positions[piece.step])
 
-            with traced(adapter, plan, embeddings, on_piece, lambda step: bar.update()) as recorder:
+            def on_pass(step: int) -> None:
+                bar.update()
+                check_cancelled()
+
+            with traced(adapter, plan, embeddings, on_piece, on_pass) as recorder:
                 recorder.editing.timesteps = [1000 * sigma for sigma in sigmas]
                 for source in recorder.editing.sources():
                     with recorder.collecting(source):
