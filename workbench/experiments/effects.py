@@ -110,7 +110,8 @@ def map_effects(
     """
     names = baseline.ds[schema.CONCEPT].to_numpy().tolist()
     found = {name: np.full(len(names), np.nan) for name in MAP_EFFECTS}
-    if not layers or not concepts:
+    # A softmax over the last concept that is left says nothing.
+    if not layers or len(concepts) < min(2, len(names)):
         return found
     before, after = (run.maps(layers, concepts) for run in (baseline, edited))
     places = [names.index(name) for name in concepts]

@@ -34,6 +34,7 @@ from workbench.recording.arguments import check_concepts, check_count, check_lay
 from workbench.recording.capturing import capture, open_adapter
 from workbench.recording.generating import generate
 from workbench.recording.pictures import read_image
+from workbench.recording.resolving import resolve
 from workbench.recording.runs import model_name
 from workbench.recording.sessions import check_cancelled, session
 from workbench.schema import CONCEPT, PROMPT, InputError, WorkbenchWarning
@@ -154,17 +155,23 @@ def intervene(
         for layer in check_layers(list(adapter.default_layers) if layers is None else layers, adapter.layers)
     ]
     blocks = adapter.layers if prompted else adapter.layers[: recorded[-1] + 1]
+    heads = adapter_for(adapter.transformer).heads
+    tokens = list(zip(*adapter.prompt_tokens(subject if prompted else options.get("prompt", "")), strict=True))
     network = Network(
         tuple(layer.kind for layer in blocks),
         len(blocks) if prompted else len(blocks) - 1,
         len(adapter.layers),
-        adapter_for(adapter.transformer).heads,
+        heads,
         words,
-        tuple(adapter.prompt_tokens(subject if prompted else options.get("prompt", ""))[0]),
+        tuple(place for place, _ in tokens),
         adapter.text_length,
     )
     arms = arms_of(plan, network)
-    controls = controls_of(arms, network, control, count, seed) if control else [("none", [])] * len(arms)
+    places = [
+        Arm(resolve(arm.edits, len(adapter.layers), heads, words, adapter.text_length, tokens), arm.exhaustive)
+        for arm in arms
+    ]
+    controls = controls_of(places, network, control, count, seed) if control else [("none", [])] * len(arms)
     distance = perceptual_distance(perceptual) if prompted else None
 
     # A name would be loaded anew for every run, unless it is that of the bundled model, which is kept.

@@ -386,6 +386,9 @@ def _short(value: Any) -> str:
     if isinstance(value, tuple) and len(value) == 1:
         return _short(value[0])
     if isinstance(value, tuple):
+        whole = len(value) > 2 and all(isinstance(item, int) for item in value)
+        if whole and value == tuple(range(value[0], value[-1] + 1)):
+            return f"{value[0]}–{value[-1]}"
         return f"[{', '.join(map(_short, value))}]"
     if isinstance(value, Source):
         return f"Source({', '.join(f'{name}={text!r}' for name, text in _plain(value).items())})"
