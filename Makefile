@@ -8,12 +8,13 @@ VENV := .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 DOCUMENTING := $(VENV)/.installed-docs
+BENCHING := $(VENV)/.installed-bench
 DOCUMENTED := schema scores store models recording analysis tiny
 
-.PHONY: help install demo test bench bench-tiny lint docs
+.PHONY: help install demo test bench bench-tiny bench-widgets lint docs
 
 help:
-	@echo "make demo | test | bench | bench-tiny | lint | docs | install      (TORCH=$(TORCH))"
+	@echo "make demo | test | bench | bench-tiny | bench-widgets | lint | docs | install      (TORCH=$(TORCH))"
 
 install: $(INSTALLED)
 
@@ -31,6 +32,10 @@ $(DOCUMENTING): $(INSTALLED)
 	$(PY) -m pip install --editable ".[docs]"
 	@touch $@
 
+$(BENCHING): $(INSTALLED)
+	$(PY) -m pip install --editable ".[bench]"
+	@touch $@
+
 demo: $(INSTALLED)
 	$(PY) -m workbench.tiny.demo
 
@@ -42,6 +47,10 @@ bench: bench-tiny
 # Scores of the bundled model on the drawn test scenes.
 bench-tiny: $(INSTALLED)
 	$(PY) -m workbench.tiny.evaluate
+
+# Times, sizes and memory of explore() in JupyterLab; needs Chromium, like the tests marked `browser`.
+bench-widgets: $(BENCHING)
+	$(PY) -m tests.benchmarks.widgets
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

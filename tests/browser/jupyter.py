@@ -21,11 +21,12 @@ import psutil
 ROOT: Final = Path(__file__).parents[2]
 _START: Final = 60.0
 """Seconds a server may take to come up."""
-_QUIET: Final = {
-    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
-    "docmanager-extension/plugin": {"autosave": False},
+_SETTINGS: Final = {
+    "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    "@jupyterlab/docmanager-extension/plugin": {"autosave": False},
+    "@jupyter-widgets/jupyterlab-manager/plugin": {"saveState": True},
 }
-"""Settings that keep JupyterLab from asking the internet, and from saving behind a test's back."""
+"""JupyterLab asks nothing of the internet, saves only when told to, and then with the state of the widgets."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +96,8 @@ def serve(folder: Path) -> Iterator[Server]:
     }
     for path in own.values():
         path.mkdir()
-    for name, settings in _QUIET.items():
-        extension, plugin = name.split("/")
-        target = folder / "settings" / "@jupyterlab" / extension / f"{plugin}.jupyterlab-settings"
+    for name, settings in _SETTINGS.items():
+        target = folder / "settings" / f"{name}.jupyterlab-settings"
         target.parent.mkdir(parents=True)
         target.write_text(json.dumps(settings))
     # The kernels import the made-up datasets of these tests.
