@@ -26,7 +26,8 @@
       const before = readers[kind](root);
       let pressed = null;
       window.addEventListener("keydown", (event) => { pressed = event.timeStamp; }, {capture: true, once: true});
-      this.painted = new Promise((resolve) => {
+      this.painted = new Promise((resolve, reject) => {
+        setTimeout(reject, 5000, Error(`${kind}: not every map has changed after five seconds`));
         const look = () => {
           if (pressed !== null && changed(before, readers[kind](root))) resolve(performance.now() - pressed);
           else afterFrame(look);

@@ -65,7 +65,7 @@ def store_run(home: Path) -> str:
     )
     names = [*SPACES, *map(schema.total, SPACES)]
     template = small.drop_vars(names).assign_coords({schema.HEAD: np.arange(24)})
-    declared = {space: (schema.SCORE_DIMS, "float16") for space in SPACES}
+    declared = dict.fromkeys(SPACES, (schema.SCORE_DIMS, "float16"))
     declared |= {schema.total(space): (schema.TOTAL_DIMS, "float32") for space in SPACES}
     rng = np.random.default_rng(0)
     with store.writer("bench-widgets", template, declared, home) as writer:
@@ -109,9 +109,9 @@ def moves(browser: Browser, server: jupyter.Server, run: str, count: int) -> lis
     """Slider to painted maps: the kernel in the loop, the scores in the browser, and plotly, in turns."""
     with notebook(browser, server, "moves") as book:
         book.run(_SETUP.format(run=run))
-        book.run("cube = ds.wb.heatmap(keep=['layer'], layers=slice(0, 18)).to_numpy()\nheatmaps(cube)")
-        book.run(f"state = {_ONE_LAYER}\nslow = wb.widgets.Explorer(ds, state=state, cube=False)\nslow")
-        book.run("quick = wb.widgets.Explorer(ds, state=state)\nquick")
+        book.run("scores = ds.wb.heatmap(keep=['layer'], layers=slice(0, 18)).to_numpy()\nheatmaps(scores)")
+        book.run(f"Explorer(ds, state={_ONE_LAYER}, cube=False)")
+        book.run(f"wb.explore(ds, state={_ONE_LAYER})")
         page = book.page
         page.wait_for_selector(".wb-view[data-cube=ready]")
         views = page.locator(".wb-view")
@@ -123,7 +123,7 @@ def moves(browser: Browser, server: jupyter.Server, run: str, count: int) -> lis
         }
         took: dict[str, list[float]] = {name: [] for name in designs}
         for index in range(-4, count):
-            key = "ArrowRight" if (index // 12) % 2 == 0 else "ArrowLeft"
+            key = "ArrowRight" if ((index + 4) // 8) % 2 == 0 else "ArrowLeft"
             for name, design in designs.items():
                 milliseconds = move(book, *design, key)
                 if index >= 0:
@@ -187,7 +187,9 @@ def ten_views(browser: Browser, server: jupyter.Server, run: str, views: int = 1
             return kernel, (usage["usedSize"] + usage.get("backingStorageSize", 0)) / 1e6
 
         book.run(f"import psutil, workbench as wb\nprocess = psutil.Process()\nds = wb.open({run!r})\nviews = []")
-        book.run("warm = wb.explore(ds); warm.close()")
+        book.run("warm = wb.explore(ds)\nwarm")
+        page.wait_for_selector(PAINTED)
+        book.run("warm.close()")
         marks, answered = [memory()], 0
         for _ in range(3):
             for _ in range(views):
@@ -249,8 +251,8 @@ def main() -> None:
 _ONE_LAYER: Final = "{'layers': [4, 4], 'timesteps': [500.0, 500.0]}"
 _SETUP: Final = """
 import workbench as wb
-import workbench.widgets.explorer
 from tests.benchmarks.baseline import heatmaps
+from workbench.widgets.explorer import Explorer
 ds = wb.open({run!r})
 """
 _FORGET: Final = """
