@@ -41,7 +41,7 @@ def states(draw: st.DrawFn, ds: xr.Dataset) -> State:
         reduce=draw(st.sampled_from(["softmax_mean", "mean_softmax", "mean"])),
         concepts=some(position),
         difference=maybe(st.tuples(position, position)),
-        focus=draw(position),
+        focus=maybe(position),
         pin=maybe(st.tuples(st.integers(0, 3), st.integers(0, 5))),
         statistic=draw(st.sampled_from(STATISTICS)),
         cmap=draw(st.sampled_from(COLOUR_MAPS)),

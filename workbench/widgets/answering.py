@@ -134,7 +134,7 @@ class Answers:
 
     def _heads(self, state: State, question: Mapping[str, Any]) -> Message:
         found = views.head_maps(state, self._totals(state.space), question.get("layer", state.layers[1]))
-        values = {"layer": question.get("layer"), "focus": state.focus, "reduce": state.reduce}
+        values = {"layer": question.get("layer"), "focus": state.focus or 0, "reduce": state.reduce}
         return {**values, "shape": list(found.shape)}, [_buffer(found, np.float32)]
 
     def _runs(self, state: State, _question: Any) -> Message:

@@ -56,7 +56,7 @@ class State:
         Positions of the concepts (or tokens) that have a panel; None means all.
     difference : tuple of two int or None
         Two positions: a panel shows the first map minus the second.
-    focus : int
+    focus : int or None
         Position of the picked concept.
     pin : tuple of two int or None
         Row and column of the pinned patch.
@@ -85,7 +85,7 @@ class State:
     reduce: Reduction = "softmax_mean"
     concepts: tuple[int, ...] | None = None
     difference: tuple[int, int] | None = None
-    focus: int = 0
+    focus: int | None = None
     pin: tuple[int, int] | None = None
     statistic: str = "agreement"
     cmap: str = "auto"
@@ -256,7 +256,7 @@ class _Reader:
             reduce=_one_of("reduce", values["reduce"], REDUCTIONS),
             concepts=self._several("concepts", values["concepts"], position),
             difference=None if difference is None else self._pair("difference", difference, position),
-            focus=position(values["focus"]),
+            focus=None if values["focus"] is None else position(values["focus"]),
             pin=None if pin is None else (rows(_two("pin", pin)[0]), columns(_two("pin", pin)[1])),
             statistic=_one_of("statistic", values["statistic"], STATISTICS),
             cmap=_one_of("cmap", values["cmap"], COLOUR_MAPS),

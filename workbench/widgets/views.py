@@ -92,6 +92,8 @@ def runs(state: State, ds: xr.Dataset) -> Runs:
 def head_maps(state: State, ds: xr.Dataset, layer: int) -> NDArray[np.float32]:
     """(head, y, x): the map of the picked concept for each head of a layer alone, at the chosen timesteps.
 
+    Without a picked concept, that of the first one.
+
     Raises
     ------
     SelectionError
@@ -118,7 +120,7 @@ def head_maps(state: State, ds: xr.Dataset, layer: int) -> NDArray[np.float32]:
     with _quiet():
         for head in block[schema.HEAD].to_numpy().tolist():
             options["heads"] = head
-            found.append(_plain(heatmap(block, **options), dim, *_PLANE)[state.focus])
+            found.append(_plain(heatmap(block, **options), dim, *_PLANE)[state.focus or 0])
     return np.stack(found)
 
 

@@ -17,7 +17,8 @@ class Overview {
     this.svg = s("svg.wb-matrix", { tabindex: 0, role: "img" });
     this.note = h("p.wb-hint", { "aria-live": "polite" });
     this.colours = new ColourBar();
-    this.element = h("div.wb-body", {}, this.statistic.element, h("div.wb-scroll", {}, this.svg), this.note, this.colours.element);
+    const side = h("div.wb-side", {}, this.statistic.element, this.colours.element, this.note);
+    this.element = h("div.wb-body.wb-split", {}, h("div.wb-scroll", {}, this.svg), side);
     this.svg.addEventListener("pointerdown", (event) => this.grab(event));
     this.svg.addEventListener("pointermove", (event) => this.point(this.cellOf(event)));
     this.svg.addEventListener("pointerleave", () => this.point(null));
@@ -35,9 +36,9 @@ class Overview {
     }
     const found = store.extras.overview;
     const drawn = found && `${JSON.stringify(found.values)} ${width}`;
+    this.svg.parentElement.hidden = Boolean(found?.error);
     if (found?.error) {
-      this.svg.replaceChildren();
-      this.note.textContent = found.error;
+      this.note.textContent = sentence(found.error);
       this.drawn = null;
     } else if (found && drawn !== this.drawn) {
       this.drawn = drawn;
@@ -219,7 +220,7 @@ class HeadStrip {
     this.drawn = found;
     if (found.error) {
       this.strip.replaceChildren();
-      this.note.textContent = found.error;
+      this.note.textContent = sentence(found.error);
       return;
     }
     const { patches, meta } = store;
@@ -244,7 +245,7 @@ class HeadStrip {
       painter.map(panel, found.maps.subarray(index * patches, (index + 1) * patches), limits, cmap, { smooth: false, opacity: 1, picture: false });
     });
     const name = store.names[found.focus];
-    this.note.textContent = `“${name}”, each head of layer ${found.layer} alone, ${number(limits[0])} to ${number(limits[1])}. Click one to use it; Shift adds more.`;
+    this.note.textContent = `“${name}”, each head of layer ${found.layer} alone, ${mapValue(limits[0], found.reduce)} to ${mapValue(limits[1], found.reduce)}. Click one to use it; Shift adds more.`;
   }
 
   pick(head, event) {
@@ -292,7 +293,7 @@ class Inspector {
           { role: "listitem", data: { index, value: values[index] } },
           h("span.wb-bar-name", {}, name),
           h("span.wb-bar-space", {}, h("span.wb-bar-fill", { style: { width: `${(100 * Math.abs(values[index])) / most}%`, background: conceptColour(index), opacity: values[index] < 0 ? 0.45 : 1 } })),
-          h("span.wb-bar-value", {}, number(values[index]))
+          h("span.wb-bar-value", {}, mapValue(values[index], state.reduce))
         )
       )
     );
@@ -306,7 +307,7 @@ class Inspector {
     }
     const runs = store.runs();
     if (!runs || runs.error) {
-      this.layers.replaceChildren(h("p.wb-hint", {}, runs?.error ?? "Computing…"));
+      this.layers.replaceChildren(h("p.wb-hint", {}, sentence(runs?.error) || "Computing…"));
       this.timesteps.replaceChildren();
       return;
     }
@@ -323,6 +324,7 @@ function curves(title, axis, at, table, chosen, store, width) {
   const box = { left: 40, right: width - 10, top: 22, bottom: height - 32 };
   const values = table.flatMap((row) => [...row]).filter(Number.isFinite);
   let [low, high] = [Math.min(...values, 0), Math.max(...values)];
+  high += (high - low) * 0.05;
   if (!(high > low)) [low, high] = [0, 1];
   const step = at.length > 1 ? (box.right - box.left - 16) / (at.length - 1) : 0;
   const x = (i) => (at.length > 1 ? box.left + 8 + i * step : (box.left + box.right) / 2);

@@ -57,6 +57,16 @@ function number(value, digits = 3) {
   return text.replace("-", "−");
 }
 
+/** A value of a map: shares (0 to 1) with three decimals, scores with three digits. */
+function mapValue(value, reduce) {
+  return reduce === "mean" || !Number.isFinite(value) ? number(value) : value.toFixed(3);
+}
+
+/** A message as a sentence of its own. */
+function sentence(text) {
+  return text ? text[0].toUpperCase() + text.slice(1) : "";
+}
+
 /** A captured number as it reads best: 500, 0.25. */
 function plain(value) {
   return String(Math.round(value * 1000) / 1000).replace("-", "−");
@@ -72,7 +82,8 @@ function ticks(low, high, about = 4) {
   const rough = (high - low) / about;
   if (!(rough > 0)) return [low];
   const unit = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((factor) => factor * unit).find((size) => size >= rough);
+  const fits = (size) => Math.floor(high / size) - Math.ceil(low / size) <= about;
+  const step = [0.5, 1, 2, 5, 10].map((factor) => factor * unit).find(fits);
   const found = [];
   for (let i = Math.ceil(low / step); i * step <= high + step * 1e-6; i++) found.push(i * step);
   return found;

@@ -2,7 +2,7 @@
 
 const NARROWEST = 150;
 const WIDEST = 340;
-const TALLEST = 480;
+const TALLEST = 540;
 const CAPTION = 30;
 const GAP = 10;
 const SMOOTH_SIDE = 256;
@@ -138,8 +138,8 @@ class Painter {
 function arrange(count, width, ratio) {
   const most = Math.max(1, Math.floor((width + GAP) / (NARROWEST + GAP)));
   const rows = Math.ceil(count / most);
-  const columns = Math.ceil(count / rows);
-  const fitting = Math.max(NARROWEST, (TALLEST / rows - CAPTION) / ratio);
+  const columns = rows > 2 ? most : Math.ceil(count / rows);
+  const fitting = rows > 2 ? WIDEST : Math.max(NARROWEST, (TALLEST / rows - CAPTION) / ratio);
   return { columns, side: Math.floor(Math.min(WIDEST, fitting, (width - GAP * (columns - 1)) / columns)) };
 }
 

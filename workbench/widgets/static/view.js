@@ -4,7 +4,7 @@ const KEYS = [
   ["← →", "timestep, towards the noise or the picture"],
   ["↑ ↓", "deeper or shallower layer"],
   ["Space", "play over timesteps (with Shift over layers)"],
-  ["1 – 9", "pick a concept"],
+  ["1 – 9", "pick a concept, or let it go"],
   ["Shift + arrows, Enter", "move over the patches, pin one"],
   ["Esc", "unpin, stop, close"],
   ["o  h  i  m", "overview, heads, inspector of the patch, more options"],
@@ -261,11 +261,11 @@ class View {
     const blocks = [...new Set(chosen.layers.map((index) => meta.blocks[index]).filter(Boolean))];
     const kinds = blocks.length ? `${blocks.join(" and ")} block${chosen.layers.length > 1 ? "s" : ""}` : "";
     const [first, last] = ends(chosen.timesteps);
-    this.layers.text.replaceChildren(h("b", {}, chosen.layers.length > 1 ? "Layers " : "Layer "), h("b.wb-now", {}, span(...state.layers)), kinds ? ` ${kinds}` : "");
+    this.layers.text.replaceChildren(h("b", {}, chosen.layers.length > 1 ? "Layers " : "Layer "), h("b.wb-now", {}, span(...state.layers)), kinds ? ` · ${kinds}` : "");
     this.timesteps.text.replaceChildren(
       h("b", {}, chosen.timesteps.length > 1 ? "Timesteps " : "Timestep "),
       h("b.wb-now", {}, span(...state.timesteps, (value) => plain(Math.round(value * 10) / 10))),
-      ` σ ${span(meta.sigmas[first], meta.sigmas[last])}`
+      ` · σ ${span(meta.sigmas[first], meta.sigmas[last])}`
     );
     this.frame?.set(meta.frames.indexOf(state.frame));
     const o = this.options;
@@ -321,7 +321,7 @@ class View {
         panels.push(new Panel("concept", names[index], { index, colour: conceptColour(index), onpick: () => this.pick(index) }));
       }
       if (state.difference) panels.push(new Panel("difference", state.difference.map((index) => names[index]).join(" − ")));
-      if (names.length > 1) panels.push(new Panel("segmentation", "strongest"));
+      if (names.length > 1) panels.push(new Panel("segmentation", "segmentation"));
       if (store.truth && state.space !== "prompt") panels.push(new Panel("truth", "truth"));
       for (const panel of panels) this.listen(panel);
       this.panels = panels;
@@ -344,6 +344,7 @@ class View {
           h("span.wb-swatch", { style: { background: conceptColour(index) } }), h("span", {}, name), this.shares[index])
       )
     );
+    this.legend.hidden = names.length < 2;
     const o = this.options;
     const every = names.map((name, index) => [index, name]);
     o.one.set([["", "none"], ...every]);
@@ -362,8 +363,9 @@ class View {
     this.store.change({ concepts: next.length === names.length ? null : next.length ? next : [index] });
   }
 
+  /** Pick a concept; picking it again lets it go. */
   pick(index) {
-    this.store.change({ focus: index });
+    this.store.change({ focus: this.store.state.focus === index ? null : index });
   }
 
   layout() {
@@ -377,6 +379,7 @@ class View {
     this.grid.style.gridTemplateColumns = `repeat(${this.arrangement.columns}, ${this.arrangement.side}px)`;
     for (const panel of this.panels) panel.resize(this.arrangement.side, ratio);
     this.root.classList.toggle("wb-narrow", width < 760);
+    this.root.classList.toggle("wb-roomy", width > 1250);
     for (const name of ["layers", "timesteps"]) this[name].slider.layout(this[name].slider.track.clientWidth);
     this.store.schedule();
     this.unfold();
@@ -388,7 +391,7 @@ class View {
     const { store, painter } = this;
     const { state, maps, labels, patches } = store;
     this.problem.hidden = !store.error;
-    this.problem.textContent = store.error ?? "";
+    this.problem.textContent = sentence(store.error);
     this.grid.classList.toggle("wb-empty", !maps);
     const scale = maps ? store.scale() : null;
     const difference = store.difference();
@@ -399,7 +402,7 @@ class View {
       else if (panel.kind === "concept") {
         painter.map(panel, maps.subarray(panel.index * patches, (panel.index + 1) * patches), scale.limits, scale.cmap, state);
       } else if (panel.kind === "difference") painter.map(panel, difference.values, difference.limits, "diverging", state);
-      else painter.areas(panel, labels, this.colours, state, this.pressed === "focus" ? state.focus : null);
+      else painter.areas(panel, labels, this.colours, state, state.focus);
       if (state.pin) painter.mark(panel, state.pin, true);
       if (this.hover) painter.mark(panel, this.hover, false);
     }
@@ -426,14 +429,14 @@ class View {
     const at = this.hover ?? store.state.pin;
     const value = (index) => store.maps[index * store.patches + at[0] * store.columns + at[1]];
     for (const panel of this.panels) {
-      panel.value.textContent = at && store.maps && panel.kind === "concept" ? number(value(panel.index)) : "";
+      panel.value.textContent = at && store.maps && panel.kind === "concept" ? mapValue(value(panel.index), store.state.reduce) : "";
     }
     if (!at || !store.maps) {
       this.readout.textContent = "Point at a patch to read its values; click to pin it.";
       return;
     }
     const order = [...store.names.keys()].sort((a, b) => value(b) - value(a));
-    const most = order.slice(0, 6).map((index) => `${store.names[index]} ${number(value(index))}`);
+    const most = order.slice(0, 6).map((index) => `${store.names[index]} ${mapValue(value(index), store.state.reduce)}`);
     this.readout.textContent = `Row ${at[0] + 1}, column ${at[1] + 1}: ${most.join(" · ")}${order.length > 6 ? " · …" : ""}`;
   }
 
@@ -462,7 +465,7 @@ class View {
       const [low, high] = extent(store.maps, store.patches, [panel.index]);
       panel.canvas.setAttribute("aria-label", `Map of ${panel.title}, ${number(low)} to ${number(high)}`);
     }
-    this.notes.replaceChildren(...[...store.meta.remarks, ...store.notes].map((text) => h("p.wb-note", {}, text)));
+    this.notes.replaceChildren(...[...store.meta.remarks, ...store.notes].map((text) => h("p.wb-note", {}, sentence(text))));
     const quiet = !store.live || store.silent;
     this.notice.hidden = !quiet;
     if (quiet) {
@@ -472,7 +475,7 @@ class View {
     }
     const width = this.sections.clientWidth - 24;
     for (const part of [this.overview, this.strip, this.inspector]) {
-      if (part.fold?.open && state.open.includes(part.fold.dataset.section)) this.guard(() => part.update(Math.min(width, part.element.clientWidth || width)));
+      if (part.fold?.open) this.guard(() => part.update(Math.min(width, part.element.clientWidth - 24 || width)));
     }
   }
 
