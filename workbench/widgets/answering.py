@@ -41,16 +41,6 @@ class Answers:
         self._ds = ds
         self._resident: dict[str, xr.Dataset] = {}
         self._overviews: dict[State, NDArray[np.float32]] = {}
-        self._kinds: dict[str, Callable[[State, Mapping[str, Any]], Message]] = {
-            "ready": self._ready,
-            "maps": self._maps,
-            "picture": self._picture,
-            "cube": self._cube_end,
-            "overview": self._overview,
-            "heads": self._heads,
-            "runs": self._runs,
-            "page": self._page,
-        }
 
     def answer(self, question: Mapping[str, Any], state: Mapping[str, Any] | None = None) -> Iterator[Message]:
         """Answer one question.
@@ -68,7 +58,7 @@ class Answers:
         are the warnings that were given.
         """
         kind = question.get("type")
-        if kind not in self._kinds:
+        if kind not in _KINDS:
             return
         reply: dict[str, Any] = {"type": kind, "id": question.get("id")}
         buffers: list[Any] = []
@@ -79,7 +69,7 @@ class Answers:
                 reply["space"] = chosen.space
                 if kind == "cube":
                     yield from self._parts(chosen)
-                values, buffers = self._kinds[kind](chosen, question)
+                values, buffers = _KINDS[kind](self, chosen, question)
                 reply |= values
             except WorkbenchError as error:
                 reply["error"] = str(error)
@@ -120,7 +110,9 @@ class Answers:
             values = {"type": "part", "space": state.space, "timestep": index}
             yield values, [_buffer(each, each.dtype) for each in part]
 
-    def _cube_end(self, _state: State, _question: Any) -> Message:
+    def _cube_end(self, state: State, _question: Any) -> Message:
+        """The browser holds the scores from here on, so they need not be kept here too."""
+        self._resident.pop(state.space, None)
         return {}, []
 
     def _overview(self, state: State, _question: Any) -> Message:
@@ -153,6 +145,18 @@ class Answers:
             small = totals.nbytes <= _RESIDENT
             self._resident[space] = self._ds.assign({schema.total(space): totals.compute()}) if small else self._ds
         return self._resident[space]
+
+
+_KINDS: Final[dict[str, Callable[[Answers, State, Mapping[str, Any]], Message]]] = {
+    "ready": Answers._ready,
+    "maps": Answers._maps,
+    "picture": Answers._picture,
+    "cube": Answers._cube_end,
+    "overview": Answers._overview,
+    "heads": Answers._heads,
+    "runs": Answers._runs,
+    "page": Answers._page,
+}
 
 
 def _buffer(values: NDArray[Any], dtype: DTypeLike) -> memoryview:

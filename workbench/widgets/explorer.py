@@ -76,6 +76,8 @@ class Explorer(anywidget.AnyWidget):
 
     def close(self) -> None:
         """Close the view and let go of the dataset."""
+        if self._answers is not None:
+            self._answers.free()
         self._ds = self._answers = None
         super().close()
 

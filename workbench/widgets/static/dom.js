@@ -89,8 +89,8 @@ function ticks(low, high, about = 4) {
   return found;
 }
 
-/** Call at most once in so many milliseconds, always with the last arguments. */
-function throttle(milliseconds, call) {
+/** Call at most once in so many milliseconds, and no sooner than the pause, always with the last arguments. */
+function throttle(milliseconds, call, pause = 0) {
   let timer = null;
   let last = 0;
   let waiting = null;
@@ -101,7 +101,7 @@ function throttle(milliseconds, call) {
   };
   const throttled = (...values) => {
     waiting = values;
-    timer ??= setTimeout(run, Math.max(0, last + milliseconds - performance.now()));
+    timer ??= setTimeout(run, Math.max(pause, last + milliseconds - performance.now()));
   };
   throttled.cancel = () => clearTimeout(timer);
   return throttled;

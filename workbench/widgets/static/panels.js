@@ -37,11 +37,13 @@ class Painter {
     Object.assign(this, { rows, columns });
     this.small = document.createElement("canvas");
     this.pictures = {};
+    this.fitted = new Map();
   }
 
   /** Keep a picture in colour and in grey. */
   setPicture(bitmap) {
     this.pictures = {};
+    this.fitted.clear();
     if (!bitmap) return;
     const grey = Object.assign(document.createElement("canvas"), { width: bitmap.width, height: bitmap.height });
     const context = grey.getContext("2d");
@@ -55,12 +57,23 @@ class Painter {
     this.pictures = { colour: bitmap, grey };
   }
 
+  /** The picture at the size of the panels: scaling it for every panel and frame would cost most of the time. */
+  fit(picture, width, height) {
+    const held = this.fitted.get(picture);
+    if (held && held.width === width && held.height === height) return held;
+    const canvas = Object.assign(document.createElement("canvas"), { width, height });
+    const context = canvas.getContext("2d");
+    context.imageSmoothingQuality = "high";
+    context.drawImage(picture, 0, 0, width, height);
+    this.fitted.set(picture, canvas);
+    return canvas;
+  }
+
   ground(canvas, picture) {
     const context = canvas.getContext("2d");
     context.globalAlpha = 1;
     context.clearRect(0, 0, canvas.width, canvas.height);
-    context.imageSmoothingEnabled = true;
-    if (picture) context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+    if (picture) context.drawImage(this.fit(picture, canvas.width, canvas.height), 0, 0);
     return context;
   }
 

@@ -19,7 +19,7 @@ class Store {
     this.changed = () => this.follow();
     this.lost = () => this.disconnect();
     this.push = debounce(120, () => this.save());
-    this.tellSlow = throttle(100, () => this.tell("slow"));
+    this.tellSlow = throttle(100, () => this.tell("slow"), 40); // the maps come first
     this.later = {};
     for (const [type, pause] of Object.entries(SLOW)) this.later[type] = throttle(pause, () => this.dispatch(type));
     this.read();

@@ -245,9 +245,10 @@ class View {
 
   stamp() {
     const { store } = this;
-    Object.assign(this.root.dataset, {
-      revision: store.revision, painted: store.painted, source: store.source ?? "", cube: store.cubeState, live: store.live,
-    });
+    const now = { revision: store.revision, painted: store.painted, source: store.source ?? "", cube: store.cubeState, live: store.live };
+    for (const [name, value] of Object.entries(now)) {
+      if (this.root.dataset[name] !== String(value)) this.root.dataset[name] = value;
+    }
   }
 
   /** Bring every control to the state. */
@@ -280,9 +281,12 @@ class View {
     this.sections.querySelectorAll("details").forEach((element) => {
       element.open = state.open.includes(element.dataset.section);
     });
-    this.title.replaceChildren(...this.heading());
+    const heading = this.heading();
+    const headed = heading.map((part) => part.textContent).join("\n");
+    if (headed !== this.headed) this.title.replaceChildren(...heading);
+    this.headed = headed;
     this.arrangePanels();
-    this.code.textContent = store.code();
+    if (!this.coding.hidden) this.code.textContent = store.code();
   }
 
   heading() {
