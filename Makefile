@@ -9,7 +9,7 @@ PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 DOCUMENTING := $(VENV)/.installed-docs
 BENCHING := $(VENV)/.installed-bench
-DOCUMENTED := schema scores store models recording analysis tiny
+DOCUMENTED := schema scores store models recording analysis widgets tiny
 
 .PHONY: help install demo test bench bench-tiny bench-widgets lint docs
 

@@ -36,7 +36,7 @@ def test_the_description_is_small_plain_json() -> None:
     assert meta["missing"] == [[1, 1, 3]]
     assert (meta["grid"], meta["seeds"], meta["sigmas"]) == ([4, 6], [0, 1], [0.75, 0.5, 0.25])
     assert meta["statistics"] == ["agreement", "entropy", "separability", "iou", "ap"]
-    assert (meta["picture"], meta["pictures"], meta["truth"]) == (True, False, True)
+    assert (meta["picture"], meta["pictures"], meta["truth"]) == (True, [], True)
 
 
 def test_a_description_of_little() -> None:
@@ -45,7 +45,7 @@ def test_a_description_of_little() -> None:
     assert meta["spaces"]["output"]["heads"] is False
     assert (meta["heads"], meta["blocks"], meta["seeds"]) == ([], [], [])
     assert meta["sigmas"] == [0.75, 0.5, 0.25]
-    assert meta["pictures"] is True
+    assert meta["pictures"] == ["sample"]
     assert len(meta["statistics"]) == 3
     assert describe(ds, cube=False)["spaces"]["output"]["cube"] is False
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from workbench import schema
 from workbench.widgets.checking import drawable, remarks
 from workbench.widgets.cube import LARGEST, size
-from workbench.widgets.state import STATISTICS, State, has_pictures, held_spaces, names_of
+from workbench.widgets.state import STATISTICS, State, held_spaces, names_of
 
 _LONGEST: Final = 1024
 """Pictures are reduced to this many pixels a side."""
@@ -60,7 +60,9 @@ def describe(ds: xr.Dataset, *, cube: bool | None = None) -> dict[str, Any]:
         "size": [ds.sizes.get(schema.PIXEL_Y), ds.sizes.get(schema.PIXEL_X)],
         "missing": _missing(ds, samples, timesteps, layers),
         "picture": drawable(ds),
-        "pictures": has_pictures(ds) or (schema.IMAGE in ds and schema.FRAME in ds[schema.IMAGE].dims),
+        "pictures": [
+            dim for dim in (schema.SAMPLE, schema.FRAME) if schema.IMAGE in ds and dim in ds[schema.IMAGE].dims
+        ],
         "truth": truth,
         "statistics": [name for name in STATISTICS if truth or name not in ("iou", "ap")],
         "remarks": remarks(ds),

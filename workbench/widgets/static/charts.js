@@ -312,7 +312,7 @@ class Inspector {
       return;
     }
     const chosen = store.chosen();
-    const side = Math.max(220, Math.min(460, (width - 24) / (width > 760 ? 3 : 1)));
+    const side = Math.max(200, Math.min(460, (width - 24) / (width > 760 ? 3 : width > 520 ? 2 : 1)));
     this.layers.replaceChildren(curves("over layers", "layer", meta.layers, runs.layers, chosen.layers, store, side));
     this.timesteps.replaceChildren(curves("over timesteps", "timestep", meta.timesteps, runs.timesteps, chosen.timesteps, store, side));
   }

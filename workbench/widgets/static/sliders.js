@@ -67,6 +67,14 @@ class RangeSlider {
     this.change(to, to + wide);
   }
 
+  /** Move the window; where it covers everything, start with one value at the end it would come from. */
+  step(cells) {
+    const last = this.count - 1;
+    if (this.value[0] > 0 || this.value[1] < last) this.move(cells);
+    else if (cells < 0) this.change(last, last);
+    else this.change(0, 0);
+  }
+
   key(event, which) {
     const steps = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, PageUp: 5, PageDown: -5 };
     const ends = { Home: -this.count, End: this.count };
@@ -75,7 +83,7 @@ class RangeSlider {
     event.preventDefault();
     event.stopPropagation();
     const [first, last] = this.value;
-    if (which === 2) this.move(by);
+    if (which === 2) this.step(by);
     else if (which === 0) this.change(Math.min(Math.max(first + by, 0), last), last);
     else this.change(first, Math.max(Math.min(last + by, this.count - 1), first));
   }

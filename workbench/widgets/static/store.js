@@ -47,8 +47,9 @@ class Store {
 
   /** Let go of everything large. */
   free() {
-    this.cube = this.maps = this.labels = this.truth = this.area = this.bitmap = null;
-    this.started = false;
+    this.cube = this.maps = this.labels = this.truth = this.area = this.bitmap = this.error = null;
+    this.started = this.fresh = false;
+    this.painted = -1;
     this.waiting.clear();
     this.asked.clear();
   }
@@ -135,7 +136,7 @@ class Store {
     this.changedAt = performance.now();
     const differs = (...names) => names.some((name) => JSON.stringify(before[name]) !== JSON.stringify(this.state[name]));
     this.tell("state");
-    if (differs("sample", "frame") && this.meta.pictures) this.ask("picture");
+    if (differs(...this.meta.pictures)) this.ask("picture");
     if (differs("frame") && this.truth) this.ask("ready");
     if (differs("space", "layers", "timesteps", "heads", "sample", "frame", "reduce")) this.compute();
     else this.schedule();
@@ -217,7 +218,21 @@ class Store {
 
   show(values, concepts, source) {
     Object.assign(this, { maps: values, concepts, source, error: null, fresh: true });
+    if (source === "browser") this.notes = this.cautions();
     this.labels = strongest(values, concepts, this.patches);
+  }
+
+  /** What is legal but suspicious; the kernel warns of the same (analysis/heatmaps.py). */
+  cautions() {
+    const { state, meta, names } = this;
+    const found = [];
+    if (state.reduce !== "mean" && names.length === 1) {
+      found.push("a softmax over one concept is 1 everywhere: capture a second one to compare with, or turn the softmax off.");
+    }
+    if (meta.pictures.includes("sample") && state.sample === null && meta.samples.length > 1) {
+      found.push(`this averages the maps of ${meta.samples.length} different pictures: choose one sample.`);
+    }
+    return found;
   }
 
   fail(sentence) {
@@ -360,13 +375,13 @@ class Store {
     this.asked.delete(type);
     const quiet = !this.live || (asked && performance.now() - asked.since > 2400);
     this.live = true;
-    if (content.notes?.length || type === "maps") this.notes = content.notes ?? [];
     this[`take_${type}`]?.(content, buffers);
     if (this.waiting.has(type)) this.ask(type, this.waiting.get(type));
     if (quiet) this.tell("slow");
   }
 
   async take_ready(content, buffers) {
+    if (content.error) this.notes = [content.error];
     content.kinds?.forEach((kind, index) => {
       if (kind === "truth" || kind === "area") this[kind] = floats(buffers[index]);
     });
@@ -394,6 +409,7 @@ class Store {
   take_maps(content, buffers) {
     const late = this.waiting.has("maps"); // then these are maps of an earlier state
     if (!this.inBrowser && content.space === this.state.space) {
+      this.notes = content.notes;
       if (!content.error) this.show(floats(buffers[0]), content.shape[0], "kernel");
       else if (!late) this.fail(content.error);
       this.fresh = !late;

@@ -518,7 +518,7 @@ class View {
     if (same) return;
     const { slider, play } = this[name];
     if (slider.count < 2) return;
-    if (slider.value[0] === 0 && slider.value[1] === slider.count - 1) slider.change(0, 0);
+    slider.step(0);
     const timer = setInterval(() => {
       if (this.store.painted === this.store.revision) this.guard(() => slider.move(1, true));
     }, PLAY_PAUSE);
@@ -579,8 +579,8 @@ class View {
     if (event.key in arrows) {
       const [down, right] = arrows[event.key];
       if (event.shiftKey) action = () => this.walk(down, right);
-      else if (right) action = () => this.timesteps.slider.move(right);
-      else action = () => this.layers.slider.move(-down);
+      else if (right) action = () => this.timesteps.slider.step(right);
+      else action = () => this.layers.slider.step(-down);
     }
     if (!action) return;
     event.preventDefault();
