@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import gc
 import json
 import weakref
@@ -91,3 +92,23 @@ def test_a_closed_view_lets_go_of_the_dataset() -> None:
     del ds, answers
     gc.collect()
     assert gone() is None
+
+
+def test_a_snapshot_is_the_figure_of_the_state() -> None:
+    ds = dataset()
+    shown, _ = wb.explore(ds)._repr_mimebundle_()
+    assert "image/png" not in shown
+    kept, _ = wb.explore(ds, state={"layers": [3, 3]}, snapshot=True)._repr_mimebundle_()
+    assert set(kept) == {*shown, "image/png"}
+    expected = wb.figures.concept_grid(ds, layers=3)._repr_png_()
+    assert base64.b64decode(kept["image/png"]) == expected
+    bare, _ = wb.explore(ds.drop_vars("image"), snapshot=True)._repr_mimebundle_()
+    assert set(bare) == set(shown)
+
+
+def test_the_code_follows_the_state() -> None:
+    view = Explorer(dataset())
+    assert view.code.startswith("maps = ds.wb.heatmap(layers=slice(1, 2))\n")
+    view.state = {**view.state, "layers": [4, 4]}
+    assert "layers=4" in view.code
+    assert Explorer(3).code == ""

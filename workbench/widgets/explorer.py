@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +32,8 @@ class Explorer(anywidget.AnyWidget):
     state
         What to show, as the trait ``state`` gives it; what is left out is as in
         :meth:`workbench.widgets.state.State.default`.
+    snapshot
+        Whether the notebook also keeps a picture of the first state, for readers without widgets.
     controls
         Whether the view has controls of its own.
     cube
@@ -52,11 +55,18 @@ class Explorer(anywidget.AnyWidget):
     error = traitlets.Unicode().tag(sync=True)
 
     def __init__(
-        self, ds: Any, *, state: Mapping[str, Any] | None = None, controls: bool = True, cube: bool | None = None
+        self,
+        ds: Any,
+        *,
+        state: Mapping[str, Any] | None = None,
+        snapshot: bool = False,
+        controls: bool = True,
+        cube: bool | None = None,
     ) -> None:
         self._esm = assets.module()
         self._css = assets.style()
         self._ds: xr.Dataset | None = None
+        self._snapshot = snapshot
         self._answers: Answers | None = None
         sentence = problem(ds)
         if sentence is not None:
@@ -73,6 +83,18 @@ class Explorer(anywidget.AnyWidget):
         self._answers = Answers(ds)
         super().__init__(meta=meta, state=chosen.to_json())
         self.on_msg(self._answer)
+
+    @property
+    def code(self) -> str:
+        """Python that computes the numbers on screen from a dataset ``ds``; empty without one."""
+        return "" if self._ds is None else State.from_json(self.state, self._ds).call(self._ds)
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        bundle = super()._repr_mimebundle_(**options)
+        if not self._snapshot or self._ds is None or bundle is None:
+            return bundle
+        data, metadata = bundle
+        return {**data, **_picture(State.from_json(self.state, self._ds), self._ds)}, metadata
 
     def close(self) -> None:
         """Close the view and let go of the dataset."""
@@ -99,7 +121,7 @@ class Explorer(anywidget.AnyWidget):
             self.send(reply, buffers)
 
 
-def explore(ds: Any = None, *, state: Mapping[str, Any] | None = None) -> Any:
+def explore(ds: Any = None, *, state: Mapping[str, Any] | None = None, snapshot: bool = False) -> Any:
     """Show a captured dataset: maps over the picture, with sliders for layers and timesteps.
 
     Parameters
@@ -109,6 +131,8 @@ def explore(ds: Any = None, *, state: Mapping[str, Any] | None = None) -> Any:
         runs to choose from.
     state
         What to show, as ``view.state`` or a saved state gives it; what is left out is as usual.
+    snapshot
+        Keep a picture of the maps in the notebook as well, for readers without a kernel (it adds its size to the file).
 
     Returns
     -------
@@ -123,4 +147,15 @@ def explore(ds: Any = None, *, state: Mapping[str, Any] | None = None) -> Any:
             ds = ds.open()
         except WorkbenchError as error:
             return Explorer(error)
-    return Explorer(ds, state=state)
+    return Explorer(ds, state=state, snapshot=snapshot)
+
+
+def _picture(state: State, ds: xr.Dataset) -> dict[str, str]:
+    """The figure of a state as a PNG for a notebook; nothing where there is no picture to draw on."""
+    from workbench.figures import concept_grid
+
+    try:
+        figure = concept_grid(ds, **state.options(ds))
+    except WorkbenchError:
+        return {}
+    return {"image/png": base64.b64encode(figure._repr_png_()).decode("ascii")}

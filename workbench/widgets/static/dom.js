@@ -107,17 +107,6 @@ function throttle(milliseconds, call, pause = 0) {
   return throttled;
 }
 
-/** Call once, so many milliseconds after the last call. */
-function debounce(milliseconds, call) {
-  let timer = null;
-  const later = () => {
-    clearTimeout(timer);
-    timer = setTimeout(call, milliseconds);
-  };
-  later.cancel = () => clearTimeout(timer);
-  return later;
-}
-
 /** Hand a file to the browser's downloads. */
 function download(name, blob) {
   const link = h("a", { href: URL.createObjectURL(blob), download: name });

@@ -15,10 +15,10 @@ class Store {
     this.notes = [];
     this.error = null;
     this.live = true;
-    this.taken = (content, buffers) => this.take(content, buffers);
-    this.changed = () => this.follow();
+    this.taken = (content, buffers) => this.attempt(() => this.take(content, buffers));
+    this.changed = () => this.attempt(() => this.follow());
     this.lost = () => this.disconnect();
-    this.push = debounce(120, () => this.save());
+    this.push = throttle(100, () => this.save(), 50);
     this.tellSlow = throttle(100, () => this.tell("slow"), 40); // the maps come first
     this.later = {};
     for (const [type, pause] of Object.entries(SLOW)) this.later[type] = throttle(pause, () => this.dispatch(type));
@@ -67,6 +67,15 @@ class Store {
     if (this.views.size) return;
     this.free();
     this.send({ type: "closed" });
+  }
+
+  /** A failure of ours is said under the views, and leaves what is on screen. */
+  attempt(action) {
+    try {
+      action();
+    } catch (error) {
+      for (const view of this.views) view.failure(error);
+    }
   }
 
   tell(what) {
@@ -167,7 +176,7 @@ class Store {
     if (this.frame) return;
     const paint = () => {
       this.frame = null;
-      this.paint();
+      this.attempt(() => this.paint());
     };
     this.frame = document.hidden ? setTimeout(paint, 16) : requestAnimationFrame(paint);
   }

@@ -55,10 +55,14 @@ class View {
     try {
       action();
     } catch (error) {
-      console.warn("workbench: a part of the view failed", error);
-      this.failed.hidden = false;
-      this.failed.textContent = `A part of this view failed (${error.message}). The rest still works; running the cell again makes a fresh view.`;
+      this.failure(error);
     }
+  }
+
+  failure(error) {
+    console.warn("workbench: a part of the view failed", error);
+    this.failed.hidden = false;
+    this.failed.textContent = `A part of this view failed (${error.message}). The rest still works; running the cell again makes a fresh view.`;
   }
 
   // --- building ----------------------------------------------------------------------------------------------
@@ -95,7 +99,8 @@ class View {
     this.differenceBar = new ColourBar();
     this.differenceBar.element.hidden = true;
     this.legend = h("div.wb-legend", { role: "group", "aria-label": "Concepts" });
-    this.readout = h("p.wb-readout", { "aria-live": "polite" });
+    this.readout = h("p.wb-readout", {});
+    this.spoken = h("p.wb-spoken", { "aria-live": "polite" });
     this.notes = h("div.wb-notes", {});
     this.overview = new Overview(store);
     this.strip = new HeadStrip(store, this.painter);
@@ -113,7 +118,7 @@ class View {
       h("header.wb-head", {}, this.title, this.glance, this.tools),
       this.coding, this.saving, this.help, this.failed, this.notice, this.controls, this.grid, this.problem,
       h("div.wb-foot", {}, this.bar.element, this.differenceBar.element, this.legend),
-      this.readout, this.notes, this.sections
+      this.readout, this.spoken, this.notes, this.sections
     );
   }
 
@@ -586,6 +591,11 @@ class View {
     event.preventDefault();
     event.stopPropagation();
     action();
+    clearTimeout(this.speaking);
+    const walked = event.key in arrows && event.shiftKey;
+    this.speaking = setTimeout(() => {
+      this.spoken.textContent = walked || event.key === "Enter" ? this.readout.textContent : this.sentence();
+    }, 300);
   }
 
   walk(down, right) {
