@@ -120,6 +120,7 @@ class Notebook:
         self.page = page
         self.notice = notice
         self._server = server
+        self._kernel = ""
 
     @classmethod
     def open(cls, page: Page, server: Server, notice: Notice, path: Path, app: str = "lab") -> Notebook:
@@ -128,6 +129,7 @@ class Notebook:
         page.goto(f"{server.url}{where}/{path.name}?token={server.token}{'&reset' if app == 'lab' else ''}")
         notebook = cls(page, server, notice)
         notebook.wait_for_kernel()
+        notebook._kernel = page.evaluate("jupyterapp.shell.currentWidget.sessionContext.session.kernel.id")
         return notebook
 
     def wait_for_kernel(self, timeout: float = 60) -> None:
@@ -159,8 +161,7 @@ class Notebook:
 
     def close(self) -> None:
         """End this notebook's kernel."""
-        identifier = self.page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.id")
-        self._server.stop_kernel(identifier)
+        self._server.stop_kernel(self._kernel)
 
 
 def pixels(canvas: Locator) -> Pixels:

@@ -24,7 +24,7 @@ function rowOf(run) {
       {class: "wb-picker-text"},
       element("span", {class: "wb-picker-words"}, run.concepts.join(", ") || "no concepts"),
       ...(run.prompt ? [element("span", {class: "wb-picker-prompt"}, `“${run.prompt}”`)] : []),
-      element("span", {class: "wb-picker-facts"}, facts.join(" · ")),
+      element("span", {class: "wb-picker-facts"}, ...facts.flatMap((fact, i) => [i ? " · " : "", element("span", {}, fact)])),
       element("code", {class: "wb-picker-key"}, run.key),
     ),
   );
