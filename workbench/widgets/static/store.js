@@ -144,10 +144,13 @@ class Store {
     this.revision += 1;
     this.changedAt = performance.now();
     const differs = (...names) => names.some((name) => JSON.stringify(before[name]) !== JSON.stringify(this.state[name]));
+    const others = differs("space", "layers", "timesteps", "heads", "sample", "frame", "reduce");
+    if (others) this.fresh = false;
+    if (differs("space")) this.maps = this.labels = null;
     this.tell("state");
     if (differs(...this.meta.pictures)) this.ask("picture");
     if (differs("frame") && this.truth) this.ask("ready");
-    if (differs("space", "layers", "timesteps", "heads", "sample", "frame", "reduce")) this.compute();
+    if (others) this.compute();
     else this.schedule();
     this.tellSlow();
   }
@@ -172,13 +175,19 @@ class Store {
     else this.fail("This page has no kernel: single heads cannot be read here.");
   }
 
+  /** Paint at once, so that the time until the next frame is not lost; and then at most once a frame. */
   schedule() {
-    if (this.frame) return;
-    const paint = () => {
+    if (this.frame) {
+      this.again = true;
+      return;
+    }
+    const next = () => {
       this.frame = null;
-      this.attempt(() => this.paint());
+      if (this.again) this.schedule();
     };
-    this.frame = document.hidden ? setTimeout(paint, 16) : requestAnimationFrame(paint);
+    this.again = false;
+    this.frame = document.hidden ? setTimeout(next, 16) : requestAnimationFrame(next);
+    this.attempt(() => this.paint());
   }
 
   paint() {
@@ -417,7 +426,7 @@ class Store {
 
   take_maps(content, buffers) {
     const late = this.waiting.has("maps"); // then these are maps of an earlier state
-    if (!this.inBrowser && content.space === this.state.space) {
+    if (!this.inBrowser && (content.error || content.space === this.state.space)) {
       this.notes = content.notes;
       if (!content.error) this.show(floats(buffers[0]), content.shape[0], "kernel");
       else if (!late) this.fail(content.error);
