@@ -144,6 +144,13 @@ class Notebook:
         assert not failed, "\n".join(failed[0]["traceback"])
         return "".join(_text(output["text"]) for output in outputs if output["output_type"] == "stream")
 
+    def clear(self) -> None:
+        """Delete every cell."""
+        self.page.evaluate(
+            "() => { const {sharedModel} = jupyterapp.shell.currentWidget.content.model; "
+            "sharedModel.deleteCellRange(0, sharedModel.cells.length); }"
+        )
+
     def restart(self) -> None:
         """Restart the kernel, as the menu does after it has asked."""
         self.page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 MADE = """synthetic.dataset(
-    concepts=("dog", "<b>grass</b>", "sky"), samples=2, heads=3, grid=(6, 8), truth=True, signal=2.0,
+    concepts=("dog", "<b>a long name of grass</b>", "sky"), samples=2, heads=3, grid=(6, 8), truth=True, signal=2.0,
     missing=[(0, 500.0, 4)],
 )"""
 """The dataset of the kernel, and of this process."""
@@ -53,10 +53,11 @@ def lab(browser: Browser, server: Server) -> Iterator[chromium.Notebook]:
 @pytest.fixture
 def view(lab: chromium.Notebook) -> Iterator[View]:
     """A fresh view of the dataset that shows the maps' colours alone."""
+    lab.page.mouse.move(0, 0)
     lab.run(f"view = wb.explore(ds, state={PLAIN})\nview")
     yield View(lab.page.locator(".wb-view").last)
     lab.run("view.close()")
-    lab.page.wait_for_function("document.querySelectorAll('.wb-view').length === 0")
+    lab.clear()
 
 
 MOVES: dict[str, tuple[Callable[[View], None], dict[str, Any]]] = {
@@ -207,6 +208,13 @@ def test_pointing_reads_values_and_keeps_them_true(view: View, ds: xr.Dataset) -
     _check_readout(view, ds.wb.heatmap().isel(y=3, x=5))
     view.set(layers=[4, 4])
     _check_readout(view, ds.wb.heatmap(layers=4).isel(y=3, x=5))
+
+
+def test_pointing_moves_no_map(view: View) -> None:
+    box = view.canvas("concept", 1).bounding_box()
+    view.hover_patch(2, 3, index=1)
+    view.root.locator(".wb-readout", has_text="Row 3").wait_for()
+    assert view.canvas("concept", 1).bounding_box() == box
 
 
 def _check_readout(view: View, values: xr.DataArray) -> None:
@@ -362,7 +370,7 @@ def test_text_of_the_dataset_is_never_markup(view: View) -> None:
     for section in ("overview", "heads", "patch"):
         view.unfold(section)
     view.click_patch(0, 0)
-    assert "<b>grass</b>" in view.root.inner_text()
+    assert "<b>a long name of grass</b>" in view.root.inner_text()
     assert not view.root.locator("b", has_text="grass").count()
 
 
@@ -382,7 +390,7 @@ def test_what_cannot_be_shown_gives_a_sentence(lab: chromium.Notebook, code: str
     lab.run(f"view = {code}\nview")
     lab.page.locator(".wb-view").get_by_text(sentence).first.wait_for()
     lab.run("view.close()")
-    lab.page.wait_for_function("document.querySelectorAll('.wb-view').length === 0")
+    lab.clear()
 
 
 def test_one_layer_and_one_timestep_are_shown(lab: chromium.Notebook, ds: xr.Dataset) -> None:

@@ -108,7 +108,9 @@ class View:
 
     def _place(self, kind: str, index: int | None, row: int, column: int) -> Any:
         rows, columns = self.root.evaluate("root => root.workbench.maps.shape.slice(1)")
-        box = self.canvas(kind, index).bounding_box()
+        canvas = self.canvas(kind, index)
+        canvas.element_handle().wait_for_element_state("stable")
+        box = canvas.bounding_box()
         assert box is not None
         return {"x": (column + 0.5) * box["width"] / columns, "y": (row + 0.5) * box["height"] / rows}
 
