@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
@@ -76,6 +76,13 @@ def store_run(home: Path) -> str:
                 values |= {space: scores, schema.total(space): scores.sum(0)}
             writer.write(piece._asdict(), values)
     return str(store.runs(home)[0].path)
+
+
+class Memory(NamedTuple):
+    """Megabytes: the kernel's resident memory, and the page's JavaScript heap with its array buffers."""
+
+    kernel: float
+    browser: float
 
 
 @contextmanager
@@ -179,19 +186,20 @@ def ten_views(browser: Browser, server: jupyter.Server, run: str, views: int = 1
         page = book.page
         session = page.context.new_cdp_session(page)
 
-        def memory() -> tuple[float, float]:
-            """Megabytes of the kernel, and of the page's JavaScript heap with its array buffers."""
+        def memory() -> Memory:
+            """Megabytes in use, once both sides have collected their garbage."""
             session.send("HeapProfiler.collectGarbage")
-            kernel = float(book.run("import gc; gc.collect(); print(process.memory_info().rss / 1e6)"))
+            kernel = float(book.run(_RESIDENT))
             usage = session.send("Runtime.getHeapUsage")
-            return kernel, (usage["usedSize"] + usage.get("backingStorageSize", 0)) / 1e6
+            return Memory(kernel, (usage["usedSize"] + usage.get("backingStorageSize", 0)) / 1e6)
 
-        book.run(f"import psutil, workbench as wb\nprocess = psutil.Process()\nds = wb.open({run!r})\nviews = []")
-        book.run("warm = wb.explore(ds)\nwarm")
+        book.run(f"import workbench as wb\nds = wb.open({run!r})\nviews = []\nwarm = wb.explore(ds)\nwarm")
         page.wait_for_selector(PAINTED)
         book.run("warm.close()")
-        marks, answered = [memory()], 0
+        before, answered = memory(), 0
+        opened, closed = [], []
         for _ in range(3):
+            book.clear()
             for _ in range(views):
                 book.run(f"views.append(wb.explore(ds, state={_ONE_LAYER}))\nviews[-1]")
             shown = page.locator(".wb-view")
@@ -201,19 +209,20 @@ def ten_views(browser: Browser, server: jupyter.Server, run: str, views: int = 1
                 slider.scroll_into_view_if_needed()
                 move(book, "canvas", shown.nth(index), slider, "ArrowRight")
                 answered += 1
-            marks.append(memory())
+            opened.append(memory())
             book.run("for view in views: view.close()\nviews.clear()")
-            page.wait_for_function("document.querySelectorAll('.wb-view').length === 0")
-            page.evaluate(_FORGET)
-            marks.append(memory())
-    kernel, heap = zip(*marks, strict=True)
-    return [
-        Row(f"{views} views: that do not answer", views - answered, 0, ""),
-        Row(f"{views} views open: kernel memory added", kernel[1] - kernel[0], 400, "MB"),
-        Row(f"{views} views open: browser memory added", heap[1] - heap[0], 400, "MB"),
-        Row("left after closing them, a third time: kernel, above the first time", kernel[6] - kernel[2], 20, "MB"),
-        Row("left after closing them, a third time: browser, above the first time", heap[6] - heap[2], 20, "MB"),
-    ]
+            book.clear()
+            closed.append(memory())
+    rows = [Row(f"{views} views: that do not answer", views - answered, 0, "")]
+    for side in ("kernel", "browser"):
+        start, first, third = (getattr(mark, side) for mark in (before, opened[0], opened[2]))
+        left = getattr(closed[2], side) - getattr(closed[0], side)
+        rows += [
+            Row(f"{views} views open: {side} memory added", first - start, 200, "MB"),
+            Row(f"opened a third time: {side} memory above the first time", third - first, 20, "MB"),
+            Row(f"closed a third time: {side} memory above the first time", left, 20, "MB"),
+        ]
+    return rows
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -255,11 +264,11 @@ from tests.benchmarks.baseline import heatmaps
 from workbench.widgets.explorer import Explorer
 ds = wb.open({run!r})
 """
-_FORGET: Final = """
-() => {
-  const cells = jupyterapp.shell.currentWidget.content.model.sharedModel;
-  cells.deleteCellRange(1, cells.cells.length);
-}
+_RESIDENT: Final = """
+import ctypes, gc, psutil
+gc.collect()
+ctypes.CDLL(None).malloc_trim(0)  # the C library otherwise keeps what was freed for later
+print(psutil.Process().memory_info().rss / 1e6)
 """
 
 
