@@ -16,7 +16,7 @@ class RangeSlider {
     this.low = part("handle", controls[0], `${name}, first`);
     this.high = part("handle", controls[2], `${name}, last`);
     const tints = groups.map(([text, count], i) =>
-      h(`div.wb-group${i ? ".wb-group-later" : ""}`, { style: { flexGrow: count }, title: text })
+      h(`div.wb-group${i ? ".wb-group-later" : ""}`, { style: { flexGrow: count }, data: { group: text } })
     );
     this.track = h("div.wb-track", {}, h("div.wb-groups", {}, ...tints), this.window, this.low, this.high);
     this.scale = h("div.wb-scale", { "aria-hidden": "true" });

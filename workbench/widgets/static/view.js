@@ -130,6 +130,7 @@ class View {
       if (groups.at(-1)?.[0] === block) groups.at(-1)[1] += 1;
       else groups.push([block, 1]);
     }
+    this.hatched = h("span.wb-hint", {}, groups.length > 1 ? ` (hatched: ${groups[1][0]})` : "");
     const row = (name, slider, extra = null) => {
       const text = h("span.wb-chosen-text", {});
       const play = button("▶", { data: { control: `play-${name}` }, "aria-label": `Play over ${name}`, title: `Play over ${name}`, onclick: () => this.play(name) });
@@ -267,7 +268,7 @@ class View {
     const blocks = [...new Set(chosen.layers.map((index) => meta.blocks[index]).filter(Boolean))];
     const kinds = blocks.length ? `${blocks.join(" and ")} block${chosen.layers.length > 1 ? "s" : ""}` : "";
     const [first, last] = ends(chosen.timesteps);
-    this.layers.text.replaceChildren(h("b", {}, chosen.layers.length > 1 ? "Layers " : "Layer "), h("b.wb-now", {}, span(...state.layers)), kinds ? ` · ${kinds}` : "");
+    this.layers.text.replaceChildren(h("b", {}, chosen.layers.length > 1 ? "Layers " : "Layer "), h("b.wb-now", {}, span(...state.layers)), kinds ? ` · ${kinds}` : "", this.hatched);
     this.timesteps.text.replaceChildren(
       h("b", {}, chosen.timesteps.length > 1 ? "Timesteps " : "Timestep "),
       h("b.wb-now", {}, span(...state.timesteps, (value) => plain(Math.round(value * 10) / 10))),
@@ -308,7 +309,7 @@ class View {
 
   /** What is on screen, in a line. */
   sentence() {
-    return `${this.heading().map((part) => part.textContent).join(" · ")} · ${this.layers.text.textContent} · ${this.timesteps.text.textContent}`;
+    return `${this.heading().map((part) => part.textContent).join(" · ")} · ${this.layers.text.textContent.replace(this.hatched.textContent, "")} · ${this.timesteps.text.textContent}`;
   }
 
   meaning() {
