@@ -60,6 +60,7 @@ def generate(
     attend: str = "both",
     pool: str = "first",
     lse: bool = False,
+    text_mass: bool = False,
     store: bool = True,
     home: str | Path | None = None,
     verify: bool = False,
@@ -88,7 +89,7 @@ def generate(
     negative_prompt, true_guidance
         True classifier-free guidance: two passes a step, of which only the conditional one is recorded. It is on when
         a negative prompt is given and ``true_guidance`` is above 1.
-    layers, spaces, attend, pool, lse, store, home, verify, progress
+    layers, spaces, attend, pool, lse, text_mass, store, home, verify, progress
         As in :func:`workbench.capture`.
     samples
         Number of pictures; picture ``i`` uses ``seed + i``.
@@ -124,6 +125,7 @@ def generate(
     count, first = check_count("samples", samples, 1, MOST_SAMPLES), check_seed(seed)
     check_options(attend, pool)
     check_flag("lse", lse)
+    check_flag("text_mass", text_mass)
     wanted = check_size(size)
     chosen_steps = None if steps is None else check_count("steps", steps, 1, MOST_STEPS)
     check_scale("true_guidance", true_guidance)
@@ -163,6 +165,7 @@ def generate(
         attend=attend,
         pool=pool,
         lse=lse,
+        text_mass=text_mass,
         options={
             "sigmas": list(sigmas),
             "guidance": scale,

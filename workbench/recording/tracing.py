@@ -107,6 +107,11 @@ class Trace:
         """``lse_image`` and ``lse_concept`` (layer, batch, head, concept) of the last pass, with ``lse=True``."""
         return self._stack("lse")
 
+    @property
+    def mass(self) -> dict[str, Tensor]:
+        """``text_mass`` (layer, batch, head, text) of the last pass, with ``text_mass=True``."""
+        return self._stack("mass")
+
     def _stack(self, what: str) -> dict[str, Tensor]:
         if self._on_piece is not None:
             raise TraceError(
@@ -335,6 +340,7 @@ def trace(
     vectors: bool = False,
     *,
     lse: bool = False,
+    text_mass: bool = False,
     tokens: Sequence[int] | None = None,
     on_piece: Callable[[Piece], None] | None = None,
     on_pass: Callable[[int], None] | None = None,
@@ -369,6 +375,9 @@ def trace(
         Keep the vectors behind the scores too.
     lse : bool
         Keep the log-sum-exp of the concepts' logits too.
+    text_mass : bool
+        Keep the image's attention to each token of the text too. It costs a second comparison of all queries with all
+        keys, a few queries at a time.
     tokens : sequence of int, optional
         Positions of the prompt tokens in the ``prompt`` space; all, padding included, by default.
     on_piece : callable, optional
@@ -427,7 +436,7 @@ def trace(
         concepts.detach(),
         _chosen_layers(adapter, layers),
         pooled,
-        Reading(tuple(spaces), attend, vectors, lse, None if tokens is None else tuple(tokens)),
+        Reading(tuple(spaces), attend, vectors, lse, text_mass, None if tokens is None else tuple(tokens)),
         on_piece,
         on_pass,
     )
