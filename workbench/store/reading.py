@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import os
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -266,6 +267,8 @@ def locate(key_or_path: str | os.PathLike[str], home: str | os.PathLike[str] | N
 
 
 def _at(path: Path) -> Contents:
+    if "\0" in str(path) or (path.is_file() and not zipfile.is_zipfile(path)):
+        raise StoreError(f"{str(path)!r} is no finished run; expected the folder of one, or an exported .zarr.zip")
     return Archive(path) if path.is_file() else Folder(path)
 
 
