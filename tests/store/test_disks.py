@@ -128,40 +128,6 @@ def test_a_failed_commit_can_be_done_again(home: Path, monkeypatch: pytest.Monke
     store.verify("run", home)
 
 
-def test_half_a_line_of_the_journal_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from workbench.store import files
-
-    class Full:
-        """A disk with room for three more bytes."""
-
-        def __init__(self, path: Path) -> None:
-            self.file = path.open("ab", buffering=0)
-            self.room = 3
-            self.seek, self.truncate = self.file.seek, self.file.truncate
-
-        def __enter__(self) -> Full:
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            self.file.close()
-
-        def write(self, data: memoryview) -> int:
-            if not self.room:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            self.room = 0
-            return self.file.write(data[:3])
-
-    journal = tmp_path / "journal"
-    files.append(journal, b"one\n")
-    with monkeypatch.context() as patched:
-        opened = Full(journal)
-        patched.setattr(Path, "open", lambda *_, **__: opened)
-        with pytest.raises(OSError, match="No space left"):
-            files.append(journal, b"another\n")
-    files.append(journal, b"two\n")
-    assert journal.read_bytes() == b"one\ntwo\n"
-
-
 def test_a_read_only_disk_is_read_and_says_why_it_is_not_written(mounted: Mount) -> None:
     disk = mounted("size=2m")
     ds = overflowing()
