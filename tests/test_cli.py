@@ -51,7 +51,7 @@ def test_capture_show_and_runs(
     code, out, _ = run(monkeypatch, capsys, "show", made["key"][:6])
     assert (code, made["key"] in out, WORDS[0] in out) == (0, True, True)
     assert f"made  {made['created'][:10]}" in out
-    assert f"size  {made['bytes'] / 1e6:,.1f} MB" in out
+    assert f"size  {made['bytes'] / 1e3:.1f} kB" in out
 
 
 def test_generate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -131,13 +131,18 @@ def two(tmp_path: Path) -> Path:
     return home
 
 
+def _size(home: Path, key: str = "*") -> str:
+    files = [path for path in home.glob(f"runs/{key}*.zarr/**/*") if path.is_file()]
+    return f"{sum(path.stat().st_size for path in files) / 1e3:.1f} kB"
+
+
 def test_runs_are_listed_with_sizes_and_dates(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], two: Path
 ) -> None:
     code, out, _ = run(monkeypatch, capsys, "runs", "--home", two)
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()] == ["key", "new2", "old1", "2"]
-    assert all(word in out for word in ("2020-01-01 00:00:00", "2024-01-01 00:00:00", "2 runs, 0.1 MB"))
+    assert all(word in out for word in ("2020-01-01 00:00:00", "2024-01-01 00:00:00", f"2 runs, {_size(two)}"))
 
 
 def test_verify_names_damage_and_removes_it(
@@ -170,11 +175,11 @@ def test_prune_says_what_it_removes(
 ) -> None:
     arguments = ("prune", "--older-than", "30d", "--keep", 1, "--home", two)
     code, out, _ = run(monkeypatch, capsys, *arguments, "--dry-run")
-    assert (code, out.splitlines()[-1]) == (0, "would remove 1 run, 0.0 MB")
-    assert "would remove run old1  0.0 MB  2020-01-01 00:00:00  (older than 30 days)" in out
+    assert (code, out.splitlines()[-1]) == (0, f"would remove 1 run, {_size(two, 'old1')}")
+    assert f"would remove run old1  {_size(two, 'old1')}  2020-01-01 00:00:00  (older than 30 days)" in out
     opened = workbench.open("old1", two)
     code, out, _ = run(monkeypatch, capsys, *arguments)
-    assert (code, "left, being read: run old1" in out, out.splitlines()[-1]) == (0, True, "removed 0 runs, 0.0 MB")
+    assert (code, "left, being read: run old1" in out, out.splitlines()[-1]) == (0, True, "removed 0 runs, 0 B")
     del opened
     gc.collect()
     code, out, _ = run(monkeypatch, capsys, *arguments, "--json")

@@ -18,7 +18,7 @@ from workbench.store.leases import unread
 from workbench.store.locations import home as home_of
 from workbench.store.locations import is_key, lock_path
 from workbench.store.locks import unwritten
-from workbench.store.reading import Run, runs
+from workbench.store.reading import Run, readable, runs
 from workbench.store.remote import RemoteRun
 
 _AGES: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -134,7 +134,7 @@ def _chosen(
         if age is not None and made is not None and now - made > age:
             chosen.append((run, f"older than {_days(age)}"))
         elif limit is not None and total > limit:
-            chosen.append((run, f"beyond {limit / 1e9:g} GB"))
+            chosen.append((run, f"beyond {readable(limit)}"))
         elif age is None and limit is None:
             chosen.append((run, f"not among the newest {keep}"))
     return chosen

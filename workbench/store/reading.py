@@ -68,6 +68,14 @@ class Run:
         return open(self.path, verify=verify)
 
 
+def readable(size: int) -> str:
+    """A number of bytes as people read it: ``"12.3 kB"``, ``"1.5 GB"``."""
+    for unit, power in (("GB", 9), ("MB", 6), ("kB", 3)):
+        if size >= 10**power:
+            return f"{size / 10**power:.1f} {unit}"
+    return f"{size} B"
+
+
 class Runs(list[Run]):
     """A list of runs that prints as a table."""
 
@@ -75,7 +83,7 @@ class Runs(list[Run]):
 
     def _rows(self) -> Iterator[tuple[str, ...]]:
         for run in self:
-            size = run.note or f"{run.size / 1e6:.1f} MB"
+            size = run.note or readable(run.size)
             yield (run.key, run.kind, run.model, ", ".join(run.concepts), run.created[:19].replace("T", " "), size)
 
     def __repr__(self) -> str:
