@@ -131,7 +131,7 @@ def two(tmp_path: Path) -> Path:
     return home
 
 
-def _size(home: Path, key: str = "*") -> str:
+def _size(home: Path, key: str = "") -> str:
     files = [path for path in home.glob(f"runs/{key}*.zarr/**/*") if path.is_file()]
     return f"{sum(path.stat().st_size for path in files) / 1e3:.1f} kB"
 
