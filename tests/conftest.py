@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-
 LONGEST = ("browser", "tests/test_notebooks.py", "tests/tiny/test_objective.py", "tests/tiny/test_model.py")
 """What takes long begins first, so that the processes end together."""
 
