@@ -54,6 +54,22 @@ def test_capture_show_and_runs(
     assert f"size  {made['bytes'] / 1e3:.1f} kB" in out
 
 
+def test_capture_records_attention_and_mends_damage(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("capture", SCENE, *WORDS, "--layer", 0, "--lse", "--text-mass", "--verify", "--json")
+    made = json.loads(run(monkeypatch, capsys, *command)[1])
+    folder = Path(made["path"])
+    assert {"lse_image", "lse_concept", "text_mass"} <= {path.name for path in folder.iterdir()}
+    (chunk,) = (folder / "text_mass").glob("c.*")
+    sound = chunk.read_bytes()
+    chunk.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
+    code, _, err = run(monkeypatch, capsys, *command)
+    assert code == 0
+    assert "is damaged and is computed anew: text_mass/" in err
+    assert chunk.read_bytes() == sound
+
+
 def test_generate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     arguments = (
         "a sun on sand",
