@@ -9,12 +9,13 @@ VENV := .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 DOCUMENTING := $(VENV)/.installed-docs
-DOCUMENTED := schema scores store models recording analysis tiny
+BENCHING := $(VENV)/.installed-bench
+DOCUMENTED := schema scores store models recording analysis widgets tiny
 
-.PHONY: help install demo test soak bench bench-gpu bench-tiny lint docs
+.PHONY: help install demo test soak bench bench-gpu bench-tiny bench-widgets lint docs
 
 help:
-	@echo "make demo | test | soak | bench | bench-gpu | bench-tiny | lint | docs | install      (TORCH=$(TORCH))"
+	@echo "make demo | test | soak | bench | bench-gpu | bench-tiny | bench-widgets | lint | docs | install      (TORCH=$(TORCH))"
 
 install: $(INSTALLED)
 
@@ -32,11 +33,15 @@ $(DOCUMENTING): $(INSTALLED)
 	$(PY) -m pip install --editable ".[docs]"
 	@touch $@
 
+$(BENCHING): $(INSTALLED)
+	$(PY) -m pip install --editable ".[bench]"
+	@touch $@
+
 demo: $(INSTALLED)
 	$(PY) -m workbench.tiny.demo
 
 test: $(INSTALLED)
-	HF_HUB_OFFLINE=1 $(PY) -m pytest
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses auto --dist loadgroup
 
 # Every figure of the README's performance section; keep the machine idle meanwhile.
 bench: $(INSTALLED)
@@ -49,6 +54,10 @@ bench-gpu: $(INSTALLED)
 # Scores of the bundled model on the drawn test scenes.
 bench-tiny: $(INSTALLED)
 	$(PY) -m workbench.tiny.evaluate
+
+# Times, sizes and memory of explore() in JupyterLab; needs Chromium, like the tests marked `browser`.
+bench-widgets: $(BENCHING)
+	$(PY) -m tests.benchmarks.widgets
 
 # Kill processes that compute a run, many times, and look at what becomes of the run.
 soak: $(INSTALLED)

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "diffusers", "transformers", "plotly", "matplotlib", "PIL")
+HEAVY = ("torch", "diffusers", "transformers", "plotly", "matplotlib", "PIL", "anywidget", "ipywidgets")
 
 
 def _loaded(code: str) -> set[str]:
@@ -22,7 +22,7 @@ def test_importing_the_package_registers_the_accessor_and_loads_nothing_heavy() 
     assert "zarr" not in loaded
 
 
-@pytest.mark.parametrize("module", ["schema", "scores", "truth", "store", "analysis", "accessor", "figures"])
+@pytest.mark.parametrize("module", ["schema", "scores", "truth", "store", "analysis", "accessor", "figures", "widgets"])
 def test_stored_data_are_handled_without_torch(module: str) -> None:
     loaded = _loaded(f"import pkgutil, importlib, workbench.{module} as root\n{_EVERY_SUBMODULE}")
     assert not loaded & {"torch", "diffusers", "transformers", "safetensors", "accelerate"}
@@ -43,12 +43,12 @@ def test_every_public_name_resolves_to_what_its_module_defines() -> None:
 import workbench
 for name in workbench.__all__:
     getattr(workbench, name)
-names = ('capture', 'generate', 'trace', 'load_model', 'runs', 'open', 'intervene', 'vital_layers', 'SkipBlock')
+names = ('capture', 'generate', 'trace', 'load_model', 'runs', 'open', 'explore', 'intervene', 'vital_layers')
 assert all(callable(getattr(workbench, name)) for name in names), names
 assert set(names) <= set(dir(workbench))
 import pkgutil
 # A module of a public function's name would replace it once imported.
 modules = {module.name for module in pkgutil.iter_modules(workbench.__path__)}
-assert not modules & {*names, 'explore', 'compare', 'ablate', 'intervene'}, modules
+assert not modules & {*names, 'compare', 'ablate', 'intervene'}, modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)

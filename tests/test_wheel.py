@@ -20,6 +20,8 @@ assert str(place).startswith({venv!r}), place
 assert bundled_folder("tiny-flux").is_relative_to(place)
 assert (place / "data" / "scenes" / "scene-00.png").is_file()
 assert (place / "data" / "notebooks" / "01_quickstart.ipynb").is_file()
+from workbench.widgets import assets
+assert "export default" in assets.module() and ".wb-view" in assets.style()
 scene = draw(7)
 ds = wb.capture(scene.image, scene.words, progress=False)
 ds.wb.validate()

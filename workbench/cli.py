@@ -41,6 +41,9 @@ Seed = Annotated[int, typer.Option(help="Seed of the first sample.")]
 Size = Annotated[str | None, typer.Option(help="Height x width in pixels, such as 1024x768.")]
 Attend = Annotated[str, typer.Option(help="What concepts attend to: both, image, concepts or none.")]
 Pool = Annotated[str, typer.Option(help="Tokens of a concept: first or mean.")]
+Lse = Annotated[bool, typer.Option("--lse", help="Also record the log-sum-exps of the concepts' logits.")]
+TextMass = Annotated[bool, typer.Option("--text-mass", help="Also record the image's attention to each text token.")]
+Verify = Annotated[bool, typer.Option("--verify", help="Check a stored run, and compute it anew when it is damaged.")]
 Home = Annotated[
     str | None, typer.Option(help="Folder or URL of the runs; WORKBENCH_HOME or the cache folder by default.")
 ]
@@ -67,7 +70,10 @@ def capture(
     size: Size = None,
     attend: Attend = "both",
     pool: Pool = "first",
+    lse: Lse = False,
+    text_mass: TextMass = False,
     home: Home = None,
+    verify_stored: Verify = False,
     figure: Figure = None,
     as_json: Json = False,
 ) -> None:
@@ -87,7 +93,10 @@ def capture(
         size=_size(size),
         attend=attend,
         pool=pool,
+        lse=lse,
+        text_mass=text_mass,
         home=home,
+        verify=verify_stored,
         progress=not as_json,
     )
     _finish(ds, figure, home, as_json)
@@ -114,7 +123,10 @@ def generate(
     size: Size = None,
     attend: Attend = "both",
     pool: Pool = "first",
+    lse: Lse = False,
+    text_mass: TextMass = False,
     home: Home = None,
+    verify_stored: Verify = False,
     figure: Figure = None,
     as_json: Json = False,
 ) -> None:
@@ -137,7 +149,10 @@ def generate(
         size=_size(size),
         attend=attend,
         pool=pool,
+        lse=lse,
+        text_mass=text_mass,
         home=home,
+        verify=verify_stored,
         progress=not as_json,
     )
     _finish(ds, figure, home, as_json)
@@ -166,7 +181,7 @@ def runs(home: Home = None, as_json: Json = False) -> None:
     if as_json:
         typer.echo(json.dumps([_described(run) for run in found], indent=2))
     elif found:
-        typer.echo(f"{found}\n{_count(found)}, {_megabytes(sum(run.size for run in found))}")
+        typer.echo(f"{found}\n{_count(found)}, {_readable(sum(run.size for run in found))}")
     else:
         typer.echo("no runs yet: make one with `workbench capture IMAGE CONCEPT...`")
 
@@ -232,10 +247,10 @@ def prune(
     for item in [item for item in done if item.what != "lock"]:
         fate = f"left, {item.kept}:" if item.kept else verb
         when = item.modified[:19].replace("T", " ")
-        typer.echo(f"{fate} {item.what} {item.key}  {_megabytes(item.size)}  {when}  ({item.reason})")
+        typer.echo(f"{fate} {item.what} {item.key}  {_readable(item.size)}  {when}  ({item.reason})")
     gone = [item for item in done if not item.kept]
     typer.echo(
-        f"{verb} {_count([item for item in gone if item.what == 'run'])}, {_megabytes(sum(i.size for i in gone))}"
+        f"{verb} {_count([item for item in gone if item.what == 'run'])}, {_readable(sum(i.size for i in gone))}"
     )
 
 
@@ -254,7 +269,7 @@ def export(
     if as_json:
         typer.echo(json.dumps({"path": str(written.absolute()), "bytes": size}, indent=2))
     else:
-        typer.echo(f"{written.absolute()}  {_megabytes(size)}")
+        typer.echo(f"{written.absolute()}  {_readable(size)}")
 
 
 @app.command("import", epilog="Example: workbench import figure-2.zarr.zip")
@@ -267,7 +282,7 @@ def import_(
     from workbench import store
 
     run = store.import_run(file, home)
-    typer.echo(json.dumps(_described(run), indent=2) if as_json else f"{run.key}  {_megabytes(run.size)}  {run.path}")
+    typer.echo(json.dumps(_described(run), indent=2) if as_json else f"{run.key}  {_readable(run.size)}  {run.path}")
 
 
 @app.command(epilog="Example: workbench lab --folder my-notebooks")
@@ -316,8 +331,10 @@ def _described(run: Run) -> dict[str, Any]:
     }
 
 
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"
+def _readable(size: int) -> str:
+    from workbench.store.reading import readable
+
+    return readable(size)
 
 
 def _count(items: Sequence[object]) -> str:
@@ -341,7 +358,7 @@ def _finish(ds: xr.Dataset, figure: Path | None, home: str | None, as_json: bool
     typer.echo(str(ds.wb))
     typer.echo(f"key   {run.key}")
     typer.echo(f"made  {run.created[:19].replace('T', ' ')}")
-    typer.echo(f"size  {_megabytes(run.size)}")
+    typer.echo(f"size  {_readable(run.size)}")
     typer.echo(f"path  {run.path}")
     if figure is not None:
         typer.echo(f"drawn {figure.absolute()}")

@@ -7,7 +7,7 @@ time.
 
 from __future__ import annotations
 
-import json
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,6 +18,7 @@ import numpy as np
 import xarray as xr
 
 import workbench  # noqa: F401  (registers the accessor)
+from tests.benchmarks.report import Figure, run
 from tests.synthetic import dataset
 from workbench import schema
 from workbench.store import open as open_run
@@ -47,16 +48,16 @@ def build(home: Path) -> xr.Dataset:
     variables = {per_head: (schema.score_dims("output"), "float16"), total: (schema.total_dims("output"), "float32")}
     rng = np.random.default_rng(0)
     noise = rng.normal(size=(HEADS, len(CONCEPTS), *GRID)).astype(np.float32)
-    with writer("sweep", template, variables, home) as run:
+    with writer("sweep", template, variables, home) as running:
         for timestep in range(TIMESTEPS):
             for layer in range(LAYERS):
                 scores = np.roll(noise, timestep * LAYERS + layer, axis=-1) + 0.1 * layer * inside
                 at = {schema.SAMPLE: 0, schema.TIMESTEP: timestep, schema.LAYER: layer}
-                run.write(at, {per_head: scores, total: scores.sum(0)})
+                running.write(at, {per_head: scores, total: scores.sum(0)})
     return open_run("sweep", home)
 
 
-def _seconds(call: Callable[[], Any]) -> float:
+def _seconds(name: str, call: Callable[[], Any], target: float | None, size: str) -> Figure:
     """The median of some calls, after one that warms up imports and the file cache."""
     call()
     taken = []
@@ -64,22 +65,22 @@ def _seconds(call: Callable[[], Any]) -> float:
         start = time.perf_counter()
         call()
         taken.append(time.perf_counter() - start)
-    return float(np.median(taken))
+    detail = f"{size}, mean IoU of each choice; {REPEATS} rounds, least and most"
+    return Figure(name, statistics.median(taken), "s", target, min(taken), max(taken), detail)
 
 
-def measure() -> dict[str, float]:
-    """Megabytes of the run, and seconds of each sweep, warm: the median of :data:`REPEATS` calls."""
+def measure() -> list[Figure]:
+    """Seconds of two sweeps, warm."""
     with tempfile.TemporaryDirectory() as folder:
         ds = build(Path(folder))
-        both = ("layer", "timestep")
-        found = {
-            "run_mb": sum(ds[name].nbytes for name in ("output", schema.total("output"))) / 1e6,
-            "layer_x_timestep_s": _seconds(lambda: ds.wb.sweep(both)),
-            "layer_prefix_s": _seconds(lambda: ds.wb.sweep("layer", "prefix")),
-        }
+        size = f"{ds.nbytes / 1e6:.0f} MB, {LAYERS} layers x {TIMESTEPS} timesteps"
+        figures = [
+            _seconds("sweep over layers x timesteps", lambda: ds.wb.sweep(("layer", "timestep")), 1.5, size),
+            _seconds("sweep over layers, prefix", lambda: ds.wb.sweep("layer", "prefix"), None, size),
+        ]
         ds.close()
-    return found
+    return figures
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(), indent=2))
+    run("sweep", measure)

@@ -234,6 +234,17 @@ def test_log_sum_exps(
     assert "lse_image" not in take(layers=[1, 4], spaces=("cross",), store=stored)
 
 
+def test_attention_to_text(take: Callable[..., xr.Dataset]) -> None:
+    ds = take(text_mass=True, layers=[1, 4], prompt="a dog on grass", timesteps=[300, 600])
+    validate(ds, values=True)
+    assert ds["text_mass"].dims == ("sample", "timestep", "layer", "head", "text")
+    assert ds["padding"].values.tolist() == [False] * 5 + [True] * 251, "four words and the end of text"
+    mass = ds["text_mass"].sum("text").values
+    assert ((mass > 0) & (mass < 1)).all()
+    shares = ds.wb.text_sinks(layers=[1, 4], timesteps=slice(0, 1000))
+    assert (shares["padding_share"] > 0.5).all(), "a random model looks everywhere alike"
+
+
 def test_guidance_distilled_model_encodes_with_zero_guidance(picture: npt.NDArray[np.uint8], home: Path) -> None:
     pipe, seen = flux_pipeline(guidance_embeds=True), []
     pipe.transformer.register_forward_pre_hook(lambda m, args, kwargs: seen.append(kwargs), with_kwargs=True)
@@ -543,6 +554,7 @@ ARGUMENTS: list[tuple[dict[str, Any], str]] = [
     ({"attend": "all"}, "attend is 'all'; expected one of both, image, concepts, none"),
     ({"pool": "last"}, "pool is 'last'; expected one of first, mean"),
     ({"lse": 1}, "lse is 1; expected True or False"),
+    ({"text_mass": "yes"}, "text_mass is 'yes'; expected True or False"),
     ({"verify": None}, "verify is None; expected True or False"),
     ({"truth": {"cat": np.zeros(SIZE, bool)}}, "masks for 'cat', not among the concepts dog, grass, sky"),
     ({"truth": {"dog": np.zeros((4, 4), bool)}}, "is 4 x 4 pixels .*; the processed image is 24 x 32"),

@@ -557,3 +557,12 @@ def test_unconditional_passes_are_edited_too_except_for_the_prompt(flux: Sample)
 def test_what_is_outside_the_model_is_refused_before_anything_runs(flux: Sample, edit: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         trace(flux.model, flux.concepts, interventions=edit)
+
+
+def test_the_image_s_attention_to_text_is_not_told_where_it_is_replaced(flux: Sample) -> None:
+    for edit in (MaskText(1), RandomDirection(BlurAttention(1))):
+        with pytest.raises(InputError, match="text_mass"):
+            flux.run(edit, text_mass=True)
+    assert flux.run(SkipBlock(1), text_mass=True)[1].mass["text_mass"].isnan().flatten(1).all(dim=1).tolist() == [
+        layer == 1 for layer in range(5)
+    ]

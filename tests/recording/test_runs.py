@@ -24,7 +24,7 @@ from workbench.recording.runs import (
     writing,
 )
 from workbench.recording.streaming import Stream
-from workbench.schema import LSE_DIMS, SCORE_DIMS, TOTAL_DIMS, validate
+from workbench.schema import LSE_DIMS, MASS_DIMS, SCORE_DIMS, TOTAL_DIMS, validate
 
 ADAPTER = pipeline_adapter_for(flux_pipeline())
 PLAN = Plan(
@@ -41,6 +41,7 @@ PLAN = Plan(
     attend="both",
     pool="first",
     lse=False,
+    text_mass=False,
     options={"image_hash": "abc"},
 )
 PROMPTLESS = replace(PLAN, kind="generate", spaces=("output",), tokens=(), prompts=("one", "two"))
@@ -65,6 +66,7 @@ def test_key_depends_on_everything_but_the_module_names() -> None:
         {"attend": "none"},
         {"pool": "mean"},
         {"lse": True},
+        {"text_mass": True},
         {"options": {"image_hash": "abd"}},
     ]
     keys = [replace(PLAN, **change).key({"weights": 1}, 256, (1, 2)) for change in changes]
@@ -85,6 +87,7 @@ def test_variables() -> None:
     assert declared["prompt"][0] == ("sample", "timestep", "layer", "head", "token", "y", "x")
     assert declared["prompt_total"][0] == ("sample", "timestep", "layer", "token", "y", "x")
     assert not {"lse_image", "lse_concept"} & set(declared)
+    assert replace(PLAN, text_mass=True).variables()["text_mass"] == (MASS_DIMS, "float32")
     with_lse = replace(PLAN, lse=True).variables()
     assert with_lse["lse_image"] == with_lse["lse_concept"] == (LSE_DIMS, "float32")
 

@@ -13,6 +13,7 @@ from diffusers.models.transformers.transformer_flux import FluxAttnProcessor
 from torch import Tensor, nn
 
 from tests.tiny_random import POOLED_DIM, concept_embeddings, flux_inputs, flux_pipeline, flux_transformer
+from workbench.recording import reading
 from workbench.recording.reading import Piece
 from workbench.recording.tracing import Trace, trace
 from workbench.schema import SPACES, InputError, ModelError, TraceError
@@ -176,6 +177,32 @@ def test_scores_are_float32_under_autocast_and_carry_no_graph(
     for scores in seen.scores.values():
         assert scores.dtype == torch.float32
         assert not scores.requires_grad
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("rows", [1, 5, 1000])
+def test_attention_to_text_is_the_models_own(
+    model: FluxTransformer2DModel, concepts: Tensor, monkeypatch: pytest.MonkeyPatch, rows: int, fused: bool
+) -> None:
+    """Against the full matrix of the queries and keys that the model hands to its attention."""
+    inputs = flux_inputs(model, batch=2)
+    if fused:
+        model.fuse_qkv_projections()
+    text, matrices = inputs["encoder_hidden_states"].shape[1], []
+    attention = torch.nn.functional.scaled_dot_product_attention
+
+    def watched(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
+        matrices.append((query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5).softmax(dim=-1))
+        return attention(query, key, value, **options)
+
+    keys = text + inputs["hidden_states"].shape[1]
+    monkeypatch.setattr(reading, "_BLOCK_BYTES", rows * 4 * 2 * 2 * keys)
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
+    seen = record(model, inputs, concepts, layers=range(5), text_mass=True)
+    expected = torch.stack(matrices)[..., text:, :text].mean(dim=-2)
+    assert len(matrices) == 5
+    torch.testing.assert_close(seen.mass["text_mass"], expected, rtol=1e-5, atol=1e-7)
+    assert not record(model, inputs, concepts).mass
 
 
 # --- streaming, steps, early stop -------------------------------------------------------------------------------

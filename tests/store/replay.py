@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import signal
@@ -122,3 +123,32 @@ def read_slowly(run: Path, reads: Any, go_on: Any, result: Path) -> None:
     reads.set()
     go_on.wait()
     np.save(result, ds["output"].values)
+
+
+def fill_up(home: Path, log: Path, full_at: int | None) -> None:
+    """Compute a run on a disk that is full from the n-th file on that is opened for writing.
+
+    Without a number the log gets the count of such files; with one, the error, and the pieces that were committed.
+    """
+    writes = 0
+    ds = overflowing()
+    template, variables = parts(ds)
+    run: Writer | None = None
+
+    def listen(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal writes
+        if event == "open" and str(home) in str(arguments[0]) and arguments[2] & (os.O_WRONLY | os.O_RDWR):
+            writes += 1
+            if full_at is not None and writes > full_at:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with log.open("a") as lines:
+        sys.addaudithook(listen)
+        try:
+            with store.writer("run", template, variables, home=home) as run:
+                replay(run, ds)
+        except schema.StoreError as error:
+            print(f"StoreError: {error}", file=lines)
+            print(0 if run is None else len(run.done), file=lines)
+        else:
+            print(writes, file=lines)

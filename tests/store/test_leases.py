@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import gc
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -67,12 +69,30 @@ def test_a_home_that_was_made_anew_is_held_anew(run: Path, home: Path) -> None:
     old = store.open(run)
     home.rename(home.with_name("moved"))
     save(synthetic.dataset(timesteps=(500.0,)), home)
-    gc.collect()
-    assert _unread(run)
     new = store.open(run)
-    assert not _unread(run)
+    assert _held_elsewhere(run)
     del old, new
     assert _unread(run)
+
+
+def _held_elsewhere(run: Path) -> bool:
+    """Whether another process finds the run held."""
+    code = (
+        "from pathlib import Path\nfrom workbench.store import leases\n"
+        f"with leases.unread(Path({str(run)!r})) as free:\n    print(free)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip() == "False"
+
+
+def test_the_file_is_open_only_while_it_is_needed(run: Path) -> None:
+    ds = store.open(run)
+    assert leases._files
+    assert _held_elsewhere(run)
+    del ds
+    gc.collect()
+    assert not _held_elsewhere(run)
+    assert not leases._files
 
 
 def test_another_process_holds_the_run_until_it_ends(run: Path, tmp_path: Path) -> None:
@@ -92,6 +112,9 @@ def test_where_there_are_no_locks_runs_are_read_but_not_removed(run: Path, monke
     monkeypatch.setattr(leases.fcntl, "lockf", none)
     ds = store.open(run)
     assert np.isfinite(ds["output"]).all()
+    assert not _unread(run), "this process knows of its own datasets"
+    del ds
+    gc.collect()
     with pytest.raises(StoreError, match=r"has no locks \(No locks available\).*force=True"), leases.unread(run):
         pass
     with leases.unread(run, force=True) as free:

@@ -15,13 +15,10 @@ import xarray as xr
 from workbench import schema
 from workbench.analysis import selection
 from workbench.analysis.selection import Labels, Numbers
-from workbench.schema import InputError, SelectionError
+from workbench.schema import PADDING, TEXT, TEXT_MASS, InputError, SelectionError
 
 CROSS: Final = "cross"
 LSE_IMAGE, LSE_CONCEPT = schema.LSE
-TEXT: Final = "text"
-TEXT_MASS: Final = "text_mass"
-PADDING: Final = "padding"
 
 
 def self_attention(

@@ -71,6 +71,7 @@ def capture(
     attend: str = "both",
     pool: str = "first",
     lse: bool = False,
+    text_mass: bool = False,
     interventions: Given | Iterable[Given] = (),
     truth: Truth | None = None,
     store: bool = True,
@@ -115,6 +116,10 @@ def capture(
     lse
         Also record ``lse_image`` and ``lse_concept`` (sample, timestep, layer, head, concept), the log-sum-exp of a
         concept's logits over image patches and over concepts, from which attention shares follow.
+    text_mass
+        Also record ``text_mass`` (sample, timestep, layer, head, text), the model's own attention of the image to each
+        token of the text sequence, padding included, averaged over patches. It costs a second comparison of all queries
+        with all keys, a few queries at a time.
     interventions
         Edits of the network, see :mod:`workbench.interventions`. They are part of the run, in
         ``attrs["interventions"]``, which can be given here again. Blocks they skip are NaN.
@@ -160,6 +165,7 @@ def capture(
     count, first = check_count("samples", samples, 1, MOST_SAMPLES), check_seed(seed)
     check_options(attend, pool)
     check_flag("lse", lse)
+    check_flag("text_mass", text_mass)
     wanted = check_size(size)
     if "prompt" in chosen_spaces and not prompt.strip():
         raise InputError('the space "prompt" needs a prompt, but prompt is empty: give one, or leave that space out.')
@@ -197,6 +203,7 @@ def capture(
         attend=attend,
         pool=pool,
         lse=lse,
+        text_mass=text_mass,
         interventions=edits,
         options={
             "image_hash": image_hash(pixels),
@@ -292,6 +299,7 @@ def traced(
         plan.spaces,
         plan.attend,
         lse=plan.lse,
+        text_mass=plan.text_mass,
         tokens=[position for position, _ in plan.tokens] or None,
         on_piece=on_piece,
         on_pass=on_pass,

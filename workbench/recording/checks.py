@@ -65,7 +65,7 @@ class ForwardPass:
 
     def check(self, piece: Piece) -> None:
         """Note what is wrong with a piece; whether its numbers are finite is asked of the device at the end."""
-        for name, values in {**piece.scores, **piece.lse, **piece.vectors}.items():
+        for name, values in {**piece.scores, **piece.lse, **piece.mass, **piece.vectors}.items():
             self._finite[piece.layer, name] = torch.isfinite(values).all()
         for space, scores in piece.scores.items():
             batch, heads, rows, patches = scores.shape

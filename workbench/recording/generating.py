@@ -62,6 +62,7 @@ def generate(
     attend: str = "both",
     pool: str = "first",
     lse: bool = False,
+    text_mass: bool = False,
     interventions: Given | Iterable[Given] = (),
     store: bool = True,
     home: str | Path | None = None,
@@ -91,7 +92,7 @@ def generate(
     negative_prompt, true_guidance
         True classifier-free guidance: two passes a step, of which only the conditional one is recorded. It is on when
         a negative prompt is given and ``true_guidance`` is above 1.
-    layers, spaces, attend, pool, lse, interventions, store, home, verify, progress
+    layers, spaces, attend, pool, lse, text_mass, interventions, store, home, verify, progress
         As in :func:`workbench.capture`.
     samples
         Number of pictures; picture ``i`` uses ``seed + i``.
@@ -127,6 +128,7 @@ def generate(
     count, first = check_count("samples", samples, 1, MOST_SAMPLES), check_seed(seed)
     check_options(attend, pool)
     check_flag("lse", lse)
+    check_flag("text_mass", text_mass)
     wanted = check_size(size)
     chosen_steps = None if steps is None else check_count("steps", steps, 1, MOST_STEPS)
     check_scale("true_guidance", true_guidance)
@@ -167,6 +169,7 @@ def generate(
         attend=attend,
         pool=pool,
         lse=lse,
+        text_mass=text_mass,
         interventions=edits,
         options={
             "sigmas": list(sigmas),

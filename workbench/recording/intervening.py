@@ -12,7 +12,7 @@ from workbench.models.base import PipelineAdapter, Posterior
 from workbench.models.families import adapter_for
 from workbench.recording.arguments import check_vocabulary
 from workbench.recording.pictures import Pixels, read_image, resize
-from workbench.recording.resolving import missing_pieces, resolve, warn_of_idle
+from workbench.recording.resolving import missing_pieces, refuse_mass, resolve, warn_of_idle
 from workbench.recording.runs import Plan
 from workbench.schema import InputError
 
@@ -48,6 +48,7 @@ def check_interventions(adapter: PipelineAdapter, plan: Plan, model: str) -> Non
         capture.
     """
     resolved(adapter, plan)
+    refuse_mass(plan.interventions, plan.text_mass)
     captured = plan.kind == "capture"
     for source in sources_of(plan.interventions):
         if source.image is not None and not captured:

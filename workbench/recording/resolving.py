@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
-from workbench.interventions import BlurAttention, Intervention, RandomDirection, SkipBlock
+from workbench.interventions import BlurAttention, Intervention, MaskText, RandomDirection, SkipBlock
 from workbench.schema import LAYER, SAMPLE, TIMESTEP, InputError, WorkbenchWarning
 
 
@@ -83,6 +83,23 @@ def _positions(edit: Intervention, text_length: int | None, words: Sequence[tupl
     if text_length is not None and (beyond := sorted(place for place in found if place >= text_length)):
         raise InputError(f"tokens of {edit} holds {beyond}; the text has places 0 to {text_length - 1}.")
     return tuple(sorted(found))
+
+
+def refuse_mass(interventions: Iterable[Intervention], text_mass: bool) -> None:
+    """Refuse to record the model's own attention to text where an intervention puts another in its place.
+
+    Raises
+    ------
+    InputError
+        Then.
+    """
+    plain = (edit.of if isinstance(edit, RandomDirection) else edit for edit in interventions)
+    replaced = [str(edit) for edit in plain if isinstance(edit, MaskText | BlurAttention)]
+    if text_mass and replaced:
+        raise InputError(
+            f"text_mass is the model's own attention to text, which {', '.join(replaced)} replaces: leave one of them "
+            "out."
+        )
 
 
 def missing_pieces(

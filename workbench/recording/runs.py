@@ -28,10 +28,14 @@ from workbench.schema import (
     LAYER,
     LSE,
     LSE_DIMS,
+    MASS_DIMS,
+    PADDING,
     PIXEL_X,
     PIXEL_Y,
     SAMPLE,
     SCHEMA_VERSION,
+    TEXT,
+    TEXT_MASS,
     TIMESTEP,
     TOKEN,
     X,
@@ -70,8 +74,8 @@ class Plan:
         Height and width in pixels.
     attend, pool
         Options of the concept stream.
-    lse
-        Whether log-sum-exps are recorded.
+    lse, text_mass
+        Whether log-sum-exps and the image's attention to text are recorded.
     options
         What else determines the result (guidance, schedule length, image and truth hashes), plain values.
     interventions
@@ -91,6 +95,7 @@ class Plan:
     attend: str
     pool: str
     lse: bool
+    text_mass: bool
     options: Mapping[str, Any]
     interventions: tuple[Intervention, ...] = ()
 
@@ -134,6 +139,9 @@ class Plan:
         if self.tokens:
             coords[TOKEN] = [text for _, text in self.tokens]
             coords["position"] = (TOKEN, np.array([position for position, _ in self.tokens], dtype=np.int64))
+        if self.text_mass:
+            coords[TEXT] = np.arange(adapter.text_length)
+            coords[PADDING] = (TEXT, np.array(adapter.padding(self.prompts[0])))
         if self.kind == "generate" and "prompt" not in self.spaces:
             coords["prompt"] = (SAMPLE, list(self.prompts))
         one_prompt = len(set(self.prompts)) == 1
@@ -172,6 +180,8 @@ class Plan:
             declared[total(space)] = (total_dims(space), "float32")
         if self.lse:
             declared |= dict.fromkeys(LSE, (LSE_DIMS, "float32"))
+        if self.text_mass:
+            declared[TEXT_MASS] = (MASS_DIMS, "float32")
         return declared
 
 

@@ -107,12 +107,12 @@ class Stream:
         Parameters
         ----------
         piece : Piece
-            Scores (batch 1, head, concept, patch) and log-sum-exps (batch 1, head, concept).
+            Scores (batch 1, head, concept, patch), log-sum-exps (batch 1, head, concept), mass (batch 1, head, text).
         sample, timestep : int
             Positions along those dimensions.
         """
         self._raise_error()
-        tensors = {name: tensor[0] for name, tensor in (*piece.scores.items(), *piece.lse.items())}
+        tensors = {name: tensor[0] for name, tensor in (*piece.scores.items(), *piece.lse.items(), *piece.mass.items())}
         if self._room is None:
             size = sum(tensor.nbytes for tensor in tensors.values())
             self._room = threading.Semaphore(min(max(self._buffered // size, 2), MOST_PIECES))
@@ -218,14 +218,14 @@ class Stream:
 
 
 def piece_values(piece: Piece, tensors: Mapping[str, Tensor], grid: tuple[int, int]) -> dict[str, Any]:
-    """What the store takes of a piece: per-head maps (head, concept, y, x), their sums, and log-sum-exps.
+    """What the store takes of a piece: per-head maps (head, concept, y, x), their sums, and the rest as it is.
 
     Parameters
     ----------
     piece : Piece
         Says which of the tensors are scores.
     tensors : mapping of str to Tensor
-        Scores (head, concept, patch) and log-sum-exps (head, concept), float32 on the host, by name.
+        Scores (head, concept, patch), log-sum-exps (head, concept) and mass (head, text), float32 on the host, by name.
     grid : tuple of int
         Patches per column and row.
 
@@ -233,7 +233,7 @@ def piece_values(piece: Piece, tensors: Mapping[str, Tensor], grid: tuple[int, i
     -------
     dict of str to ndarray
         ``<space>`` in float16, or in float32 when a value would overflow; ``<space>_total``, summed over heads in
-        float32 before anything is rounded; ``lse_image`` and ``lse_concept`` in float32 where there are any.
+        float32 before anything is rounded; log-sum-exps and mass in float32 where there are any.
 
     Raises
     ------

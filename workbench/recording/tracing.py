@@ -24,13 +24,13 @@ from workbench.interventions import ITSELF, Given, Source, read
 from workbench.models.base import BlockTensors, ConceptStream, Hooks, Layer, TransformerAdapter
 from workbench.models.families import adapter_for
 from workbench.models.shortcuts import refuse_shortcuts
-from workbench.recording.arguments import check_embeddings, traced_layers
+from workbench.recording.arguments import check_embeddings, check_spaces, traced_layers
 from workbench.recording.checks import ForwardPass
 from workbench.recording.eager import eager, is_compiled
 from workbench.recording.editing import Editing, Stop
 from workbench.recording.reading import Piece, Reading
-from workbench.recording.resolving import resolve
-from workbench.schema import ATTEND_MODES, SPACES, InputError, TraceError, WorkbenchWarning
+from workbench.recording.resolving import refuse_mass, resolve
+from workbench.schema import ATTEND_MODES, InputError, TraceError, WorkbenchWarning
 
 _Place = tuple[str, dict[str, nn.Module | None], str, nn.Module]
 """Path of a module, the children of its parent, its name among them, and the module."""
@@ -110,6 +110,11 @@ class Trace:
     def lse(self) -> dict[str, Tensor]:
         """``lse_image`` and ``lse_concept`` (layer, batch, head, concept) of the last pass, with ``lse=True``."""
         return self._stack("lse")
+
+    @property
+    def mass(self) -> dict[str, Tensor]:
+        """``text_mass`` (layer, batch, head, text) of the last pass, with ``text_mass=True``."""
+        return self._stack("mass")
 
     @property
     def missing(self) -> tuple[int, ...]:
@@ -388,6 +393,7 @@ def trace(
     vectors: bool = False,
     *,
     lse: bool = False,
+    text_mass: bool = False,
     tokens: Sequence[int] | None = None,
     on_piece: Callable[[Piece], None] | None = None,
     on_pass: Callable[[int], None] | None = None,
@@ -423,6 +429,9 @@ def trace(
         Keep the vectors behind the scores too.
     lse : bool
         Keep the log-sum-exp of the concepts' logits too.
+    text_mass : bool
+        Keep the image's attention to each token of the text too. It costs a second comparison of all queries with all
+        keys, a few queries at a time.
     tokens : sequence of int, optional
         Positions of the prompt tokens in the ``prompt`` space; all, padding included, by default.
     on_piece : callable, optional
@@ -464,11 +473,7 @@ def trace(
     torch.Size([19, 1, 24, 3, 4096])
     """
     adapter = adapter_for(transformer)
-    if isinstance(spaces, str):
-        spaces = (spaces,)
-    unknown = [space for space in spaces if space not in SPACES]
-    if unknown or not spaces or len(set(spaces)) != len(spaces):
-        raise InputError(f"spaces is {tuple(spaces)}; expected one or more of {', '.join(SPACES)}, each once.")
+    spaces = check_spaces(spaces)
     if attend not in ATTEND_MODES:
         raise InputError(f"attend is {attend!r}; expected one of {', '.join(ATTEND_MODES)}.")
     check_embeddings("concepts", concepts, 3, "(batch or 1, concept, {})", adapter.embedding_dim)
@@ -478,14 +483,16 @@ def trace(
         check_embeddings("pooled", pooled, 2, "(batch or 1, {})", adapter.pooled_dim)
     if tokens is not None and (not tokens or min(tokens) < 0):
         raise InputError(f"tokens is {list(tokens)}; expected one or more positions from 0, or None for all.")
+    edits = resolve(read(interventions), len(adapter.layers), adapter.heads, range(concepts.shape[1]))
+    refuse_mass(edits, text_mass)
     return Trace(
         transformer,
         adapter,
         concepts.detach(),
         traced_layers(layers, adapter.layers),
         pooled,
-        Reading(tuple(spaces), attend, vectors, lse, None if tokens is None else tuple(tokens)),
+        Reading(tuple(spaces), attend, vectors, lse, text_mass, None if tokens is None else tuple(tokens)),
         on_piece,
         on_pass,
-        Editing(adapter, resolve(read(interventions), len(adapter.layers), adapter.heads, range(concepts.shape[1]))),
+        Editing(adapter, edits),
     )

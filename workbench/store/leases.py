@@ -8,6 +8,7 @@ example, and where there are no locks; it is then not protected.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import threading
@@ -26,26 +27,26 @@ except ImportError:  # Windows, where removing a file that is open fails by itse
     fcntl = None  # type: ignore[assignment]
 
 _READERS: Final = "readers"
-# Reentrant, because the garbage collector may end a lease while the same thread begins one.
+_REMOVER: Final = -1
+# Reentrant, because the garbage collector may end a lease while the same thread begins one. For the same reason a token
+# is entered before the file is opened: the file of a home without tokens is closed.
 _lock = threading.RLock()
 _files: dict[Path, int] = {}
-_held: defaultdict[tuple[Path, int], set[int]] = defaultdict(set)
+_held: defaultdict[Path, dict[int, set[int]]] = defaultdict(dict)
 
 
 def hold(holder: object, run: Path) -> None:
     """Keep a run of a home from being removed for as long as an object is alive."""
-    home = run.parent.parent
+    if fcntl is None:
+        return
+    home, at, token = run.parent.parent, _byte(run), id(holder)
     with _lock:
-        file = _open(home)
-        if file is None or fcntl is None:
-            return
-        at, token = _byte(run), id(holder)
-        _held[home, at].add(token)
+        _held[home].setdefault(at, set()).add(token)
         try:
-            fcntl.lockf(file, fcntl.LOCK_SH, 1, at)
-        except OSError:  # no locks on this file system
-            _held[home, at].discard(token)
-            return
+            if (file := _open(home)) is not None:
+                fcntl.lockf(file, fcntl.LOCK_SH, 1, at)
+        except OSError:
+            pass  # no locks on this file system
     weakref.finalize(holder, _release, home, at, token, os.getpid())
 
 
@@ -53,9 +54,14 @@ def _release(home: Path, at: int, token: int, owner: int) -> None:
     if fcntl is None or os.getpid() != owner:  # locks are not inherited by a fork
         return
     with _lock:
-        _held[home, at].discard(token)
-        if not _held[home, at] and home in _files:
-            fcntl.lockf(_files[home], fcntl.LOCK_UN, 1, at)
+        tokens = _held[home].get(at, set())
+        tokens.discard(token)
+        if not tokens:
+            _held[home].pop(at, None)
+            if home in _files:
+                with suppress(OSError):
+                    fcntl.lockf(_files[home], fcntl.LOCK_UN, 1, at)
+        _close_idle(home)
 
 
 @contextmanager
@@ -76,30 +82,33 @@ def unread(run: Path, force: bool = False) -> Iterator[bool]:
     """
     home, at = run.parent.parent, _byte(run)
     with _lock:
+        if fcntl is None or _held[home].get(at):
+            yield fcntl is None
+            return
+        _held[home][_REMOVER] = {0}
         file = _open(home)
-        if fcntl is None or file is None:
-            yield True
-            return
-        if _held[home, at]:
-            yield False
-            return
         try:
+            if file is None:
+                raise OSError(errno.ENOENT, f"no file locks/{_READERS}")
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, at)
+            free = True
         except (BlockingIOError, PermissionError):
-            yield False
-            return
+            free = False
         except OSError as error:
-            if force:
-                yield True
-                return
-            raise StoreError(
-                f"the file system of {home} has no locks ({error.strerror}), so nobody can tell whether {run.name} is "
-                "being read; make sure that it is not, and say so with force=True (--force)"
-            ) from error
+            if not force:
+                raise StoreError(
+                    f"the file system of {home} has no locks ({error.strerror}), so nobody can tell whether {run.name} "
+                    "is being read; make sure that it is not, and say so with force=True (--force)"
+                ) from error
+            free = True
         try:
-            yield True
+            yield free
         finally:
-            fcntl.lockf(file, fcntl.LOCK_UN, 1, at)
+            if file is not None:
+                with suppress(OSError):
+                    fcntl.lockf(file, fcntl.LOCK_UN, 1, at)
+            _held[home].pop(_REMOVER, None)
+            _close_idle(home)
 
 
 def _byte(run: Path) -> int:
@@ -113,12 +122,18 @@ def _open(home: Path) -> int | None:
         with suppress(OSError):
             if os.path.samestat(os.fstat(file), path.stat()):
                 return file
-        # The home was deleted or moved, and perhaps made again: what was held is not there any more.
+        # The home was deleted or moved, and perhaps made again: what was held before is not there any more.
         os.close(_files.pop(home))
-        for place in [place for place in _held if place[0] == home]:
-            _held[place].clear()
     for flags in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):
         with suppress(OSError):
             _files[home] = os.open(path, flags | getattr(os, "O_CLOEXEC", 0), 0o666)
             return _files[home]
     return None
+
+
+def _close_idle(home: Path) -> None:
+    """Close the file once it is not needed, so that a disk that nobody reads can be unmounted."""
+    if not _held[home]:
+        del _held[home]
+        if home in _files:
+            os.close(_files.pop(home))

@@ -113,17 +113,15 @@ def read_manifest(contents: Contents) -> Manifest:
         When there is none, it is damaged, or a newer version of the package wrote it.
     """
     try:
-        data = contents.read(MANIFEST)
+        return parse_manifest(contents.read(MANIFEST))
     except (FileNotFoundError, NotADirectoryError):
         raise StoreError(
             f"{contents.location} has no {MANIFEST}, so it is no finished run; expected one that workbench.runs() lists"
         ) from None
-    except OSError as error:
-        raise damaged(contents, [f"{MANIFEST}: {error}"]) from error
-    try:
-        return parse_manifest(data)
     except NewerError as error:
         raise NewerError(f"the run {contents.location} cannot be opened: {error}") from None
+    except OSError as error:
+        raise damaged(contents, [f"{MANIFEST}: {error}"]) from error
     except ValueError as error:
         raise damaged(contents, [str(error)]) from error
 

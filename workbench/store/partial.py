@@ -150,6 +150,20 @@ class Partial:
         (self.run / name).replace(narrow)
         wider.replace(self.run / name)
 
+    def consolidate(self, attrs: dict[str, Any]) -> None:
+        """Write the group's metadata: the attributes, and a copy of the metadata of every array.
+
+        The copy is what zarr calls consolidated metadata, so that opening a run reads one file instead of one for each
+        variable; zarr's own function for it warns, and warnings can be silenced for a whole process only.
+        """
+        root = self.run / "zarr.json"
+        arrays = {path.parent.name: json.loads(path.read_bytes()) for path in sorted(self.run.glob("*/zarr.json"))}
+        inline = {"kind": "inline", "must_understand": False, "metadata": arrays}
+        group = json.loads(root.read_bytes())
+        of_xarray = {name: text for name, text in group["attributes"].items() if name == "coordinates"}
+        group |= {"attributes": attrs | of_xarray, "consolidated_metadata": inline}
+        write_file(root, json.dumps(group, indent=2).encode())
+
     def chunks(self) -> dict[str, Digest]:
         """Sizes and checksums of the files written so far, by their names in the finished run."""
         return {f"{name}/{self._key(name, at)}": entry for (name, at), entry in self.digests.items()}

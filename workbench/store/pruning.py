@@ -18,13 +18,15 @@ from workbench.store.leases import unread
 from workbench.store.locations import home as home_of
 from workbench.store.locations import is_key, lock_path
 from workbench.store.locks import unwritten
-from workbench.store.reading import Run, runs
+from workbench.store.reading import Run, readable, runs
 from workbench.store.remote import RemoteRun
 
 _AGES: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _SIZES: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _ABANDONED: Final = timedelta(days=7)
 """Age from which an unfinished run counts as abandoned, when no other is given."""
+_UPLOADING: Final = timedelta(days=1)
+"""An upload to which a file came within this time may still be on its way: there is no lock to tell."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,9 @@ def prune(
     chosen = _chosen(list(runs(place)), now, age, keep, bytes_)
     limit = now - (_ABANDONED if age is None else age)
     if isinstance(place, str):
-        return [*_prune_remote(chosen, place, dry_run), *_prune_uploads(place, limit, dry_run)]
+        uploads = _prune_uploads(place, min(limit, now - _UPLOADING), dry_run)
+        staged = _prune_partial(remote.staging(place), limit, dry_run)
+        return [*_prune_remote(chosen, place, dry_run), *uploads, *staged]
     if not place.exists():
         return []
     check_writable(place)
@@ -134,7 +138,7 @@ def _chosen(
         if age is not None and made is not None and now - made > age:
             chosen.append((run, f"older than {_days(age)}"))
         elif limit is not None and total > limit:
-            chosen.append((run, f"beyond {limit / 1e9:g} GB"))
+            chosen.append((run, f"beyond {readable(limit)}"))
         elif age is None and limit is None:
             chosen.append((run, f"not among the newest {keep}"))
     return chosen

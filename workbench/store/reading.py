@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import os
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,14 @@ class Run:
         return open(self.path, verify=verify)
 
 
+def readable(size: int) -> str:
+    """A number of bytes as people read it: ``"12.3 kB"``, ``"1.5 GB"``."""
+    for unit, power in (("GB", 9), ("MB", 6), ("kB", 3)):
+        if size >= 10**power:
+            return f"{size / 10**power:.1f} {unit}"
+    return f"{size} B"
+
+
 class Runs(list[Run]):
     """A list of runs that prints as a table."""
 
@@ -74,7 +83,7 @@ class Runs(list[Run]):
 
     def _rows(self) -> Iterator[tuple[str, ...]]:
         for run in self:
-            size = run.note or f"{run.size / 1e6:.1f} MB"
+            size = run.note or readable(run.size)
             yield (run.key, run.kind, run.model, ", ".join(run.concepts), run.created[:19].replace("T", " "), size)
 
     def __repr__(self) -> str:
@@ -266,6 +275,8 @@ def locate(key_or_path: str | os.PathLike[str], home: str | os.PathLike[str] | N
 
 
 def _at(path: Path) -> Contents:
+    if "\0" in str(path) or (path.is_file() and not zipfile.is_zipfile(path)):
+        raise StoreError(f"{str(path)!r} is no finished run; expected the folder of one, or an exported .zarr.zip")
     return Archive(path) if path.is_file() else Folder(path)
 
 

@@ -197,16 +197,13 @@ def publish(run: Path, key: str, url: str) -> None:
 
 def _created(fs: Any, path: str, text: bytes) -> bool:
     """Write an object unless it exists; whether this call wrote it."""
-    failure = None
     try:
         fs.pipe_file(path, text, mode="create")
-    except Exception as error:  # each backend has its own for an object that exists
-        failure = error
-    # Reading it back also decides where the backend knows no exclusive writing.
-    try:
-        return bytes(fs.cat_file(path)) == text
-    except FileNotFoundError:
-        raise failure or FileNotFoundError(path) from None
+    except Exception:  # each backend has its own for an object that exists, and some cannot write exclusively
+        if not fs.exists(path):
+            fs.pipe_file(path, text)
+    # Where writing is not exclusive, the last of two at the same time wins: both read what it wrote.
+    return bytes(fs.cat_file(path)) == text
 
 
 def remove(run: RemoteRun) -> None:

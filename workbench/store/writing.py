@@ -7,7 +7,6 @@ import logging
 import math
 import os
 import shutil
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-import zarr
 
 from workbench.schema import CONCEPT, PIECE_DIMS, StoreError
 from workbench.store import remote
@@ -118,13 +116,7 @@ class _DiskWriter(Writer):
             for name in wide:
                 self._partial.widen(name, self.done)
             run = self._partial.run
-            group = zarr.open_group(run, mode="r+", use_consolidated=False)
-            group.attrs.update(plain(self.attrs))
-            with warnings.catch_warnings():
-                # zarr warns that version 3 of the format does not describe consolidated metadata yet; readers that do
-                # not know it ignore it.
-                warnings.simplefilter("ignore")
-                zarr.consolidate_metadata(group.store)
+            self._partial.consolidate(plain(self.attrs))
             write_manifest(run, self._record(), self._partial.chunks())
             target = run_path(self._key, self._folder)
             if target.exists():  # a folder without a manifest: no run

@@ -1,0 +1,399 @@
+"""``explore(ds)`` in JupyterLab: every control paints what the arrays say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from tests import synthetic
+from tests.browser import chromium
+from tests.browser.views import ROUNDING, View, check_maps, coloured
+from workbench.widgets.statistics import entropy
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+    from tests.browser.jupyter import Server
+
+pytestmark = pytest.mark.browser
+
+MADE = """synthetic.dataset(
+    concepts=("dog", "<b>a long name of grass</b>", "sky"), samples=2, heads=3, grid=(6, 8), truth=True, signal=2.0,
+    missing=[(0, 500.0, 4)],
+)"""
+"""The dataset of the kernel, and of this process."""
+PLAIN: dict[str, Any] = {"opacity": 1.0, "picture": False, "open": ["options"]}
+"""What shows the maps' colours alone, and every control."""
+
+
+@pytest.fixture(scope="module")
+def ds() -> xr.Dataset:
+    return eval(MADE, {"synthetic": synthetic})
+
+
+@pytest.fixture(scope="module")
+def lab(browser: Browser, server: Server) -> Iterator[chromium.Notebook]:
+    """A notebook with the dataset; at the end of the module nothing may have gone wrong in it."""
+    with chromium.context(browser, viewport={"width": 1400, "height": 1000}) as (context, notice):
+        context.grant_permissions(["clipboard-read", "clipboard-write"])
+        notebook = chromium.Notebook.open(context.new_page(), server, notice, server.write("explore"))
+        notebook.run(f"import json\nimport workbench as wb\nfrom tests import synthetic\nds = {MADE}")
+        yield notebook
+        notebook.close()
+        assert notice.errors == []
+        assert notice.left == []
+
+
+@pytest.fixture
+def view(lab: chromium.Notebook) -> Iterator[View]:
+    """A fresh view of the dataset that shows the maps' colours alone."""
+    lab.page.mouse.move(0, 0)
+    lab.run(f"view = wb.explore(ds, state={PLAIN})\nview")
+    yield View(lab.page.locator(".wb-view").last)
+    lab.run("view.close()")
+    lab.clear()
+
+
+MOVES: dict[str, tuple[Callable[[View], None], dict[str, Any]]] = {
+    "nothing": (lambda view: None, {}),
+    "last layer": (lambda view: view.press("layers-high", "ArrowRight"), {"layers": slice(1, 3)}),
+    "last layer to the end": (lambda view: view.press("layers-high", "End"), {"layers": slice(1, 4)}),
+    "first layer": (lambda view: view.press("layers-low", "Home"), {"layers": slice(0, 2)}),
+    "layers, both ends": (lambda view: view.press("layers-window", "ArrowRight", 2), {"layers": slice(3, 4)}),
+    "first timestep": (lambda view: view.press("timesteps-high", "ArrowRight"), {"timesteps": slice(500, 250)}),
+    "last timestep": (lambda view: view.press("timesteps-low", "ArrowLeft", 2), {"timesteps": 750}),
+    "sample": (lambda view: view.select("sample", "1"), {"samples": 1}),
+    "space": (lambda view: view.select("space", "cross"), {"space": "cross"}),
+    "softmax last": (lambda view: view.select("reduce", "mean_softmax"), {"reduce": "mean_softmax"}),
+    "one head": (lambda view: _choose_heads(view, 1), {"heads": [1]}),
+    "two heads": (lambda view: _choose_heads(view, 0, 2), {"heads": [0, 2]}),
+}
+
+
+def _choose_heads(view: View, *heads: int) -> None:
+    strip = view.unfold("heads")
+    for index, head in enumerate(heads):
+        strip.locator(f"[data-head='{head}']").click(modifiers=["Shift"] if index else [])
+    view.settle()
+
+
+@pytest.mark.parametrize("move", MOVES)
+def test_the_maps_follow_the_controls(view: View, ds: xr.Dataset, move: str) -> None:
+    act, options = MOVES[move]
+    act(view)
+    check_maps(view, ds.wb.heatmap(**options))
+
+
+def test_raw_scores_have_a_diverging_scale(view: View, ds: xr.Dataset) -> None:
+    view.select("reduce", "mean")
+    maps = ds.wb.heatmap(reduce="mean")
+    most = float(np.abs(maps).max())
+    check_maps(view, maps, "PuOr_r", (-most, most))
+
+
+@pytest.mark.parametrize("cmap", ["cividis", "magma"])
+def test_colour_maps_are_those_of_matplotlib(view: View, ds: xr.Dataset, cmap: str) -> None:
+    view.select("cmap", cmap)
+    check_maps(view, ds.wb.heatmap(), cmap)
+
+
+def test_a_locked_scale_stays_when_the_maps_change(view: View, ds: xr.Dataset) -> None:
+    maps = ds.wb.heatmap()
+    view.click("lock")
+    view.press("layers-window", "ArrowRight", 2)
+    check_maps(view, ds.wb.heatmap(layers=slice(3, 4)), limits=(float(maps.min()), float(maps.max())))
+
+
+def test_the_areas_are_the_segmentation(view: View, ds: xr.Dataset) -> None:
+    swatches = view.root.locator("[data-concept-chip] .wb-swatch")
+    legend = swatches.evaluate_all(
+        "all => all.map((one) => getComputedStyle(one).backgroundColor.match(/\\d+/g).map(Number))"
+    )
+    expected = np.array(legend)[ds.wb.segment().to_numpy()] / 255
+    np.testing.assert_allclose(view.colours("segmentation"), expected, atol=ROUNDING)
+
+
+def test_the_difference_of_two_concepts(view: View, ds: xr.Dataset) -> None:
+    view.select("difference-a", "2")
+    view.select("difference-b", "0")
+    maps = ds.wb.heatmap().transpose("concept", "y", "x").to_numpy()
+    difference = maps[2] - maps[0]
+    most = float(np.abs(difference).max())
+    expected = coloured(difference, (-most, most), "PuOr_r")
+    np.testing.assert_allclose(view.colours("difference"), expected, atol=ROUNDING)
+
+
+def test_panels_can_be_hidden(view: View, ds: xr.Dataset) -> None:
+    view.root.locator("[data-control='panel-1']").uncheck()
+    view.settle()
+    panels = view.root.locator(".wb-panel[data-kind=concept]")
+    assert panels.evaluate_all("all => all.map((one) => one.dataset.concept)") == ["dog", "sky"]
+    maps = ds.wb.heatmap().transpose("concept", "y", "x").to_numpy()[[0, 2]]
+    np.testing.assert_allclose(view.colours("concept", 2), coloured(maps)[1], atol=ROUNDING)
+
+
+def test_smooth_maps_run_between_the_patches(view: View, ds: xr.Dataset) -> None:
+    hard = chromium.pixels(view.canvas("concept", 0)).astype(int)
+    view.click("smooth")
+    soft = chromium.pixels(view.canvas("concept", 0)).astype(int)
+    assert np.abs(np.diff(hard, axis=1)).max() > 4 * np.abs(np.diff(soft, axis=1)).max()
+    upsampled = ds.wb.heatmap(upsample="bilinear").isel(concept=0).to_numpy()
+    maps = ds.wb.heatmap()
+    expected = coloured(upsampled, (float(maps.min()), float(maps.max())))
+    rows, columns = (np.linspace(0.1, 0.9, 9) * size for size in upsampled.shape)
+    there = soft[
+        np.ix_(
+            (rows / len(upsampled) * len(soft)).astype(int), (columns / upsampled.shape[1] * soft.shape[1]).astype(int)
+        )
+    ]
+    found = expected[np.ix_(rows.astype(int), columns.astype(int))]
+    assert np.abs(there[..., :3] / 255 - found).mean() < 0.03
+
+
+def test_opacity_blends_maps_with_the_picture(view: View) -> None:
+    alone = view.colours("concept", 0)
+    view.click("picture")
+    np.testing.assert_allclose(view.colours("concept", 0), alone, atol=ROUNDING)
+    view.press("opacity", "Home")
+    ground = view.colours("concept", 0)
+    assert np.ptp(ground, axis=-1).max() < ROUNDING, "the picture under a map is grey"
+    assert np.ptp(ground) > 0.1
+    view.set(opacity=0.5)
+    np.testing.assert_allclose(view.colours("concept", 0), (alone + ground) / 2, atol=ROUNDING)
+
+
+def test_the_picture_is_the_picture(view: View, ds: xr.Dataset) -> None:
+    shown = chromium.pixels(view.canvas("picture"))
+    size = ds.sizes["pixel_y"], ds.sizes["pixel_x"]
+    at = [((np.arange(n) + 0.5) * have / n).astype(int) for n, have in zip(size, shown.shape, strict=False)]
+    np.testing.assert_allclose(shown[np.ix_(*at)][..., :3], ds.image.to_numpy(), atol=40)
+    assert np.abs(shown[np.ix_(*at)][..., :3] - ds.image.to_numpy().astype(int)).mean() < 4
+
+
+def test_the_overview_shows_its_statistic_and_selects(view: View, ds: xr.Dataset) -> None:
+    overview = view.unfold("overview")
+    view.select("statistic", "entropy")
+    cells = overview.locator("[data-cell]")
+    maps = ds.wb.heatmap(keep=["timestep", "layer"], layers=slice(None, None)).transpose(
+        "timestep", "layer", "concept", "y", "x"
+    )
+    expected = np.stack([entropy(row) for row in maps.to_numpy()])
+    overview.get_by_text("0 decided, 1 undecided").last.wait_for()
+    overview.locator("[data-cell='0,0']").wait_for()
+    shown = cells.evaluate_all(
+        "all => all.map((one) => [...one.dataset.cell.split(','), one.dataset.value].map(Number))"
+    )
+    for timestep, layer, value in shown:
+        assert value == pytest.approx(expected[int(timestep), int(layer)], abs=1e-5)
+    overview.locator("[data-cell='2,3']").click()
+    view.settle()
+    check_maps(view, ds.wb.heatmap(timesteps=250, layers=3))
+    overview.locator("[data-cell='0,1']").hover()
+    view.root.page.mouse.down()
+    overview.locator("[data-cell='1,4']").hover()
+    view.root.page.mouse.up()
+    view.settle()
+    check_maps(view, ds.wb.heatmap(timesteps=slice(750, 500), layers=slice(1, 4)))
+    assert view.control("layers-high").get_attribute("aria-valuetext") == "4"
+
+
+def test_pointing_reads_values_and_keeps_them_true(view: View, ds: xr.Dataset) -> None:
+    view.hover_patch(3, 5)
+    _check_readout(view, ds.wb.heatmap().isel(y=3, x=5))
+    view.set(layers=[4, 4])
+    _check_readout(view, ds.wb.heatmap(layers=4).isel(y=3, x=5))
+
+
+def test_pointing_moves_no_map(view: View) -> None:
+    box = view.canvas("concept", 1).bounding_box()
+    view.hover_patch(2, 3, index=1)
+    view.root.locator(".wb-readout", has_text="Row 3").wait_for()
+    assert view.canvas("concept", 1).bounding_box() == box
+
+
+def _check_readout(view: View, values: xr.DataArray) -> None:
+    text = view.root.locator(".wb-readout").inner_text()
+    assert text.startswith("Row 4, column 6: ")
+    shown = dict(part.rsplit(" ", 1) for part in text.split(": ", 1)[1].split(" · "))
+    assert list(shown) == values.sortby(values, ascending=False).concept.to_numpy().tolist()
+    for name, value in shown.items():
+        assert float(value) == pytest.approx(float(values.sel(concept=name)), abs=1e-3)
+
+
+def test_a_pinned_patch_runs_over_layers_and_timesteps(view: View, ds: xr.Dataset) -> None:
+    view.click_patch(1, 6, "segmentation", None)
+    assert view.state["pin"] == [1, 6]
+    inspector = view.root.locator("details[data-section=patch]")
+    assert inspector.evaluate("details => details.open")
+    inspector.locator("svg").first.wait_for()
+    assert inspector.locator("svg").count() >= 2
+    view.click_patch(1, 6, "segmentation", None)
+    assert view.state["pin"] is None
+
+
+def test_the_number_at_a_glance_is_the_score(view: View, ds: xr.Dataset) -> None:
+    view.press("layers-low", "Home")
+    expected = float(ds.wb.score(layers=slice(0, 2)).mean_iou)
+    view.root.page.wait_for_timeout(300)
+    assert float(view.root.locator(".wb-glance").get_attribute("data-value") or "nan") == pytest.approx(
+        expected, abs=1e-3
+    )
+
+
+def test_keys_move_play_and_pick(view: View, ds: xr.Dataset) -> None:
+    keyboard = view.root.page.keyboard
+    view.set(layers=[1, 1], timesteps=[750.0, 750.0], open=[])
+    view.root.focus()
+    for key in ("ArrowUp", "ArrowUp", "ArrowRight"):
+        keyboard.press(key)
+    view.settle()
+    assert (view.state["layers"], view.state["timesteps"]) == ([3, 3], [500.0, 500.0])
+    check_maps(view, ds.wb.heatmap(layers=3, timesteps=500))
+    keyboard.press("3")
+    view.settle()
+    assert view.state["focus"] == 2
+    for key, section in {"o": "overview", "h": "heads", "i": "patch", "m": "options"}.items():
+        keyboard.press(key)
+        assert section in view.state["open"]
+    keyboard.press("?")
+    view.root.locator(".wb-keys").wait_for()
+    keyboard.press("Escape")
+    assert not view.root.locator(".wb-keys").is_visible()
+    keyboard.press("Shift+ArrowRight")
+    keyboard.press("Enter")
+    view.settle()
+    assert view.state["pin"] is not None
+    cells = view.root.page.evaluate("jupyterapp.shell.currentWidget.content.model.sharedModel.cells.length")
+    assert view.root.page.evaluate("jupyterapp.shell.currentWidget.content.mode") is not None
+    assert cells == view.root.page.evaluate("jupyterapp.shell.currentWidget.content.widgets.length")
+
+
+def test_space_plays_over_timesteps(view: View) -> None:
+    view.set(timesteps=[750.0, 750.0])
+    view.root.focus()
+    view.root.page.keyboard.press(" ")
+    reached = "([root, timestep]) => root.workbench.state.timesteps[0] === timestep"
+    for timestep in (500.0, 250.0, 750.0):
+        view.root.page.wait_for_function(reached, arg=[view.root.element_handle(), timestep], timeout=5000)
+    view.root.page.keyboard.press(" ")
+    stopped = view.state["timesteps"]
+    view.root.page.wait_for_timeout(900)
+    assert view.state["timesteps"] == stopped
+
+
+def test_copied_code_gives_the_numbers_on_screen(view: View, lab: chromium.Notebook) -> None:
+    view.set(
+        layers=[1, 3],
+        timesteps=[500.0, 250.0],
+        heads=[0, 2],
+        sample=1,
+        space="cross",
+        concepts=[0, 2],
+        difference=[2, 1],
+    )
+    view.click("code")
+    code = lab.page.evaluate("navigator.clipboard.readText()")
+    assert code == view.root.locator("pre.wb-code").inner_text()
+    said = json.loads(
+        lab.run(f"{code}\nprint(json.dumps([maps.values.tolist(), areas.values.tolist(), difference.values.tolist()]))")
+    )
+    maps, areas, difference = (np.array(values) for values in said)
+    shown = view.root.evaluate(
+        "root => [root.workbench.maps.shape, [...root.workbench.maps.values], [...root.workbench.labels]]"
+    )
+    on_screen = np.array(shown[1]).reshape(shown[0])
+    np.testing.assert_allclose(maps, on_screen[[0, 2]], atol=1e-6)
+    np.testing.assert_allclose(difference, on_screen[2] - on_screen[1], atol=1e-6)
+    np.testing.assert_array_equal(areas.ravel(), shown[2])
+
+
+def test_the_saved_state_restores_the_view(view: View, lab: chromium.Notebook, ds: xr.Dataset) -> None:
+    view.press("layers-window", "ArrowRight")
+    view.select("cmap", "magma")
+    view.click("save")
+    with lab.page.expect_download() as saved:
+        view.control("save-state").click()
+    state = json.loads(saved.value.path().read_text())
+    lab.run(f"again = wb.explore(ds, state=json.loads({json.dumps(state)!r}))\nagain")
+    restored = View(lab.page.locator(".wb-view").last)
+    check_maps(restored, ds.wb.heatmap(layers=slice(2, 3)), "magma")
+    assert restored.state == view.state
+    lab.run("again.close()")
+
+
+def test_a_saved_picture_is_a_picture_of_the_view(view: View, lab: chromium.Notebook) -> None:
+    from PIL import Image
+
+    view.click("save")
+    with lab.page.expect_download() as saved:
+        view.control("save-png").click()
+    picture = Image.open(saved.value.path())
+    assert picture.format == "PNG"
+    assert min(picture.size) > 300
+    assert len(picture.convert("RGB").getcolors(1 << 24) or ()) > 50
+
+
+def test_a_page_can_be_saved_from_the_view(view: View, lab: chromium.Notebook, tmp_path: Path) -> None:
+    view.click("save")
+    with lab.page.expect_download() as saved:
+        view.control("save-page").click()
+    assert saved.value.suggested_filename.endswith(".html")
+    assert 'id="saved"' in saved.value.path().read_text("utf-8")
+
+
+def test_two_displays_of_one_view_show_the_same(view: View, lab: chromium.Notebook, ds: xr.Dataset) -> None:
+    lab.run("view")
+    second = View(lab.page.locator(".wb-view").last)
+    assert lab.page.locator(".wb-view").count() == 2
+    view.press("layers-window", "ArrowRight")
+    second.settle()
+    check_maps(second, ds.wb.heatmap(layers=slice(2, 3)))
+
+
+def test_the_kernel_reads_and_sets_the_state(view: View, lab: chromium.Notebook, ds: xr.Dataset) -> None:
+    view.press("layers-high", "ArrowRight")
+    lab.page.wait_for_timeout(400)
+    assert lab.run("print(view.state['layers'])").strip() == "[1, 3]"
+    lab.run("view.state = {**view.state, 'layers': [0, 0]}")
+    lab.page.wait_for_function("root => root.workbench.state.layers[1] === 0", arg=view.root.element_handle())
+    view.settle()
+    check_maps(view, ds.wb.heatmap(layers=0))
+
+
+def test_text_of_the_dataset_is_never_markup(view: View) -> None:
+    for section in ("overview", "heads", "patch"):
+        view.unfold(section)
+    view.click_patch(0, 0)
+    assert "<b>a long name of grass</b>" in view.root.inner_text()
+    assert not view.root.locator("b", has_text="grass").count()
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        ("wb.explore(42)", "explore takes the dataset"),
+        ("wb.explore(ds.output)", "This is one variable"),
+        ("wb.explore(ds[['image']])", "holds no scores"),
+        ("wb.explore(ds.drop_vars('image'))", "no picture"),
+        ("wb.explore(ds.isel(concept=[0]))", "capture a second concept"),
+        ("wb.explore(ds.where(ds.layer != 1))", "NaN"),
+        ("wb.explore(ds, state={'layers': [77, 77]})", "The state does not fit"),
+    ],
+)
+def test_what_cannot_be_shown_gives_a_sentence(lab: chromium.Notebook, code: str, sentence: str) -> None:
+    lab.run(f"view = {code}\nview")
+    lab.page.locator(".wb-view").get_by_text(sentence).first.wait_for()
+    lab.run("view.close()")
+    lab.clear()
+
+
+def test_one_layer_and_one_timestep_are_shown(lab: chromium.Notebook, ds: xr.Dataset) -> None:
+    lab.run(f"view = wb.explore(ds.isel(layer=[1], timestep=[0]), state={PLAIN})\nview")
+    check_maps(View(lab.page.locator(".wb-view")), ds.isel(layer=[1], timestep=[0]).wb.heatmap())
+    lab.run("view.close()")

@@ -1,0 +1,288 @@
+"""Views in a notebook as it is lived in: themes, widths, many views, dead kernels, reopened files, two datasets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from tests import synthetic
+from tests.browser import chromium
+from tests.browser.jupyter import ROOT
+from tests.browser.views import View, check_maps
+from tests.store.replay import save
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+    from tests.browser.jupyter import Server
+
+pytestmark = pytest.mark.browser
+
+SETUP = """
+import numpy as np
+import xarray as xr
+import workbench as wb
+from workbench.tiny import scenes
+from tests import synthetic
+ds = synthetic.dataset(signal=2.0, grid=(6, 8))
+"""
+PLAIN: dict[str, Any] = {"opacity": 1.0, "picture": False}
+SCREENSHOTS = ROOT / "build" / "screenshots"
+KNOWN = ("reading 'schema'", "filebrowser:open-path")
+"""What Notebook 7 logs by itself, in an empty notebook."""
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, server: Server) -> Iterator[tuple[Page, chromium.Notice]]:
+    with chromium.context(browser, viewport={"width": 1400, "height": 1000}) as (context, notice):
+        yield context.new_page(), notice
+        assert [error for error in notice.errors if not any(known in error for known in KNOWN)] == []
+        assert notice.left == []
+
+
+@pytest.fixture(scope="module")
+def lab(page: tuple[Page, chromium.Notice], server: Server) -> Iterator[chromium.Notebook]:
+    notebook = chromium.Notebook.open(*page[:1], server, page[1], server.write("living"))
+    notebook.run(SETUP)
+    yield notebook
+    notebook.close()
+
+
+@pytest.fixture
+def views(lab: chromium.Notebook) -> Iterator[None]:
+    """Afterwards no view is left."""
+    yield
+    lab.run("import ipywidgets\nipywidgets.Widget.close_all()")
+    lab.clear()
+
+
+def _contrast(one: list[float], other: list[float]) -> float:
+    """The contrast ratio of two colours (WCAG 2)."""
+
+    def light(colour: list[float]) -> float:
+        parts = [part / 255 for part in colour[:3]]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return float(np.dot([0.2126, 0.7152, 0.0722], linear))
+
+    low, high = sorted((light(one), light(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+TEXTS = """
+(root) => {
+  const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const ground = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const colour = numbers(getComputedStyle(at).backgroundColor);
+      if (colour.length === 3 || colour[3] > 0.9) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+  const found = [];
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    const element = node.parentElement;
+    if (!node.textContent.trim() || !element.checkVisibility() || element.closest("option, [disabled]")) continue;
+    const style = getComputedStyle(element);
+    const ink = element instanceof SVGElement ? style.fill : style.color;
+    found.push([node.textContent.trim().slice(0, 30), numbers(ink), ground(element)]);
+  }
+  return found;
+}
+"""
+
+
+@pytest.mark.usefixtures("views")
+@pytest.mark.parametrize("theme", ["Light", "Dark"])
+def test_every_text_can_be_read(lab: chromium.Notebook, theme: str) -> None:
+    lab.theme(f"JupyterLab {theme}")
+    lab.run("wb.explore(ds, state={'open': ['overview', 'heads', 'patch', 'options'], 'pin': [2, 3]})")
+    view = View(lab.page.locator(".wb-view"))
+    view.root.locator("[data-cell]").first.wait_for()
+    texts = view.root.evaluate(TEXTS)
+    assert len(texts) > 40
+    faint = {text: round(_contrast(ink, ground), 2) for text, ink, ground in texts if _contrast(ink, ground) < 4.5}
+    assert not faint
+    lab.theme("JupyterLab Light")
+
+
+SCENE = """
+scene = scenes.draw(2008)
+made = synthetic.dataset(
+    concepts=scene.words, dual=5, single=3, heads=4, grid=(12, 12), timesteps=range(900, 0, -100), truth=True
+)
+coarse = np.stack([scene.mask(word)[4::8, 4::8] for word in scene.words])
+scores = made.output_total + xr.DataArray(coarse, dims=("concept", "y", "x")) * xr.DataArray(range(8), dims="layer")
+real = made.assign(
+    image=made.image.copy(data=scene.image),
+    truth=made.truth.copy(data=np.stack([scene.mask(word) for word in scene.words])),
+    output_total=scores.transpose(*made.output_total.dims),
+)
+"""
+
+
+@pytest.mark.usefixtures("views")
+def test_it_fits_narrow_and_wide_pages_and_is_pictured(lab: chromium.Notebook) -> None:
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    lab.run(SCENE)
+    lab.run("wb.explore(real, state={'open': ['overview', 'heads', 'patch', 'options'], 'pin': [5, 5]})")
+    view = View(lab.page.locator(".wb-view"))
+    view.root.locator("[data-head]").first.wait_for()
+    for width in (700, 1900, 1400):
+        lab.page.set_viewport_size({"width": width, "height": 2200})
+        if width == 700:
+            lab.page.evaluate("jupyterapp.shell.collapseLeft()")
+        lab.page.wait_for_timeout(400)
+        view.settle()
+        over = view.root.evaluate("root => [root.scrollWidth - root.clientWidth, root.clientWidth]")
+        assert over[0] <= 0
+        outside = view.root.evaluate(OUTSIDE)
+        assert not outside, f"at {width} pixels these reach out of the view: {outside}"
+        for theme in ("Light", "Dark") if width == 1400 else ("Light",):
+            lab.theme(f"JupyterLab {theme}")
+            lab.page.wait_for_timeout(200)
+            view.root.screenshot(path=SCREENSHOTS / f"explore-{width}-{theme.lower()}.png")
+    lab.theme("JupyterLab Light")
+    view.set(open=[], pin=None)
+    view.root.screenshot(path=SCREENSHOTS / "explore-folded.png")
+    lab.page.set_viewport_size({"width": 1400, "height": 1000})
+
+
+OUTSIDE = """
+(root) => {
+  const box = root.getBoundingClientRect();
+  return [...root.querySelectorAll("*")]
+    .filter((one) => one.checkVisibility() && !one.ownerSVGElement && !one.closest(".wb-scroll, .wb-heads, pre"))
+    .filter((one) => one.getBoundingClientRect().right > box.right + 1)
+    .map((one) => `${one.tagName}.${one.getAttribute("class")}`);
+}
+"""
+
+
+@pytest.mark.usefixtures("views")
+def test_ten_views_all_answer(lab: chromium.Notebook) -> None:
+    ds = synthetic.dataset(signal=2.0, grid=(6, 8))
+    for _ in range(10):
+        lab.run(f"wb.explore(ds, state={PLAIN})")
+    found = lab.page.locator(".wb-view")
+    lab.page.wait_for_function("document.querySelectorAll('.wb-view').length === 10")
+    for index in range(10):
+        view = View(found.nth(index))
+        view.control("layers-window").scroll_into_view_if_needed()
+        view.press("layers-window", "ArrowRight", 1 + index % 2)
+        check_maps(view, ds.wb.heatmap(layers=slice(2 + index % 2, 3 + index % 2)))
+
+
+@pytest.mark.usefixtures("views")
+def test_closing_a_view_frees_what_it_held(lab: chromium.Notebook) -> None:
+    lab.run(f"import gc, weakref\nview = wb.explore(ds, state={PLAIN}, )\nview")
+    View(lab.page.locator(".wb-view"))
+    lab.page.wait_for_selector(".wb-view[data-cube=ready]")
+    lab.run("held = [weakref.ref(one) for one in gc.get_objects() if type(one).__name__ == 'Answers']\nassert held")
+    lab.run("view.close()\ngc.collect()\nassert not [one() for one in held if one()]")
+    lab.page.wait_for_function("document.querySelectorAll('.wb-view').length === 0")
+
+
+@pytest.mark.usefixtures("views")
+def test_two_datasets_follow_one_set_of_controls(lab: chromium.Notebook) -> None:
+    lab.run(
+        "other = synthetic.dataset(seed=1, dual=6, single=3, grid=(6, 8), timesteps=(800.0, 510.0, 260.0), signal=2.0)"
+    )
+    lab.run(f"wb.compare(ds, other.assign_attrs(model='another'), state={PLAIN | {'limits': [0.0, 1.0]}})")
+    lab.page.wait_for_function("document.querySelectorAll('.wb-view').length === 2")
+    first, second = (View(lab.page.locator(".wb-view").nth(index)) for index in (0, 1))
+    assert not second.control("layers-window").is_visible()
+    first.press("layers-window", "ArrowRight", 2)
+    first.press("timesteps-high", "ArrowRight")
+    lab.page.wait_for_function("root => root.workbench.state.layers[0] === 6", arg=second.root.element_handle())
+    second.settle()
+    assert "6–8" in second.root.locator(".wb-controls").inner_text()
+    level = [view.canvas("picture").bounding_box() for view in (first, second)]
+    assert level[0]["y"] == level[1]["y"]
+    ds = synthetic.dataset(signal=2.0, grid=(6, 8))
+    other = synthetic.dataset(seed=1, dual=6, single=3, grid=(6, 8), timesteps=(800.0, 510.0, 260.0), signal=2.0)
+    check_maps(first, ds.wb.heatmap(layers=slice(3, 4), timesteps=slice(500, 250)), limits=(0, 1))
+    check_maps(second, other.wb.heatmap(layers=slice(6, 8), timesteps=slice(510, 260)), limits=(0, 1))
+    second.click_patch(4, 4)
+    lab.page.wait_for_function("root => root.workbench.state.pin?.[0] === 4", arg=first.root.element_handle())
+
+
+@pytest.mark.usefixtures("views")
+def test_a_stored_run_can_be_picked(lab: chromium.Notebook, server: Server) -> None:
+    home = server.folder.parent / "runs"
+    for index, concepts in enumerate([("dog", "sky"), ("<b>cat</b>", "hill"), ("cat", "lake")]):
+        save(synthetic.dataset(concepts=concepts, seed=index, signal=2.0), home, f"run{index}")
+    lab.run("choice = wb.explore()\nchoice")
+    runs = lab.page.locator(".wb-picker-run")
+    lab.page.get_by_text("3 stored runs").wait_for()
+    assert runs.count() == 3
+    runs.last.scroll_into_view_if_needed()
+    assert not lab.page.locator(".wb-picker b").count()
+    lab.page.wait_for_function("[...document.querySelectorAll('.wb-picker img')].every((one) => one.naturalWidth > 0)")
+    lab.page.locator(".wb-picker").screenshot(path=SCREENSHOTS / "picker.png")
+    search = lab.page.locator(".wb-picker-search")
+    search.fill("cat")
+    lab.page.get_by_text("2 of 3 stored runs").wait_for()
+    search.fill("cat lake")
+    search.press("ArrowDown")
+    lab.page.keyboard.press("Enter")
+    view = View(lab.page.locator(".wb-view"))
+    view.set(**PLAIN)
+    check_maps(view, synthetic.dataset(concepts=("cat", "lake"), seed=2, signal=2.0).wb.heatmap())
+    search.fill("dog")
+    runs.locator("visible=true").first.click()
+    lab.page.locator(".wb-view .wb-name", has_text="dog").first.wait_for()
+    assert lab.page.locator(".wb-view").count() == 1
+    lab.run("some = wb.explore(wb.runs()[:1])\nsome")
+    lab.page.get_by_text("1 stored run", exact=True).wait_for()
+
+
+@pytest.mark.usefixtures("views")
+def test_a_dead_kernel_leaves_the_view_usable(lab: chromium.Notebook) -> None:
+    ds = synthetic.dataset(signal=2.0, grid=(6, 8))
+    lab.run(f"wb.explore(ds, state={PLAIN})")
+    view = View(lab.page.locator(".wb-view"))
+    lab.page.wait_for_selector(".wb-view[data-cube=ready]")
+    lab.restart()
+    view.press("layers-window", "ArrowRight")
+    check_maps(view, ds.wb.heatmap(layers=slice(2, 3)))
+    view.unfold("overview")
+    view.root.get_by_text("run the cell again").first.wait_for()
+    lab.run(SETUP)
+    lab.run(f"wb.explore(ds, state={PLAIN})")
+    again = View(lab.page.locator(".wb-view").last)
+    check_maps(again, ds.wb.heatmap())
+
+
+def test_a_reopened_notebook_says_what_to_do(lab: chromium.Notebook, server: Server) -> None:
+    lab.clear()
+    lab.run(f"wb.explore(ds, state={PLAIN})")
+    View(lab.page.locator(".wb-view"))
+    lab.save()
+    saved = json.loads((server.folder / "living.ipynb").read_text())
+    assert "widgets" in saved["metadata"]
+    copy = server.folder / "reopened.ipynb"
+    copy.write_text(json.dumps(saved))
+    reopened = chromium.Notebook.open(lab.page, server, lab.notice, copy)
+    view = lab.page.locator(".wb-view")
+    view.get_by_text("Run the cell again").first.wait_for()
+    view.screenshot(path=SCREENSHOTS / "reopened.png")
+    reopened.close()
+
+
+def test_it_works_in_notebook_7(page: tuple[Page, chromium.Notice], server: Server) -> None:
+    ds = synthetic.dataset(signal=2.0, grid=(6, 8))
+    notebook = chromium.Notebook.open(page[0], server, page[1], server.write("seven"), "notebook")
+    notebook.run(SETUP)
+    notebook.run(f"wb.explore(ds, state={PLAIN})")
+    view = View(page[0].locator(".wb-view"))
+    view.press("layers-window", "ArrowRight")
+    view.press("timesteps-low", "ArrowLeft", 2)
+    check_maps(view, ds.wb.heatmap(layers=slice(2, 3), timesteps=750))
+    page[0].keyboard.press("a")  # in command mode this would insert a cell
+    assert page[0].evaluate("jupyterapp.shell.currentWidget.content.widgets.length") == 3
+    notebook.close()

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import base64
+import re
+from importlib.resources import files
+
+import matplotlib as mpl
+import numpy as np
+
+from workbench import figures
+from workbench.widgets import assets
+from workbench.widgets.state import COLOUR_MAPS, SECTIONS, STATISTICS
+
+
+def test_every_file_is_part_of_the_module() -> None:
+    module = assets.module()
+    assert module.count("export default") == 1
+    for name in assets._ORDER:
+        assert (files("workbench.widgets") / "static" / f"{name}.js").read_text("utf-8") in module
+    assert not re.search(r"^import |https?://(?!www\.w3\.org/2000/svg)", module, re.MULTILINE)
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(", module)
+    assert len(module) + len(assets.style()) < 140_000
+
+
+def test_colours_are_those_of_the_figures() -> None:
+    module = assets.module()
+    found = re.findall(r"^  (\w+): \"([A-Za-z0-9+/=]+)\",$", module, re.MULTILINE)
+    assert {"auto", *(name for name, _ in found)} == set(COLOUR_MAPS)
+    for name, encoded in found:
+        expected = mpl.colormaps["PuOr_r" if name == "diverging" else name](np.arange(256))[:, :3] * 255
+        colours = np.frombuffer(base64.b64decode(encoded), np.uint8).reshape(256, 3)
+        assert np.abs(colours - expected).max() <= 0.5
+    listed = re.search(r"CONCEPT_COLOURS = \[(.*?)\]", module, re.DOTALL)
+    assert listed is not None
+    assert tuple(re.findall(r"#\w{6}", listed[1])) == figures.SEGMENT_COLOURS
+
+
+def test_names_of_the_state_are_spelled_alike() -> None:
+    module = assets.module()
+    for statistic in STATISTICS:
+        assert f"  {statistic}: " in module
+    for section in SECTIONS:
+        assert f'section("{section}"' in module

@@ -1,0 +1,140 @@
+"""A list of stored runs to choose from: pictures, a search field, and the view of the chosen run below."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import files
+from typing import Any, Final
+
+import anywidget
+import ipywidgets
+import xarray as xr
+
+from workbench import schema, store
+from workbench.schema import WorkbenchError
+from workbench.store.reading import Run
+from workbench.widgets.checking import drawable
+from workbench.widgets.explorer import Explorer
+
+_THUMBNAIL: Final = 144
+"""Longest side of a picture in the list, in pixels: twice what is shown, for dense screens."""
+_MOST: Final = 500
+"""Runs that are listed; of more, the newest."""
+_LONGEST_PROMPT: Final = 160
+
+logger = logging.getLogger(__name__)
+
+
+class Picker(anywidget.AnyWidget):
+    """The list itself.
+
+    Parameters
+    ----------
+    runs
+        What to list.
+    chosen
+        Called with the dataset of the run that was clicked.
+    """
+
+    _esm = files(__package__).joinpath("static", "picker.js").read_text("utf-8")
+    _css = files(__package__).joinpath("static", "picker.css").read_text("utf-8")
+
+    def __init__(self, runs: Sequence[Run], chosen: Callable[[xr.Dataset], None]) -> None:
+        self._runs = {run.key: run for run in runs[:_MOST]}
+        self._left = max(len(runs) - _MOST, 0)
+        self._chosen = chosen
+        super().__init__()
+        self.on_msg(self._answer)
+
+    def _answer(self, _widget: Any, content: Any, _buffers: Any) -> None:
+        kind = content.get("type")
+        if kind == "ready":
+            rows = [_row(run) for run in self._runs.values()]
+            self.send({"type": "runs", "runs": rows, "left": self._left})
+            return
+        if (run := self._runs.get(content.get("key"))) is None:
+            return
+        reply: dict[str, Any] = {"type": kind, "key": run.key}
+        buffers: list[bytes] = []
+        try:
+            if kind == "thumbnail":
+                buffers = _thumbnail(run.open())
+            elif kind == "open":
+                self._chosen(run.open())
+        except WorkbenchError as error:
+            reply["error"] = str(error)
+        except Exception as error:
+            logger.exception("the run %s could not be opened", run.key)
+            reply["error"] = f"The run {run.key} could not be opened ({type(error).__name__}: {error})."
+        self.send(reply, buffers)
+
+
+class Choice(ipywidgets.VBox):  # type: ignore[misc]
+    """A list of runs, and the view of the one that was chosen.
+
+    Attributes
+    ----------
+    view : Explorer or None
+        The view of the chosen run.
+    """
+
+    def __init__(self, runs: Sequence[Run], state: Mapping[str, Any] | None = None) -> None:
+        self.view: Explorer | None = None
+        self._state = state
+        self._picker = Picker(runs, self._show)
+        super().__init__([self._picker])
+
+    def _show(self, ds: xr.Dataset) -> None:
+        former, self.view = self.view, Explorer(ds, state=self._state)
+        self.children = (self._picker, self.view)
+        if former is not None:
+            former.close()
+
+    def close(self) -> None:
+        """Close the list and the view."""
+        for child in self.children:
+            child.close()
+        super().close()
+
+
+def pick(runs: Sequence[Run] | None = None, *, state: Mapping[str, Any] | None = None) -> Choice:
+    """Let the user choose a stored run in the notebook.
+
+    Parameters
+    ----------
+    runs
+        What :func:`workbench.runs` lists, or some of it. Without it, all of the cache.
+    state
+        What the view of the chosen run shows at first.
+    """
+    return Choice(store.runs() if runs is None else runs, state)
+
+
+def _row(run: Run) -> dict[str, Any]:
+    prompt = run.prompt if isinstance(run.prompt, str) else "; ".join(run.prompt)
+    return {
+        "key": run.key,
+        "kind": run.kind,
+        "model": run.model,
+        "concepts": list(run.concepts),
+        "prompt": prompt if len(prompt) <= _LONGEST_PROMPT else prompt[:_LONGEST_PROMPT] + "…",
+        "created": run.created,
+        "size": run.size,
+    }
+
+
+def _thumbnail(ds: xr.Dataset) -> list[bytes]:
+    """The run's first picture as a PNG file, when it has one."""
+    if not drawable(ds):
+        return []
+    from PIL import Image
+
+    image = ds[schema.IMAGE]
+    first = image.isel({dim: 0 for dim in (schema.SAMPLE, schema.FRAME) if dim in image.dims})
+    picture = Image.fromarray(first.transpose(schema.PIXEL_Y, schema.PIXEL_X, schema.CHANNEL).to_numpy())
+    picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return [buffer.getvalue()]

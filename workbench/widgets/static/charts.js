@@ -1,0 +1,360 @@
+// What unfolds: the overview of layers and timesteps, the strip of heads, and the inspector of one patch.
+
+const STATISTIC_NAMES = {
+  agreement: "agreement with the default heat map",
+  entropy: "entropy (0 decided, 1 undecided)",
+  separability: "separability of the areas",
+  iou: "mean IoU with the truth",
+  ap: "mean average precision",
+};
+
+/** The layer x timestep matrix of a statistic; clicking or dragging selects. */
+class Overview {
+  constructor(store) {
+    this.store = store;
+    const names = store.meta.statistics.map((name) => [name, STATISTIC_NAMES[name]]);
+    this.statistic = choice("statistic", "Figure", names, (statistic) => store.change({ statistic }));
+    this.svg = s("svg.wb-matrix", { tabindex: 0, role: "img" });
+    this.note = h("p.wb-hint", { "aria-live": "polite" });
+    this.colours = new ColourBar();
+    const side = h("div.wb-side", {}, this.statistic.element, this.colours.element, this.note);
+    this.element = h("div.wb-body.wb-split", {}, h("div.wb-scroll", {}, this.svg), side);
+    this.svg.addEventListener("pointerdown", (event) => this.grab(event));
+    this.svg.addEventListener("pointermove", (event) => this.point(this.cellOf(event)));
+    this.svg.addEventListener("pointerleave", () => this.point(null));
+    this.svg.addEventListener("keydown", (event) => this.key(event));
+  }
+
+  update(width) {
+    const { store } = this;
+    const { space, sample, frame, statistic } = store.state;
+    this.statistic.select.value = statistic;
+    const wanted = JSON.stringify([space, sample, frame, statistic]);
+    if (this.asked !== wanted) {
+      this.asked = wanted;
+      store.ask("overview");
+    }
+    const found = store.extras.overview;
+    const drawn = found && `${JSON.stringify(found.values)} ${width}`;
+    this.svg.parentElement.hidden = Boolean(found?.error);
+    if (found?.error) {
+      this.note.textContent = sentence(found.error);
+      this.drawn = null;
+    } else if (found && drawn !== this.drawn) {
+      this.drawn = drawn;
+      this.draw(found, width);
+    }
+    this.colours.element.hidden = !this.drawn;
+    if (!found) this.note.textContent = store.silent ? "The kernel does not answer." : "Computing…";
+    else if (this.drawn) this.select();
+  }
+
+  draw({ values, statistic }, width) {
+    const { layers, timesteps } = this.store.meta;
+    const margin = (this.margin = { left: 44, top: 4, bottom: 34 });
+    const room = Math.max(width - margin.left - 8, 120);
+    const wide = (this.wide = Math.min(34, Math.max(7, Math.floor(room / layers.length))));
+    const tall = (this.tall = Math.min(24, Math.max(7, Math.floor(200 / timesteps.length))));
+    const size = [margin.left + wide * layers.length + 4, margin.top + tall * timesteps.length + margin.bottom];
+    const known = values.flat().filter((value) => value !== null);
+    const ends = known.length ? [Math.min(...known), Math.max(...known)] : [0, 1];
+    const colours = colourMap("cividis");
+    const cells = values.flatMap((row, t) =>
+      row.map((value, l) => {
+        const level = 3 * Math.round(ends[1] > ends[0] ? (255 * (value - ends[0])) / (ends[1] - ends[0]) : 127);
+        const fill = value === null ? "none" : `rgb(${colours[level]},${colours[level + 1]},${colours[level + 2]})`;
+        return s("rect.wb-cell", {
+          x: margin.left + l * wide, y: margin.top + t * tall, width: wide - 1, height: tall - 1, fill,
+          data: { cell: `${t},${l}`, value: value ?? "" },
+        });
+      })
+    );
+    const everyLayer = Math.ceil(22 / wide);
+    const everyTimestep = Math.ceil(13 / tall);
+    const labels = [
+      ...layers.map((layer, l) =>
+        l % everyLayer ? null : s("text", { x: margin.left + (l + 0.5) * wide, y: size[1] - 20, "text-anchor": "middle" }, plain(layer))
+      ),
+      ...timesteps.map((timestep, t) =>
+        t % everyTimestep
+          ? null
+          : s("text", { x: margin.left - 6, y: margin.top + (t + 0.5) * tall, "text-anchor": "end", "dominant-baseline": "central" }, plain(Math.round(timestep)))
+      ),
+      s("text.wb-axis", { x: margin.left, y: size[1] - 5 }, "layer →   timestep ↓"),
+    ];
+    this.cursor = s("rect.wb-cursor", { width: wide, height: tall, visibility: "hidden" });
+    this.box = s("rect.wb-selection", {});
+    this.svg.replaceChildren(...cells, ...labels.filter(Boolean), this.box, this.cursor);
+    this.svg.setAttribute("width", size[0]);
+    this.svg.setAttribute("height", size[1]);
+    this.values = values;
+    this.shownStatistic = statistic;
+    this.colours.show("cividis", ends, STATISTIC_NAMES[this.shownStatistic]);
+  }
+
+  select() {
+    const { layers, timesteps } = this.store.chosen();
+    const { margin, wide, tall } = this;
+    const box = [margin.left + layers[0] * wide - 1.5, margin.top + timesteps[0] * tall - 1.5, layers.length * wide + 2, timesteps.length * tall + 2];
+    ["x", "y", "width", "height"].forEach((name, i) => this.box.setAttribute(name, box[i]));
+    const values = timesteps.flatMap((t) => layers.map((l) => this.values[t][l])).filter((value) => value !== null);
+    const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+    this.summary = `Selected: mean ${number(mean)} over ${values.length} ${values.length === 1 ? "piece" : "pieces"}. Click or drag to select.`;
+    this.svg.setAttribute("aria-label", `Layers by timesteps, ${STATISTIC_NAMES[this.shownStatistic]}. ${this.summary} Arrow keys move the selection, with Shift they extend it.`);
+    if (!this.pointed) this.note.textContent = this.summary;
+  }
+
+  cellOf(event) {
+    if (!this.drawn) return null;
+    const box = this.svg.getBoundingClientRect();
+    const { layers, timesteps } = this.store.meta;
+    const l = Math.floor((event.clientX - box.left - this.margin.left) / this.wide);
+    const t = Math.floor((event.clientY - box.top - this.margin.top) / this.tall);
+    const inside = (at, count) => Math.min(Math.max(at, 0), count - 1);
+    return { l: inside(l, layers.length), t: inside(t, timesteps.length), inside: l === inside(l, layers.length) && t === inside(t, timesteps.length) };
+  }
+
+  point(cell) {
+    this.pointed = Boolean(cell?.inside);
+    if (!this.drawn) return;
+    this.cursor.setAttribute("visibility", this.pointed ? "visible" : "hidden");
+    if (!this.pointed) {
+      this.note.textContent = this.summary;
+      return;
+    }
+    const { meta } = this.store;
+    this.cursor.setAttribute("x", this.margin.left + cell.l * this.wide - 0.5);
+    this.cursor.setAttribute("y", this.margin.top + cell.t * this.tall - 0.5);
+    const block = meta.blocks[cell.l] ? ` (${meta.blocks[cell.l]})` : "";
+    const value = this.values[cell.t][cell.l];
+    this.note.textContent = `Layer ${meta.layers[cell.l]}${block}, timestep ${plain(meta.timesteps[cell.t])}, σ ${plain(meta.sigmas[cell.t])}: ${value === null ? "missing" : number(value)}`;
+  }
+
+  choose(a, b) {
+    const { layers, timesteps } = this.store.meta;
+    const [first, last] = [Math.min(a.l, b.l), Math.max(a.l, b.l)];
+    const [high, low] = [Math.min(a.t, b.t), Math.max(a.t, b.t)];
+    const next = { layers: [layers[first], layers[last]], timesteps: [timesteps[high], timesteps[low]] };
+    const { state } = this.store;
+    if (JSON.stringify([next.layers, next.timesteps]) !== JSON.stringify([state.layers, state.timesteps])) this.store.change(next);
+  }
+
+  grab(event) {
+    const start = this.cellOf(event);
+    if (event.button !== 0 || !start?.inside) return;
+    event.preventDefault();
+    this.svg.focus({ preventScroll: true });
+    this.choose(start, start);
+    follow(this.svg, event, (at) => this.choose(start, this.cellOf(at)));
+  }
+
+  key(event) {
+    const by = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] }[event.key];
+    if (!by || event.altKey || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const { layers, timesteps } = this.store.chosen();
+    const { meta } = this.store;
+    const inside = (at, count) => Math.min(Math.max(at, 0), count - 1);
+    const moved = (t, l) => ({ t: inside(t + by[0], meta.timesteps.length), l: inside(l + by[1], meta.layers.length) });
+    const start = { t: timesteps[0], l: layers[0] };
+    const end = { t: timesteps.at(-1), l: layers.at(-1) };
+    if (event.shiftKey) this.choose(start, moved(end.t, end.l));
+    else this.choose(moved(start.t, start.l), moved(end.t, end.l));
+  }
+}
+
+/** One small map for each head of a layer. */
+class HeadStrip {
+  constructor(store, painter) {
+    Object.assign(this, { store, painter });
+    this.layer = choice("head-layer", "Layer", [], (value) => this.setLayer(Number(value)));
+    this.all = button("All heads", { data: { control: "heads-all" }, onclick: () => store.change({ heads: null }) });
+    this.strip = h("div.wb-heads", { role: "group", "aria-label": "Heads" });
+    this.note = h("p.wb-hint", { "aria-live": "polite" });
+    this.element = h("div.wb-body", {}, h("div.wb-row", {}, this.layer.element, this.all), this.strip, this.note);
+  }
+
+  setLayer(layer) {
+    this.chosen = layer;
+    this.update();
+  }
+
+  update() {
+    const { store } = this;
+    const { state, meta } = store;
+    this.all.disabled = state.heads === null;
+    const reason = !store.space.heads
+      ? "This run holds only the sums over heads of this space."
+      : meta.offline
+        ? "This page has no kernel: single heads cannot be read here."
+        : null;
+    if (reason) {
+      this.strip.replaceChildren();
+      this.note.textContent = reason;
+      return;
+    }
+    const inside = meta.layers.filter((layer) => layer >= state.layers[0] && layer <= state.layers[1]);
+    if (!meta.layers.includes(this.chosen) || (!inside.includes(this.chosen) && this.followed !== `${state.layers}`)) {
+      this.chosen = inside.at(-1);
+    }
+    this.followed = `${state.layers}`;
+    if (!this.layer.select.options.length) this.layer.set(meta.layers.map((layer) => [layer, layer]));
+    this.layer.select.value = this.chosen;
+    const { space, timesteps, sample, frame, reduce, focus } = state;
+    const wanted = JSON.stringify([space, timesteps, sample, frame, reduce, focus, this.chosen]);
+    if (this.asked !== wanted) {
+      this.asked = wanted;
+      store.ask("heads", { layer: this.chosen });
+    }
+    const found = store.extras.heads;
+    if (found && found !== this.drawn) this.draw(found);
+    for (const element of this.strip.children) {
+      element.setAttribute("aria-pressed", String(Boolean(state.heads?.includes(Number(element.dataset.head)))));
+    }
+    if (!found) this.note.textContent = store.silent ? "The kernel does not answer." : "Reading…";
+  }
+
+  draw(found) {
+    const { store, painter } = this;
+    this.drawn = found;
+    if (found.error) {
+      this.strip.replaceChildren();
+      this.note.textContent = sentence(found.error);
+      return;
+    }
+    const { patches, meta } = store;
+    const heads = meta.heads;
+    if (this.strip.children.length !== heads.length) {
+      this.strip.replaceChildren(
+        ...heads.map((head) =>
+          h(
+            "button.wb-head-map",
+            { type: "button", data: { head }, "aria-label": `Head ${head}`, "aria-pressed": "false", onclick: (event) => this.pick(head, event) },
+            h("canvas", { width: 60, height: Math.max(1, Math.round((60 * store.rows) / store.columns)) }),
+            h("span", {}, plain(head))
+          )
+        )
+      );
+    }
+    const ends = extent(found.maps, patches, heads.keys());
+    const cmap = found.reduce === "mean" ? "diverging" : "viridis";
+    const limits = cmap === "diverging" ? [-1, 1].map((sign) => sign * Math.max(...ends.map(Math.abs))) : ends;
+    [...this.strip.children].forEach((element, index) => {
+      const panel = { canvas: element.firstElementChild };
+      painter.map(panel, found.maps.subarray(index * patches, (index + 1) * patches), limits, cmap, { smooth: false, opacity: 1, picture: false });
+    });
+    const name = store.names[found.focus];
+    this.note.textContent = `“${name}”, each head of layer ${found.layer} alone, ${mapValue(limits[0], found.reduce)} to ${mapValue(limits[1], found.reduce)}. Click one to use it; Shift adds more.`;
+  }
+
+  pick(head, event) {
+    const { store } = this;
+    const held = store.state.heads ?? [];
+    const adding = event.shiftKey || event.ctrlKey || event.metaKey;
+    let heads = [head];
+    if (adding) heads = held.includes(head) ? held.filter((other) => other !== head) : [...held, head].sort((a, b) => a - b);
+    else if (held.length === 1 && held[0] === head) heads = [];
+    store.change({ heads: heads.length ? heads : null });
+  }
+}
+
+/** The pinned patch: a bar for each concept, and how they run over layers and over timesteps. */
+class Inspector {
+  constructor(store) {
+    this.store = store;
+    this.note = h("p.wb-hint", {});
+    this.bars = h("div.wb-bars", { role: "list" });
+    this.layers = h("div.wb-chart", {});
+    this.timesteps = h("div.wb-chart", {});
+    this.unpin = button("Unpin", { data: { control: "unpin" }, onclick: () => store.change({ pin: null }) });
+    this.charts = h("div.wb-charts", {}, this.bars, this.layers, this.timesteps);
+    this.element = h("div.wb-body", {}, h("div.wb-row", {}, this.note, this.unpin), this.charts);
+  }
+
+  update(width) {
+    const { store } = this;
+    const { state, meta } = store;
+    this.unpin.hidden = this.charts.hidden = !state.pin;
+    if (!state.pin) {
+      this.note.textContent = "Click a patch of any panel to pin it here.";
+      return;
+    }
+    const [row, column] = state.pin;
+    this.note.textContent = `Patch in row ${row + 1}, column ${column + 1}.`;
+    if (!store.maps) return;
+    const patch = row * store.columns + column;
+    const values = store.names.map((_, index) => store.maps[index * store.patches + patch]);
+    const most = Math.max(...values.map(Math.abs), 1e-12);
+    this.bars.replaceChildren(
+      ...store.names.map((name, index) =>
+        h(
+          "div.wb-bar-row",
+          { role: "listitem", data: { index, value: values[index] } },
+          h("span.wb-bar-name", {}, name),
+          h("span.wb-bar-space", {}, h("span.wb-bar-fill", { style: { width: `${(100 * Math.abs(values[index])) / most}%`, background: conceptColour(index), opacity: values[index] < 0 ? 0.45 : 1 } })),
+          h("span.wb-bar-value", {}, mapValue(values[index], state.reduce))
+        )
+      )
+    );
+    const { space, layers, timesteps, heads, sample, frame, reduce } = state;
+    if (!store.inBrowser && !meta.offline) {
+      const wanted = JSON.stringify([space, layers, timesteps, heads, sample, frame, reduce, state.pin]);
+      if (this.asked !== wanted) {
+        this.asked = wanted;
+        store.ask("runs");
+      }
+    }
+    const runs = store.runs();
+    if (!runs || runs.error) {
+      this.layers.replaceChildren(h("p.wb-hint", {}, sentence(runs?.error) || "Computing…"));
+      this.timesteps.replaceChildren();
+      return;
+    }
+    const chosen = store.chosen();
+    const side = Math.max(200, Math.min(460, (width - 24) / (width > 760 ? 3 : width > 520 ? 2 : 1)));
+    this.layers.replaceChildren(curves("over layers", "layer", meta.layers, runs.layers, chosen.layers, store, side));
+    this.timesteps.replaceChildren(curves("over timesteps", "timestep", meta.timesteps, runs.timesteps, chosen.timesteps, store, side));
+  }
+}
+
+/** Lines of all concepts over a coordinate, with the chosen part shaded. */
+function curves(title, axis, at, table, chosen, store, width) {
+  const height = 170;
+  const box = { left: 40, right: width - 10, top: 22, bottom: height - 32 };
+  const values = table.flatMap((row) => [...row]).filter(Number.isFinite);
+  let [low, high] = [Math.min(...values, 0), Math.max(...values)];
+  high += (high - low) * 0.05;
+  if (!(high > low)) [low, high] = [0, 1];
+  const step = at.length > 1 ? (box.right - box.left - 16) / (at.length - 1) : 0;
+  const x = (i) => (at.length > 1 ? box.left + 8 + i * step : (box.left + box.right) / 2);
+  const y = (value) => box.bottom - ((value - low) / (high - low)) * (box.bottom - box.top);
+  const half = Math.max(step / 2, 4);
+  const every = Math.max(1, Math.ceil((at.length * 30) / (box.right - box.left)));
+  const focus = store.state.focus;
+  const order = [...store.names.keys()].sort((a, b) => (a === focus) - (b === focus));
+  const lines = order.map((index) => {
+    let path = "";
+    let pen = "M";
+    table.forEach((row, i) => {
+      if (Number.isFinite(row[index])) path += `${pen}${x(i).toFixed(1)},${y(row[index]).toFixed(1)}`;
+      pen = Number.isFinite(row[index]) ? "L" : "M";
+    });
+    const width = index === focus ? 2.5 : 1.4;
+    const dots = at.length < 30 ? table.map((row, i) => (Number.isFinite(row[index]) ? s("circle", { cx: x(i), cy: y(row[index]), r: width + 0.6, fill: conceptColour(index) }) : null)) : [];
+    return s("g", {}, s("path", { d: path, fill: "none", stroke: conceptColour(index), "stroke-width": width }), ...dots, s("title", {}, store.names[index]));
+  });
+  return s(
+    "svg.wb-curves",
+    { width, height, role: "img", "aria-label": `The patch's values ${title}`, data: { axis } },
+    s("rect.wb-chosen", { x: x(chosen[0]) - half, y: box.top, width: x(chosen.at(-1)) - x(chosen[0]) + 2 * half, height: box.bottom - box.top }),
+    ...ticks(low, high, 3).flatMap((value) => [
+      s("line.wb-grid", { x1: box.left, x2: box.right, y1: y(value), y2: y(value) }),
+      s("text", { x: box.left - 5, y: y(value), "text-anchor": "end", "dominant-baseline": "central" }, plain(Number(value.toPrecision(3)))),
+    ]),
+    ...at.map((value, i) => (i % every ? null : s("text", { x: x(i), y: box.bottom + 13, "text-anchor": "middle" }, plain(Math.round(value))))).filter(Boolean),
+    s("text.wb-axis", { x: (box.left + box.right) / 2, y: height - 4, "text-anchor": "middle" }, axis),
+    s("text.wb-chart-title", { x: box.left, y: 12 }, title),
+    ...lines
+  );
+}
