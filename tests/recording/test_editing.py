@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import accelerate
 import pytest
 import torch
 from torch import Tensor, nn
@@ -566,3 +568,21 @@ def test_the_image_s_attention_to_text_is_not_told_where_it_is_replaced(flux: Sa
     assert flux.run(SkipBlock(1), text_mass=True)[1].mass["text_mass"].isnan().flatten(1).all(dim=1).tolist() == [
         layer == 1 for layer in range(5)
     ]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.compile
+@pytest.mark.parametrize("how", ["sequential", "group", "compiled"])
+def test_edits_of_offloaded_and_compiled_models_are_those_of_the_plain_one(flux: Sample, how: str) -> None:
+    edits = EVERY_KIND[1:]
+    expected = flux.run(*edits, sources=[ITSELF, Source(seed=1)])
+    model: Any = flux_transformer()
+    if how == "sequential":
+        model = accelerate.cpu_offload(model, execution_device=torch.device("cpu"))
+    elif how == "group":
+        model.enable_group_offload(torch.device("cpu"), torch.device("cpu"), "leaf_level")
+    else:
+        model = torch.compile(model)
+    again = Sample(model, flux.inputs, flux.concepts, flux.layers)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", WorkbenchWarning)  # that a compiled model runs uncompiled
+        assert same(again.run(*edits, sources=[ITSELF, Source(seed=1)]), expected)
