@@ -3,6 +3,7 @@
 #   make test TORCH="torch --index-url https://download.pytorch.org/whl/cpu"
 PYTHON ?= python3
 TORCH ?= torch
+KILLS ?= 200
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -11,10 +12,10 @@ DOCUMENTING := $(VENV)/.installed-docs
 BENCHING := $(VENV)/.installed-bench
 DOCUMENTED := schema scores store models recording analysis widgets tiny
 
-.PHONY: help install demo test bench bench-tiny bench-widgets lint docs
+.PHONY: help install demo test soak bench bench-gpu bench-tiny bench-widgets lint docs
 
 help:
-	@echo "make demo | test | bench | bench-tiny | bench-widgets | lint | docs | install      (TORCH=$(TORCH))"
+	@echo "make demo | test | soak | bench | bench-gpu | bench-tiny | bench-widgets | lint | docs | install    (TORCH=$(TORCH))"
 
 install: $(INSTALLED)
 
@@ -42,7 +43,13 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	HF_HUB_OFFLINE=1 $(PY) -m pytest
 
-bench: bench-tiny
+# Every figure of the README's performance section; keep the machine idle meanwhile.
+bench: $(INSTALLED)
+	HF_HUB_OFFLINE=1 $(PY) -m tests.benchmarks
+
+# What only a large CUDA device can tell.
+bench-gpu: $(INSTALLED)
+	HF_HUB_OFFLINE=1 $(PY) -m tests.benchmarks.flux_gpu
 
 # Scores of the bundled model on the drawn test scenes.
 bench-tiny: $(INSTALLED)
@@ -51,6 +58,10 @@ bench-tiny: $(INSTALLED)
 # Times, sizes and memory of explore() in JupyterLab; needs Chromium, like the tests marked `browser`.
 bench-widgets: $(BENCHING)
 	$(PY) -m tests.benchmarks.widgets
+
+# Kill processes that compute a run, many times, and look at what becomes of the run.
+soak: $(INSTALLED)
+	HF_HUB_OFFLINE=1 WORKBENCH_KILLS=$(KILLS) $(PY) -m pytest tests/store/test_killing.py
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

@@ -13,7 +13,7 @@ from PIL import Image
 
 import workbench as wb
 from tests.synthetic import dataset
-from workbench.analysis import heatmaps, metrics
+from workbench.analysis import attention, heads, heatmaps, leakage, metrics, settling, sweeps
 from workbench.analysis.truth import with_truth
 from workbench.schema import SchemaError
 
@@ -33,6 +33,16 @@ def test_methods_are_the_analyses() -> None:
     )  # type: ignore[arg-type]
     identical(ds.wb.score(**choice), metrics.score(ds, **choice))  # type: ignore[arg-type]
     identical(ds.wb.with_truth(~ds.truth), with_truth(ds, ~ds.truth))
+    identical(ds.wb.sweep("layer", "prefix", timesteps=500), sweeps.sweep(ds, "layer", "prefix", timesteps=500))
+    identical(ds.wb.rank_heads("entropy", timesteps=500), heads.rank_heads(ds, "entropy", timesteps=500))
+    identical(ds.wb.leakage(truth=False, **choice), leakage.leakage(ds, truth=False, **choice))  # type: ignore[arg-type]
+    identical(ds.wb.settling(0.5, layers=1), settling.settling(ds, 0.5, layers=1))
+    identical(ds.wb.sinks(2, layers=1), attention.sinks(ds, 2, layers=1))
+    lse = ds["cross"].isel(y=0, x=0, drop=True).astype("float32")
+    more = ds.assign(lse_image=lse, lse_concept=lse, text_mass=lse.rename(concept="text").drop_vars("text"))
+    more = more.assign_coords(text=[0, 1, 2], padding=("text", [False, True, True]))
+    identical(more.wb.self_attention(layers=1), attention.self_attention(more, layers=1))
+    identical(more.wb.text_sinks(2, layers=1), attention.text_sinks(more, 2, layers=1))
     with pytest.raises(TypeError, match="layer"):
         ds.wb.heatmap(layer=3)
 
@@ -97,6 +107,7 @@ from tests.synthetic import dataset
 ds = dataset(truth=True)
 assert "workbench.analysis" not in sys.modules, "the analyses are imported when first used"
 ds.wb.heatmap(upsample="bilinear"), ds.wb.segment(), ds.wb.mask("dog"), ds.wb.score(), ds.wb._repr_html_()
+ds.wb.sweep("layer"), ds.wb.rank_heads(), ds.wb.leakage(), ds.wb.settling(), ds.wb.sinks()
 drawn = [name for name in ("matplotlib", "plotly", "sklearn") if name in sys.modules]
 assert not drawn, drawn
 import workbench.figures

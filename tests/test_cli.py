@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import gc
 import json
+import shutil
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
 
+import workbench
+from tests import synthetic
+from tests.store.replay import save
 from workbench import cli
 
 SCENE = Path(__file__).parents[1] / "data" / "scenes" / "scene-00.png"
@@ -34,6 +40,8 @@ def test_capture_show_and_runs(
     assert made["sizes"]["timestep"] == 1
     assert figure.read_bytes().startswith(b"\x89PNG")
     assert Path(made["path"]).is_dir()
+    assert made["bytes"] == sum(file.stat().st_size for file in Path(made["path"]).rglob("*") if file.is_file())
+    assert made["created"] == made["attrs"]["created"]
 
     code, out, _ = run(monkeypatch, capsys, "runs", "--json")
     assert [(found["key"], found["concepts"]) for found in json.loads(out)] == [(made["key"], WORDS)]
@@ -42,6 +50,8 @@ def test_capture_show_and_runs(
     assert made["key"] in out
     code, out, _ = run(monkeypatch, capsys, "show", made["key"][:6])
     assert (code, made["key"] in out, WORDS[0] in out) == (0, True, True)
+    assert f"made  {made['created'][:10]}" in out
+    assert f"size  {made['bytes'] / 1e3:.1f} kB" in out
 
 
 def test_generate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -86,6 +96,14 @@ def test_no_runs_yet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
         (("capture", SCENE, "sun", "--model", "no-such-model"), 1, "unknown model 'no-such-model'"),
         (("capture", SCENE), 2, "Missing argument"),
         (("show", "ffffffffff"), 1, "ffffffffff"),
+        (("show", "../../etc"), 1, "no finished run"),
+        (("verify", "ffffffffff"), 1, "no run 'ffffffffff'"),
+        (("prune",), 2, "no limit is given"),
+        (("prune", "--older-than", "soon"), 2, "expected an age such as 45m, 12h, 30d or 2w"),
+        (("prune", "--keep", "3", "--home", "memory://x"), 1, "--force"),
+        (("export", "ffffffffff", "a.zarr.zip"), 1, "no run 'ffffffffff'"),
+        (("export", "ffffffffff", "a.zip"), 2, "ends in .zarr.zip"),
+        (("import", "missing.zarr.zip"), 1, "there is no file missing.zarr.zip"),
         (("nothing",), 2, "No such command"),
     ],
 )
@@ -102,6 +120,99 @@ def test_wrong_calls(
     assert out == ""
 
 
+@pytest.fixture
+def two(tmp_path: Path) -> Path:
+    """A home with an old run and a new one."""
+    home = tmp_path / "two"
+    for key, year in (("old1", 2020), ("new2", 2024)):
+        ds = synthetic.dataset(timesteps=(500.0,), dual=1, single=0, default_layers=(0,))
+        save(ds.assign_attrs(created=f"{year}-01-01T00:00:00+00:00"), home, key)
+    gc.collect()
+    return home
+
+
+def _size(home: Path, key: str = "*") -> str:
+    files = [path for path in home.glob(f"runs/{key}*.zarr/**/*") if path.is_file()]
+    return f"{sum(path.stat().st_size for path in files) / 1e3:.1f} kB"
+
+
+def test_runs_are_listed_with_sizes_and_dates(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], two: Path
+) -> None:
+    code, out, _ = run(monkeypatch, capsys, "runs", "--home", two)
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == ["key", "new2", "old1", "2"]
+    assert all(word in out for word in ("2020-01-01 00:00:00", "2024-01-01 00:00:00", f"2 runs, {_size(two)}"))
+
+
+def test_verify_names_damage_and_removes_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], two: Path
+) -> None:
+    assert run(monkeypatch, capsys, "verify", "--home", two)[:2] == (0, "new2  sound\nold1  sound\n")
+    chunk = two / "runs" / "old1.zarr" / "output" / "c.0.0.0.0.0.0.0"
+    chunk.write_bytes(chunk.read_bytes()[::-1])
+    code, out, _ = run(monkeypatch, capsys, "verify", "--home", two)
+    assert (code, out.splitlines()) == (
+        1,
+        ["new2  sound", "old1  damaged", "  output/c.0.0.0.0.0.0.0: changed since it was written"],
+    )
+    assert run(monkeypatch, capsys, "verify", "new2", "--home", two)[0] == 0
+    copy = two / "copy"
+    shutil.copytree(two / "runs" / "old1.zarr", copy)
+    code, out, _ = run(monkeypatch, capsys, "verify", copy, "--delete", "--home", two, "--json")
+    assert (code, json.loads(out)[0]["removed"], copy.exists()) == (1, False, True)
+    code, out, _ = run(monkeypatch, capsys, "verify", "--delete", "--home", two, "--json")
+    assert code == 1
+    assert [(found["key"], len(found["problems"]), found["removed"]) for found in json.loads(out)] == [
+        ("new2", 0, False),
+        ("old1", 1, True),
+    ]
+    assert run(monkeypatch, capsys, "verify", "--home", two)[:2] == (0, "new2  sound\n")
+
+
+def test_prune_says_what_it_removes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], two: Path
+) -> None:
+    arguments = ("prune", "--older-than", "30d", "--keep", 1, "--home", two)
+    code, out, _ = run(monkeypatch, capsys, *arguments, "--dry-run")
+    assert (code, out.splitlines()[-1]) == (0, f"would remove 1 run, {_size(two, 'old1')}")
+    assert f"would remove run old1  {_size(two, 'old1')}  2020-01-01 00:00:00  (older than 30 days)" in out
+    opened = workbench.open("old1", two)
+    code, out, _ = run(monkeypatch, capsys, *arguments)
+    assert (code, "left, being read: run old1" in out, out.splitlines()[-1]) == (0, True, "removed 0 runs, 0 B")
+    del opened
+    gc.collect()
+    code, out, _ = run(monkeypatch, capsys, *arguments, "--json")
+    assert [found["key"] for found in json.loads(out) if found["what"] == "run"] == ["old1"]
+    assert [found.key for found in workbench.runs(two)] == ["new2"]
+    code, out, _ = run(monkeypatch, capsys, "prune", "--max-size", "1KB", "--home", two)
+    assert (code, workbench.runs(two)) == (0, [])
+
+
+def test_export_and_import(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], two: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "old.zarr.zip"
+    code, out, _ = run(monkeypatch, capsys, "export", "old", file, "--home", two, "--json")
+    assert (code, json.loads(out)) == (0, {"path": str(file), "bytes": file.stat().st_size})
+    assert workbench.open(file).attrs["created"].startswith("2020")
+    code, out, _ = run(monkeypatch, capsys, "import", file, "--home", tmp_path / "other", "--json")
+    assert (code, json.loads(out)["key"]) == (0, "old1")
+    code, out, _ = run(monkeypatch, capsys, "import", file, "--home", tmp_path / "other")
+    assert (code, out.split()[0]) == (0, "old1")
+    code, out, _ = run(monkeypatch, capsys, "export", "new", tmp_path / "new.zarr.zip", "--home", two)
+    assert (code, out.split()[0]) == (0, str(tmp_path / "new.zarr.zip"))
+
+
+def test_the_home_may_be_a_url(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"memory://{uuid.uuid4().hex}"
+    save(synthetic.dataset(timesteps=(500.0,)), url, "abc")
+    code, out, _ = run(monkeypatch, capsys, "runs", "--home", url, "--json")
+    assert (code, json.loads(out)[0]["path"].startswith(f"{url}/runs/abc/")) == (0, True)
+    assert run(monkeypatch, capsys, "show", "abc", "--home", url)[0] == 0
+    assert run(monkeypatch, capsys, "verify", "--home", url)[0] == 0
+
+
 def test_an_interruption_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupted() -> None:
         raise KeyboardInterrupt
@@ -111,7 +222,9 @@ def test_an_interruption_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys
     assert (code, "interrupted" in err) == (130, True)
 
 
-@pytest.mark.parametrize("command", ["capture", "generate", "show", "runs", "lab"])
+@pytest.mark.parametrize(
+    "command", ["capture", "generate", "show", "runs", "verify", "prune", "export", "import", "lab"]
+)
 def test_help_has_an_example(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str) -> None:
     code, out, _ = run(monkeypatch, capsys, command, "--help")
     assert (code, f"Example: workbench {command}" in " ".join(out.split())) == (0, True)

@@ -16,10 +16,12 @@ import xarray as xr
 from workbench import schema
 
 if TYPE_CHECKING:
-    from typing import Unpack
+    from typing import Literal, Unpack
 
+    from workbench.analysis.heads import RankOptions
     from workbench.analysis.heatmaps import HeatmapOptions
-    from workbench.analysis.selection import Labels, Numbers
+    from workbench.analysis.selection import Labels, Numbers, PieceChoice, ScoreChoice
+    from workbench.analysis.sweeps import How, SweepOptions, Swept
     from workbench.truth import Truth
 
 _THUMBNAIL = 96
@@ -109,6 +111,77 @@ class WorkbenchAccessor:
         from workbench.analysis.metrics import score
 
         return score(self._ds, **options)
+
+    def sweep(
+        self, over: Swept | tuple[Swept, Swept], how: How = "only", **options: Unpack[SweepOptions]
+    ) -> xr.Dataset:
+        """Measure the maps of every choice of layers, timesteps, heads, samples or spaces, made afterwards.
+
+        ``over`` is one of these dimensions or a pair; ``how`` is ``"only"`` (each alone), ``"drop"`` (all but each),
+        ``"prefix"``, ``"suffix"``, ``"window"`` or ``"greedy"``. Options: ``metric``, by default ``"iou"`` where there
+        is truth and ``"agreement"`` with the full map elsewhere; ``truth``; ``window=3``; what to take (``space``,
+        ``layers``, ``timesteps``, ``heads``, ``samples``, ``concepts``, ``reduce``); and those of the bootstrap.
+        The network itself stays as it is. See :func:`workbench.analysis.sweeps.sweep`.
+        """
+        from workbench.analysis.sweeps import sweep
+
+        return sweep(self._ds, over, how, **options)
+
+    def rank_heads(self, metric: str | None = None, **options: Unpack[RankOptions]) -> xr.Dataset:
+        """Rank every head of every layer by its own maps, with masks or without; stable or not over noise samples.
+
+        See :func:`workbench.analysis.heads.rank_heads`.
+        """
+        from workbench.analysis.heads import rank_heads
+
+        return rank_heads(self._ds, metric, **options)
+
+    def leakage(self, *, truth: bool | None = None, **options: Unpack[HeatmapOptions]) -> xr.Dataset:
+        """Concept by concept confusion: what share of a concept's region the map of another one takes.
+
+        See :func:`workbench.analysis.leakage.leakage`.
+        """
+        from workbench.analysis.leakage import leakage
+
+        return leakage(self._ds, truth=truth, **options)
+
+    def settling(self, threshold: float = 0.8, **options: Unpack[HeatmapOptions]) -> xr.Dataset:
+        """Agreement with the last timestep, and the timestep since which it holds, for each concept.
+
+        See :func:`workbench.analysis.settling.settling`.
+        """
+        from workbench.analysis.settling import settling
+
+        return settling(self._ds, threshold, **options)
+
+    def sinks(
+        self, top: int = 1, *, of: Literal["image", "all"] = "image", **choice: Unpack[ScoreChoice]
+    ) -> xr.Dataset:
+        """Share of attention that the strongest ``top`` patches take, head by head, from the space ``cross``.
+
+        See :func:`workbench.analysis.attention.sinks`.
+        """
+        from workbench.analysis.attention import sinks
+
+        return sinks(self._ds, top, of=of, **choice)
+
+    def text_sinks(self, top: int = 1, **choice: Unpack[PieceChoice]) -> xr.Dataset:
+        """Share of the image's attention to text that padding and the strongest ``top`` tokens take, head by head.
+
+        See :func:`workbench.analysis.attention.text_sinks`.
+        """
+        from workbench.analysis.attention import text_sinks
+
+        return text_sinks(self._ds, top, **choice)
+
+    def self_attention(self, **choice: Unpack[ScoreChoice]) -> xr.DataArray:
+        """Share of each concept's attention that goes to concepts instead of patches, head by head.
+
+        See :func:`workbench.analysis.attention.self_attention`.
+        """
+        from workbench.analysis.attention import self_attention
+
+        return self_attention(self._ds, **choice)
 
     def validate(self, *, values: bool = False) -> None:
         """Check the dataset against the contract of :mod:`workbench.schema`.

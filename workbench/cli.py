@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from dataclasses import asdict
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +18,11 @@ import typer
 from workbench.schema import InputError, WorkbenchError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import xarray as xr
+
+    from workbench.store import Run
 
 app = typer.Typer(
     name="workbench",
@@ -36,11 +41,14 @@ Seed = Annotated[int, typer.Option(help="Seed of the first sample.")]
 Size = Annotated[str | None, typer.Option(help="Height x width in pixels, such as 1024x768.")]
 Attend = Annotated[str, typer.Option(help="What concepts attend to: both, image, concepts or none.")]
 Pool = Annotated[str, typer.Option(help="Tokens of a concept: first or mean.")]
-Home = Annotated[Path | None, typer.Option(help="Folder of the runs; WORKBENCH_HOME or the cache folder by default.")]
+Home = Annotated[
+    str | None, typer.Option(help="Folder or URL of the runs; WORKBENCH_HOME or the cache folder by default.")
+]
 Figure = Annotated[Path | None, typer.Option(help="Also write the concept grid to this file (.png, .pdf or .svg).")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
 
 _SPACES = ["output", "cross"]
+_RUN = "Key of a run, its beginning, or the path or URL of a run."
 
 
 @app.command(epilog="Example: workbench capture data/scenes/scene-08.png house heart grass --figure maps.png")
@@ -137,15 +145,16 @@ def generate(
 
 @app.command(epilog="Example: workbench show 3f2a --figure maps.pdf")
 def show(
-    key: Annotated[str, typer.Argument(help="Key of a run, its beginning, or the path of a run.")],
+    run: Annotated[str, typer.Argument(help=_RUN)],
     home: Home = None,
     figure: Figure = None,
     as_json: Json = False,
 ) -> None:
     """Describe a stored run, and draw it when asked."""
     import workbench as wb
+    from workbench import store
 
-    _finish(wb.open(key, home), figure, home, as_json)
+    _finish(wb.open(run, home), figure, home, as_json, store.info(run, home))
 
 
 @app.command(epilog="Example: workbench runs --json")
@@ -155,22 +164,110 @@ def runs(home: Home = None, as_json: Json = False) -> None:
 
     found = wb.runs(home)
     if as_json:
-        records = [
-            {
-                "key": run.key,
-                "kind": run.kind,
-                "model": run.model,
-                "prompt": run.prompt,
-                "concepts": list(run.concepts),
-                "created": str(run.created),
-                "bytes": run.size,
-                "path": str(run.path),
-            }
-            for run in found
-        ]
-        typer.echo(json.dumps(records, indent=2))
+        typer.echo(json.dumps([_described(run) for run in found], indent=2))
+    elif found:
+        typer.echo(f"{found}\n{_count(found)}, {_readable(sum(run.size for run in found))}")
     else:
-        typer.echo(found if found else "no runs yet: make one with `workbench capture IMAGE CONCEPT...`")
+        typer.echo("no runs yet: make one with `workbench capture IMAGE CONCEPT...`")
+
+
+@app.command(epilog="Example: workbench verify --delete")
+def verify(
+    chosen: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help=f"{_RUN} All by default.")] = None,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Remove what is damaged, so that the same call computes it again.")
+    ] = False,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Compare every file of stored runs with its checksum; exit code 1 when one is damaged."""
+    from workbench import store
+
+    results: list[dict[str, Any]] = []
+    for checked in store.check(chosen or None, home):
+        removed = delete and checked.stored and bool(checked.problems)
+        if removed:
+            store.discard(checked.key, home)
+        results.append(
+            {
+                "key": checked.key,
+                "path": str(checked.path),
+                "problems": checked.problems,
+                "note": checked.note,
+                "removed": removed,
+            }
+        )
+        if not as_json:
+            state = "damaged" if checked.problems else "not checked" if checked.note else "sound"
+            typer.echo(f"{checked.key}  {state}{', removed' * removed}")
+            for line in [*checked.problems, *filter(None, [checked.note])]:
+                typer.echo(f"  {line}")
+    if as_json:
+        typer.echo(json.dumps(results, indent=2))
+    elif not results:
+        typer.echo("no runs yet")
+    raise typer.Exit(int(any(result["problems"] for result in results)))
+
+
+@app.command(epilog="Example: workbench prune --older-than 30d --keep 10 --dry-run")
+def prune(
+    older_than: Annotated[str | None, typer.Option(help="Remove runs made before that: 12h, 30d, 2w.")] = None,
+    keep: Annotated[int | None, typer.Option(help="Keep that many of the newest runs in any case.")] = None,
+    max_size: Annotated[str | None, typer.Option(help="Keep the newest runs that fit into that: 500MB, 20GB.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on where nobody can tell whether a run is being read: at a URL.")
+    ] = False,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Remove old runs and what interrupted processes left behind; never a run that is being written or read."""
+    from workbench import store
+
+    done = store.prune(home, older_than=older_than, keep=keep, max_size=max_size, dry_run=dry_run, force=force)
+    if as_json:
+        typer.echo(json.dumps([asdict(item) for item in done], indent=2))
+        return
+    verb = "would remove" if dry_run else "removed"
+    for item in [item for item in done if item.what != "lock"]:
+        fate = f"left, {item.kept}:" if item.kept else verb
+        when = item.modified[:19].replace("T", " ")
+        typer.echo(f"{fate} {item.what} {item.key}  {_readable(item.size)}  {when}  ({item.reason})")
+    gone = [item for item in done if not item.kept]
+    typer.echo(
+        f"{verb} {_count([item for item in gone if item.what == 'run'])}, {_readable(sum(i.size for i in gone))}"
+    )
+
+
+@app.command(epilog="Example: workbench export 3f2a figure-2.zarr.zip")
+def export(
+    run: Annotated[str, typer.Argument(help=_RUN)],
+    file: Annotated[Path, typer.Argument(help="New file; its name ends in .zarr.zip.")],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Write a run into one file, which `workbench import`, workbench.open and plain xarray read."""
+    from workbench import store
+
+    written = store.export_run(run, file, home)
+    size = written.stat().st_size
+    if as_json:
+        typer.echo(json.dumps({"path": str(written.absolute()), "bytes": size}, indent=2))
+    else:
+        typer.echo(f"{written.absolute()}  {_readable(size)}")
+
+
+@app.command("import", epilog="Example: workbench import figure-2.zarr.zip")
+def import_(
+    file: Annotated[Path, typer.Argument(help="What `workbench export` wrote.")],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Check an exported run and take it into the store."""
+    from workbench import store
+
+    run = store.import_run(file, home)
+    typer.echo(json.dumps(_described(run), indent=2) if as_json else f"{run.key}  {_readable(run.size)}  {run.path}")
 
 
 @app.command(epilog="Example: workbench lab --folder my-notebooks")
@@ -205,7 +302,31 @@ def _size(text: str | None) -> tuple[int, int] | None:
     return int(parts[0]), int(parts[1])
 
 
-def _finish(ds: xr.Dataset, figure: Path | None, home: Path | None, as_json: bool) -> None:
+def _described(run: Run) -> dict[str, Any]:
+    return {
+        "key": run.key,
+        "kind": run.kind,
+        "model": run.model,
+        "prompt": run.prompt,
+        "concepts": list(run.concepts),
+        "created": run.created,
+        "bytes": run.size,
+        "path": str(run.path),
+        "note": run.note,
+    }
+
+
+def _readable(size: int) -> str:
+    from workbench.store.reading import readable
+
+    return readable(size)
+
+
+def _count(items: Sequence[object]) -> str:
+    return f"{len(items)} run{'s' * (len(items) != 1)}"
+
+
+def _finish(ds: xr.Dataset, figure: Path | None, home: str | None, as_json: bool, run: Run | None = None) -> None:
     """Print what a run holds, and draw it when asked."""
     from workbench import figures, store
 
@@ -214,15 +335,16 @@ def _finish(ds: xr.Dataset, figure: Path | None, home: Path | None, as_json: boo
             raise InputError(f"the figure is {figure}; expected a name that ends in .png, .pdf or .svg.")
         options: dict[str, Any] = {"samples": int(ds["sample"][0])} if ds.attrs["kind"] == "generate" else {}
         figures.concept_grid(ds, **options).savefig(figure, dpi=200)
-    path = store.find(ds.attrs["key"], home)
+    run = run or store.info(ds.attrs["key"], home)
     if as_json:
-        summary = {"key": ds.attrs["key"], "path": str(path or ""), "sizes": dict(ds.sizes), "attrs": ds.attrs}
-        typer.echo(json.dumps(summary | {"figure": str(figure or "")}, indent=2))
+        summary = _described(run) | {"sizes": dict(ds.sizes), "attrs": ds.attrs, "figure": str(figure or "")}
+        typer.echo(json.dumps(summary, indent=2))
         return
     typer.echo(str(ds.wb))
-    typer.echo(f"key   {ds.attrs['key']}")
-    if path is not None:
-        typer.echo(f"path  {path}")
+    typer.echo(f"key   {run.key}")
+    typer.echo(f"made  {run.created[:19].replace('T', ' ')}")
+    typer.echo(f"size  {_readable(run.size)}")
+    typer.echo(f"path  {run.path}")
     if figure is not None:
         typer.echo(f"drawn {figure.absolute()}")
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.tiny_random import concept_embeddings, flux_inputs, flux_transformer
+from tests.traced import snapshot
 from workbench.models.families import adapter_for
 from workbench.recording.tracing import trace
 from workbench.schema import ATTEND_MODES, SPACES
@@ -38,6 +39,7 @@ FAMILIES = {
     "flux-guided-batch": Family(
         lambda: flux_transformer(guidance_embeds=True, num_attention_heads=3), lambda m: flux_inputs(m, batch=2)
     ),
+    "flux-control": Family(lambda: flux_transformer(in_channels=32, out_channels=16), flux_inputs),
     "flux-fused": Family(_fused, flux_inputs),
     "flux-bfloat16": Family(lambda: flux_transformer().bfloat16(), flux_inputs),
     "flux-float16": Family(lambda: flux_transformer().half(), flux_inputs),
@@ -76,15 +78,6 @@ def sample(request: pytest.FixtureRequest) -> Sample:
     adapter = adapter_for(model)
     layers = tuple(layer.index for layer in adapter.layers)
     return Sample(model, family.inputs(model), concept_embeddings(width=adapter.embedding_dim), layers)
-
-
-def snapshot(model: nn.Module) -> list[Any]:
-    """Everything a trace could leave behind: hooks and attributes of every module, and the weights."""
-    hooks = [
-        (name, sorted(module.__dict__), [list(v) for k, v in sorted(module.__dict__.items()) if "hooks" in k])
-        for name, module in model.named_modules()
-    ]
-    return [*hooks, [(name, tensor.data_ptr(), tensor._version) for name, tensor in model.state_dict().items()]]
 
 
 @pytest.mark.parametrize("attend", ATTEND_MODES)

@@ -107,3 +107,23 @@ def test_sequential_offload_is_seen_through(reference: dict) -> None:
     accelerate.cpu_offload(pipe.transformer, execution_device=torch.device("cpu"))
     assert next(pipe.transformer.parameters()).is_meta
     assert fingerprint(pipe) == reference
+
+
+@pytest.mark.parametrize("offload_type", ["block_level", "leaf_level"])
+def test_group_offload_to_disk_is_seen_through(reference: dict, offload_type: str, tmp_path: Path) -> None:
+    pipe = flux_pipeline()
+    cpu = torch.device("cpu")
+    pipe.transformer.enable_group_offload(
+        cpu, cpu, offload_type, num_blocks_per_group=1, offload_to_disk_path=str(tmp_path)
+    )
+    for parameter in pipe.transformer.parameters():
+        parameter.data.fill_(7)  # what is left in memory means nothing
+    assert fingerprint(pipe) == reference
+
+
+def test_compiling_changes_nothing(reference: dict) -> None:
+    pipe = flux_pipeline()
+    blocks = pipe.transformer.transformer_blocks
+    blocks[1] = torch.compile(blocks[1], backend="eager")
+    pipe.transformer = torch.compile(pipe.transformer, backend="eager")
+    assert fingerprint(pipe) == reference

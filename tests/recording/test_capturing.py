@@ -222,6 +222,29 @@ def test_values_equal_a_trace_of_the_same_inputs(
                 np.testing.assert_allclose(rounded, values, rtol=1e-3, atol=1e-4 * scale, err_msg=space)
 
 
+@pytest.mark.parametrize("stored", [True, False])
+def test_log_sum_exps(
+    take: Callable[..., xr.Dataset], shared: FluxPipeline, picture: npt.NDArray[np.uint8], stored: bool
+) -> None:
+    ds = take(lse=True, layers=[1, 4], spaces=("cross",), store=stored)
+    validate(ds, values=True)
+    assert ds["lse_image"].dims == ds["lse_concept"].dims == ("sample", "timestep", "layer", "head", "concept")
+    from_scores = np.log(np.exp(ds["cross"].values.astype(np.float64)).sum((-2, -1)))
+    np.testing.assert_allclose(ds["lse_image"].values, from_scores, atol=2e-3)
+    assert "lse_image" not in take(layers=[1, 4], spaces=("cross",), store=stored)
+
+
+def test_attention_to_text(take: Callable[..., xr.Dataset]) -> None:
+    ds = take(text_mass=True, layers=[1, 4], prompt="a dog on grass", timesteps=[300, 600])
+    validate(ds, values=True)
+    assert ds["text_mass"].dims == ("sample", "timestep", "layer", "head", "text")
+    assert ds["padding"].values.tolist() == [False] * 5 + [True] * 251, "four words and the end of text"
+    mass = ds["text_mass"].sum("text").values
+    assert ((mass > 0) & (mass < 1)).all()
+    shares = ds.wb.text_sinks(layers=[1, 4], timesteps=slice(0, 1000))
+    assert (shares["padding_share"] > 0.5).all(), "a random model looks everywhere alike"
+
+
 def test_guidance_distilled_model_encodes_with_zero_guidance(picture: npt.NDArray[np.uint8], home: Path) -> None:
     pipe, seen = flux_pipeline(guidance_embeds=True), []
     pipe.transformer.register_forward_pre_hook(lambda m, args, kwargs: seen.append(kwargs), with_kwargs=True)
@@ -321,6 +344,38 @@ def test_second_call_opens(
     same(first, second)
     assert [run.key for run in store.runs(home)] == [first.attrs["key"]]
     same(first, store.open(first.attrs["key"], home))
+
+
+def test_damage_is_found_and_mended_on_request(
+    take: Callable[..., xr.Dataset], shared: FluxPipeline, home: Path
+) -> None:
+    sound = take().load()
+    key = sound.attrs["key"]
+    with Passes(shared) as passes:
+        same(sound, take(verify=True))
+    assert passes.counts == {}, "a sound run is opened"
+    chunk = next(path for path in files(home) if path.parent.name == "output" and path.name.startswith("c."))
+    data = bytearray(chunk.read_bytes())
+    data[len(data) // 2] ^= 1
+    chunk.write_bytes(data)
+    with pytest.warns(WorkbenchWarning, match=rf"run {key} is damaged and is computed anew: output/{chunk.name}"):
+        mended = take(verify=True)
+    store.verify(key, home)
+    same(sound, mended)
+
+
+def test_a_home_that_can_only_be_read(
+    take: Callable[..., xr.Dataset], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = take().load()
+
+    def refuse(**_: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    same(stored, take())
+    with pytest.raises(StoreError, match=r"cannot write to .* \(Permission denied"):
+        take(seed=1)
 
 
 def test_progress_can_be_silenced(take: Callable[..., xr.Dataset], capfd: pytest.CaptureFixture[str]) -> None:
@@ -498,6 +553,9 @@ ARGUMENTS: list[tuple[dict[str, Any], str]] = [
     ({"spaces": "prompt"}, 'the space "prompt" needs a prompt, but prompt is empty: give one'),
     ({"attend": "all"}, "attend is 'all'; expected one of both, image, concepts, none"),
     ({"pool": "last"}, "pool is 'last'; expected one of first, mean"),
+    ({"lse": 1}, "lse is 1; expected True or False"),
+    ({"text_mass": "yes"}, "text_mass is 'yes'; expected True or False"),
+    ({"verify": None}, "verify is None; expected True or False"),
     ({"truth": {"cat": np.zeros(SIZE, bool)}}, "masks for 'cat', not among the concepts dog, grass, sky"),
     ({"truth": {"dog": np.zeros((4, 4), bool)}}, "is 4 x 4 pixels .*; the processed image is 24 x 32"),
     ({"truth": np.zeros(SIZE, bool)}, "truth is a ndarray; expected a mapping from concept to mask"),
@@ -541,7 +599,10 @@ def test_no_write_permission(take: Callable[..., xr.Dataset], home: Path, monkey
 
     # Tests may run as root, to whom every folder is writable.
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
-    with pytest.raises(StoreError, match=r"cannot write to .*runs of a test \(Permission denied\); set WORKBENCH_HOME"):
+    with pytest.raises(
+        StoreError,
+        match=r"cannot write to .*runs of a test \(Permission denied; .*\); set WORKBENCH_HOME",
+    ):
         take()
 
 

@@ -234,15 +234,16 @@ def test_interrupted_run_resumes(make: Callable[..., xr.Dataset], shared: FluxPi
     handle = shared.transformer.register_forward_pre_hook(interrupt)
     try:
         with pytest.raises(KeyboardInterrupt):
-            make(samples=2)
+            make(samples=3)
+        assert store.runs(home) == []
+        resumed = make(samples=3)
     finally:
         handle.remove()
     assert hooks(shared) == 0
-    assert store.runs(home) == []
-    resumed = make(samples=2)
+    assert len(passes) == 5 + 2 * 3, "the first picture, of three steps, was finished and is not made again"
     validate(resumed, values=True)
     assert [run.key for run in store.runs(home)] == [resumed.attrs["key"]]
-    xr.testing.assert_equal(resumed.load(), make(samples=2, store=False))
+    xr.testing.assert_equal(resumed.load(), make(samples=3, store=False))
 
 
 # --- schedulers that make other steps ---------------------------------------------------------------------------

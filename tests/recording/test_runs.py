@@ -18,14 +18,13 @@ from workbench.recording.reading import Piece
 from workbench.recording.runs import (
     Plan,
     model_name,
-    piece_values,
-    receive,
     remaining_passes,
     revision,
     versions,
     writing,
 )
-from workbench.schema import SCORE_DIMS, TOTAL_DIMS, TraceError, validate
+from workbench.recording.streaming import Stream
+from workbench.schema import LSE_DIMS, MASS_DIMS, SCORE_DIMS, TOTAL_DIMS, validate
 
 ADAPTER = pipeline_adapter_for(flux_pipeline())
 PLAN = Plan(
@@ -41,32 +40,15 @@ PLAN = Plan(
     size=(8, 12),
     attend="both",
     pool="first",
+    lse=False,
+    text_mass=False,
     options={"image_hash": "abc"},
 )
 PROMPTLESS = replace(PLAN, kind="generate", spaces=("output",), tokens=(), prompts=("one", "two"))
 
 
 def piece(layer: int = 1, value: float = 1.0) -> Piece:
-    scores = {space: torch.full((1, 2, 2, 6), value) for space in PLAN.spaces}
-    scores["output"][0, 1] += torch.arange(6)
-    return Piece(step=0, layer=layer, scores=scores, vectors={}, lse={})
-
-
-def test_values_of_a_piece() -> None:
-    values = piece_values(piece(value=0.25), (2, 3))
-    assert {name: array.shape for name, array in values.items()} == {
-        "output": (2, 2, 2, 3),
-        "output_total": (2, 2, 3),
-        "prompt": (2, 2, 2, 3),
-        "prompt_total": (2, 2, 3),
-    }
-    assert values["output_total"][1].tolist() == [[0.5, 1.5, 2.5], [3.5, 4.5, 5.5]], "summed over heads, row by row"
-
-
-@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
-def test_values_that_are_not_finite(wrong: float) -> None:
-    with pytest.raises(TraceError, match="NaN or infinite scores in layer 4 output"):
-        piece_values(piece(layer=4, value=wrong), (2, 3))
+    return Piece(step=0, layer=layer, scores={space: torch.full((1, 2, 2, 6), value) for space in PLAN.spaces})
 
 
 def test_key_depends_on_everything_but_the_module_names() -> None:
@@ -83,6 +65,8 @@ def test_key_depends_on_everything_but_the_module_names() -> None:
         {"size": (12, 8)},
         {"attend": "none"},
         {"pool": "mean"},
+        {"lse": True},
+        {"text_mass": True},
         {"options": {"image_hash": "abd"}},
     ]
     keys = [replace(PLAN, **change).key({"weights": 1}, 256, (1, 2)) for change in changes]
@@ -102,6 +86,10 @@ def test_variables() -> None:
     assert declared["output_total"] == (TOTAL_DIMS, "float32")
     assert declared["prompt"][0] == ("sample", "timestep", "layer", "head", "token", "y", "x")
     assert declared["prompt_total"][0] == ("sample", "timestep", "layer", "token", "y", "x")
+    assert not {"lse_image", "lse_concept"} & set(declared)
+    assert replace(PLAN, text_mass=True).variables()["text_mass"] == (MASS_DIMS, "float32")
+    with_lse = replace(PLAN, lse=True).variables()
+    assert with_lse["lse_image"] == with_lse["lse_concept"] == (LSE_DIMS, "float32")
 
 
 @pytest.mark.parametrize("stored", [True, False])
@@ -110,12 +98,12 @@ def test_pieces_find_their_place(stored: bool, home: Path) -> None:
     template["image"] = (("pixel_y", "pixel_x", "channel"), np.zeros((8, 12, 3), np.uint8))
     with writing(stored, "0a", template, PLAN.variables(), home) as run:
         assert remaining_passes(run) == [(0, 0), (0, 1), (1, 0), (1, 1)]
-        for place in remaining_passes(run):
-            write = receive(run, PLAN, (2, 3), lambda at=place: at)
-            write(piece(layer=4, value=10 * place[0] + place[1]))
-            assert place in remaining_passes(run), "half of its layers are missing"
-            write(piece(layer=1))
-            assert place not in remaining_passes(run)
+        with Stream(run, (2, 3), PLAN.positions) as stream:
+            for sample, timestep in remaining_passes(run):
+                stream.write(piece(layer=4, value=10 * sample + timestep), sample, timestep)
+                stream.write(piece(layer=1), sample, timestep)
+                stream.commit()
+        assert remaining_passes(run) == []
     ds = run.dataset()
     validate(ds, values=True)
     assert ds["prompt"].sel(layer=4).isel(head=0, token=0, y=0, x=0).values.tolist() == [[0, 1], [10, 11]]

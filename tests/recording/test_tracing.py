@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from diffusers import FirstBlockCacheConfig, FluxTransformer2DModel
+from diffusers import FluxTransformer2DModel
 from diffusers.models.embeddings import apply_rotary_emb
+from diffusers.models.transformers.transformer_flux import FluxAttnProcessor
 from torch import Tensor, nn
 
 from tests.tiny_random import POOLED_DIM, concept_embeddings, flux_inputs, flux_pipeline, flux_transformer
+from workbench.recording import reading
 from workbench.recording.reading import Piece
 from workbench.recording.tracing import Trace, trace
 from workbench.schema import SPACES, InputError, ModelError, TraceError
@@ -119,6 +120,30 @@ def test_chosen_prompt_tokens(model: FluxTransformer2DModel, inputs: dict[str, A
         record(model, inputs, concepts, spaces=["prompt"], tokens=[7])
 
 
+def test_passes_may_differ_in_batch_and_size(model: FluxTransformer2DModel, concepts: Tensor) -> None:
+    calls = [flux_inputs(model), flux_inputs(model, batch=2), flux_inputs(model, grid=(3, 5), text=4)]
+    seen: list[Tensor] = []
+    with torch.no_grad(), trace(model, concepts, layers=ALL_LAYERS, on_piece=lambda p: seen.append(p.scores["output"])):
+        for inputs in calls:
+            model(**inputs)
+    for index, inputs in enumerate(calls):
+        alone = record(model, inputs, concepts, layers=ALL_LAYERS).scores["output"]
+        assert torch.equal(torch.stack(seen[5 * index : 5 * index + 5]), alone)
+
+
+def test_a_cache_context_of_the_instance_is_left_in_place(
+    model: FluxTransformer2DModel, inputs: dict[str, Any], concepts: Tensor
+) -> None:
+    names: list[str] = []
+    original = model.cache_context
+    model.cache_context = own = lambda name: (names.append(name), original(name))[1]
+    with torch.no_grad(), trace(model, concepts) as seen, model.cache_context("cond"):
+        model(**inputs)
+    assert model.__dict__["cache_context"] is own
+    assert names == ["cond"]
+    assert seen.passes == 1
+
+
 def test_concepts_may_differ_within_a_batch(model: FluxTransformer2DModel) -> None:
     inputs, concepts = flux_inputs(model, batch=2), concept_embeddings().repeat(2, 1, 1)
     concepts[1] = concepts[1].flip(0)
@@ -154,6 +179,32 @@ def test_scores_are_float32_under_autocast_and_carry_no_graph(
         assert not scores.requires_grad
 
 
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("rows", [1, 5, 1000])
+def test_attention_to_text_is_the_models_own(
+    model: FluxTransformer2DModel, concepts: Tensor, monkeypatch: pytest.MonkeyPatch, rows: int, fused: bool
+) -> None:
+    """Against the full matrix of the queries and keys that the model hands to its attention."""
+    inputs = flux_inputs(model, batch=2)
+    if fused:
+        model.fuse_qkv_projections()
+    text, matrices = inputs["encoder_hidden_states"].shape[1], []
+    attention = torch.nn.functional.scaled_dot_product_attention
+
+    def watched(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
+        matrices.append((query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5).softmax(dim=-1))
+        return attention(query, key, value, **options)
+
+    keys = text + inputs["hidden_states"].shape[1]
+    monkeypatch.setattr(reading, "_BLOCK_BYTES", rows * 4 * 2 * 2 * keys)
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
+    seen = record(model, inputs, concepts, layers=range(5), text_mass=True)
+    expected = torch.stack(matrices)[..., text:, :text].mean(dim=-2)
+    assert len(matrices) == 5
+    torch.testing.assert_close(seen.mass["text_mass"], expected, rtol=1e-5, atol=1e-7)
+    assert not record(model, inputs, concepts).mass
+
+
 # --- streaming, steps, early stop -------------------------------------------------------------------------------
 
 
@@ -174,6 +225,29 @@ def test_pieces_are_streamed_and_not_kept(
         assert torch.equal(torch.stack([piece.scores[space] for piece in pieces[2:]]), kept.scores[space])
     with pytest.raises(TraceError, match="on_piece"):
         _ = seen.scores
+
+
+def test_a_pass_is_announced_after_its_checks_only(
+    model: FluxTransformer2DModel, inputs: dict[str, Any], concepts: Tensor
+) -> None:
+    happened: list[str] = []
+    with (
+        torch.no_grad(),
+        pytest.raises(TraceError, match="NaN or infinite values in layer 0 output"),
+        trace(
+            model,
+            concepts,
+            layers=[0, 1],
+            on_piece=lambda piece: happened.append(f"piece {piece.step} {piece.layer}"),
+            on_pass=lambda step: happened.append(f"pass {step}"),
+        ) as seen,
+    ):
+        model(**inputs)
+        seen.run(**inputs)
+        model(**{**inputs, "hidden_states": inputs["hidden_states"] * math.nan})
+    pieces = [f"piece {step} {layer}" for step in range(3) for layer in range(2)]
+    assert happened == [*pieces[:2], "pass 0", *pieces[2:4], "pass 1", *pieces[4:]]
+    assert seen.passes == 2
 
 
 def test_run_stops_after_the_last_wanted_block(
@@ -293,33 +367,67 @@ def test_a_trace_without_a_pass_says_so(
         model(**inputs)
 
 
-def skipping_cache(model: FluxTransformer2DModel, inputs: dict[str, Any]) -> None:
-    model.enable_cache(FirstBlockCacheConfig(threshold=100.0))
-    with model.cache_context("cond"):
-        model(**inputs)
+def test_missing_layers_are_named(model: FluxTransformer2DModel, inputs: dict[str, Any], concepts: Tensor) -> None:
+    model.transformer_blocks[1].forward = lambda hidden_states, encoder_hidden_states, **_: (
+        encoder_hidden_states,
+        hidden_states,
+    )
+    with pytest.raises(
+        TraceError, match=r"layers 1 \(trans.*, 2 \(transformer_blocks\.2\).*block 1 did not run"
+    ) as raised:
+        record(model, inputs, concepts)
+    assert "0 (transformer_blocks.0)" not in str(raised.value)
 
 
-def compiled(model: FluxTransformer2DModel, inputs: dict[str, Any]) -> None:
-    model.compile(backend="eager")
-    model(**inputs)
-
-
-@pytest.mark.parametrize("spoil", [skipping_cache, compiled])
-def test_missing_layers_are_named(
-    model: FluxTransformer2DModel,
-    inputs: dict[str, Any],
-    concepts: Tensor,
-    spoil: Callable[[FluxTransformer2DModel, dict[str, Any]], None],
+def test_a_forward_that_skips_all_blocks_is_named(
+    model: FluxTransformer2DModel, inputs: dict[str, Any], concepts: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with torch.no_grad():
-        spoil(model, inputs)
-        with (
-            pytest.raises(TraceError, match=r"2 \(transformer_blocks\.2\).*disable_cache.*_dynamo\.reset"),
-            trace(model, concepts),
-            model.cache_context("cond"),
+    """As TeaCache and other caches from outside diffusers do: they replace the class's forward."""
+    forward = FluxTransformer2DModel.forward
+    outputs: list[Any] = []
+
+    def cached(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if outputs:
+            self.time_text_embed(kwargs["timestep"], kwargs["pooled_projections"])
+            self.context_embedder(kwargs["encoder_hidden_states"])
+        else:
+            outputs.append(forward(self, *args, **kwargs))
+        return outputs[0]
+
+    monkeypatch.setattr(FluxTransformer2DModel, "forward", cached)
+    with torch.no_grad(), trace(model, concepts) as seen:
+        model(**inputs)
+        first = seen.scores["output"]
+        with pytest.raises(
+            TraceError, match=r"pass 1 .* 0 \(trans.* 1 \(trans.* 2 \(trans.*block 0 did not run.*restore"
         ):
             model(**inputs)
-    torch._dynamo.reset()
+    monkeypatch.undo()
+    assert torch.equal(first, record(model, inputs, concepts).scores["output"])
+
+
+def test_a_forward_that_never_starts_the_stream_is_named(
+    model: FluxTransformer2DModel, inputs: dict[str, Any], concepts: Tensor
+) -> None:
+    model.forward = lambda **_: None
+    with pytest.raises(TraceError, match="does not call its text and time embedders: restore it"):
+        record(model, inputs, concepts)
+
+
+def test_an_attention_processor_that_bypasses_the_norms_is_named(
+    model: FluxTransformer2DModel, inputs: dict[str, Any], concepts: Tensor
+) -> None:
+    class Bypassing(FluxAttnProcessor):
+        def __call__(self, attn: Any, *args: Any, **kwargs: Any) -> Any:
+            norm, attn.norm_k = attn.norm_k, nn.Identity()
+            try:
+                return super().__call__(attn, *args, **kwargs)
+            finally:
+                attn.norm_k = norm
+
+    model.transformer_blocks[1].attn.set_processor(Bypassing())
+    with pytest.raises(TraceError, match=r"layers 1 .*block 1 ran without its key being seen.*set_attn_processor"):
+        record(model, inputs, concepts)
 
 
 def test_a_block_that_runs_twice_is_named(
@@ -341,7 +449,7 @@ def test_scores_that_are_not_finite_are_named(
     model: FluxTransformer2DModel, inputs: dict[str, Any], concepts: Tensor
 ) -> None:
     inputs["hidden_states"][0, 3] = math.inf
-    with pytest.raises(TraceError, match=r"NaN or infinite scores in layer 0 output.*bfloat16"):
+    with pytest.raises(TraceError, match=r"NaN or infinite values in layer 0 output.*bfloat16"):
         record(model, inputs, concepts)
 
 
@@ -361,8 +469,20 @@ def test_projections_fused_under_the_trace_are_not_missed(
     with torch.no_grad(), trace(model, concepts):
         model(**inputs)
         model.fuse_qkv_projections()
-        with pytest.raises(TraceError, match="projections fused"):
+        with pytest.raises(TraceError, match="projections were fused or unfused"):
             model(**inputs)
+
+
+def test_projections_unfused_under_the_trace_are_not_missed(
+    model: FluxTransformer2DModel, inputs: dict[str, Any], concepts: Tensor
+) -> None:
+    model.fuse_qkv_projections()
+    with torch.no_grad(), trace(model, concepts):
+        model(**inputs)
+        model.unfuse_qkv_projections()
+        with pytest.raises(TraceError, match=r"attn\.to_qkv was removed .* unfusing"):
+            model(**inputs)
+    assert not hooks(model)
 
 
 def test_a_failed_pass_leaves_the_trace_usable(

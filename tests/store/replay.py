@@ -1,11 +1,15 @@
-"""Feed a made-up dataset to a writer, piece by piece; as a script, slowly enough to be killed on the way."""
+"""Feed a made-up dataset to a writer, pass by pass, in this process or in one that is killed on the way."""
 
 from __future__ import annotations
 
-import argparse
-import time
-from collections.abc import Iterable
+import errno
+import itertools
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -15,6 +19,8 @@ from workbench import schema, store
 from workbench.store.pieces import Piece, Writer
 
 Variables = dict[str, tuple[tuple[str, ...], str]]
+MOMENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree", "os.truncate")
+"""Events of the file system, between which a process can be killed."""
 
 
 def parts(ds: xr.Dataset) -> tuple[xr.Dataset, Variables]:
@@ -28,23 +34,35 @@ def parts(ds: xr.Dataset) -> tuple[xr.Dataset, Variables]:
     return ds.drop_vars(list(declared)), declared
 
 
-def replay(run: Writer, ds: xr.Dataset, pieces: Iterable[Piece] | None = None, pause: float = 0.0) -> list[Piece]:
-    """Write the given pieces, by default those that remain; return the ones that were written."""
-    _, declared = parts(ds)
-    if schema.IMAGE in declared and not run.complete:
-        run.put(schema.IMAGE, ds[schema.IMAGE].values)
-    in_pieces = [name for name in declared if name != schema.IMAGE]
+def write(run: Writer, ds: xr.Dataset, piece: Piece) -> None:
+    """Write one piece, as float32 as a model gives it, without committing it."""
+    names = [name for name in parts(ds)[1] if name != schema.IMAGE]
+    at = piece._asdict()
+    run.write(at, {name: ds[name].isel(at).values.astype(np.float32) for name in names})
+
+
+def replay(
+    run: Writer,
+    ds: xr.Dataset,
+    pieces: Iterable[Piece] | None = None,
+    committed: Callable[[int], None] = lambda count: None,
+) -> list[Piece]:
+    """Write the given pieces, by default those that remain, and commit each pass; return what was written."""
+    if schema.IMAGE in parts(ds)[1]:
+        for sample in run.absent(schema.IMAGE):
+            run.put(schema.IMAGE, ds[schema.IMAGE].values[sample], sample)
     written = []
-    for piece in list(run.remaining if pieces is None else pieces):
-        at = piece._asdict()
-        run.write(at, {name: ds[name].isel(at).values.astype(np.float32) for name in in_pieces})
-        written.append(piece)
-        print("piece", *piece, flush=True)
-        time.sleep(pause)
+    chosen = list(run.remaining if pieces is None else pieces)
+    for _, together in itertools.groupby(chosen, key=lambda piece: piece[:2]):
+        for piece in together:
+            write(run, ds, piece)
+            written.append(piece)
+        run.commit()
+        committed(len(run.done))
     return written
 
 
-def save(ds: xr.Dataset, home: Path, key: str = "run", pieces: Iterable[Piece] | None = None) -> xr.Dataset:
+def save(ds: xr.Dataset, home: str | Path, key: str = "run", pieces: Iterable[Piece] | None = None) -> xr.Dataset:
     """Store a dataset whole."""
     template, declared = parts(ds)
     with store.writer(key, template, declared, home=home) as run:
@@ -52,21 +70,85 @@ def save(ds: xr.Dataset, home: Path, key: str = "run", pieces: Iterable[Piece] |
     return run.dataset()
 
 
-def overflowing() -> xr.Dataset:
+def overflowing(kind: str = "capture") -> xr.Dataset:
     """A dataset of 30 pieces of which the one in the middle does not fit into float16."""
-    ds = synthetic.dataset(samples=2)
+    ds = synthetic.dataset(samples=2, kind=kind)
     ds = ds.assign({name: ds[name].astype(np.float32) for name in ("output", "cross")})
     ds["cross"][{"sample": 1, "timestep": 0, "layer": 1, "head": 0, "concept": 0, "y": 0, "x": 0}] = 1e6
     return ds
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("home", type=Path)
-    parser.add_argument("--pause", type=float, default=0.0)
-    options = parser.parse_args()
-    made = overflowing()
-    made_template, made_variables = parts(made)
-    with store.writer("run", made_template, made_variables, home=options.home) as open_run:
-        replay(open_run, made, pause=options.pause)
-    print("complete")
+def produce(home: Path, log: Path, kill_at: int | None = None, start: Any = None) -> None:
+    """Compute a run as a process of its own would.
+
+    Parameters
+    ----------
+    home
+        The folder of the runs.
+    log
+        Gets one line for what happens: ``found N``, ``committed N``, ``computed N``, ``moment N``, ``complete``.
+    kill_at
+        Kill this process when it is about to cause that event of the file system; see :data:`MOMENTS`.
+    start
+        A barrier to wait at.
+    """
+    moments = 0
+    listening = True
+
+    def listen(event: str, arguments: tuple[object, ...]) -> None:
+        nonlocal moments
+        if listening and event in MOMENTS and str(home) in str(arguments[:1]):
+            if moments == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            moments += 1
+
+    ds = overflowing("generate")
+    template, variables = parts(ds)
+    with log.open("a", buffering=1) as lines:
+        if start is not None:
+            start.wait()
+        sys.addaudithook(listen)
+        with store.writer("run", template, variables, home=home) as run:
+            lines.write(f"found {len(run.done)}\n")
+            written = replay(run, ds, committed=lambda count: print("committed", count, file=lines))
+            print("computed", len(written), file=lines)
+        listening = False
+        lines.write(f"moment {moments}\ncomplete\n")
+
+
+def read_slowly(run: Path, reads: Any, go_on: Any, result: Path) -> None:
+    """Open a run and read one layer; read the rest when told to, and write down what it was."""
+    ds = store.open(run)
+    ds["output"].isel(layer=0).load()
+    reads.set()
+    go_on.wait()
+    np.save(result, ds["output"].values)
+
+
+def fill_up(home: Path, log: Path, full_at: int | None) -> None:
+    """Compute a run on a disk that is full from the n-th file on that is opened for writing.
+
+    Without a number the log gets the count of such files; with one, the error, and the pieces that were committed.
+    """
+    writes = 0
+    ds = overflowing()
+    template, variables = parts(ds)
+    run: Writer | None = None
+
+    def listen(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal writes
+        if event == "open" and str(home) in str(arguments[0]) and arguments[2] & (os.O_WRONLY | os.O_RDWR):
+            writes += 1
+            if full_at is not None and writes > full_at:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with log.open("a") as lines:
+        sys.addaudithook(listen)
+        try:
+            with store.writer("run", template, variables, home=home) as run:
+                replay(run, ds)
+        except schema.StoreError as error:
+            print(f"StoreError: {error}", file=lines)
+            print(0 if run is None else len(run.done), file=lines)
+        else:
+            print(writes, file=lines)

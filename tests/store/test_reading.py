@@ -11,6 +11,7 @@ from tests import synthetic
 from tests.store.replay import save
 from workbench import store
 from workbench.schema import SCHEMA_VERSION, StoreError, WorkbenchWarning
+from workbench.store.manifest import write_manifest
 
 
 def _small(**attrs: object) -> xr.Dataset:
@@ -108,7 +109,42 @@ def test_a_damaged_manifest_is_left_out_with_a_warning(three: Path) -> None:
         assert [run.key for run in store.runs(three)] == ["abc2", "b0"]
 
 
-def test_a_newer_schema_is_refused(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_newer_schema_is_listed_marked_and_refused(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workbench.store.reading.SCHEMA_VERSION", SCHEMA_VERSION - 1)
-    with pytest.raises(StoreError, match="upgrade concept-workbench"):
+    listed = store.runs(three)
+    assert {run.note for run in listed} == {"made by a newer version"}
+    assert repr(listed).count("made by a newer version") == 3
+    with pytest.raises(StoreError, match=r"schema version 1; this version .* up to 0: upgrade concept-workbench"):
         store.open("b0", three)
+    assert store.damage("b0", three) == []
+
+
+@pytest.mark.parametrize(
+    "record",
+    [{}, {"key": "../../x", "concepts": 5, "prompt": {}, "created": [], "model": None}, {"schema_version": "new"}],
+)
+def test_a_record_may_say_anything(record: dict[str, object], three: Path) -> None:
+    write_manifest(three / "runs" / "b0.zarr", record)
+    (run,) = [run for run in store.runs(three) if run.key == "b0"]
+    assert run.path == three / "runs" / "b0.zarr"
+    assert repr(store.runs(three))
+
+
+@pytest.mark.parametrize("key", ["../abc1", "..", "/etc/passwd", "abc1/../../x", "abc1\0"])
+def test_no_key_leaves_the_store(key: str, three: Path) -> None:
+    (three / "abc1").mkdir()
+    with pytest.raises(StoreError, match="no finished run"):
+        store.open(key, three)
+    with pytest.raises(StoreError, match="no finished run"):
+        store.info(key, three)
+
+
+def test_folders_of_other_names_are_no_runs(three: Path) -> None:
+    shutil.copytree(three / "runs" / "b0.zarr", three / "runs" / "My copy.zarr")
+    assert len(store.runs(three)) == 3
+    assert store.open(three / "runs" / "My copy.zarr").attrs["model"] == "first"
+
+
+def test_what_is_said_about_one_run(three: Path) -> None:
+    assert store.info("abc2", three) == store.runs(three)[0]
+    assert store.info(three / "runs" / "abc2.zarr") == store.runs(three)[0]

@@ -150,16 +150,16 @@ def heatmap(
     kept = _kept(keep)
     selection.space_of(ds, space)
     if layers is None:
-        layers = _default_layers(ds)
+        layers = default_layers(ds)
     taken = scores(ds, space, layers=layers, timesteps=timesteps, heads=heads, samples=samples)
     dim = selection.concept_dim(taken)
     wanted = selection.concept_positions(taken, concepts)
     _warn_of_meaningless(ds, taken, reduce, kept)
 
-    maps = _reduce(taken, reduce, kept, _absent(ds, taken)).isel({dim: wanted})
+    maps = _reduce(taken, reduce, kept, absent_pieces(ds, taken)).isel({dim: wanted})
     maps.attrs = _record(taken, reduce)
     if upsample is not None:
-        maps = _to_pixels(maps, ds, upsample).assign_attrs(upsample=upsample)
+        maps = to_pixels(maps, ds, upsample).assign_attrs(upsample=upsample)
     return maps.rename("heatmap")
 
 
@@ -255,7 +255,7 @@ def _kept(keep: Collection[str]) -> list[str]:
     return [dim for dim in AVERAGED if dim in set(keep)]
 
 
-def _default_layers(ds: xr.Dataset) -> list[int] | None:
+def default_layers(ds: xr.Dataset) -> list[int] | None:
     """The default layers that were captured; None, with a warning, where none of them was."""
     defaults = [int(layer) for layer in ds.attrs.get("default_layers", ())]
     captured = [int(layer) for layer in ds[schema.LAYER].to_numpy()]
@@ -288,7 +288,7 @@ def _warn_of_meaningless(ds: xr.Dataset, taken: xr.DataArray, reduce: str, kept:
         )
 
 
-def _absent(ds: xr.Dataset, taken: xr.DataArray) -> NDArray[np.bool_]:
+def absent_pieces(ds: xr.Dataset, taken: xr.DataArray) -> NDArray[np.bool_]:
     """(sample, timestep, layer): which of the chosen pieces the run lists as missing."""
     chosen = [taken[dim].to_numpy().tolist() for dim in AVERAGED]
     absent = np.zeros([len(values) for values in chosen], dtype=bool)
@@ -343,7 +343,7 @@ def _record(taken: xr.DataArray, reduce: str) -> dict[str, Any]:
     return record | {name: taken.attrs[name] for name in ("heads", "timesteps_asked") if name in taken.attrs}
 
 
-def _to_pixels(maps: xr.DataArray, ds: xr.Dataset, how: Upsampling) -> xr.DataArray:
+def to_pixels(maps: xr.DataArray, ds: xr.Dataset, how: Upsampling) -> xr.DataArray:
     """Bring maps from patch centres to the pixels of the image."""
     for dim, pixel_dim in ((schema.Y, schema.PIXEL_Y), (schema.X, schema.PIXEL_X)):
         if pixel_dim not in ds.coords:

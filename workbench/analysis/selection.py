@@ -10,7 +10,7 @@ import logging
 import math
 import operator
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 import numpy as np
 import xarray as xr
@@ -23,6 +23,22 @@ Numbers = int | float | Sequence[int] | Sequence[float] | slice | NDArray[Any] |
 """A choice of layers, timesteps, heads or samples; None means all of them."""
 Labels = str | Sequence[str] | None
 """A choice of concepts (or, in the ``prompt`` space, of tokens); None means all of them."""
+
+
+class PieceChoice(TypedDict, total=False):
+    """Which pieces and heads, as options."""
+
+    layers: Numbers
+    timesteps: Numbers
+    heads: Numbers
+    samples: Numbers
+
+
+class ScoreChoice(PieceChoice, total=False):
+    """The same with concepts."""
+
+    concepts: Labels
+
 
 NEAREST: Final = 25.0
 """A timestep asked for stands for the nearest captured one, at most this far away (of 1000)."""

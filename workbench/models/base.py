@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from workbench.schema import InputError, ModelError
@@ -52,8 +53,8 @@ class BlockTensors:
         Normalised queries and keys of the image patches, before the rotary embedding.
     value : Tensor (batch, head, patch, dim)
         Values of the image patches.
-    prompt_query : Tensor (batch, head, token, dim)
-        Normalised queries of the prompt, before the rotary embedding.
+    prompt_query, prompt_key : Tensor (batch, head, token, dim)
+        Normalised queries and keys of the prompt, before the rotary embedding.
     rotary, prompt_rotary : Any
         Position embeddings of patches and prompt, for :meth:`TransformerAdapter.rotate`.
     """
@@ -63,6 +64,7 @@ class BlockTensors:
     key: Tensor | None
     value: Tensor | None
     prompt_query: Tensor | None
+    prompt_key: Tensor | None
     rotary: Any
     prompt_rotary: Any
 
@@ -81,6 +83,12 @@ class ConceptStream:
 
     hidden: Tensor
     conditioning: Any
+
+    def to(self, device: torch.device) -> ConceptStream:
+        """The stream on a device, for a model whose blocks are on several."""
+        if self.hidden.device == device:
+            return self
+        return ConceptStream(*send_to_device((self.hidden, self.conditioning), device))
 
 
 @dataclass(frozen=True)
@@ -228,10 +236,14 @@ class TransformerAdapter(ABC):
         layer : Layer
             The block.
         needs : collection of str
-            Which of ``query``, ``key``, ``value``, ``prompt_query`` to deliver; the others are None.
+            Which of ``query``, ``key``, ``value``, ``prompt_query``, ``prompt_key`` to deliver; the others are None.
         on_block : callable
             Receives the tensors once the block's attention is computed, while the block's weights are in place.
         """
+
+    def structure(self) -> Any:
+        """What, beside the modules themselves, decides where hooks go; a trace refuses passes once it has changed."""
+        return ()
 
     @abstractmethod
     def project(self, layer: Layer, stream: ConceptStream) -> Projection:
@@ -403,6 +415,11 @@ class PipelineAdapter(ABC):
     @abstractmethod
     def prompt_tokens(self, prompt: str) -> tuple[list[int], list[str]]:
         """Positions and strings of a prompt's own tokens, without padding or end-of-text."""
+
+    def padding(self, prompt: str) -> list[bool]:
+        """Which positions of the text sequence are padding: those after a prompt's own tokens and its end of text."""
+        positions, _ = self.prompt_tokens(prompt)
+        return [index > len(positions) for index in range(self.text_length)]
 
     @abstractmethod
     def encode_prompt(self, prompt: str) -> Tensor:

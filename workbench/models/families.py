@@ -9,6 +9,7 @@ from diffusers import FluxPipeline, FluxTransformer2DModel
 
 from workbench.models.base import PipelineAdapter, TransformerAdapter
 from workbench.models.flux import FluxAdapter, FluxPipelineAdapter
+from workbench.models.shortcuts import refuse_shortcuts
 from workbench.schema import ModelError
 
 TRANSFORMERS: dict[type[Any], Callable[[Any], TransformerAdapter]] = {FluxTransformer2DModel: FluxAdapter}
@@ -23,11 +24,12 @@ def adapter_for(transformer: Any) -> TransformerAdapter:
     Raises
     ------
     ModelError
-        If its class is not supported.
+        If its class is not supported, or a step-skipping cache is enabled on it.
     """
     module: Any = getattr(transformer, "_orig_mod", transformer)
     for supported, adapter in TRANSFORMERS.items():
         if isinstance(module, supported):
+            refuse_shortcuts(module)
             return adapter(module)
     raise _unsupported("transformer", module, TRANSFORMERS)
 

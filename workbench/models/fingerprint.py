@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
+from safetensors import safe_open
 
 from workbench.schema import ModelError
 
@@ -23,6 +25,8 @@ _SAMPLED: Final = 256
 """Elements of a tensor that are hashed, evenly spaced; adapters are hashed whole."""
 _HISTORY: Final = frozenset({"transformers_version", "architectures", "dtype", "torch_dtype"})
 """Entries of a config that tell how a component was saved, like all that begin with ``_``; tensors have their dtype."""
+_WRAPPED: Final = "_orig_mod"
+"""Where torch.compile's wrapper keeps the module."""
 _PER_CALL: Final = frozenset({"padding", "truncation"})
 """State of a tokenizer that each call sets anew."""
 
@@ -58,6 +62,8 @@ def fingerprint(pipe: DiffusionPipeline) -> dict[str, Any]:
 
 
 def _component(name: str, component: Any) -> dict[str, Any]:
+    # A traced model runs uncompiled, so compiling it does not change what is recorded.
+    component = getattr(component, _WRAPPED, component)
     described: dict[str, Any] = {"class": type(component).__name__, "config": _config(component)}
     if isinstance(component, torch.nn.Module):
         described |= {"weights": _weights(name, component), "adapters": _adapters(component)}
@@ -105,6 +111,7 @@ def _weights(name: str, module: torch.nn.Module) -> str:
         When some have no data.
     """
     tensors = module.state_dict() | _offloaded(module)
+    tensors = {key.replace(f"{_WRAPPED}.", ""): tensor for key, tensor in tensors.items()}
     whole = tuple(_adapter_prefixes(module))
     digest = hashlib.sha256()
     for key, tensor in sorted(tensors.items()):
@@ -123,16 +130,32 @@ def _weights(name: str, module: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _offloaded(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The tensors that accelerate's sequential offload keeps aside while their parameters are on the meta device."""
-    found = {}
+def _named_modules(module: torch.nn.Module) -> Iterator[tuple[str, Any]]:
+    """Parts of a model by path, whether compiled or not."""
     for path, part in module.named_modules():
+        yield path.replace(f"{_WRAPPED}.", ""), part
+
+
+def _offloaded(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The tensors that sequential and group offload keep aside while a model's own have no data."""
+    found = {}
+    files: dict[int, tuple[str, str]] = {}
+    for path, part in _named_modules(module):
         hook = getattr(part, "_hf_hook", None)
         for single in getattr(hook, "hooks", [hook]):
             kept = getattr(single, "weights_map", None)
             for name, tensor in part.named_parameters(recurse=False):
                 if kept is not None and tensor.is_meta:
                     found[f"{path}.{name}".lstrip(".")] = kept[name]
+        for hook in getattr(part.__dict__.get("_diffusers_hook"), "hooks", {}).values():
+            group: Any = getattr(hook, "group", None)
+            if getattr(group, "offload_to_disk_path", None) is not None:
+                files |= {id(tensor): (group.safetensors_file_path, key) for tensor, key in group.tensor_to_key.items()}
+    for name, tensor in chain(module.named_parameters(), module.named_buffers()):
+        if id(tensor) in files:
+            path, key = files[id(tensor)]
+            with safe_open(path, "pt") as file:
+                found[name] = file.get_tensor(key)
     return found
 
 
@@ -156,7 +179,7 @@ def _elements(tensor: torch.Tensor, count: int | None) -> bytes:
 
 def _adapter_prefixes(module: torch.nn.Module) -> Iterator[str]:
     """Beginnings of the names of adapter tensors."""
-    for path, part in module.named_modules():
+    for path, part in _named_modules(module):
         for name in getattr(part, "adapter_layer_names", ()):
             yield f"{path}.{name}."
 
@@ -169,6 +192,6 @@ def _adapters(module: torch.nn.Module) -> list[list[Any]]:
             [] if part.disable_adapters else [[name, _plain(part.scaling.get(name))] for name in part.active_adapters],
             list(part.merged_adapters),
         ]
-        for path, part in module.named_modules()
+        for path, part in _named_modules(module)
         if hasattr(part, "adapter_layer_names") and hasattr(part, "scaling")
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -94,6 +95,7 @@ class FluxAdapter(TransformerAdapter):
             # `to_qkv` delivers query, key and value in one tensor, the value last.
             value = seen.get("value", seen["qkv"].chunk(3, dim=-1)[2] if "qkv" in seen else None)
             prompt = seen.get("prompt_query") if dual else seen.get("query")
+            prompt_key = seen.get("prompt_key") if dual else seen.get("key")
             tensors = BlockTensors(
                 output=self._by_head(output[:, first:]),
                 query=self._rows(seen.get("query"), first) if "query" in needs else None,
@@ -101,6 +103,9 @@ class FluxAdapter(TransformerAdapter):
                 value=None if value is None else self._by_head(value[:, first:]),
                 prompt_query=prompt[:, text].transpose(1, 2)
                 if prompt is not None and "prompt_query" in needs
+                else None,
+                prompt_key=prompt_key[:, text].transpose(1, 2)
+                if prompt_key is not None and "prompt_key" in needs
                 else None,
                 rotary=(cos[image], sin[image]),
                 prompt_rotary=(cos[text], sin[text]),
@@ -113,6 +118,8 @@ class FluxAdapter(TransformerAdapter):
             hooks.after(attention.norm_q, keep("query"))
         if "prompt_query" in needs and dual:
             hooks.after(attention.norm_added_q, keep("prompt_query"))
+        if "prompt_key" in needs and dual:
+            hooks.after(attention.norm_added_k, keep("prompt_key"))
         if "key" in needs:
             hooks.after(attention.norm_k, keep("key"))
         if "value" in needs and attention.fused_projections:
@@ -123,6 +130,14 @@ class FluxAdapter(TransformerAdapter):
             hooks.before(attention.to_out[0], lambda args, kwargs: deliver(args[0]))
         else:
             hooks.after(attention, lambda args, kwargs, output: deliver(output))
+
+    @cached_property
+    def _attentions(self) -> list[Any]:
+        blocks: list[Any] = [self.block(layer) for layer in self.layers]
+        return [block.attn for block in blocks]
+
+    def structure(self) -> tuple[bool, ...]:
+        return tuple(attention.fused_projections for attention in self._attentions)
 
     def project(self, layer: Layer, stream: ConceptStream) -> Projection:
         block: Any = self.block(layer)

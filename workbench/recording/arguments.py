@@ -138,6 +138,19 @@ def check_options(attend: str, pool: str) -> None:
             raise InputError(f"{name} is {value!r}; expected one of {', '.join(known)}.")
 
 
+def check_flag(name: str, value: bool) -> bool:
+    """The value, when it is True or False.
+
+    Raises
+    ------
+    InputError
+        Otherwise.
+    """
+    if not isinstance(value, bool):
+        raise InputError(f"{name} is {value!r}; expected True or False.")
+    return value
+
+
 def check_layers(layers: int | Iterable[int] | None, existing: Sequence[Layer]) -> tuple[Layer, ...]:
     """The chosen blocks by depth; all dual-stream ones by default.
 

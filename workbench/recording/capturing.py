@@ -6,12 +6,13 @@ import hashlib
 import logging
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from workbench import store as runs_store
@@ -23,6 +24,7 @@ from workbench.recording.arguments import (
     MOST_SAMPLES,
     check_concepts,
     check_count,
+    check_flag,
     check_layers,
     check_options,
     check_seed,
@@ -32,9 +34,12 @@ from workbench.recording.arguments import (
     check_vocabulary,
 )
 from workbench.recording.pictures import Pixels, check_size, image_hash, read_image, resize
-from workbench.recording.runs import Plan, model_name, receive, remaining_passes, writing
-from workbench.recording.tracing import trace
-from workbench.schema import CHANNEL, CONCEPT, IMAGE, PIXEL_X, PIXEL_Y, TRUTH, InputError, WorkbenchWarning
+from workbench.recording.reading import Piece
+from workbench.recording.runs import Plan, model_name, remaining_passes, writing
+from workbench.recording.streaming import Stream
+from workbench.recording.tracing import Trace, trace
+from workbench.schema import CHANNEL, CONCEPT, IMAGE, PIXEL_X, PIXEL_Y, TRUTH, InputError, StoreError, WorkbenchWarning
+from workbench.store.pieces import Writer
 from workbench.truth import read_truth
 
 if TYPE_CHECKING:
@@ -62,9 +67,12 @@ def capture(
     size: tuple[int, int] | None = None,
     attend: str = "both",
     pool: str = "first",
+    lse: bool = False,
+    text_mass: bool = False,
     truth: Truth | None = None,
     store: bool = True,
     home: str | Path | None = None,
+    verify: bool = False,
     progress: bool = True,
 ) -> xr.Dataset:
     """Record what each patch of a real image has to do with each concept, for every layer, timestep and head.
@@ -101,12 +109,22 @@ def capture(
         What concepts attend to: ``both`` (concepts and image), ``image``, ``concepts`` or ``none``.
     pool
         ``first`` token of a concept (the paper) or the ``mean`` over its tokens.
+    lse
+        Also record ``lse_image`` and ``lse_concept`` (sample, timestep, layer, head, concept), the log-sum-exp of a
+        concept's logits over image patches and over concepts, from which attention shares follow.
+    text_mass
+        Also record ``text_mass`` (sample, timestep, layer, head, text), the model's own attention of the image to each
+        token of the text sequence, padding included, averaged over patches. It costs a second comparison of all queries
+        with all keys, a few queries at a time.
     truth
         Masks of the concepts in pixels of the processed image; see :func:`workbench.truth.read_truth`.
     store
         Keep the run on disk, and open it instead of computing when it is there already.
     home
-        Folder of the runs; ``WORKBENCH_HOME`` or the user's cache folder by default.
+        Folder of the runs, or a URL such as ``s3://bucket/runs`` (extra ``cloud``); ``WORKBENCH_HOME`` or the user's
+        cache folder by default.
+    verify
+        Compare a stored run with its checksums before it is opened, and compute it anew when it is damaged.
     progress
         Show a progress bar, and say when a stored run is opened.
 
@@ -139,12 +157,14 @@ def capture(
     chosen_spaces = check_spaces(spaces)
     count, first = check_count("samples", samples, 1, MOST_SAMPLES), check_seed(seed)
     check_options(attend, pool)
+    check_flag("lse", lse)
+    check_flag("text_mass", text_mass)
     wanted = check_size(size)
     if "prompt" in chosen_spaces and not prompt.strip():
         raise InputError('the space "prompt" needs a prompt, but prompt is empty: give one, or leave that space out.')
+    check_flag("verify", verify)
     pixels = read_image(image)
-    if store:
-        runs_store.check_writable(home)
+    unwritable = check_home(home) if store else None
 
     adapter = open_adapter(model)
     name = model_name(model)
@@ -173,14 +193,18 @@ def capture(
         size=(height, width),
         attend=attend,
         pool=pool,
+        lse=lse,
+        text_mass=text_mass,
         options={
             "image_hash": image_hash(pixels),
             "truth_hash": "" if masks is None else hashlib.sha256(np.packbits(masks).tobytes()).hexdigest()[:20],
         },
     )
     key = plan.key(fingerprint(adapter.pipe), adapter.text_length, adapter.default_layers) if store else ""
-    if store and (found := opened(key, home, progress)) is not None:
+    if store and (found := opened(key, home, progress, verify)) is not None:
         return found
+    if unwritable is not None:
+        raise unwritable
     template = plan.template(adapter, name, adapter_for(adapter.transformer).heads, key)
     template[IMAGE] = ((PIXEL_Y, PIXEL_X, CHANNEL), pixels)
     if masks is not None:
@@ -192,7 +216,7 @@ def capture(
 
 
 def _record(
-    adapter: PipelineAdapter, plan: Plan, pixels: Pixels, grid: tuple[int, int], run: Any, progress: bool
+    adapter: PipelineAdapter, plan: Plan, pixels: Pixels, grid: tuple[int, int], run: Writer, progress: bool
 ) -> None:
     """Run every forward pass that is not written yet."""
     passes = remaining_passes(run)
@@ -204,15 +228,16 @@ def _record(
         warn_if_unfamiliar(adapter, posterior, pixels)
         latents, noise = posterior.draw(plan.seeds[current[0]])
         drawn = current[0]
-        with trace(
-            adapter.transformer,
-            embeddings,
-            [layer.index for layer in plan.layers],
-            plan.spaces,
-            plan.attend,
-            tokens=[position for position, _ in plan.tokens] or None,
-            on_piece=receive(run, plan, grid, lambda: current),
-        ) as recorder:
+        with (
+            Stream(run, grid, plan.positions) as stream,
+            traced(
+                adapter,
+                plan,
+                embeddings,
+                on_piece=lambda piece: stream.write(piece, *current),
+                on_pass=lambda step: stream.commit(),
+            ) as recorder,
+        ):
             for current in tqdm(passes, desc="capture", unit="pass", disable=not progress):
                 sample, timestep = current
                 if sample != drawn:
@@ -222,6 +247,28 @@ def _record(
                 recorder.run(**adapter.inputs(adapter.noised_tokens(latents, noise, sigma), sigma, text, grid))
     finally:
         adapter.release()
+
+
+def traced(
+    adapter: PipelineAdapter,
+    plan: Plan,
+    embeddings: Tensor,
+    on_piece: Callable[[Piece], None],
+    on_pass: Callable[[int], Any],
+) -> Trace:
+    """A trace of what the plan wants."""
+    return trace(
+        adapter.transformer,
+        embeddings,
+        [layer.index for layer in plan.layers],
+        plan.spaces,
+        plan.attend,
+        lse=plan.lse,
+        text_mass=plan.text_mass,
+        tokens=[position for position, _ in plan.tokens] or None,
+        on_piece=on_piece,
+        on_pass=on_pass,
+    )
 
 
 def open_adapter(model: Any) -> PipelineAdapter:
@@ -235,9 +282,34 @@ def open_adapter(model: Any) -> PipelineAdapter:
     return pipeline_adapter_for(pipe, info_of(pipe))
 
 
-def opened(key: str, home: str | Path | None, progress: bool) -> xr.Dataset | None:
-    """The stored run of this key, saying that it is opened; None when there is none."""
+def check_home(home: str | Path | None) -> StoreError | None:
+    """Why no run can be written there; None when one can.
+
+    Raises
+    ------
+    StoreError
+        When none can be opened there either.
+    """
+    try:
+        runs_store.check_writable(home)
+    except StoreError as error:
+        if not runs_store.runs(home):
+            raise
+        return error
+    return None
+
+
+def opened(key: str, home: str | Path | None, progress: bool, verify: bool) -> xr.Dataset | None:
+    """The stored run of this key, saying that it is opened; None when there is none, or verifying found damage."""
     if runs_store.find(key, home) is None:
+        return None
+    if verify and (problems := runs_store.damage(key, home)):
+        warnings.warn(
+            f"the stored run {key} is damaged and is computed anew: {'; '.join(problems[:5])}",
+            WorkbenchWarning,
+            stacklevel=3,
+        )
+        runs_store.discard(key, home)
         return None
     message = f"run {key} is stored already: opened, nothing was computed"
     logger.info(message)
@@ -246,7 +318,7 @@ def opened(key: str, home: str | Path | None, progress: bool) -> xr.Dataset | No
     return runs_store.open(key, home)
 
 
-def concept_embeddings(adapter: PipelineAdapter, plan: Plan) -> Any:
+def concept_embeddings(adapter: PipelineAdapter, plan: Plan) -> Tensor:
     """Embeddings (1, concept, embedding_dim), with a warning for words whose tail is lost."""
     embeddings, counts = adapter.encode_concepts(plan.concepts, plan.pool)
     long = [f"{word!r} ({count})" for word, count in zip(plan.concepts, counts, strict=True) if count > 1]

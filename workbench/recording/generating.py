@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 from tqdm.auto import tqdm
 
-from workbench import store as runs_store
 from workbench.models.base import PipelineAdapter
 from workbench.models.families import adapter_for
 from workbench.models.fingerprint import fingerprint
@@ -20,6 +19,7 @@ from workbench.recording.arguments import (
     as_list,
     check_concepts,
     check_count,
+    check_flag,
     check_layers,
     check_options,
     check_scale,
@@ -28,12 +28,13 @@ from workbench.recording.arguments import (
     check_text,
     check_vocabulary,
 )
-from workbench.recording.capturing import concept_embeddings, open_adapter, opened
+from workbench.recording.capturing import check_home, concept_embeddings, open_adapter, opened, traced
 from workbench.recording.pictures import check_size
 from workbench.recording.reading import Piece
-from workbench.recording.runs import Plan, model_name, receive, writing
-from workbench.recording.tracing import trace
+from workbench.recording.runs import Plan, model_name, writing
+from workbench.recording.streaming import Stream
 from workbench.schema import CHANNEL, IMAGE, PIXEL_X, PIXEL_Y, SAMPLE, InputError, ModelError, TraceError
+from workbench.store.pieces import Writer
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -58,15 +59,18 @@ def generate(
     size: tuple[int, int] | None = None,
     attend: str = "both",
     pool: str = "first",
+    lse: bool = False,
+    text_mass: bool = False,
     store: bool = True,
     home: str | Path | None = None,
+    verify: bool = False,
     progress: bool = True,
 ) -> xr.Dataset:
     """Make pictures with the pipeline's own call, and record concept attention at every step of the schedule.
 
     The picture equals, bit for bit, what the plain pipeline makes from the same seed: ``pipe(prompt, height=, width=,
     num_inference_steps=steps, guidance_scale=guidance, max_sequence_length=<the model's text length>,
-    generator=torch.Generator("cpu").manual_seed(seed))``.
+    generator=torch.Generator("cpu").manual_seed(seed))``. Of a compiled pipeline it is the uncompiled one's picture.
 
     Parameters
     ----------
@@ -85,7 +89,7 @@ def generate(
     negative_prompt, true_guidance
         True classifier-free guidance: two passes a step, of which only the conditional one is recorded. It is on when
         a negative prompt is given and ``true_guidance`` is above 1.
-    layers, spaces, attend, pool, store, home, progress
+    layers, spaces, attend, pool, lse, text_mass, store, home, verify, progress
         As in :func:`workbench.capture`.
     samples
         Number of pictures; picture ``i`` uses ``seed + i``.
@@ -120,6 +124,8 @@ def generate(
     chosen_spaces = check_spaces(spaces)
     count, first = check_count("samples", samples, 1, MOST_SAMPLES), check_seed(seed)
     check_options(attend, pool)
+    check_flag("lse", lse)
+    check_flag("text_mass", text_mass)
     wanted = check_size(size)
     chosen_steps = None if steps is None else check_count("steps", steps, 1, MOST_STEPS)
     check_scale("true_guidance", true_guidance)
@@ -127,8 +133,8 @@ def generate(
         check_text("negative_prompt", negative_prompt)
     elif true_guidance != 1.0:
         raise InputError(f'true_guidance is {true_guidance} without a negative_prompt: give one (it may be "").')
-    if store:
-        runs_store.check_writable(home)
+    check_flag("verify", verify)
+    unwritable = check_home(home) if store else None
 
     adapter = open_adapter(model)
     name = model_name(model)
@@ -158,6 +164,8 @@ def generate(
         size=(height, width),
         attend=attend,
         pool=pool,
+        lse=lse,
+        text_mass=text_mass,
         options={
             "sigmas": list(sigmas),
             "guidance": scale,
@@ -166,8 +174,10 @@ def generate(
         },
     )
     key = plan.key(fingerprint(adapter.pipe), adapter.text_length, adapter.default_layers) if store else ""
-    if store and (found := opened(key, home, progress)) is not None:
+    if store and (found := opened(key, home, progress, verify)) is not None:
         return found
+    if unwritable is not None:
+        raise unwritable
     template = plan.template(adapter, name, adapter_for(adapter.transformer).heads, key)
     template.attrs |= {"steps": len(sigmas), "guidance": scale}
     template.attrs |= {"negative_prompt": negative_prompt or "", "true_guidance": float(true_guidance)}
@@ -199,29 +209,28 @@ def _recorded(record: int | Iterable[int] | None, steps: int) -> tuple[int, ...]
     return tuple(sorted(int(step) for step in given))
 
 
-def _record(adapter: PipelineAdapter, plan: Plan, grid: tuple[int, int], run: Any, progress: bool) -> None:
-    """Call the pipeline once per sample; an interrupted run makes its pictures again and writes what is missing."""
+def _record(adapter: PipelineAdapter, plan: Plan, grid: tuple[int, int], run: Writer, progress: bool) -> None:
+    """Call the pipeline once for each picture that an interrupted run has not finished."""
     embeddings = concept_embeddings(adapter, plan)
     positions = {step: index for index, step in enumerate(plan.steps)}
     sigmas: list[float] = plan.options["sigmas"]
-    pictures = []
-    with tqdm(total=len(plan.seeds) * len(sigmas), desc="generate", unit="step", disable=not progress) as bar:
-        for sample, seed in enumerate(plan.seeds):
-            write = _Recorder(run, plan, grid, sample, positions, bar.update)
-            with trace(
-                adapter.transformer,
-                embeddings,
-                [layer.index for layer in plan.layers],
-                plan.spaces,
-                plan.attend,
-                tokens=[position for position, _ in plan.tokens] or None,
-                on_piece=write,
-            ) as recorder:
+    samples = sorted({piece.sample for piece in run.remaining} | set(run.absent(IMAGE)))
+    with (
+        tqdm(total=len(samples) * len(sigmas), desc="generate", unit="step", disable=not progress) as bar,
+        Stream(run, grid, plan.positions) as stream,
+    ):
+        for sample in samples:
+
+            def on_piece(piece: Piece, sample: int = sample) -> None:
+                if piece.step in positions:
+                    stream.write(piece, sample, positions[piece.step])
+
+            with traced(adapter, plan, embeddings, on_piece, lambda step: bar.update()) as recorder:
                 picture = adapter.generate(
                     plan.prompts[sample],
                     steps=len(sigmas),
                     guidance=plan.options["guidance"],
-                    seed=seed,
+                    seed=plan.seeds[sample],
                     size=plan.size,
                     negative_prompt=plan.options["negative_prompt"],
                     true_guidance=plan.options["true_guidance"],
@@ -233,25 +242,5 @@ def _record(adapter: PipelineAdapter, plan: Plan, grid: tuple[int, int], run: An
                     "scheduler takes several passes a step or has options of its own; use a "
                     "FlowMatchEulerDiscreteScheduler."
                 )
-            pictures.append(picture)
-    run.put(IMAGE, np.stack(pictures))
-
-
-class _Recorder:
-    """Writes the pieces of one picture at the wanted steps, and moves the progress bar once a step."""
-
-    def __init__(
-        self, run: Any, plan: Plan, grid: tuple[int, int], sample: int, positions: dict[int, int], advance: Any
-    ) -> None:
-        self._positions = positions
-        self._last = plan.layers[-1].index
-        self._advance = advance
-        self._step = 0
-        self._write = receive(run, plan, grid, lambda: (sample, positions[self._step]))
-
-    def __call__(self, piece: Piece) -> None:
-        self._step = piece.step
-        if piece.step in self._positions:
-            self._write(piece)
-        if piece.layer == self._last:
-            self._advance()
+            stream.put(IMAGE, picture, sample)
+            stream.commit()

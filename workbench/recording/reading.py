@@ -33,6 +33,9 @@ _ATTEND_NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "none": (),
 }
 
+_BLOCK_BYTES: Final = 64 * 2**20
+"""Memory of the logits of a block of patches, in `text_mass`."""
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -49,6 +52,9 @@ class Piece:
     lse : dict of str to Tensor (batch, head, concept)
         With ``lse=True``: ``lse_image`` and ``lse_concept``, the log-sum-exp of a concept's logits over image keys and
         over concept keys, from which attention shares follow.
+    mass : dict of str to Tensor (batch, head, text)
+        With ``text_mass=True``: ``text_mass``, the model's own attention of the image to each token of the text
+        sequence, padding included, averaged over patches.
     vectors : dict of str to Tensor (batch, head, concept or patch, dim)
         With ``vectors=True``: ``concept_output`` and ``image_output`` before the output projection, ``concept_query``
         and ``image_query`` after their norms and, for the image, before the rotary embedding.
@@ -58,6 +64,7 @@ class Piece:
     layer: int
     scores: Mapping[str, Tensor]
     lse: Mapping[str, Tensor] = field(default_factory=dict)
+    mass: Mapping[str, Tensor] = field(default_factory=dict)
     vectors: Mapping[str, Tensor] = field(default_factory=dict)
 
 
@@ -71,8 +78,8 @@ class Reading:
         Spaces of the scores.
     attend : str
         What the concepts attend to.
-    vectors, lse : bool
-        Whether vectors and log-sum-exps are kept.
+    vectors, lse, text_mass : bool
+        Whether vectors, log-sum-exps and the image's attention to text are kept.
     tokens : tuple of int or None
         Prompt tokens of the ``prompt`` space; None for all.
     """
@@ -81,6 +88,7 @@ class Reading:
     attend: str
     vectors: bool
     lse: bool
+    text_mass: bool
     tokens: tuple[int, ...] | None
 
     def needs(self, wanted: bool) -> frozenset[str]:
@@ -89,6 +97,7 @@ class Reading:
         if wanted:
             needs.update(need for space in self.spaces for need in _SPACE_NEEDS[space])
             needs.update(["query"] if self.vectors else [], ["key"] if self.lse else [])
+            needs.update(["query", "key", "prompt_key"] if self.text_mass else [])
         return frozenset(needs)
 
     def read(
@@ -146,6 +155,11 @@ class Reading:
                 "lse_image": torch.logsumexp(_present(over_image), dim=-1),
                 "lse_concept": torch.logsumexp(over_concepts, dim=-1),
             }
+        mass = {}
+        if self.text_mass:
+            image_query = adapter.rotate(_present(block.query), block.rotary).float()
+            text_key = adapter.rotate(_present(block.prompt_key), block.prompt_rotary).float()
+            mass["text_mass"] = _text_mass(image_query * scale, text_key, _present(image_key))
         vectors = {}
         if self.vectors:
             vectors = {
@@ -154,7 +168,7 @@ class Reading:
                 "concept_query": projection.query,
                 "image_query": _present(block.query),
             }
-        return attended, Piece(*place, scores, lse, vectors)
+        return attended, Piece(*place, scores, lse, mass, vectors)
 
     def _prompt_query(self, adapter: TransformerAdapter, block: BlockTensors) -> Tensor:
         """Queries (batch, head, token, dim) of the wanted prompt tokens, with the rotary embedding."""
@@ -164,6 +178,21 @@ class Reading:
         if max(self.tokens) >= query.shape[2]:
             raise InputError(f"token position {max(self.tokens)} is outside the prompt's {query.shape[2]} tokens.")
         return query[:, :, list(self.tokens)]
+
+
+def _text_mass(query: Tensor, text_key: Tensor, image_key: Tensor) -> Tensor:
+    """Attention (batch, head, text) of the patches to each text token, averaged over patches.
+
+    A few patches at a time: the whole attention matrix is never there.
+    """
+    keys = torch.cat([text_key, image_key], dim=2).transpose(-1, -2)
+    batch, heads, patches, _ = query.shape
+    text = text_key.shape[2]
+    rows = max(1, _BLOCK_BYTES // (4 * batch * heads * keys.shape[-1]))
+    mass = query.new_zeros(batch, heads, text)
+    for part in query.split(rows, dim=2):
+        mass += (part @ keys).softmax(dim=-1)[..., :text].sum(dim=2)
+    return mass / patches
 
 
 def _attend(

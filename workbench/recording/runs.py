@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,30 +15,33 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from torch import Tensor
 
 from workbench import store
 from workbench.models.base import Layer, PipelineAdapter
-from workbench.recording.reading import Piece
 from workbench.schema import (
     CAPTURE_VERSION,
     CHANNEL,
     CONCEPT,
     HEAD,
     LAYER,
+    LSE,
+    LSE_DIMS,
+    MASS_DIMS,
+    PADDING,
     PIXEL_X,
     PIXEL_Y,
     SAMPLE,
     SCHEMA_VERSION,
-    SCORE_DIMS,
+    TEXT,
+    TEXT_MASS,
     TIMESTEP,
     TOKEN,
-    TOTAL_DIMS,
-    TraceError,
     X,
     Y,
     patch_centres,
+    score_dims,
     total,
+    total_dims,
 )
 from workbench.store.pieces import Writer
 
@@ -69,6 +72,8 @@ class Plan:
         Height and width in pixels.
     attend, pool
         Options of the concept stream.
+    lse, text_mass
+        Whether log-sum-exps and the image's attention to text are recorded.
     options
         What else determines the result (guidance, schedule length, image and truth hashes), plain values.
     """
@@ -85,15 +90,21 @@ class Plan:
     size: tuple[int, int]
     attend: str
     pool: str
+    lse: bool
+    text_mass: bool
     options: Mapping[str, Any]
+
+    @property
+    def positions(self) -> dict[int, int]:
+        """Position along ``layer`` of each recorded layer."""
+        return {layer.index: position for position, layer in enumerate(self.layers)}
 
     def key(self, fingerprint: Mapping[str, Any], text_length: int, default_layers: Sequence[int]) -> str:
         """Content key of the run on a pipeline with this fingerprint."""
-        names = ("kind", "concepts", "timesteps", "steps", "spaces", "seeds", "prompts", "size", "attend", "pool")
-        recipe = {name: getattr(self, name) for name in names} | {"options": self.options}
-        layers = [layer.index for layer in self.layers]
+        recipe = {field.name: getattr(self, field.name) for field in fields(self)}
+        recipe["layers"] = [layer.index for layer in self.layers]
         told = {"text_length": text_length, "default_layers": default_layers}
-        return store.content_key(recipe | told | {"layers": layers, "pipeline": fingerprint})
+        return store.content_key(recipe | told | {"pipeline": fingerprint})
 
     def template(self, adapter: PipelineAdapter, model: str, heads: int, key: str) -> xr.Dataset:
         """Coordinates and attributes of the run, without values."""
@@ -120,6 +131,9 @@ class Plan:
         if self.tokens:
             coords[TOKEN] = [text for _, text in self.tokens]
             coords["position"] = (TOKEN, np.array([position for position, _ in self.tokens], dtype=np.int64))
+        if self.text_mass:
+            coords[TEXT] = np.arange(adapter.text_length)
+            coords[PADDING] = (TEXT, np.array(adapter.padding(self.prompts[0])))
         if self.kind == "generate" and "prompt" not in self.spaces:
             coords["prompt"] = (SAMPLE, list(self.prompts))
         one_prompt = len(set(self.prompts)) == 1
@@ -150,45 +164,13 @@ class Plan:
         """Dimensions and dtype of every score variable."""
         declared: dict[str, tuple[tuple[str, ...], str]] = {}
         for space in self.spaces:
-            word = TOKEN if space == "prompt" else CONCEPT
-            declared[space] = (tuple(word if dim == CONCEPT else dim for dim in SCORE_DIMS), "float16")
-            declared[total(space)] = (tuple(word if dim == CONCEPT else dim for dim in TOTAL_DIMS), "float32")
+            declared[space] = (score_dims(space), "float16")
+            declared[total(space)] = (total_dims(space), "float32")
+        if self.lse:
+            declared |= dict.fromkeys(LSE, (LSE_DIMS, "float32"))
+        if self.text_mass:
+            declared[TEXT_MASS] = (MASS_DIMS, "float32")
         return declared
-
-
-def piece_values(piece: Piece, grid: tuple[int, int]) -> dict[str, Any]:
-    """Scores of a piece of batch 1 as arrays (head, concept, y, x), and their totals summed in float32.
-
-    Raises
-    ------
-    TraceError
-        If one is NaN or infinite.
-    """
-    values: dict[str, Any] = {}
-    for space, scores in piece.scores.items():
-        maps: Tensor = scores[0].unflatten(-1, grid)
-        values[space] = maps.cpu().numpy()
-        values[total(space)] = maps.sum(0).cpu().numpy()
-        if not np.isfinite(values[total(space)]).all():
-            raise TraceError(
-                f"NaN or infinite scores in layer {piece.layer} {space}. Likely causes: float16 overflow in the model "
-                "(load it in bfloat16 or float32), or NaN in its weights."
-            )
-    return values
-
-
-def receive(
-    run: Writer, plan: Plan, grid: tuple[int, int], place: Callable[[], tuple[int, int]]
-) -> Callable[[Piece], None]:
-    """A trace's ``on_piece`` that writes every piece at the (sample, timestep) positions ``place`` gives."""
-    position = {layer.index: index for index, layer in enumerate(plan.layers)}
-
-    def write(piece: Piece) -> None:
-        sample, timestep = place()
-        at = {SAMPLE: sample, TIMESTEP: timestep, LAYER: position[piece.layer]}
-        run.write(at, piece_values(piece, grid))
-
-    return write
 
 
 @contextmanager

@@ -8,9 +8,10 @@ and outputs the model computes anyway: the extra work is that of a handful of to
 from __future__ import annotations
 
 import threading
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from contextlib import ExitStack
 from functools import partial
 from numbers import Integral
 from types import TracebackType
@@ -21,8 +22,14 @@ from torch import Tensor, nn
 
 from workbench.models.base import BlockTensors, ConceptStream, Hooks, Layer, TransformerAdapter
 from workbench.models.families import adapter_for
+from workbench.models.shortcuts import refuse_shortcuts
+from workbench.recording.checks import ForwardPass
+from workbench.recording.eager import eager, is_compiled
 from workbench.recording.reading import Piece, Reading
-from workbench.schema import ATTEND_MODES, SPACES, InputError, TraceError
+from workbench.schema import ATTEND_MODES, SPACES, InputError, TraceError, WorkbenchWarning
+
+_Place = tuple[str, dict[str, nn.Module | None], str, nn.Module]
+"""Path of a module, the children of its parent, its name among them, and the module."""
 
 _traced: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 _traced_lock = threading.Lock()
@@ -30,19 +37,6 @@ _traced_lock = threading.Lock()
 
 class _Stop(Exception):  # noqa: N818 - not an error: it ends a forward pass whose rest is not needed
     """Raised after the last wanted block, and caught by `Trace.run`."""
-
-
-@dataclass
-class _Pass:
-    """State of the forward pass under way."""
-
-    stream: ConceptStream | None = None
-    shape: tuple[int, int] | None = None
-    arrived: int = 0
-    repeated: set[int] = field(default_factory=set)
-    finite: dict[tuple[int, str], Tensor] = field(default_factory=dict)
-    misshapen: list[str] = field(default_factory=list)
-    pieces: list[Piece] = field(default_factory=list)
 
 
 class Trace:
@@ -67,6 +61,7 @@ class Trace:
         pooled: Tensor | None,
         reading: Reading,
         on_piece: Callable[[Piece], None] | None,
+        on_pass: Callable[[int], None] | None,
     ) -> None:
         self.transformer = transformer
         self.layers = layers
@@ -77,10 +72,14 @@ class Trace:
         self._pooled = pooled
         self._reading = reading
         self._on_piece = on_piece
+        self._on_pass = on_pass
         self._hooks = Hooks()
         self._bounds: list[torch.utils.hooks.RemovableHandle] = []
-        self._paths: list[tuple[str, nn.Module]] = []
-        self._pass: _Pass | None = None
+        self._parts: list[nn.Module] = []
+        self._places: list[_Place] = []
+        self._structure: Any = None
+        self._resources = ExitStack()
+        self._pass: ForwardPass | None = None
         self._context: str | None = None
         self._stop = False
         self._pieces: list[Piece] = []
@@ -108,6 +107,11 @@ class Trace:
         """``lse_image`` and ``lse_concept`` (layer, batch, head, concept) of the last pass, with ``lse=True``."""
         return self._stack("lse")
 
+    @property
+    def mass(self) -> dict[str, Tensor]:
+        """``text_mass`` (layer, batch, head, text) of the last pass, with ``text_mass=True``."""
+        return self._stack("mass")
+
     def _stack(self, what: str) -> dict[str, Tensor]:
         if self._on_piece is not None:
             raise TraceError(
@@ -116,9 +120,10 @@ class Trace:
         if not self._pieces:
             raise TraceError("no complete forward pass was recorded yet: call the transformer inside the trace first.")
         if what not in self._stacked:
-            first = getattr(self._pieces[0], what)
+            first: dict[str, Tensor] = getattr(self._pieces[0], what)
             self._stacked[what] = {
-                name: torch.stack([getattr(piece, what)[name] for piece in self._pieces]) for name in first
+                name: torch.stack([getattr(piece, what)[name].to(values.device) for piece in self._pieces])
+                for name, values in first.items()
             }
         return self._stacked[what]
 
@@ -131,6 +136,15 @@ class Trace:
                 )
             _traced.add(self._model)
         try:
+            refuse_shortcuts(self._model)
+            if is_compiled(self.transformer):
+                warnings.warn(
+                    "the transformer is compiled; while it is traced it runs uncompiled, so its output is bit for bit "
+                    "that of the uncompiled model, from which the compiled one may differ by rounding.",
+                    WorkbenchWarning,
+                    stacklevel=2,
+                )
+            self._resources.enter_context(eager())
             self._place_hooks()
         except BaseException:
             self._remove_hooks()
@@ -143,9 +157,9 @@ class Trace:
         self._remove_hooks()
         if kind is None and not self.passes:
             raise TraceError(
-                "no forward pass was seen inside the trace. Either the transformer was not called (only passes under "
-                'cache_context("uncond"), which are not recorded, count as none), or it was compiled before the trace '
-                "and ran without hooks: call torch._dynamo.reset() first, or trace before compiling."
+                "no forward pass was seen inside the trace: the transformer was not called, or only under "
+                'cache_context("uncond"), whose passes are not recorded, or a copy of it was called. Trace the module '
+                "that the pipeline holds (pipe.transformer)."
             )
 
     def run(self, **inputs: Any) -> None:
@@ -169,10 +183,12 @@ class Trace:
         adapter, hooks = self._adapter, self._hooks
         adapter.watch_start(hooks, self._concepts, self._pooled, self._on_start)
         for layer in self._stream_layers:
-            adapter.watch_block(hooks, layer, self._needs(layer), partial(self._on_block, layer))
+            needs = self._reading.needs(layer.index in self.layers)
+            adapter.watch_block(hooks, layer, needs, partial(self._on_block, layer, needs))
         hooks.after(adapter.block(self._stream_layers[-1]), self._after_last)
-        paths = {module: name for name, module in self._model.named_modules()}
-        self._paths = [(paths[module], module) for module in dict.fromkeys(hooks.modules)]
+        self._parts = list(self._model.modules())
+        self._places = _places(self._model, hooks.modules)
+        self._structure = adapter.structure()
 
         self._bounds = [
             self._model.register_forward_pre_hook(lambda *_: self._begin()),
@@ -181,43 +197,65 @@ class Trace:
         # Pipelines name conditional and unconditional passes through this method; an attribute of the instance shadows
         # it without touching `forward`, which offloading exchanges in the middle of a pipeline's call.
         if hasattr(self._model, "cache_context"):
+            shadowed: Any = self._model.__dict__.get("cache_context")
             original: Any = self._model.cache_context
             self._model.cache_context = partial(_NamedContext, self, original)  # type: ignore[assignment]
+            self._resources.callback(self._restore_context, shadowed)
 
     def _remove_hooks(self) -> None:
         self._hooks.remove()
         for handle in self._bounds:
             handle.remove()
         self._bounds.clear()
-        self._paths.clear()
-        self._model.__dict__.pop("cache_context", None)
+        self._parts.clear()
+        self._places.clear()
+        self._resources.close()
         self._pass = None
         with _traced_lock:
             _traced.discard(self._model)
+
+    def _restore_context(self, shadowed: Any) -> None:
+        if shadowed is None:
+            del self._model.__dict__["cache_context"]
+        else:
+            self._model.__dict__["cache_context"] = shadowed
 
     @property
     def _stream_layers(self) -> tuple[Layer, ...]:
         """Blocks the concept stream goes through: from the first one to the last wanted one."""
         return self._adapter.layers[: self.layers[-1] + 1]
 
-    def _needs(self, layer: Layer) -> frozenset[str]:
-        return self._reading.needs(layer.index in self.layers)
-
     # --- one forward pass -------------------------------------------------------------------------------------
     def _begin(self) -> None:
+        under_way = self._pass
+        if under_way is not None and under_way.thread != threading.get_ident():
+            raise TraceError(
+                "a forward pass of this transformer is under way in another thread, or failed there: run the passes "
+                "of a traced model one after the other, in one thread."
+            )
         self._pass = None
         self._hooks.active = False
-        if self._context == "uncond":
+        if self._context is not None and ("uncond" in self._context or self._context.endswith("skip")):
             return
         self._pieces, self._stacked = [], {}
-        for name, module in self._paths:
-            if self._model.get_submodule(name) is not module:
-                raise TraceError(
-                    f"the module {name} was replaced while the trace was open, by a LoRA for example: "
-                    "load and unload adapters before the trace, or open a new one after."
-                )
-        self._pass = _Pass()
+        refuse_shortcuts(self._model, self._parts)
+        self._check_structure()
+        self._pass = ForwardPass(self._stream_layers, self._adapter.heads, self._concepts.shape[1])
         self._hooks.active = True
+
+    def _check_structure(self) -> None:
+        remedy = "do that before the trace, or open a new one after it."
+        for path, children, name, module in self._places:
+            if children.get(name) is not module:
+                what = "replaced" if name in children else "removed"
+                raise TraceError(
+                    f"the module {path} was {what} while the trace was open, as loading and unloading a LoRA or "
+                    f"unfusing projections does: {remedy}"
+                )
+        if self._adapter.structure() != self._structure:
+            raise TraceError(
+                f"query, key and value projections were fused or unfused while the trace was open: {remedy}"
+            )
 
     def _on_start(self, stream: ConceptStream) -> None:
         if self._pass is not None:
@@ -227,17 +265,13 @@ class Trace:
         if self._stop:
             raise _Stop
 
-    def _on_block(self, layer: Layer, block: BlockTensors) -> None:
+    def _on_block(self, layer: Layer, needs: frozenset[str], block: BlockTensors) -> None:
         state = self._pass
-        if state is None or state.stream is None:
+        if state is None or not state.accepts(layer, block, needs):
             return
-        if layer.index < state.arrived:
-            state.repeated.add(layer.index)
-        # A stream that skipped a block, or lacks a tensor, has nothing right to say any more: `_finish` reports it.
-        if layer.index != state.arrived or any(getattr(block, name) is None for name in self._needs(layer)):
-            return
-        state.arrived += 1
+        assert state.stream is not None
         with self._hooks.silenced():
+            state.stream = state.stream.to(block.output.device)
             projection = self._adapter.project(layer, state.stream)
             with torch.autocast(block.output.device.type, enabled=False):
                 place = (self.passes, layer.index) if layer.index in self.layers else None
@@ -245,51 +279,38 @@ class Trace:
             if layer.index != self.layers[-1]:
                 state.stream = self._adapter.advance(layer, state.stream, projection, attended)
         if piece is not None:
-            self._check(state, piece)
+            state.check(piece)
             if self._on_piece is None:
                 state.pieces.append(piece)
             else:
                 self._on_piece(piece)
-
-    def _check(self, state: _Pass, piece: Piece) -> None:
-        """Note what is wrong with a piece; whether its numbers are finite is asked of the device at the end."""
-        for space, scores in piece.scores.items():
-            batch, heads, _, patches = scores.shape
-            if state.shape is None:
-                state.shape = (batch, patches)
-            if (batch, patches) != state.shape or heads != self._adapter.heads:
-                state.misshapen.append(f"layer {piece.layer} {space} {tuple(scores.shape)}")
-            state.finite[piece.layer, space] = torch.isfinite(scores).all()
 
     def _finish(self) -> None:
         state, self._pass = self._pass, None
         self._hooks.active = False
         if state is None:
             return
-        problems = []
-        missing = [f"{layer.index} ({layer.name})" for layer in self._stream_layers[state.arrived :]]
-        if missing:
-            problems.append(
-                f"nothing right arrived from layers {', '.join(missing)}. Likely causes: a step-skipping cache "
-                "(transformer.disable_cache()), a model compiled before the trace (torch._dynamo.reset()), or "
-                "projections fused while it was open"
-            )
-        if state.repeated:
-            problems.append(
-                f"layers {sorted(state.repeated)} arrived more than once: something runs blocks twice in a pass"
-            )
-        if state.misshapen:
-            problems.append(f"pieces have another shape than the first one: {', '.join(state.misshapen)}")
-        infinite = [f"layer {layer} {space}" for (layer, space), finite in state.finite.items() if not finite]
-        if infinite:
-            problems.append(
-                f"NaN or infinite scores in {', '.join(infinite)}. Likely causes: float16 overflow in the model "
-                "(load it in bfloat16 or float32), or NaN in its inputs"
-            )
+        problems = state.problems()
         if problems:
             raise TraceError(f"forward pass {self.passes} was not recorded completely: {'; '.join(problems)}.")
         self._pieces = state.pieces
         self.passes += 1
+        if self._on_pass is not None:
+            self._on_pass(self.passes - 1)
+
+
+def _places(model: nn.Module, hooked: Iterable[nn.Module]) -> list[_Place]:
+    """Where the hooked modules, and all modules above them, are in the model."""
+    paths = {module: path for path, module in model.named_modules()}
+    places: dict[str, _Place] = {}
+    for hooked_path in dict.fromkeys(paths[module] for module in hooked):
+        parent, path = model, ""
+        for name in hooked_path.split("."):
+            path = f"{path}.{name}".lstrip(".")
+            child = parent.get_submodule(name)
+            places[path] = (path, parent._modules, name, child)
+            parent = child
+    return list(places.values())
 
 
 class _NamedContext:
@@ -319,13 +340,22 @@ def trace(
     vectors: bool = False,
     *,
     lse: bool = False,
+    text_mass: bool = False,
     tokens: Sequence[int] | None = None,
     on_piece: Callable[[Piece], None] | None = None,
+    on_pass: Callable[[int], None] | None = None,
 ) -> Trace:
     """Record concept attention of every forward pass inside a ``with`` block.
 
-    Helbling et al. 2025 (arXiv 2502.04320), section 4. Under true classifier-free guidance only the conditional passes
-    are recorded. After every pass it is checked that each layer delivered exactly once, finite and in shape.
+    Helbling et al. 2025 (arXiv 2502.04320), section 4. After every pass it is checked that each layer delivered exactly
+    once, finite and in shape.
+
+    Under true classifier-free guidance only the conditional passes are recorded, where the pipeline names its passes
+    with ``cache_context``, as ``FluxPipeline`` does. Pipelines that do not (image-to-image, inpainting, Kontext and
+    ControlNet in diffusers 0.42) have both recorded, the conditional one first.
+
+    While a trace is open, ``torch.compile`` is off in the whole process: a compiled transformer runs uncompiled, with
+    the uncompiled model's output, and its compiled code is used again afterwards.
 
     Parameters
     ----------
@@ -345,10 +375,16 @@ def trace(
         Keep the vectors behind the scores too.
     lse : bool
         Keep the log-sum-exp of the concepts' logits too.
+    text_mass : bool
+        Keep the image's attention to each token of the text too. It costs a second comparison of all queries with all
+        keys, a few queries at a time.
     tokens : sequence of int, optional
         Positions of the prompt tokens in the ``prompt`` space; all, padding included, by default.
     on_piece : callable, optional
         Receives each :class:`Piece` as soon as it is computed; nothing is kept then.
+    on_pass : callable, optional
+        Receives the index of each forward pass whose pieces all arrived and passed every check. Pieces of a pass that
+        it is not called for are not to be trusted.
 
     Returns
     -------
@@ -360,10 +396,17 @@ def trace(
     InputError
         If an argument is wrong; no hook is placed.
     ModelError
-        If the transformer is not supported.
+        If the transformer is not supported, or a cache that skips steps is enabled on it; also on entering and before
+        each pass.
     TraceError
-        On entering, if it is being traced already; after a pass, if a piece is missing, repeated, misshapen or not
-        finite; on leaving, if no pass was seen.
+        On entering, if it is being traced already; before a pass, if modules were replaced while the trace was open, by
+        loading a LoRA for example; after a pass, if a piece is missing, repeated, misshapen or not finite; on leaving,
+        if no pass was seen.
+
+    Warns
+    -----
+    WorkbenchWarning
+        If the transformer is compiled.
 
     Examples
     --------
@@ -393,8 +436,9 @@ def trace(
         concepts.detach(),
         _chosen_layers(adapter, layers),
         pooled,
-        Reading(tuple(spaces), attend, vectors, lse, None if tokens is None else tuple(tokens)),
+        Reading(tuple(spaces), attend, vectors, lse, text_mass, None if tokens is None else tuple(tokens)),
         on_piece,
+        on_pass,
     )
 
 

@@ -23,6 +23,8 @@ name                   dimension     values
 ``concept``            ``concept``   strings, not blank, no two alike
 ``token``              ``token``     strings: the prompt's real tokens, no padding (space ``prompt`` only)
 ``position``           ``token``     integers >= 0, strictly increasing: the token's place in the text sequence
+``text``               ``text``      integers 0, 1, 2, ...: place in the text sequence (with ``text_mass`` only)
+``padding``            ``text``      booleans: after the prompt's own tokens and its end of text
 ``y``, ``x``           itself        floats: patch centres in pixels
 ``pixel_y, pixel_x``   itself        integers 0, 1, 2, ...: pixel centres
 ``channel``            ``channel``   ``"r"``, ``"g"``, ``"b"``
@@ -46,6 +48,9 @@ name                             dimensions                                     
                                  ``sample``)
 ``truth``                        concept, pixel_y, pixel_x (optional)                 bool
 ``lse_image``, ``lse_concept``   sample, timestep, layer, head, concept (optional)    float32
+``text_mass``                    sample, timestep, layer, head, text (optional): the  float32
+                                 image's attention to each text token, averaged over
+                                 patches
 ===============================  ===================================================  ==================================
 
 Attributes

@@ -180,6 +180,10 @@ _TOKEN_COORDINATES: Final[tuple[_CoordinateRule, ...]] = (
     (TOKEN, TOKEN, _strings, "strings"),
     (POSITION, TOKEN, _rising_ints, "integers >= 0, strictly increasing"),
 )
+_TEXT_COORDINATES: Final[tuple[_CoordinateRule, ...]] = (
+    (TEXT, TEXT, _rising_from_zero, "integers 0, 1, 2, ..."),
+    (PADDING, TEXT, lambda v: v.dtype.kind == "b", "booleans"),
+)
 _PROMPT_COORDINATES: Final[tuple[_CoordinateRule, ...]] = ((PROMPT, SAMPLE, _strings, "strings"),)
 
 
@@ -192,6 +196,7 @@ def _spaces(ds: xr.Dataset) -> list[str]:
 def _coordinate_problems(ds: xr.Dataset) -> list[str]:
     with_tokens = PROMPT in _spaces(ds)
     rules = _COORDINATES + (_TOKEN_COORDINATES if with_tokens else ())
+    rules += _TEXT_COORDINATES if TEXT_MASS in ds else ()
     if ds.attrs.get("kind") == "generate" and not with_tokens:
         rules += _PROMPT_COORDINATES
     problems = []
@@ -221,7 +226,9 @@ def _variable_problems(ds: xr.Dataset) -> list[str]:
     expected[IMAGE] = ((SAMPLE, *picture) if ds.attrs.get("kind") == "generate" else picture, ("uint8",))
     if TRUTH in ds:
         expected[TRUTH] = ((CONCEPT, PIXEL_Y, PIXEL_X), ("bool",))
-    expected |= {name: ((*PIECE_DIMS, HEAD, CONCEPT), ("float32",)) for name in LSE if name in ds}
+    expected |= {name: (LSE_DIMS, ("float32",)) for name in LSE if name in ds}
+    if TEXT_MASS in ds:
+        expected[TEXT_MASS] = (MASS_DIMS, ("float32",))
 
     problems = []
     for name, (dims, dtypes) in expected.items():

@@ -14,6 +14,7 @@ LAYER: Final = "layer"
 HEAD: Final = "head"
 CONCEPT: Final = "concept"
 TOKEN: Final = "token"
+TEXT: Final = "text"
 Y: Final = "y"
 X: Final = "x"
 FRAME: Final = "frame"
@@ -29,6 +30,7 @@ STEP: Final = "step"
 BLOCK: Final = "block"
 MODULE: Final = "module"
 POSITION: Final = "position"
+PADDING: Final = "padding"
 BLOCKS: Final = ("dual", "single")
 CHANNELS: Final = ("r", "g", "b")
 
@@ -36,6 +38,7 @@ CHANNELS: Final = ("r", "g", "b")
 IMAGE: Final = "image"
 TRUTH: Final = "truth"
 LSE: Final = ("lse_image", "lse_concept")
+TEXT_MASS: Final = "text_mass"
 PIECE_DIMS: Final = (SAMPLE, TIMESTEP, LAYER)
 """What names one piece of a run: the unit that is written, and that can be missing."""
 
@@ -43,6 +46,10 @@ SCORE_DIMS: Final = (SAMPLE, TIMESTEP, LAYER, HEAD, CONCEPT, Y, X)
 """Dimensions of a per-head score variable; ``prompt`` has ``token`` in place of ``concept``."""
 TOTAL_DIMS: Final = (SAMPLE, TIMESTEP, LAYER, CONCEPT, Y, X)
 """Dimensions of a ``<space>_total`` variable: the sum over heads."""
+LSE_DIMS: Final = (SAMPLE, TIMESTEP, LAYER, HEAD, CONCEPT)
+"""Dimensions of ``lse_image`` and ``lse_concept``."""
+MASS_DIMS: Final = (SAMPLE, TIMESTEP, LAYER, HEAD, TEXT)
+"""Dimensions of ``text_mass``."""
 
 # --- spaces (what is compared with what) ----------------------------------------------------------------------
 SPACES: Final = ("output", "cross", "reverse_cross", "value", "query", "prompt")

@@ -7,13 +7,22 @@ is complete; an interrupted run takes up where it stopped. A lock for each key k
 same run: the second waits, and then finds it finished.
 """
 
-from workbench.store.locations import check_writable as check_writable
+from workbench.store.archives import export_run as export_run
+from workbench.store.archives import import_run as import_run
+from workbench.store.catalogue import check_writable as check_writable
+from workbench.store.catalogue import find as find
 from workbench.store.locations import content_key as content_key
-from workbench.store.locations import find as find
 from workbench.store.locations import home as home
-from workbench.store.manifest import verify as verify
 from workbench.store.memory import in_memory as in_memory
+from workbench.store.pruning import Pruned as Pruned
+from workbench.store.pruning import prune as prune
 from workbench.store.reading import Run as Run
+from workbench.store.reading import info as info
 from workbench.store.reading import open as open
 from workbench.store.reading import runs as runs
+from workbench.store.verifying import Checked as Checked
+from workbench.store.verifying import check as check
+from workbench.store.verifying import damage as damage
+from workbench.store.verifying import discard as discard
+from workbench.store.verifying import verify as verify
 from workbench.store.writing import writer as writer

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -14,30 +13,56 @@ from typing import Any, Final
 import numpy as np
 import platformdirs
 
-from workbench.schema import CAPTURE_VERSION, InputError, StoreError
+from workbench.schema import CAPTURE_VERSION, InputError
 
 KEY_LENGTH: Final = 20
 """Characters of a content key: 80 bits of the hash."""
 MANIFEST: Final = "manifest.json"
 
 _KEY: Final = re.compile(r"[0-9a-z][0-9a-z_-]*")
+_URL: Final = re.compile(r"[a-z][a-z0-9+.-]+://")
+_SPOILT: Final = re.compile(r"[a-z][a-z0-9+.-]+:/[^/]")
 
 
-def home(path: str | os.PathLike[str] | None = None) -> Path:
-    """The folder that holds the runs.
+def home(path: str | os.PathLike[str] | None = None) -> Path | str:
+    """The folder, or the URL, that holds the runs.
 
     Parameters
     ----------
     path
-        A folder; without it the environment variable ``WORKBENCH_HOME``, and without that the user's cache folder.
+        A folder, or an fsspec URL such as ``s3://bucket/runs``; without it the environment variable
+        ``WORKBENCH_HOME``, and without that the user's cache folder.
 
     Returns
     -------
-    pathlib.Path
-        An absolute path, which may not exist yet.
+    pathlib.Path or str
+        An absolute path, which may not exist yet, or the URL.
+
+    Raises
+    ------
+    InputError
+        When a URL was made a :class:`pathlib.Path`, which spoils it.
     """
     chosen = path or os.environ.get("WORKBENCH_HOME") or platformdirs.user_cache_path("concept-workbench")
+    if is_url(chosen):
+        url = str(chosen).rstrip("/")
+        return url if not url.startswith("file://") else Path(url.removeprefix("file://"))
+    if not isinstance(chosen, str) and _SPOILT.match(os.fspath(chosen)):
+        raise InputError(f"home is the path {os.fspath(chosen)!r}; expected a URL as a string, with ://")
     return Path(chosen).expanduser().absolute()
+
+
+def local_home() -> Path:
+    """The folder of the runs on this machine, whatever URL ``WORKBENCH_HOME`` may be."""
+    chosen = os.environ.get("WORKBENCH_HOME", "")
+    folder = home(chosen if chosen and not is_url(chosen) else platformdirs.user_cache_path("concept-workbench"))
+    assert isinstance(folder, Path)
+    return folder
+
+
+def is_url(path: str | os.PathLike[str]) -> bool:
+    """Whether a home is an fsspec URL."""
+    return isinstance(path, str) and bool(_URL.match(path))
 
 
 def canonical_json(value: Any) -> str:
@@ -109,11 +134,16 @@ def check_key(key: str) -> str:
     InputError
         When it holds anything but lower-case letters, digits, ``-`` and ``_``, as a path would.
     """
-    if not _KEY.fullmatch(key):
+    if not is_key(key):
         raise InputError(
             f"the key is {key!r}; expected letters a-z, digits, '-' and '_' only, as workbench.runs() lists"
         )
     return key
+
+
+def is_key(key: str) -> bool:
+    """Whether this can name a run inside the store."""
+    return isinstance(key, str) and bool(_KEY.fullmatch(key))
 
 
 def run_path(key: str, home_: Path) -> Path:
@@ -129,45 +159,3 @@ def partial_path(key: str, home_: Path) -> Path:
 def lock_path(key: str, home_: Path) -> Path:
     """The file that a process locks while it writes the run."""
     return home_ / "locks" / f"{check_key(key)}.lock"
-
-
-def find(key: str, home: str | os.PathLike[str] | None = None) -> Path | None:
-    """The folder of a finished run, or None when there is none of that key.
-
-    Raises
-    ------
-    InputError
-        When the key is not one.
-    """
-    path = run_path(key, _home(home))
-    return path if (path / MANIFEST).is_file() else None
-
-
-def check_writable(home: str | os.PathLike[str] | None = None) -> Path:
-    """Make the folder of the runs, and make sure that files can be written there.
-
-    Returns
-    -------
-    pathlib.Path
-        The folder.
-
-    Raises
-    ------
-    StoreError
-        When it cannot be made or written.
-    """
-    folder = _home(home)
-    try:
-        for name in ("runs", "partial", "locks"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder / name):
-                pass
-    except OSError as error:
-        raise StoreError(
-            f"cannot write to {folder} ({error.strerror or error}); set WORKBENCH_HOME or pass home= to name a folder "
-            "you may write to, or pass store=False to keep the run in memory"
-        ) from error
-    return folder
-
-
-_home = home

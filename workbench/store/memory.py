@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -9,25 +10,42 @@ import numpy as np
 import xarray as xr
 
 from workbench.store.locations import plain
-from workbench.store.pieces import Array, Piece, Variable, Writer, string_type
+from workbench.store.pieces import Array, Part, Piece, Variable, Writer, string_type
 
 
 class _MemoryWriter(Writer):
     def __init__(self, template: xr.Dataset, variables: Mapping[str, Variable]) -> None:
         super().__init__(template, variables)
+        self._lock = threading.Lock()
         self._arrays = {
             name: np.full(self._shape(var), np.nan if np.dtype(var.dtype).kind == "f" else 0, var.dtype)
             for name, var in self._variables.items()
         }
 
     def _write_piece(self, piece: Piece, arrays: Mapping[str, Array]) -> None:
-        for name, array in arrays.items():
-            if array.dtype.itemsize > self._arrays[name].dtype.itemsize:
-                self._arrays[name] = self._arrays[name].astype(array.dtype)
-            self._arrays[name][piece] = array
+        with self._lock:  # a piece that another thread writes meanwhile must not be lost to a promotion
+            for name, array in arrays.items():
+                if array.dtype.itemsize > self._arrays[name].dtype.itemsize:
+                    self._arrays[name] = self._arrays[name].astype(array.dtype)
+                self._arrays[name][piece] = array
 
-    def _write_whole(self, name: str, array: Array) -> None:
-        self._arrays[name] = array
+    def _write_part(self, part: Part, array: Array) -> None:
+        self._arrays[part.name][... if part.sample is None else part.sample] = array
+
+    def _commit(self, pieces: list[Piece], parts: list[Part]) -> None:
+        pass
+
+    def _erase(self, piece: Piece) -> None:
+        for name, array in self._arrays.items():
+            if self._variables[name].in_pieces:
+                array[piece] = np.nan
+
+    def finish(self) -> None:
+        """Make sure that everything is there, each variable in the type that its values need."""
+        wide = self._settle()
+        for name, variable in self._variables.items():
+            if name not in wide:
+                self._arrays[name] = self._arrays[name].astype(variable.dtype, copy=False)
 
     def dataset(self) -> xr.Dataset:
         variables = {name: (self._variables[name].dims, array) for name, array in self._arrays.items()}
@@ -57,4 +75,4 @@ def in_memory(template: xr.Dataset, variables: Mapping[str, tuple[tuple[str, ...
     """
     run = _MemoryWriter(template, {name: Variable(*declared) for name, declared in variables.items()})
     yield run
-    run._check_complete()
+    run.finish()

@@ -37,8 +37,19 @@ class Piece(NamedTuple):
     layer: int
 
 
+class Part(NamedTuple):
+    """What one call of :meth:`Writer.put` delivers: a variable, or its share of one sample."""
+
+    name: str
+    sample: int | None
+
+
 class Writer(ABC):
     """A run that is being written: pieces go in, one dataset comes out.
+
+    What is written counts once it is committed. A forward pass can be judged only after its last block: its pieces are
+    written as they come, and committed when the pass turned out to be right. What was not committed when a run is
+    interrupted is written again when it resumes.
 
     Attributes
     ----------
@@ -46,7 +57,7 @@ class Writer(ABC):
         The dataset's attributes. They may be changed until the run is complete, for example to list a piece in
         ``attrs["missing"]`` that turned out not to exist.
     done : set of Piece
-        The pieces that are already there, from this process or from one that was interrupted.
+        The committed pieces, from this process or from one that was interrupted.
     complete : bool
         The run was finished before this writer could start, by another process: there is nothing left to write.
     """
@@ -55,9 +66,12 @@ class Writer(ABC):
         self.attrs: dict[str, Any] = plain(template.attrs)
         self.done: set[Piece] = set()
         self.complete = False
+        self._written: set[Piece] = set()
+        self._wide: dict[str, set[Piece]] = {}
         self._template = template
         self._variables = dict(variables)
-        self._whole_done: set[str] = set()
+        self._put_done: set[Part] = set()
+        self._put_written: set[Part] = set()
         missing_sizes = {dim for var in variables.values() for dim in var.dims} - set(template.sizes)
         if missing_sizes:
             raise StoreError(f"the template has no coordinate for {sorted(missing_sizes)}; expected one per dimension")
@@ -66,7 +80,7 @@ class Writer(ABC):
 
     @property
     def remaining(self) -> list[Piece]:
-        """The pieces still to be written, in order; those in ``attrs["missing"]`` are not."""
+        """The pieces still to be written and committed, in order; those in ``attrs["missing"]`` are not."""
         sizes = [range(self._template.sizes[dim]) for dim in PIECE_DIMS]
         missing = self._missing()
         return [
@@ -78,14 +92,18 @@ class Writer(ABC):
     def write(self, at: Mapping[str, int], values: Mapping[str, npt.ArrayLike]) -> None:
         """Write one piece: all variables at one (sample, timestep, layer). Writing it again replaces it.
 
+        It counts from the next :meth:`commit`, or from the end of the ``with`` block when that ends normally. Several
+        threads may write different pieces at the same time; none while another thread commits.
+
         Parameters
         ----------
         at
             Positions (not labels) along ``sample``, ``timestep`` and ``layer``, from 0.
         values
             For every declared variable its array without those three dimensions, in the declared order: for scores
-            (head, concept, y, x), for their totals (concept, y, x). Values declared as float16 are rounded to it,
-            unless one of them overflows: then the piece keeps float32, and so does the variable.
+            (head, concept, y, x), for their totals (concept, y, x). Values declared as float16 are rounded to it
+            (those that come as float16 are taken as they are), unless one of them overflows: then the piece keeps
+            float32, and so does the variable.
 
         Raises
         ------
@@ -104,24 +122,46 @@ class Writer(ABC):
             if array.shape != shape:
                 inner = variable.dims[len(PIECE_DIMS) :]
                 raise StoreError(f"piece {dict(at)}: {name!r} has shape {array.shape}; expected {shape}, {inner}")
-            if not np.isfinite(array).all():
+            rounded = _rounded(array, np.dtype(variable.dtype))
+            if rounded is None:
                 raise StoreError(
                     f"piece {dict(at)}: {name!r} holds NaN or infinity; a piece that does not exist is listed in "
                     "attrs['missing'] and not written"
                 )
-            arrays[name] = _rounded(array, variable.dtype)
+            arrays[name] = rounded
         self._write_piece(piece, arrays)
-        self.done.add(piece)
+        self._written.add(piece)
+        for name, array in arrays.items():
+            wide = self._wide.setdefault(name, set())
+            (wide.add if array.dtype != self._variables[name].dtype else wide.discard)(piece)
 
-    def put(self, name: str, values: npt.ArrayLike) -> None:
-        """Write a declared variable that does not come in pieces, whole; ``image`` of a generated run is one.
+    def commit(self) -> None:
+        """Make everything written since the last commit count.
+
+        Raises
+        ------
+        StoreError
+            When the disk is full; nothing is then committed, and a later commit may still do it.
+        """
+        if self._written or self._put_written:
+            self._commit(sorted(self._written), sorted(self._put_written))
+            self.done |= self._written
+            self._put_done |= self._put_written
+            self._written, self._put_written = set(), set()
+
+    def put(self, name: str, values: npt.ArrayLike, sample: int | None = None) -> None:
+        """Write a declared variable that does not come in pieces; ``image`` of a generated run is one.
+
+        Like a piece, it counts from the next :meth:`commit`.
 
         Parameters
         ----------
         name
             A declared variable without the dimensions ``timestep`` and ``layer``.
         values
-            All of its values, in the declared order of dimensions.
+            Its values, in the declared order of dimensions: all of them, or those of one sample.
+        sample
+            Position of that sample, from 0, for a variable whose first dimension is ``sample``.
 
         Raises
         ------
@@ -132,12 +172,24 @@ class Writer(ABC):
         if name not in whole:
             raise StoreError(f"{name!r} is no declared variable to be written whole; expected one of {whole}")
         variable, array = self._variables[name], np.asarray(values)
-        if array.shape != self._shape(variable):
-            raise StoreError(
-                f"{name!r} has shape {array.shape}; expected {self._shape(variable)}, {', '.join(variable.dims)}"
-            )
-        self._write_whole(name, array.astype(variable.dtype))
-        self._whole_done.add(name)
+        shape, dims = self._shape(variable), variable.dims
+        parts = self._parts(name)
+        if sample is not None:
+            if Part(name, sample) not in parts:
+                expected = f"a position from 0 below {len(parts)}" if dims[:1] == (SAMPLE,) else "None"
+                raise StoreError(f"{name!r} is put with sample={sample!r}; expected {expected}")
+            parts, array, shape, dims = [Part(name, sample)], array[np.newaxis], (1, *shape[1:]), dims[1:]
+        if array.shape != shape:
+            given, wanted = (array.shape, shape) if sample is None else (array.shape[1:], shape[1:])
+            raise StoreError(f"{name!r} has shape {given}; expected {wanted}, {', '.join(dims)}")
+        array = array.astype(variable.dtype, copy=False)
+        for index, part in enumerate(parts):
+            self._write_part(part, array if part.sample is None else array[index])
+            self._put_written.add(part)
+
+    def absent(self, name: str) -> list[int]:
+        """The samples of a variable that :meth:`put` still has to bring: of one without ``sample`` 0, or none."""
+        return [part.sample or 0 for part in self._parts(name) if part not in self._put_done]
 
     @abstractmethod
     def dataset(self) -> xr.Dataset:
@@ -147,7 +199,21 @@ class Writer(ABC):
     def _write_piece(self, piece: Piece, arrays: Mapping[str, Array]) -> None: ...
 
     @abstractmethod
-    def _write_whole(self, name: str, array: Array) -> None: ...
+    def _write_part(self, part: Part, array: Array) -> None: ...
+
+    @abstractmethod
+    def _commit(self, pieces: list[Piece], parts: list[Part]) -> None: ...
+
+    @abstractmethod
+    def _erase(self, piece: Piece) -> None: ...
+
+    def _parts(self, name: str) -> list[Part]:
+        dims = self._variables[name].dims
+        return (
+            [Part(name, sample) for sample in range(self._template.sizes[SAMPLE])]
+            if dims[:1] == (SAMPLE,)
+            else [Part(name, None)]
+        )
 
     def _shape(self, variable: Variable) -> tuple[int, ...]:
         return tuple(self._template.sizes[dim] for dim in variable.dims)
@@ -171,30 +237,56 @@ class Writer(ABC):
                 '{"sample": ..., "timestep": ..., "layer": ...} with coordinate values of this run'
             ) from error
 
-    def _check_complete(self) -> None:
-        """Raise unless every piece and every declared variable is there."""
+    def _settle(self) -> list[str]:
+        """Commit what is left, and raise unless every piece and every declared variable is there.
+
+        Returns
+        -------
+        list of str
+            The variables that overflow their type. A piece that was written and then listed as missing leaves no trace.
+        """
+        self.commit()
         if absent := self.remaining:
             first = {dim: self._template[dim].values[i].item() for dim, i in zip(PIECE_DIMS, absent[0], strict=True)}
             raise StoreError(
                 f"{len(absent)} pieces were never written, the first {first}; list pieces that do not exist in "
                 "attrs['missing'], or make the same call again to compute the rest"
             )
-        whole = {name for name, variable in self._variables.items() if not variable.in_pieces}
-        if absent_names := sorted(whole - self._whole_done):
-            raise StoreError(f"{absent_names} were declared but never written; expected a call of put() for each")
+        whole = [name for name, variable in self._variables.items() if not variable.in_pieces]
+        if never := {name: samples for name in whole if (samples := self.absent(name))}:
+            raise StoreError(
+                f"put() never brought these variables and samples: {never}; expected all that are declared"
+            )
+        missing = self._missing()
+        for piece in missing & self.done:
+            self._erase(piece)
+            self.done.remove(piece)
+        return [name for name, wide in self._wide.items() if wide - missing]
 
 
-def _rounded(array: Array, dtype: str) -> Array:
-    """The array in its declared type; float32 when a value does not fit into float16.
+def _rounded(array: Array, dtype: np.dtype[Any]) -> Array | None:
+    """The array in its declared type; float32 when a value does not fit into float16; None when one is not finite.
 
     Every piece that fits is rounded, also in a run in which another does not: what is stored then depends neither on
     the order of the pieces nor on interruptions.
     """
+    with np.errstate(over="ignore", invalid="ignore"):
+        rounded = array.astype(dtype, copy=False)
+    if _finite(rounded):  # rounding keeps NaN and infinity
+        return rounded
+    if dtype != np.float16 or not np.isfinite(array).all():
+        return None
     with np.errstate(over="ignore"):
-        rounded = array.astype(dtype)
-    if dtype == "float16" and not np.isfinite(rounded).all():
-        return array.astype("float32")
-    return rounded
+        wider = array.astype(np.float32, copy=False)
+    return wider if np.isfinite(wider).all() else None
+
+
+def _finite(array: Array) -> bool:
+    if array.dtype == np.float16:
+        # Bits of NaN and infinity are the largest; NumPy's own test of float16 takes twelve times as long.
+        bits = np.ascontiguousarray(array).view(np.uint16) & 0x7FFF
+        return bool(bits.max(initial=0) < 0x7C00)
+    return bool(np.isfinite(array).all())
 
 
 def string_type(ds: xr.Dataset, dtype: Any) -> xr.Dataset:

@@ -5,18 +5,26 @@ from __future__ import annotations
 import html
 import os
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import xarray as xr
 
 from workbench.schema import SCHEMA_VERSION, InputError, StoreError, WorkbenchWarning
-from workbench.store.locations import MANIFEST, check_key, find
+from workbench.store import remote
+from workbench.store.catalogue import all_contents, find_contents
+from workbench.store.contents import Archive, Contents, Folder
+from workbench.store.guarding import ROOT, RunStore, check_metadata
+from workbench.store.locations import check_key, is_url
 from workbench.store.locations import home as home_of
-from workbench.store.manifest import read_manifest, verify
+from workbench.store.manifest import NewerError, damage_of, damaged, read_manifest
 from workbench.store.pieces import string_type
+from workbench.store.remote import RemoteRun
+
+_NEWER: Final = "made by a newer version"
 
 
 @dataclass(frozen=True)
@@ -39,8 +47,10 @@ class Run:
         Time of the run, ISO 8601.
     size : int
         Bytes on disk.
-    path : pathlib.Path
-        Folder of the zarr group.
+    path : pathlib.Path or str
+        Folder of the zarr group, or its URL.
+    note : str
+        Why it cannot be opened; empty when it can.
     """
 
     key: str
@@ -50,11 +60,20 @@ class Run:
     prompt: str | list[str]
     created: str
     size: int
-    path: Path
+    path: Path | str
+    note: str = ""
 
     def open(self, *, verify: bool = False) -> xr.Dataset:
         """Open the run; see :func:`workbench.open`."""
         return open(self.path, verify=verify)
+
+
+def readable(size: int) -> str:
+    """A number of bytes as people read it: ``"12.3 kB"``, ``"1.5 GB"``."""
+    for unit, power in (("GB", 9), ("MB", 6), ("kB", 3)):
+        if size >= 10**power:
+            return f"{size / 10**power:.1f} {unit}"
+    return f"{size} B"
 
 
 class Runs(list[Run]):
@@ -64,7 +83,7 @@ class Runs(list[Run]):
 
     def _rows(self) -> Iterator[tuple[str, ...]]:
         for run in self:
-            size = f"{run.size / 1e6:.1f} MB"
+            size = run.note or readable(run.size)
             yield (run.key, run.kind, run.model, ", ".join(run.concepts), run.created[:19].replace("T", " "), size)
 
     def __repr__(self) -> str:
@@ -90,41 +109,81 @@ def runs(home: str | os.PathLike[str] | None = None) -> Runs:
     Parameters
     ----------
     home
-        The folder of the runs; without it the environment variable ``WORKBENCH_HOME``, or the user's cache folder.
+        The folder of the runs, or a URL; without it the environment variable ``WORKBENCH_HOME``, or the user's cache
+        folder.
 
     Returns
     -------
     list of Run
-        Prints as a table. Empty when nothing is stored. A run whose manifest is damaged is left out, with a warning.
+        Prints as a table. Empty when nothing is stored. A run whose manifest is damaged is left out, with a warning;
+        one that a newer version of the package wrote is listed and marked.
     """
     found = []
-    for manifest in sorted((home_of(home) / "runs").glob(f"*.zarr/{MANIFEST}")):
+    for contents in all_contents(home):
         try:
-            found.append(_record(manifest.parent))
+            found.append(listed(contents))
         except StoreError as error:
             warnings.warn(str(error), WorkbenchWarning, stacklevel=2)
     return Runs(sorted(found, key=lambda run: run.created, reverse=True))
 
 
-def _record(path: Path) -> Run:
-    manifest = read_manifest(path)
-    record: dict[str, Any] = {field.name: manifest["record"].get(field.name, "") for field in fields(Run)}
-    size = sum(file["size"] for file in manifest["files"].values()) + (path / MANIFEST).stat().st_size
-    return Run(**{**record, "concepts": tuple(record["concepts"]), "size": size, "path": path})
+def listed(contents: Contents) -> Run:
+    """What :func:`runs` says about a run.
+
+    Raises
+    ------
+    StoreError
+        When its manifest is damaged.
+    """
+    try:
+        record, size = summary(contents)
+    except NewerError:
+        return Run(contents.key, "", "", (), "", "", 0, contents.location, _NEWER)
+    texts = {name: str(record.get(name, "")) for name in ("kind", "model", "created")}
+    prompt, concepts = record.get("prompt", ""), record.get("concepts", ())
+    return Run(
+        key=contents.key,
+        concepts=tuple(map(str, concepts)) if isinstance(concepts, list) else (),
+        prompt=prompt if isinstance(prompt, list) else str(prompt),
+        size=size,
+        path=contents.location,
+        note=_NEWER if _is_newer(record) else "",
+        **texts,
+    )
+
+
+def summary(contents: Contents) -> tuple[dict[str, Any], int]:
+    """What a manifest records about a run, and the run's bytes.
+
+    Raises
+    ------
+    StoreError
+        When it is damaged, or a newer version of the package wrote it.
+    """
+    if isinstance(contents, RemoteRun) and contents.problem is None:
+        return contents.record, contents.size
+    manifest = read_manifest(contents)
+    return manifest.record, manifest.size
+
+
+def _is_newer(record: Mapping[str, Any]) -> bool:
+    version = record.get("schema_version", SCHEMA_VERSION)
+    return not isinstance(version, int) or version > SCHEMA_VERSION
 
 
 def open(
     key_or_path: str | os.PathLike[str], home: str | os.PathLike[str] | None = None, *, verify: bool = False
 ) -> xr.Dataset:
-    """Open a stored run. Scores are read from disk when they are used.
+    """Open a stored run. Scores are read when they are used; the run is not removed while the dataset is alive.
 
     Parameters
     ----------
     key_or_path
         A key that :func:`runs` lists, or the beginning of one when no other begins so; or the folder of a run, for
-        example one copied from another machine.
+        example one copied from another machine; or an exported ``.zarr.zip``; or the URL of a run.
     home
-        The folder of the runs; without it the environment variable ``WORKBENCH_HOME``, or the user's cache folder.
+        The folder of the runs, or a URL; without it the environment variable ``WORKBENCH_HOME``, or the user's cache
+        folder.
     verify
         Also read every file and compare it with the checksums in the run's manifest.
 
@@ -138,56 +197,89 @@ def open(
     StoreError
         When there is no such run, several begin so, it is damaged, or a newer version of the package wrote it.
     """
-    path = _locate(key_or_path, home)
-    if verify:
-        _verify(path)
-    else:
-        read_manifest(path)
+    return open_contents(locate(key_or_path, home), verify=verify)
+
+
+def open_contents(contents: Contents, *, verify: bool = False) -> xr.Dataset:
+    """Open the run that these files are."""
+    source = RunStore(contents)
+    manifest = read_manifest(contents)
+    source.expect(manifest)
+    if _is_newer(manifest.record):
+        raise StoreError(
+            f"the run {contents.location} has schema version {manifest.record['schema_version']}; this version of the "
+            f"package reads up to {SCHEMA_VERSION}: upgrade concept-workbench"
+        )
+    if verify and (problems := damage_of(contents)):
+        raise damaged(contents, problems)
     try:
-        ds = xr.open_zarr(path, chunks=None, consolidated=True)
+        check_metadata(contents.read(ROOT), contents.location)
+        ds = xr.open_zarr(source, chunks=None, consolidated=True, zarr_format=3)
         ds = string_type(ds, str)
         for coord in ds.coords.values():
             coord.variable.load()
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
+        if isinstance(error, StoreError):
+            raise
         raise StoreError(
-            f"the run {path} cannot be read ({error}); open it with verify=True to see which files are damaged"
+            f"the run {contents.location} cannot be read ({error}); open it with verify=True to see which files are "
+            "damaged"
         ) from error
-    version = ds.attrs.get("schema_version", SCHEMA_VERSION)
-    if version > SCHEMA_VERSION:
-        raise StoreError(
-            f"the run {path} has schema version {version}; this version of the package reads up to {SCHEMA_VERSION}: "
-            "upgrade concept-workbench"
-        )
     return ds
 
 
-def _locate(key_or_path: str | os.PathLike[str], home: str | os.PathLike[str] | None) -> Path:
-    folder = home_of(home)
-    if not isinstance(key_or_path, str) or Path(key_or_path).is_absolute():
-        return Path(key_or_path)
+def info(key_or_path: str | os.PathLike[str], home: str | os.PathLike[str] | None = None) -> Run:
+    """What :func:`runs` lists about one run, given as :func:`open` takes it.
+
+    Raises
+    ------
+    StoreError
+        When there is no such run, several begin so, or its manifest is damaged.
+    """
+    contents = locate(key_or_path, home)
+    read_manifest(contents)
+    return listed(contents)
+
+
+def locate(key_or_path: str | os.PathLike[str], home: str | os.PathLike[str] | None) -> Contents:
+    """The files of a run that is given as :func:`open` takes it.
+
+    Raises
+    ------
+    StoreError
+        When there is no such run, or several begin so.
+    """
+    if is_url(key_or_path):
+        return remote.at(str(key_or_path))
+    path = Path(key_or_path)
+    if not isinstance(key_or_path, str) or path.is_absolute():
+        return _at(path)
     try:
         key = check_key(key_or_path)
     except InputError:
-        return Path(key_or_path)  # read_manifest says so when it is no run
-    if path := find(key, folder):
-        return path
-    matches = sorted(manifest.parent for manifest in (folder / "runs").glob(f"{key}*.zarr/{MANIFEST}"))
+        return _at(path)  # read_manifest says so when it is no run
+    if contents := find_contents(key, home):
+        return contents
+    stored = all_contents(home)
+    matches = [contents for contents in stored if contents.key.startswith(key)]
     if len(matches) == 1:
         return matches[0]
-    if Path(key_or_path).is_dir():
-        return Path(key_or_path)
+    if path.exists():
+        return _at(path)
     if matches:
         raise StoreError(f"{len(matches)} runs begin with {key!r}: {_named(matches)}; give more of the key")
-    stored = sorted(manifest.parent for manifest in (folder / "runs").glob(f"*.zarr/{MANIFEST}"))
     known = f"stored there: {_named(stored)}" if stored else "nothing is stored there"
     raise StoreError(
-        f"no run {key_or_path!r} in {folder}; {known}. workbench.runs() lists the runs; a folder works as well"
+        f"no run {key_or_path!r} in {home_of(home)}; {known}. workbench.runs() lists the runs; a folder works as well"
     )
 
 
-def _named(paths: list[Path]) -> str:
-    names = ", ".join(path.stem for path in paths[:5])
-    return names + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
+def _at(path: Path) -> Contents:
+    if "\0" in str(path) or (path.is_file() and not zipfile.is_zipfile(path)):
+        raise StoreError(f"{str(path)!r} is no finished run; expected the folder of one, or an exported .zarr.zip")
+    return Archive(path) if path.is_file() else Folder(path)
 
 
-_verify = verify
+def _named(stored: list[Contents]) -> str:
+    names = ", ".join(contents.key for contents in stored[:5])
+    return names + (f" and {len(stored) - 5} more" if len(stored) > 5 else "")

@@ -1,76 +1,45 @@
-"""Figures for papers, drawn with matplotlib: PDF and SVG with real text, PNG at :data:`DPI`."""
+"""Pictures with their maps, segmentation and truth."""
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, Unpack
+from typing import Final, Unpack
 
 import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, Normalize, to_hex, to_rgba
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
+from matplotlib.colors import Colormap, Normalize, to_rgba
 from matplotlib.patches import Patch
-from matplotlib.textpath import text_to_path
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 
 from workbench import schema
 from workbench.analysis.heatmaps import HeatmapOptions, heatmap, segment
+from workbench.figures.paper import DPI, FONT_SIZE, PaperFigure, colour, style, text_width, wrap
 from workbench.schema import InputError
 
-DPI: Final = 300
-"""Resolution of PNG files, and of the pictures inside PDF and SVG files, in dots per inch."""
-SEGMENT_COLOURS: Final = (
-    *("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#8C8C8C"),
-    *("#332288", "#882255", "#6B4423", "#F6C6D9"),
-)
-"""One colour per concept: Okabe and Ito's palette, told apart with any colour vision, then four more."""
-
-_SAVING: Final[dict[Any, Any]] = {"pdf.fonttype": 42, "svg.fonttype": "path"}
-_ON_SCREEN_DPI: Final = 110
 _PICTURE_SIDE: Final = 512
 """Pictures of more than twice this many pixels a side are reduced: each panel holds a copy."""
 _OVERLAY: Final = 0.75
 """Opacity of maps over the picture."""
 _MOST_COLUMNS: Final = 5
 _TITLE_LINES: Final = 3
-_FONT_SIZE: Final = 8.0
 # In inches.
 _MARGIN: Final = 0.06
 _GAP: Final = 0.08
-_LINE: Final = 1.35 * _FONT_SIZE / 72
-_SWATCH_SPACE: Final = 3.5 * _FONT_SIZE / 72
+_LINE: Final = 1.35 * FONT_SIZE / 72
+_SWATCH_SPACE: Final = 3.5 * FONT_SIZE / 72
 _BAR: Final = 0.09
 _TICK: Final = 0.08
 _BAR_HEIGHT: Final = 2.0
 _LEAST_SIDE: Final = 0.4
 _LEAST_HEIGHT: Final = 0.9
 """Less would cut off what the colours mean."""
-
-
-class PaperFigure(Figure):
-    """A matplotlib Figure that saves PDF with TrueType text and SVG with outlines, and shows itself in notebooks.
-
-    No pyplot is involved: nothing has to be closed.
-    """
-
-    def savefig(self, fname: Any, **options: Any) -> None:
-        """Save as :meth:`matplotlib.figure.Figure.savefig` does, with the font types that journals ask for."""
-        with mpl.rc_context(_SAVING):
-            super().savefig(fname, **options)
-
-    def _repr_png_(self) -> bytes:
-        buffer = io.BytesIO()
-        self.savefig(buffer, format="png", dpi=_ON_SCREEN_DPI)
-        return buffer.getvalue()
 
 
 def concept_grid(
@@ -138,9 +107,9 @@ def concept_grid(
         areas["truth"] = masks.argmax(schema.CONCEPT).where(masks.any(schema.CONCEPT), -1)
     shown = sorted({int(label) for area in areas.values() for label in np.unique(area) if label >= 0})
 
-    with mpl.rc_context(_style(dark)):
+    with mpl.rc_context(style(dark)):
         titles = ["picture", *(str(name) for name in maps[schema.CONCEPT].to_numpy()), *areas]
-        legend = [(names[label], _colour(label)) for label in shown]
+        legend = [(names[label], colour(label)) for label in shown]
         norm = Normalize(float(maps.min()), float(maps.max()))
         over, under = _extent(maps, ds), _extent(ds[schema.IMAGE], ds)
         shape = (over[2] - over[3]) / (over[1] - over[0])
@@ -151,37 +120,12 @@ def concept_grid(
             if overlay:
                 ax.imshow(_grey(picture), extent=under, cmap="gray", vmin=0, vmax=1)
             ax.imshow(values, extent=over, norm=norm, cmap=cmap, alpha=_OVERLAY if overlay else 1)
-        colours = np.array([(0.0, 0.0, 0.0, 0.0), *(to_rgba(_colour(label)) for label in range(len(names)))])
+        colours = np.array([(0.0, 0.0, 0.0, 0.0), *(to_rgba(colour(label)) for label in range(len(names)))])
         for ax, area in zip(axes[1 + maps.sizes[schema.CONCEPT] :], areas.values(), strict=True):
             ax.imshow(colours[area.transpose(*_plane(area)).to_numpy() + 1], extent=_extent(area, ds))
         for ax in axes:
             ax.set(xlim=over[:2], ylim=over[2:])
     return figure
-
-
-def _style(dark: bool) -> dict[Any, Any]:
-    ink, paper = ("#E8E8E8", "#101010") if dark else ("#000000", "#FFFFFF")
-    inked: tuple[Any, ...] = (
-        "text.color",
-        "axes.labelcolor",
-        "axes.titlecolor",
-        "axes.edgecolor",
-        "xtick.color",
-        "ytick.color",
-    )
-    return dict.fromkeys(inked, ink) | {
-        "figure.facecolor": paper,
-        "axes.facecolor": "#3A3A3A" if dark else "#E4E4E4",
-        "font.size": _FONT_SIZE,
-        "axes.linewidth": 0.5,
-        "ytick.major.width": 0.5,
-        "ytick.major.size": 2.0,
-        "image.interpolation": "nearest",
-        "image.aspect": "equal",
-        "image.origin": "upper",
-        "text.usetex": False,
-        "text.parse_math": False,
-    }
 
 
 def _meaning(maps: xr.DataArray) -> str:
@@ -222,13 +166,6 @@ def _extent(values: xr.DataArray, ds: xr.Dataset) -> tuple[float, float, float, 
     return float(x[0] - half), float(x[-1] + half), float(y[-1] + half), float(y[0] - half)
 
 
-def _colour(label: int) -> str:
-    """The colour of a concept: the palette, then evenly spaced hues."""
-    if label < len(SEGMENT_COLOURS):
-        return SEGMENT_COLOURS[label]
-    return to_hex(mpl.colormaps["turbo"]((label * 0.618) % 1))
-
-
 @dataclass(frozen=True)
 class _Layout:
     """Where everything goes, in inches, so that panels have the picture's shape and no text leaves the canvas.
@@ -250,7 +187,7 @@ class _Layout:
     @cached_property
     def rows(self) -> list[list[str]]:
         """The wrapped titles of each row."""
-        wrapped = [_wrap(title, self.side, _TITLE_LINES) for title in self.titles]
+        wrapped = [wrap(title, self.side, _TITLE_LINES) for title in self.titles]
         return [wrapped[first : first + self.columns] for first in range(0, len(wrapped), self.columns)]
 
     @cached_property
@@ -261,11 +198,11 @@ class _Layout:
     @cached_property
     def entries(self) -> list[str]:
         """The legend's names, shortened."""
-        return [_wrap(name, self.width / 3, 1) for name in self.names]
+        return [wrap(name, self.width / 3, 1) for name in self.names]
 
     @cached_property
     def legend_columns(self) -> int:
-        widest = max((_text_width(name) for name in self.entries), default=1.0) + _SWATCH_SPACE
+        widest = max((text_width(name) for name in self.entries), default=1.0) + _SWATCH_SPACE
         return max(1, min(len(self.entries), int((self.width - 2 * _MARGIN) / widest)))
 
     @property
@@ -300,7 +237,7 @@ def _panels(
     """A figure with one empty panel per title, all of one size, and its colour bar and legend in place."""
     columns = columns or math.ceil(len(titles) / math.ceil(len(titles) / _MOST_COLUMNS))
     ticks = _ticks(*scale.get_clim())
-    ticks_width = max(_text_width(text) for text in ticks.values())
+    ticks_width = max(text_width(text) for text in ticks.values())
     for lines in (1, 2, 3):
         bar_space = _GAP + _BAR + _TICK + ticks_width + _GAP / 2 + lines * _LINE
         layout = _Layout(titles, [name for name, _ in legend], shape, columns, width, bar_space)
@@ -309,7 +246,7 @@ def _panels(
                 f"{columns} columns in {width} inches leave {max(layout.side, 0):.2f} inches to a panel, which needs "
                 f"{_LEAST_SIDE}; give fewer columns or a greater width."
             )
-        label = _wrap(meaning, layout.total - 2 * _MARGIN, lines)
+        label = wrap(meaning, layout.total - 2 * _MARGIN, lines)
         if not label.endswith("…"):
             break
 
@@ -321,7 +258,7 @@ def _panels(
         for column, title in enumerate(row):
             x = _MARGIN + column * (side + _GAP)
             ax = figure.add_axes((x / width, edge / total, side / width, height / total), xticks=[], yticks=[])
-            ax.set_title(title, fontsize=_FONT_SIZE, pad=_GAP / 2 * 72)
+            ax.set_title(title, fontsize=FONT_SIZE, pad=_GAP / 2 * 72)
             axes.append(ax)
 
     full = layout.body - layout.heads[0]
@@ -331,14 +268,14 @@ def _panels(
     figure.colorbar(scale, cax=bar)
     every = math.ceil(len(ticks) * _LINE / tall)
     bar.set_yticks(list(ticks)[::every], list(ticks.values())[::every])
-    reach = max(map(_text_width, label.split("\n"))) / 2 + _MARGIN
+    reach = max(map(text_width, label.split("\n"))) / 2 + _MARGIN
     middle = min(max(edge + full / 2, reach), total - reach)
     figure.text(
         1 - _MARGIN / width, middle / total, label, rotation=90, ha="right", va="center", multialignment="center"
     )
     if legend:
         figure.legend(
-            handles=[Patch(facecolor=colour) for _, colour in legend],
+            handles=[Patch(facecolor=tint) for _, tint in legend],
             labels=layout.entries,
             loc="lower center",
             bbox_to_anchor=(0.5, layout.margin / total),
@@ -358,30 +295,3 @@ def _ticks(low: float, high: float) -> dict[float, str]:
     """At most six round values of a colour bar and how to write them."""
     inside = [float(tick) for tick in MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high) if low <= tick <= high]
     return {tick: f"{tick:.4g}".replace("-", "−") for tick in inside or [low]}
-
-
-def _text_width(text: str) -> float:
-    """Width of a line in inches."""
-    width, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=_FONT_SIZE), False)
-    return float(width) / 72
-
-
-def _wrap(text: str, width: float, most: int) -> str:
-    """Break a text into at most so many lines of a width in inches; the rest becomes "…"."""
-    lines = [""]
-    for word in text.split():
-        joined = f"{lines[-1]} {word}".strip()
-        if _text_width(joined) <= width:
-            lines[-1] = joined
-            continue
-        lines.append("") if lines[-1] else None
-        for letter in word:
-            if lines[-1] and _text_width(lines[-1] + letter) > width:
-                lines.append("")
-            lines[-1] += letter
-    if len(lines) > most:
-        lines = lines[:most]
-        while lines[-1] and _text_width(lines[-1] + "…") > width:
-            lines[-1] = lines[-1][:-1]
-        lines[-1] += "…"
-    return "\n".join(lines)

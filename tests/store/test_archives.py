@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import errno
+import json
+import stat
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import xarray as xr
+import zarr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import workbench as wb
+from tests import synthetic
+from tests.store.replay import save
+from workbench import store
+from workbench.schema import InputError, StoreError
+from workbench.store.manifest import sealed
+
+Members = dict[str, bytes]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("archives")
+    save(_small(), home, "abc1")
+    return store.export_run("abc1", home / "figure.zarr.zip", home)
+
+
+def _small() -> xr.Dataset:
+    return synthetic.dataset(timesteps=(500.0,), dual=1, single=1, missing=[(0, 500.0, 1)], default_layers=(0,))
+
+
+def test_an_exported_run_opens_anywhere(exported: Path) -> None:
+    xr.testing.assert_identical(wb.open(exported), _small())
+    xr.testing.assert_identical(wb.open(str(exported), verify=True), _small())
+    with zarr.storage.ZipStore(exported, mode="r") as zipped:
+        ds = xr.open_zarr(zipped, chunks=None)
+        assert ds["concept"].values.tolist() == ["dog", "grass", "sky"]
+        xr.testing.assert_equal(ds["output"].load(), _small()["output"])
+    with zipfile.ZipFile(exported) as archive:
+        assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_STORED}
+
+
+def test_an_imported_run_is_the_run(exported: Path, home: Path) -> None:
+    run = store.import_run(exported, home)
+    assert (run.key, run.concepts) == ("abc1", ("dog", "grass", "sky"))
+    xr.testing.assert_identical(store.open("abc1", home, verify=True), _small())
+    assert not list((home / "partial").iterdir())
+    again = store.import_run(exported, home)
+    assert again == run, "a run that is there stays as it is"
+
+
+def test_exporting_again_gives_the_same_bytes(exported: Path, home: Path) -> None:
+    store.import_run(exported, home)
+    assert store.export_run("abc", home / "again.zarr.zip", home).read_bytes() == exported.read_bytes()
+    assert store.export_run(exported, home / "copy.zarr.zip").read_bytes() == exported.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["maps.zip", "maps", ".zarr.zip"])
+def test_the_name_says_what_it_is(name: str, exported: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"ends in \.zarr\.zip"):
+        store.export_run(exported, tmp_path / name)
+
+
+def test_nothing_is_written_over(exported: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.zarr.zip").write_text("mine")
+    with pytest.raises(InputError, match="exists already"):
+        store.export_run(exported, tmp_path / "a.zarr.zip")
+    assert (tmp_path / "a.zarr.zip").read_text() == "mine"
+
+
+def test_a_damaged_run_is_not_exported(home: Path) -> None:
+    save(_small(), home)
+    chunk = home / "runs" / "run.zarr" / "output" / "c.0.0.0.0.0.0.0"
+    chunk.write_bytes(chunk.read_bytes()[::-1])
+    with pytest.raises(StoreError, match="changed since it was written"):
+        store.export_run("run", home / "a.zarr.zip", home)
+    assert not list(home.glob("a.zarr.zip*"))
+
+
+def test_a_full_disk_leaves_no_half_of_a_file(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
+    size = f"{wb.store.info(exported).size:,}"
+    with pytest.raises(StoreError, match=rf"No space left.*about {size} bytes are still needed"):
+        store.export_run(exported, tmp_path / "a.zarr.zip")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    monkeypatch.setattr("workbench.store.archives.write_file", full)
+    with pytest.raises(StoreError, match=r"No space left.*Nothing was imported"):
+        store.import_run(exported, tmp_path / "home")
+    assert store.runs(tmp_path / "home") == []
+    assert not list((tmp_path / "home" / "partial").iterdir())
+
+
+def _members(path: Path) -> Members:
+    with zipfile.ZipFile(path) as archive:
+        return {info.filename: archive.read(info) for info in archive.infolist()}
+
+
+def _zip(path: Path, members: Members | list[tuple[Any, bytes]], how: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(path, "w", how) as archive:
+        for name, data in members.items() if isinstance(members, dict) else members:
+            archive.writestr(name, data)
+    return path
+
+
+def _with_manifest(members: Members, change: Callable[[dict[str, Any]], object]) -> Members:
+    content = json.loads(members["manifest.json"])
+    del content["sha256"]
+    change(content)
+    return members | {"manifest.json": sealed(content)}
+
+
+def _link(target: str) -> zipfile.ZipInfo:
+    link = zipfile.ZipInfo("link")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    return link
+
+
+def _added(members: Members, name: str, data: bytes = b"x") -> Members:
+    """With one more file, which the manifest lists."""
+    import hashlib
+
+    entry = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    return _with_manifest(members, lambda content: content["files"].update({name: entry})) | {name: data}
+
+
+def _refused(file: Path, says: str, home: Path) -> None:
+    outside = sorted(path for path in home.parent.rglob("*") if home not in path.parents and path != home)
+    with pytest.raises(StoreError, match=rf"is not imported: .*{says}"):
+        store.import_run(file, home)
+    assert store.runs(home) == []
+    assert sorted(path for path in home.parent.rglob("*") if home not in path.parents and path != home) == outside
+    assert not list(home.glob("runs/*")), "nothing that was refused stays"
+
+
+@pytest.mark.parametrize("name", ["../escaped", "/tmp/escaped", "a/../../escaped", "a\\escaped", "c:escaped", "a//b"])
+def test_a_member_cannot_leave_the_run(name: str, exported: Path, tmp_path: Path) -> None:
+    file = _zip(tmp_path / "evil.zarr.zip", _added(_members(exported), name))
+    _refused(file, "names .* no file inside the run", tmp_path / "home")
+
+
+@pytest.mark.parametrize("key", ["../../escaped", "/tmp/escaped", "", "A", None, 3])
+def test_a_key_cannot_leave_the_store(key: object, exported: Path, tmp_path: Path) -> None:
+    members = _with_manifest(_members(exported), lambda content: content["record"].update(key=key))
+    _refused(_zip(tmp_path / "evil.zarr.zip", members), "the key is", tmp_path / "home")
+
+
+def test_what_is_not_listed_is_refused(exported: Path, tmp_path: Path) -> None:
+    members = _members(exported)
+    _refused(_zip(tmp_path / "more.zip", members | {"more": b"x"}), "'more' is in the file or", tmp_path / "home")
+    del members["zarr.json"]
+    _refused(_zip(tmp_path / "less.zip", members), "'zarr.json' is in the file or", tmp_path / "home")
+    _refused(_zip(tmp_path / "none.zip", {"a": b""}), "it holds no manifest", tmp_path / "home")
+
+
+def test_links_folders_and_twins_are_refused(exported: Path, tmp_path: Path) -> None:
+    members = list(_members(exported).items())
+    _refused(_zip(tmp_path / "l.zip", [*members, (_link("x"), b"/etc/passwd")]), "no plain file", tmp_path / "home")
+    _refused(_zip(tmp_path / "d.zip", [*members, ("folder/", b"")]), "no plain file", tmp_path / "home")
+    with pytest.warns(UserWarning, match="Duplicate name"):
+        twins = _zip(tmp_path / "t.zip", [*members, members[0]])
+    _refused(twins, "two members of one name", tmp_path / "home")
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(exported: Path, tmp_path: Path) -> None:
+    members = _added(_members(exported), "bomb", bytes(50_000_000))
+    file = _zip(tmp_path / "bomb.zip", members, zipfile.ZIP_DEFLATED)
+    assert file.stat().st_size < 1_000_000
+    _refused(file, "is compressed", tmp_path / "home")
+    larger = _with_manifest(_members(exported), lambda content: content["files"]["zarr.json"].update(size=10**12))
+    _refused(_zip(tmp_path / "larger.zip", larger), "zarr.json has .* bytes, and 1,000,000,000,000", tmp_path / "home")
+
+
+def test_a_pickle_is_refused(exported: Path, tmp_path: Path) -> None:
+    members = _members(exported)
+    group = json.loads(members["zarr.json"])
+    group["consolidated_metadata"]["metadata"]["y"]["codecs"].insert(0, {"name": "numcodecs.pickle"})
+    members = _added(members, "zarr.json", json.dumps(group).encode())
+    _refused(_zip(tmp_path / "pickle.zip", members), "its codec is 'numcodecs.pickle'", tmp_path / "home")
+
+
+@pytest.mark.parametrize("data", [b"", b"no zip file", b"PK\x05\x06" + bytes(18)])
+def test_what_is_no_archive_is_called_so(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.zarr.zip").write_bytes(data)
+    _refused(tmp_path / "a.zarr.zip", "", tmp_path / "home")
+    with pytest.raises(StoreError, match=r"no file .*missing"):
+        store.import_run(tmp_path / "missing.zarr.zip", tmp_path / "home")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), cut=st.booleans())
+def test_a_damaged_file_is_refused_or_makes_no_difference(
+    place: float, bit: int, cut: bool, exported: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("flipped")
+    data = bytearray(exported.read_bytes())
+    at = int(place * len(data))
+    data[at] ^= 1 << bit
+    (folder / "a.zarr.zip").write_bytes(data[:at] if cut else data)
+    try:
+        store.import_run(folder / "a.zarr.zip", folder / "home")
+    except StoreError:
+        assert store.runs(folder / "home") == []
+    else:
+        assert not cut
+        # What nobody reads of a zip file: dates, permissions and the like.
+        xr.testing.assert_identical(store.open("abc1", folder / "home", verify=True), _small())
+
+
+def test_an_unfinished_run_gives_way_to_an_imported_one(exported: Path, home: Path) -> None:
+    (home / "partial" / "abc1").mkdir(parents=True)
+    store.import_run(exported, home)
+    assert not list((home / "partial").iterdir())

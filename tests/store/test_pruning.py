@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import gc
+import os
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import synthetic
+from tests.store import processes
+from tests.store.replay import overflowing, parts, read_slowly, replay, save
+from workbench import store
+from workbench.schema import InputError, StoreError
+from workbench.store.pruning import Pruned
+
+
+def _made(home: Path, **ages: float) -> int:
+    """Store runs of that many days; the size of one."""
+    for key, days in ages.items():
+        created = (datetime.now(UTC) - timedelta(days=days)).isoformat(timespec="seconds")
+        ds = synthetic.dataset(timesteps=(500.0,), dual=1, single=0, default_layers=(0,)).assign_attrs(created=created)
+        save(ds, home, key)
+    gc.collect()
+    return store.runs(home)[0].size
+
+
+def _gone(done: list[Pruned], what: str = "run") -> list[str]:
+    return [item.key for item in done if item.what == what and not item.kept]
+
+
+def _keys(home: Path) -> list[str]:
+    return [run.key for run in store.runs(home)]
+
+
+def test_by_age(home: Path) -> None:
+    size = _made(home, today=0, week=8, month=31)
+    done = store.prune(home, older_than="30d")
+    assert _gone(done) == ["month"]
+    assert (done[0].size, done[0].reason) == (pytest.approx(size, rel=0.05), "older than 30 days")
+    assert _keys(home) == ["today", "week"]
+    assert _gone(store.prune(home, older_than=timedelta(days=1))) == ["week"]
+    assert _gone(store.prune(home, older_than="12h")) == []
+
+
+def test_by_number(home: Path) -> None:
+    _made(home, a=0, b=1, c=2, d=3)
+    assert _gone(store.prune(home, keep=2)) == ["c", "d"]
+    assert _keys(home) == ["a", "b"]
+
+
+def test_by_size(home: Path) -> None:
+    size = _made(home, a=0, b=1, c=2, d=3)
+    assert _gone(store.prune(home, max_size=int(size * 2.5))) == ["c", "d"]
+    assert _gone(store.prune(home, max_size="1.5KB")) == ["a", "b"]
+    assert _keys(home) == []
+
+
+def test_the_newest_stay_whatever_else_is_said(home: Path) -> None:
+    _made(home, a=40, b=50, c=60)
+    assert _gone(store.prune(home, older_than="30d", max_size=0, keep=2)) == ["c"]
+
+
+def test_a_trial_removes_nothing(home: Path) -> None:
+    _made(home, a=40, b=50)
+    before = sorted(home.rglob("*"))
+    assert _gone(store.prune(home, older_than="30d", dry_run=True)) == ["a", "b"]
+    assert sorted(home.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("limits", "says"),
+    [
+        ({}, "no limit is given"),
+        ({"older_than": "soon"}, r"older_than is 'soon'; expected an age such as 45m"),
+        ({"older_than": timedelta(-1)}, "older_than is"),
+        ({"older_than": "9" * 20 + "w"}, "older_than is"),
+        ({"max_size": "20 parsecs"}, "max_size is '20 parsecs'"),
+        ({"max_size": -1}, "max_size is -1"),
+        ({"keep": -1}, "keep is -1"),
+        ({"keep": True}, "keep is True"),
+    ],
+)
+def test_limits_that_say_nothing_are_refused(limits: dict[str, object], says: str, home: Path) -> None:
+    _made(home, a=40)
+    with pytest.raises(InputError, match=says):
+        store.prune(home, **limits)
+    assert _keys(home) == ["a"]
+
+
+def test_nothing_stored_is_nothing_to_remove(home: Path) -> None:
+    assert store.prune(home, keep=0) == []
+    assert not home.exists()
+
+
+def test_a_run_that_is_being_read_stays(home: Path) -> None:
+    _made(home, a=40, b=50)
+    ds = store.open("a", home)
+    done = store.prune(home, keep=0)
+    assert [(item.key, item.kept) for item in done if item.what == "run"] == [("a", "being read"), ("b", "")]
+    assert np.isfinite(ds["output"]).all()
+    del ds
+    gc.collect()
+    assert _gone(store.prune(home, keep=0)) == ["a"]
+
+
+def test_a_run_that_another_process_reads_stays_whole(home: Path, tmp_path: Path) -> None:
+    expected = save(overflowing(), home)["output"].values
+    gc.collect()
+    reads, go_on = processes.event(), processes.event()
+    reader = processes.start(read_slowly, home / "runs" / "run.zarr", reads, go_on, tmp_path / "result.npy")
+    assert reads.wait(60)
+    done = store.prune(home, keep=0, max_size=0)
+    assert [(item.what, item.kept) for item in done if item.what != "lock"] == [("run", "being read")]
+    go_on.set()
+    reader.join()
+    np.testing.assert_array_equal(np.load(tmp_path / "result.npy"), expected)
+    assert _gone(store.prune(home, keep=0)) == ["run"]
+
+
+def test_a_run_that_is_being_written_stays(home: Path) -> None:
+    ds = synthetic.dataset()
+    template, variables = parts(ds)
+    with store.writer("run", template, variables, home=home) as run:
+        replay(run, ds, run.remaining[:5])
+        done = store.prune(home, older_than="0m")
+        assert [(item.what, item.kept) for item in done] == [("unfinished run", "being written")]
+        replay(run, ds)
+    store.verify("run", home)
+
+
+def _interrupted(home: Path) -> None:
+    ds = synthetic.dataset()
+    template, variables = parts(ds)
+    with pytest.raises(KeyboardInterrupt), store.writer("run", template, variables, home=home) as run:
+        replay(run, ds, run.remaining[:5])
+        raise KeyboardInterrupt
+
+
+def test_an_unfinished_run_goes_when_it_is_old(home: Path) -> None:
+    _interrupted(home)
+    assert store.prune(home, keep=0) == []
+    long_ago = time.time() - 8 * 24 * 3600
+    for path in [home / "partial" / "run", *(home / "partial" / "run").rglob("*")]:
+        os.utime(path, (long_ago, long_ago))
+    done = store.prune(home, keep=0)
+    assert [(item.what, item.key, item.size > 1_000) for item in done[:-1]] == [("unfinished run", "run", True)]
+    assert done[-1].what == "lock"
+    assert not list((home / "partial").iterdir())
+
+
+def test_what_a_killed_removal_left_goes(home: Path) -> None:
+    _made(home, a=40)
+    store.catalogue.hide(home / "runs" / "a.zarr", home)
+    assert _keys(home) == []
+    assert _gone(store.prune(home, keep=9), "unfinished run") == ["a"]
+    assert not list((home / "partial").iterdir())
+
+
+def test_locks_that_nobody_holds_go(home: Path) -> None:
+    _made(home, a=0, b=0)
+    _interrupted(home)
+    assert sorted(_gone(store.prune(home, keep=9), "lock")) == ["a", "b"]
+    assert sorted(path.name for path in (home / "locks").iterdir()) == ["readers", "run.lock"]
+
+
+def test_where_readers_cannot_be_seen_nothing_is_removed_unless_told(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    _made(home, a=40)
+    monkeypatch.setattr(store.leases.fcntl, "lockf", none)
+    with pytest.raises(StoreError, match="force=True"):
+        store.prune(home, keep=0)
+    assert _keys(home) == ["a"]
+    assert _gone(store.prune(home, keep=0, force=True)) == ["a"]

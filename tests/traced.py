@@ -1,0 +1,63 @@
+"""What the tests of traced pipelines share: recording everything, comparing it, and seeing what a trace left behind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tests.tiny_random import concept_embeddings
+from workbench.recording.tracing import trace
+from workbench.schema import SPACES
+
+LAYERS = range(5)
+"""All blocks of the tiny random FLUX.1."""
+
+
+def plain_output(model: Any, inputs: dict[str, Any]) -> Tensor:
+    """The model's own output, without a trace."""
+    with torch.no_grad():
+        output: Tensor = model(**inputs).sample
+    return output
+
+
+def record(model: Any, inputs: dict[str, Any], **options: Any) -> tuple[dict[str, Tensor], Tensor]:
+    """Scores of every space and layer, with the log-sum-exps, and the model's output."""
+    options = {"layers": LAYERS, "spaces": SPACES, "lse": True} | options
+    with torch.no_grad(), trace(model, concept_embeddings(), **options) as seen:
+        output = model(**inputs).sample
+    return seen.scores | seen.lse, output
+
+
+def same(actual: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float = 1e-5) -> bool:
+    """Whether scores agree within `tolerance` of the largest absolute value of each space and layer."""
+    return actual.keys() == expected.keys() and all(
+        actual[name].shape == expected[name].shape
+        and bool(
+            (
+                (actual[name] - expected[name]).abs().flatten(1).amax(1) <= tolerance * values.abs().flatten(1).amax(1)
+            ).all()
+        )
+        for name, values in expected.items()
+    )
+
+
+def snapshot(model: nn.Module) -> list[Any]:
+    """Everything a trace could leave behind: hooks and attributes of every module, and the weights."""
+    return [
+        [
+            (name, type(module), {key: _shallow(value) for key, value in sorted(module.__dict__.items())})
+            for name, module in model.named_modules()
+        ],
+        [(name, tensor.data_ptr(), tensor._version) for name, tensor in model.state_dict().items()],
+    ]
+
+
+def _shallow(value: Any) -> Any:
+    """Containers by their members, anything else by identity."""
+    if isinstance(value, dict):
+        return {key: id(member) for key, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [id(member) for member in value]
+    return value if isinstance(value, bool | int | float | str) else id(value)

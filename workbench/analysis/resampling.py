@@ -1,0 +1,46 @@
+"""Percentile bootstrap of fractions: plain arrays, no labels."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def draws(observations: int, resamples: int, seed: int) -> NDArray[np.float64]:
+    """How often each observation is drawn: (draw, observation), each row one sample with replacement.
+
+    The same numbers always give the same rows, so that two sweeps of the same pictures are resampled alike and the
+    difference of their draws is a paired one.
+    """
+    rng = np.random.default_rng(seed)
+    chances = np.full(observations, 1 / observations)
+    return rng.multinomial(observations, chances, size=resamples).astype(np.float64)
+
+
+def ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Quotient; NaN where there is nothing to divide by."""
+    return np.asarray(np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below > 0))
+
+
+def resampled(weights: NDArray[Any], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sums over observations, the first axis, for every row of weights."""
+    sums = weights @ values.reshape(len(values), -1)
+    return np.asarray(sums.reshape(len(weights), *values.shape[1:]))
+
+
+def mean_over_concepts(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean over the last axis of what is not NaN; NaN of nothing."""
+    known = ~np.isnan(values)
+    return ratio(np.where(known, values, 0).sum(-1), known.sum(-1).astype(np.float64))
+
+
+def interval(drawn: NDArray[np.float64], confidence: float) -> NDArray[np.float64]:
+    """Lower and upper end (bound, ...) of the central part of draws (draw, ...); draws without a value are left out."""
+    tail = (1 - confidence) / 2
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
+        find = np.nanquantile if np.isnan(drawn).any() else np.quantile
+        return np.asarray(find(drawn, [tail, 1 - tail], axis=0))

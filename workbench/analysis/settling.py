@@ -1,0 +1,72 @@
+"""Settling: from which timestep on a concept is where it ends up."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+import numpy as np
+import xarray as xr
+
+from workbench import schema
+from workbench.analysis import resampling
+from workbench.analysis.heatmaps import HeatmapOptions, segment
+from workbench.schema import InputError
+
+
+def settling(ds: xr.Dataset, threshold: float = 0.8, **options: Unpack[HeatmapOptions]) -> xr.Dataset:
+    """Agreement of the maps with those of the last timestep, and since when it holds.
+
+    Parameters
+    ----------
+    ds
+        A captured dataset of several timesteps.
+    threshold
+        A concept has settled at the first timestep from which on its agreement stays at or above this.
+    **options
+        Those of :func:`workbench.analysis.heatmaps.heatmap`, except ``keep``, ``upsample`` and the space ``prompt``.
+
+    Returns
+    -------
+    A dataset of ``agreement`` (sample, timestep, concept): IoU of the concept's segment with its segment at the last,
+    least noisy, timestep chosen; NaN where it is in neither; and ``settled`` (sample, concept): the timestep, NaN for a
+    concept that is nowhere in the last segmentation. Attributes record the choice.
+
+    Raises
+    ------
+    InputError
+        If there is one timestep only, the threshold is not within 0 and 1, or an option has no meaning here.
+    SelectionError
+        If something chosen is not in the dataset; lists what is.
+    """
+    if options.get("keep") or options.get("upsample") or options.get("space") == schema.PROMPT:
+        raise InputError("settling keeps samples and timesteps apart: leave out keep, upsample and space='prompt'.")
+    if isinstance(threshold, bool) or not 0 < threshold <= 1:
+        raise InputError(f"threshold is {threshold!r}; expected a number above 0, at most 1.")
+    kept: HeatmapOptions = {**options, "keep": [schema.SAMPLE, schema.TIMESTEP]}
+    labels = segment(ds, **kept)
+    if labels.sizes[schema.TIMESTEP] < 2:
+        raise InputError("settling needs two timesteps or more; capture with timesteps=[...], or choose more.")
+    names = labels.attrs["flag_meanings"]
+    places = xr.DataArray(np.arange(len(names)), dims=schema.CONCEPT, coords={schema.CONCEPT: names})
+    inside = labels == places
+    final = inside.isel({schema.TIMESTEP: -1}, drop=True)
+    plane = [schema.Y, schema.X]
+    both, either = ((pair.sum(plane).astype(np.float64)) for pair in (inside & final, inside | final))
+    known = (labels >= 0).all(plane)
+    known = known & known.isel({schema.TIMESTEP: -1}, drop=True)
+    agreement = xr.apply_ufunc(resampling.ratio, both, either).where(known)
+
+    # From the last timestep backwards: settled as long as nothing falls below; timesteps that were not captured say
+    # nothing.
+    backwards = (agreement.fillna(1.0) >= threshold).isel({schema.TIMESTEP: slice(None, None, -1)})
+    steady = backwards.cumprod(schema.TIMESTEP).astype(bool).isel({schema.TIMESTEP: slice(None, None, -1)})
+    settled = agreement[schema.TIMESTEP].where(steady & agreement.notnull()).max(schema.TIMESTEP)
+    settled = settled.where(final.any(plane) & known.isel({schema.TIMESTEP: -1}, drop=True))
+    record = {name: value for name, value in labels.attrs.items() if not name.startswith("flag_")}
+    return xr.Dataset(
+        {
+            "agreement": agreement.transpose(schema.SAMPLE, schema.TIMESTEP, schema.CONCEPT),
+            "settled": settled.transpose(schema.SAMPLE, schema.CONCEPT),
+        },
+        attrs=record | {"threshold": threshold},
+    )

@@ -1,0 +1,337 @@
+"""Sweeps: which layers, timesteps, heads, samples or spaces of a captured run make good maps.
+
+A sweep is a **choice made afterwards** among scores that were all recorded in one run of the intact network. It says
+where the answer can be read off, not what the network needs: for that the network is changed and run again.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict
+
+import numpy as np
+import xarray as xr
+
+from workbench import schema
+from workbench.analysis import resampling, selection
+from workbench.analysis.evaluation import FULL, Observation, Values, evaluate, observe, pick, words
+from workbench.analysis.measures import MEASURES
+from workbench.analysis.selection import Labels, Numbers
+from workbench.analysis.truth import with_truth
+from workbench.analysis.variants import HOWS, SPACE, Choice
+from workbench.schema import InputError, WorkbenchWarning
+from workbench.scores import REDUCTIONS
+
+if TYPE_CHECKING:
+    from workbench.analysis.heatmaps import Reduction
+    from workbench.truth import Truth
+
+Swept: TypeAlias = Literal["layer", "timestep", "head", "sample", "space"]
+How: TypeAlias = Literal["only", "drop", "prefix", "suffix", "window", "greedy"]
+
+SWEPT: Final = (schema.LAYER, schema.TIMESTEP, schema.HEAD, schema.SAMPLE, SPACE)
+"""What can be swept, alone or two together."""
+RANK: Final = "rank"
+BOUND: Final = "bound"
+DRAW: Final = "draw"
+
+
+class SweepOptions(TypedDict, total=False):
+    """Options of :func:`sweep` beside ``over`` and ``how``."""
+
+    window: int
+    truth: Truth | None
+    labels: Any
+    resize: bool
+    metric: str | Sequence[str] | None
+    space: str | Sequence[str] | None
+    layers: Numbers
+    timesteps: Numbers
+    heads: Numbers
+    samples: Numbers
+    concepts: Labels
+    reduce: Reduction
+    most: int | None
+    confidence: float
+    resamples: int
+    seed: int
+    draws: bool
+
+
+def sweep(
+    data: xr.Dataset | Sequence[xr.Dataset],
+    over: Swept | tuple[Swept, Swept],
+    how: How = "only",
+    *,
+    window: int = 3,
+    truth: Truth | None = None,
+    labels: Any = None,
+    resize: bool = False,
+    metric: str | Sequence[str] | None = None,
+    space: str | Sequence[str] | None = None,
+    layers: Numbers = None,
+    timesteps: Numbers = None,
+    heads: Numbers = None,
+    samples: Numbers = None,
+    concepts: Labels = None,
+    reduce: Reduction = "softmax_mean",
+    most: int | None = None,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+    draws: bool = False,
+) -> xr.Dataset:
+    """Measure the heat maps of every choice along one or two dimensions.
+
+    Parameters
+    ----------
+    data
+        A captured dataset, or several of different pictures.
+    over
+        ``"layer"``, ``"timestep"``, ``"head"``, ``"sample"`` or ``"space"``, or two of them: every cell then is a
+        choice. What is not swept is averaged, as in :func:`workbench.analysis.heatmaps.heatmap`; swept layers are
+        all captured ones unless ``layers`` is given, others the default layers.
+    how
+        ``"only"``: each alone. ``"drop"``: all but each. ``"prefix"``: all up to each, in the order of the dataset
+        (layers by depth, timesteps from noisy to clean) or of the list that was chosen. ``"suffix"``: all from each on.
+        ``"window"``: ``window`` neighbours; the coordinate is the first of them, ``<dimension>_last`` the last.
+        ``"greedy"``: starting from nothing, always add the one with which the first metric is best; the dimension is
+        ``rank``, with what was added as a coordinate. Over two dimensions, ``prefix``, ``suffix`` and ``window`` are
+        rectangles.
+    window
+        Neighbours in a window.
+    truth, labels, resize
+        Masks to compare with, as :func:`workbench.analysis.truth.with_truth` takes them; by default the dataset's
+        own. For one dataset only; several bring their own.
+    metric
+        One or several of :data:`workbench.analysis.measures.MEASURES`. With truth ``"iou"`` (mIoU is its mean over
+        concepts), ``"accuracy"``, ``"ap"``; without it ``"agreement"`` (IoU with the segmentation of the full map,
+        over everything chosen), ``"entropy"``, ``"calinski_harabasz"``, ``"silhouette"``, ``"total_variation"``. By
+        default ``"iou"`` where there is truth, and ``"agreement"`` elsewhere.
+    space
+        What was compared with what, ``"output"`` by default; several when it is swept, by default all captured ones.
+    layers, timesteps, heads, samples
+        What to take (see :mod:`workbench.analysis.selection`), of swept dimensions too.
+    concepts
+        What is compared, each with the others chosen; the softmax is over all captured ones in any case.
+    reduce
+        ``"softmax_mean"``, ``"mean_softmax"`` or ``"mean"`` (no softmax), as for a heat map.
+    most
+        Greedy: how many to add at most; all by default.
+    confidence
+        Of the intervals.
+    resamples, seed
+        Bootstrap draws, and the seed that makes them.
+    draws
+        Keep the bootstrap draws. Sweeps over the same pictures with the same seed are drawn alike, so differences of
+        their draws are paired.
+
+    Returns
+    -------
+    A dataset with one variable for each metric: (\\*over, concept) and ``mean_<metric>`` (\\*over), or (\\*over) for
+    metrics that concepts have no share in. ``<variable>_full`` is that of the full map, over everything chosen. Several
+    observations add ``<variable>_interval`` with the dimension ``bound`` ("low", "high"): a percentile bootstrap over
+    noise samples of one picture, or over pictures; that of a handful is too narrow, that of a concept in one picture
+    has no width, and that of a greedy sweep leaves the choosing out. IoU, agreement and accuracy are summed over
+    observations before dividing, other metrics are means. With a single sample ``iou`` and ``accuracy`` are those of
+    :func:`workbench.analysis.metrics.score`. NaN where nothing was captured. Attributes record every choice.
+
+    Raises
+    ------
+    InputError
+        If an option is none of the above, nothing would be left, or datasets do not fit together.
+    SelectionError
+        If something chosen is not in the dataset; lists what is.
+    SchemaError
+        If scores are NaN that are not listed as missing.
+    """
+    datasets = _datasets(data)
+    swept = _swept(over)
+    if truth is not None:
+        if len(datasets) > 1:
+            raise InputError("truth belongs to one picture; give each of several datasets its own: ds.wb.with_truth().")
+        datasets = [with_truth(datasets[0], truth, labels=labels, resize=resize)]
+    metrics = _metrics(metric, datasets, reduce)
+    _check(how, swept, window, most, confidence, resamples, reduce)
+    step = "only" if how == "greedy" else how
+    spaces = _spaces(datasets, space, swept)
+    choice = Choice(swept, step, window, spaces, reduce, layers, timesteps, heads, samples)
+    against_truth = any(MEASURES[name].against == "truth" for name in metrics)
+    observations, unit = observe(datasets, choice, concepts, truth=against_truth)
+    if reduce != "mean" and any(len(one.scores.concepts) == 1 for one in observations):
+        warnings.warn(
+            "a softmax over one concept is 1 everywhere: capture a second one to compare with, or pass reduce='mean'.",
+            WorkbenchWarning,
+            stacklevel=2,
+        )
+
+    if how == "greedy":
+        chosen, values = pick(observations, metrics, most or math.prod(_lengths(observations)))
+        dims, coords = _ranked(observations, chosen)
+    else:
+        values = evaluate(observations, metrics)
+        dims, coords = choice.dims, _coords(observations)
+    found = _assemble(values, dims, words(observations), confidence, (resamples, seed), draws)
+    found = found.assign_coords(coords)
+    if how != "greedy":
+        found = found.transpose(..., *swept, *([schema.CONCEPT] if schema.CONCEPT in found.dims else []))
+    record = _record(observations, choice) | {
+        "analysis": "sweep: a choice made afterwards among recorded scores; the network is unchanged",
+        "over": list(swept),
+        "how": how,
+        "metrics": metrics,
+        "higher_is_better": [MEASURES[name].higher_is_better for name in metrics],
+        "observation": unit,
+        "observations": len(observations),
+    }
+    if how == "window":
+        record["window"] = window
+    if len(observations) > 1:
+        record |= {"confidence": confidence, "resamples": resamples, "seed": seed}
+    return found.assign_attrs(record)
+
+
+def _datasets(data: Any) -> list[xr.Dataset]:
+    datasets = [data] if isinstance(data, xr.Dataset) else list(data) if isinstance(data, Sequence) else []
+    if not datasets or not all(isinstance(ds, xr.Dataset) for ds in datasets):
+        raise InputError(f"got {type(data).__name__}; expected a captured dataset or a list of them.")
+    return datasets
+
+
+def _swept(over: Any) -> tuple[str, ...]:
+    dims = (over,) if isinstance(over, str) else tuple(over) if isinstance(over, list | tuple) else ()
+    if not 1 <= len(dims) <= 2 or len(set(dims)) < len(dims) or not set(dims) <= set(SWEPT):
+        raise InputError(f"over is {over!r}; expected one of {', '.join(SWEPT)}, or a pair of two of them.")
+    return dims
+
+
+def _check(
+    how: str, swept: tuple[str, ...], window: Any, most: Any, confidence: float, resamples: int, reduce: str
+) -> None:
+    if how not in (*HOWS, "greedy"):
+        raise InputError(f"how is {how!r}; expected one of {', '.join((*HOWS, 'greedy'))}.")
+    if SPACE in swept and how in ("prefix", "suffix", "window"):
+        raise InputError(f"how={how!r} needs an order, which spaces do not have; use 'only', 'drop' or 'greedy'.")
+    if how == "greedy" and schema.HEAD in swept and len(swept) > 1:
+        raise InputError("how='greedy' picks heads on their own: sweep over='head', with layers= to say where.")
+    if reduce not in REDUCTIONS:
+        raise InputError(f"reduce is {reduce!r}; expected one of {', '.join(REDUCTIONS)}.")
+    for name, value in (("window", window), ("most", most), ("resamples", resamples)):
+        if not (name == "most" and value is None) and (not isinstance(value, int) or value < 1):
+            raise InputError(f"{name} is {value!r}; expected a whole number, 1 or more.")
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence is {confidence!r}; expected a number between 0 and 1, such as 0.95.")
+
+
+def _metrics(metric: Any, datasets: Sequence[xr.Dataset], reduce: str) -> list[str]:
+    if metric is None:
+        return ["iou" if all(schema.TRUTH in ds for ds in datasets) else "agreement"]
+    names = [metric] if isinstance(metric, str) else list(metric)
+    if not names or not set(names) <= set(MEASURES) or len(set(names)) < len(names):
+        raise InputError(f"metric is {metric!r}; expected one or several of {', '.join(MEASURES)}.")
+    if "entropy" in names and reduce == "mean":
+        raise InputError("entropy needs shares that sum to one; reduce='mean' takes no softmax. Leave one of them out.")
+    return names
+
+
+def _spaces(datasets: Sequence[xr.Dataset], space: Any, swept: tuple[str, ...]) -> tuple[str, ...]:
+    """The spaces to read, in every dataset."""
+    if space is None:
+        held = [name for name in schema.SPACES if name != schema.PROMPT]
+        in_all = [name for name in held if all(schema.total(name) in ds for ds in datasets)]
+        names = in_all if SPACE in swept and in_all else ["output"]
+    else:
+        names = [space] if isinstance(space, str) else list(space)
+    if not names or len(set(names)) < len(names) or (len(names) > 1 and SPACE not in swept):
+        raise InputError(f"space is {space!r}; expected one space, or several different ones with over='space'.")
+    if schema.PROMPT in names:
+        raise InputError(
+            "space='prompt' has tokens in place of concepts, which a sweep compares: choose another space."
+        )
+    for ds in datasets:
+        for name in names:
+            selection.space_of(ds, name)
+    return tuple(names)
+
+
+def _lengths(observations: Sequence[Observation]) -> list[int]:
+    scores = observations[0].scores
+    return [len(scores.labels[dim]) for dim in scores.choice.over]
+
+
+def _coords(observations: Sequence[Observation]) -> dict[str, Any]:
+    scores, coords = observations[0].scores, {}
+    for dim in scores.choice.over:
+        coords[dim] = (dim, scores.variant_labels(dim))
+        if scores.choice.how == "window":
+            coords[f"{dim}_last"] = (dim, scores.labels[dim][scores.choice.window - 1 :])
+    return coords
+
+
+def _ranked(observations: Sequence[Observation], chosen: Sequence[int]) -> tuple[tuple[str, ...], dict[str, Any]]:
+    scores = observations[0].scores
+    # The members are numbered in the order of the cells' own dimensions.
+    order = scores.choice.dims
+    places = np.unravel_index(list(chosen), [len(scores.labels[dim]) for dim in order])
+    members = {dim: (RANK, [scores.labels[dim][at] for at in place]) for dim, place in zip(order, places, strict=True)}
+    return (RANK,), {RANK: np.arange(1, len(chosen) + 1), **members}
+
+
+def _assemble(
+    values: Values,
+    dims: tuple[str, ...],
+    names: list[str],
+    confidence: float,
+    bootstrap: tuple[int, int],
+    keep_draws: bool,
+) -> xr.Dataset:
+    """Labelled values and their intervals."""
+    variables: dict[str, Any] = {}
+
+    def add(name: str, own: tuple[str, ...], value: Any, drawn: Any) -> None:
+        variables[name] = (own, value)
+        if drawn is not None:
+            variables[f"{name}_interval"] = ((BOUND, *own), resampling.interval(drawn, confidence))
+            if keep_draws:
+                variables[f"{name}_draws"] = ((DRAW, *own), drawn)
+
+    for entry, (above, below) in values.items():
+        metric = entry.removesuffix(FULL)
+        own = () if entry.endswith(FULL) else dims
+        value, drawn = resampling.ratio(above.sum(0), below.sum(0)), None
+        if len(above) > 1:
+            weights = resampling.draws(len(above), *bootstrap)
+            drawn = resampling.ratio(resampling.resampled(weights, above), resampling.resampled(weights, below))
+        if not MEASURES[metric].per_concept:
+            add(entry, own, value, drawn)
+            continue
+        add(entry, (*own, schema.CONCEPT), value, drawn)
+        # The mean is always over the same concepts: one that a draw lacks keeps its value over all observations.
+        overall = None if drawn is None else resampling.mean_over_concepts(np.where(np.isnan(drawn), value, drawn))
+        add(f"mean_{entry}", own, resampling.mean_over_concepts(value), overall)
+    found = xr.Dataset(variables)
+    if schema.CONCEPT in found.dims:
+        found = found.assign_coords({schema.CONCEPT: names})
+    return found.assign_coords({BOUND: ["low", "high"]}) if BOUND in found.dims else found
+
+
+def _record(observations: Sequence[Observation], choice: Choice) -> dict[str, Any]:
+    """What was chosen and held fixed, as plain attributes."""
+    scores = observations[0].scores
+    one = len({id(other.scores) for other in observations}) == 1
+    record: dict[str, Any] = {
+        "space": choice.spaces[0] if len(choice.spaces) == 1 else list(choice.spaces),
+        "reduce": choice.reduce,
+        "samples": scores.labels[schema.SAMPLE],
+        "timesteps": scores.labels[schema.TIMESTEP],
+        "layers": scores.labels[schema.LAYER],
+    }
+    if one:
+        record["softmax_over"] = [] if choice.reduce == "mean" else scores.concepts
+    if scores.by_head:
+        record["heads"] = scores.labels[schema.HEAD]
+    if scores.timesteps_asked:
+        record["timesteps_asked"] = scores.timesteps_asked
+    return record

@@ -1,0 +1,102 @@
+"""What all figures share: how they are saved, their type and their colours."""
+
+from __future__ import annotations
+
+import io
+from typing import Any, Final
+
+import matplotlib as mpl
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
+
+DPI: Final = 300
+"""Resolution of PNG files, and of the pictures inside PDF and SVG files, in dots per inch."""
+SEGMENT_COLOURS: Final = (
+    *("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#8C8C8C"),
+    *("#332288", "#882255", "#6B4423", "#F6C6D9"),
+)
+"""One colour per concept: Okabe and Ito's palette, told apart with any colour vision, then four more."""
+
+_SAVING: Final[dict[Any, Any]] = {"pdf.fonttype": 42, "svg.fonttype": "path"}
+_ON_SCREEN_DPI: Final = 110
+FONT_SIZE: Final = 8.0
+"""Of all text, in points."""
+
+
+class PaperFigure(Figure):
+    """A matplotlib Figure that saves PDF with TrueType text and SVG with outlines, and shows itself in notebooks.
+
+    No pyplot is involved: nothing has to be closed.
+    """
+
+    def savefig(self, fname: Any, **options: Any) -> None:
+        """Save as :meth:`matplotlib.figure.Figure.savefig` does, with the font types that journals ask for."""
+        with mpl.rc_context(_SAVING):
+            super().savefig(fname, **options)
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=_ON_SCREEN_DPI)
+        return buffer.getvalue()
+
+
+def style(dark: bool) -> dict[Any, Any]:
+    """Settings of a figure, on white or on black."""
+    ink, paper = ("#E8E8E8", "#101010") if dark else ("#000000", "#FFFFFF")
+    inked: tuple[Any, ...] = (
+        "text.color",
+        "axes.labelcolor",
+        "axes.titlecolor",
+        "axes.edgecolor",
+        "xtick.color",
+        "ytick.color",
+    )
+    return dict.fromkeys(inked, ink) | {
+        "figure.facecolor": paper,
+        "axes.facecolor": "#3A3A3A" if dark else "#E4E4E4",
+        "font.size": FONT_SIZE,
+        "axes.linewidth": 0.5,
+        "ytick.major.width": 0.5,
+        "ytick.major.size": 2.0,
+        "image.interpolation": "nearest",
+        "image.aspect": "equal",
+        "image.origin": "upper",
+        "text.usetex": False,
+        "text.parse_math": False,
+    }
+
+
+def colour(label: int) -> str:
+    """The colour of a concept: the palette, then evenly spaced hues."""
+    if label < len(SEGMENT_COLOURS):
+        return SEGMENT_COLOURS[label]
+    return to_hex(mpl.colormaps["turbo"]((label * 0.618) % 1))
+
+
+def text_width(text: str) -> float:
+    """Width of a line in inches."""
+    width, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=FONT_SIZE), False)
+    return float(width) / 72
+
+
+def wrap(text: str, width: float, most: int) -> str:
+    """Break a text into at most so many lines of a width in inches; the rest becomes "…"."""
+    lines = [""]
+    for word in text.split():
+        joined = f"{lines[-1]} {word}".strip()
+        if text_width(joined) <= width:
+            lines[-1] = joined
+            continue
+        lines.append("") if lines[-1] else None
+        for letter in word:
+            if lines[-1] and text_width(lines[-1] + letter) > width:
+                lines.append("")
+            lines[-1] += letter
+    if len(lines) > most:
+        lines = lines[:most]
+        while lines[-1] and text_width(lines[-1] + "…") > width:
+            lines[-1] = lines[-1][:-1]
+        lines[-1] += "…"
+    return "\n".join(lines)

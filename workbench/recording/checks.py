@@ -1,0 +1,129 @@
+"""The forward pass under way: what arrived, and in the end whether that is everything, once, finite and in shape."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from workbench.models.base import BlockTensors, ConceptStream, Layer
+from workbench.recording.reading import Piece
+
+
+class ForwardPass:
+    """State of one forward pass.
+
+    Parameters
+    ----------
+    layers : tuple of Layer
+        Blocks the concept stream goes through, in order.
+    heads, concepts : int
+        How many scores of each patch have to arrive.
+
+    Attributes
+    ----------
+    stream : ConceptStream or None
+        The concept tokens before the next block; None until the pass has started.
+    pieces : list of Piece
+        What is kept.
+    thread : int
+        The thread that runs the pass.
+    """
+
+    def __init__(self, layers: tuple[Layer, ...], heads: int, concepts: int) -> None:
+        self.stream: ConceptStream | None = None
+        self.pieces: list[Piece] = []
+        self.thread = threading.get_ident()
+        self._layers = layers
+        self._heads = heads
+        self._concepts = concepts
+        self._arrived = 0
+        self._repeated: set[int] = set()
+        self._lacking: dict[int, list[str]] = {}
+        self._shape: tuple[int, int] | None = None
+        self._tokens: int | None = None
+        self._misshapen: list[str] = []
+        self._finite: dict[tuple[int, str], Tensor] = {}
+
+    def accepts(self, layer: Layer, block: BlockTensors, needs: frozenset[str]) -> bool:
+        """Whether a block is the next one and complete; what is wrong otherwise goes into the verdict.
+
+        A stream that skipped a block, or lacks a tensor, has nothing right to say any more.
+        """
+        if layer.index < self._arrived:
+            self._repeated.add(layer.index)
+        if self.stream is None or layer.index != self._arrived:
+            return False
+        lacking = sorted(name for name in needs if getattr(block, name) is None)
+        if lacking:
+            self._lacking.setdefault(layer.index, lacking)
+            return False
+        self._arrived += 1
+        return True
+
+    def check(self, piece: Piece) -> None:
+        """Note what is wrong with a piece; whether its numbers are finite is asked of the device at the end."""
+        for name, values in {**piece.scores, **piece.lse, **piece.mass, **piece.vectors}.items():
+            self._finite[piece.layer, name] = torch.isfinite(values).all()
+        for space, scores in piece.scores.items():
+            batch, heads, rows, patches = scores.shape
+            self._shape = self._shape or (batch, patches)
+            expected = self._concepts
+            if space == "prompt":
+                expected = self._tokens = self._tokens or rows
+            if (batch, patches) != self._shape or heads != self._heads or rows != expected:
+                self._misshapen.append(f"layer {piece.layer} {space} {tuple(scores.shape)}")
+
+    def problems(self) -> list[str]:
+        """What keeps the pass from being recorded, each with its likely cause; empty when nothing does."""
+        problems = []
+        missing = [f"{layer.index} ({layer.name})" for layer in self._layers[self._arrived :]]
+        if missing:
+            problems.append(f"nothing right arrived from layers {', '.join(missing)}. Likely cause: {self._cause()}")
+        if self._repeated:
+            problems.append(
+                f"layers {sorted(self._repeated)} arrived more than once. Likely cause: something runs blocks twice "
+                "in a pass, such as a forward() replaced by one that recomputes"
+            )
+        if self._misshapen:
+            problems.append(
+                f"pieces are not (batch, {self._heads} heads, {self._concepts} concepts, patch) with one batch and "
+                f"one number of patches: {', '.join(self._misshapen)}. Likely cause: a model split by heads or by "
+                "sequence over several devices"
+            )
+        infinite = _infinite(self._finite)
+        if infinite:
+            problems.append(
+                f"NaN or infinite values in {', '.join(infinite)}. Likely causes: float16 overflow in the model (load "
+                "it in bfloat16 or float32), or NaN in its inputs or weights"
+            )
+        return problems
+
+    def _cause(self) -> str:
+        if self.stream is None:
+            return (
+                "the model's forward() was replaced by one that does not call its text and time embedders: restore it"
+            )
+        if self._lacking:
+            layer, names = next(iter(self._lacking.items()))
+            return (
+                f"block {layer} ran without its {', '.join(names)} being seen, because of an attention processor that "
+                "does not call the norms and projections of its attention: give the model diffusers' own again with "
+                "set_attn_processor"
+            )
+        return (
+            f"block {self._layers[self._arrived].index} did not run. A step-skipping cache, or another patch, has "
+            "replaced a forward() of the model: restore it"
+        )
+
+
+def _infinite(finite: Mapping[tuple[int, str], Tensor]) -> list[str]:
+    """Layers and names whose values are not finite; each device is asked once when all of them are."""
+    by_device: dict[torch.device, list[Tensor]] = {}
+    for fine in finite.values():
+        by_device.setdefault(fine.device, []).append(fine)
+    if all(bool(torch.stack(flags).all()) for flags in by_device.values()):
+        return []
+    return [f"layer {layer} {name}" for (layer, name), fine in finite.items() if not fine]

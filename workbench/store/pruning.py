@@ -1,0 +1,258 @@
+"""Removing stored runs by age, number and size, and what interrupted processes left behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from workbench.schema import InputError, StoreError
+from workbench.store import remote
+from workbench.store.catalogue import REMOVED, check_writable, find_contents, hide
+from workbench.store.leases import unread
+from workbench.store.locations import home as home_of
+from workbench.store.locations import is_key, lock_path
+from workbench.store.locks import unwritten
+from workbench.store.reading import Run, readable, runs
+from workbench.store.remote import RemoteRun
+
+_AGES: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_SIZES: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_ABANDONED: Final = timedelta(days=7)
+"""Age from which an unfinished run counts as abandoned, when no other is given."""
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """One thing that :func:`prune` removed, would remove, or had to leave.
+
+    Attributes
+    ----------
+    what : str
+        ``"run"``, ``"unfinished run"`` or ``"lock"``.
+    key : str
+        Key of the run.
+    size : int
+        Bytes.
+    modified : str
+        When the run was made, or the rest last written; ISO 8601.
+    reason : str
+        Why it is removed.
+    kept : str
+        Why it was left all the same; empty when it is removed.
+    """
+
+    what: str
+    key: str
+    size: int
+    modified: str
+    reason: str
+    kept: str = ""
+
+
+def prune(
+    home: str | os.PathLike[str] | None = None,
+    *,
+    older_than: str | timedelta | None = None,
+    keep: int | None = None,
+    max_size: str | int | None = None,
+    dry_run: bool = False,
+    force: bool = False,
+) -> list[Pruned]:
+    """Remove stored runs, oldest first, and what interrupted processes left behind.
+
+    A run goes when it is older than ``older_than``, or when the runs newer than it fill ``max_size``; with ``keep``
+    alone, all but the newest go. The newest ``keep`` runs stay in any case, and so does a run that a process is
+    writing, or reading: while a dataset opened from it is alive. Unfinished runs go when nobody writes them and they
+    were last written before ``older_than``, or 7 days ago; so do the files of locks that nobody holds.
+
+    Parameters
+    ----------
+    home
+        The folder of the runs, or a URL; see :func:`workbench.store.home`.
+    older_than
+        Age, by the time at which a run was made: such as ``"30d"`` (m, h, d and w are known), or a timedelta.
+    keep
+        Number of runs, 0 or more.
+    max_size
+        Size of all runs together: such as ``"20GB"``, or bytes.
+    dry_run
+        Say what would be removed, and remove nothing.
+    force
+        Also remove where nobody can tell whether a run is being read: at a URL, and on a file system without locks.
+
+    Returns
+    -------
+    list of Pruned
+        What was removed, and what was left although it should go.
+
+    Raises
+    ------
+    InputError
+        When a limit cannot be understood, or there is none.
+    StoreError
+        When nobody can tell whether a run is being read, and when the folder cannot be written.
+    """
+    age, bytes_ = _age(older_than), _size(max_size)
+    if keep is not None and (isinstance(keep, bool) or not isinstance(keep, int) or keep < 0):
+        raise InputError(f"keep is {keep!r}; expected a number of runs, 0 or more")
+    if age is None and bytes_ is None and keep is None:
+        raise InputError("no limit is given; expected one or more of older_than, keep and max_size")
+    place = home_of(home)
+    if isinstance(place, str) and not (force or dry_run):
+        raise StoreError(
+            f"nobody can tell whether runs at {place} are being read, because there are no locks there; make sure that "
+            "they are not, and say so with force=True (--force)"
+        )
+    now = datetime.now(UTC)
+    chosen = _chosen(list(runs(place)), now, age, keep, bytes_)
+    limit = now - (_ABANDONED if age is None else age)
+    if isinstance(place, str):
+        return [*_prune_remote(chosen, place, dry_run), *_prune_uploads(place, limit, dry_run)]
+    if not place.exists():
+        return []
+    check_writable(place)
+    removed = [_prune_run(run, reason, place, dry_run, force) for run, reason in chosen]
+    return [*removed, *_prune_partial(place, limit, dry_run), *_prune_locks(place, dry_run)]
+
+
+def _chosen(
+    found: list[Run], now: datetime, age: timedelta | None, keep: int | None, limit: int | None
+) -> list[tuple[Run, str]]:
+    """The runs that go, each with the reason."""
+    chosen, total = [], 0
+    for index, run in enumerate(found):  # the newest first
+        total += run.size
+        if run.note or (keep is not None and index < keep):
+            continue
+        made = _time(run.created)
+        if age is not None and made is not None and now - made > age:
+            chosen.append((run, f"older than {_days(age)}"))
+        elif limit is not None and total > limit:
+            chosen.append((run, f"beyond {readable(limit)}"))
+        elif age is None and limit is None:
+            chosen.append((run, f"not among the newest {keep}"))
+    return chosen
+
+
+def _prune_run(run: Run, reason: str, home: Path, dry_run: bool, force: bool) -> Pruned:
+    entry = Pruned("run", run.key, run.size, run.created, reason)
+    path = Path(run.path)
+    with unwritten(run.key, home) as idle, unread(path, force) as unused:
+        if not idle:
+            return _left(entry, "being written")
+        if not unused:
+            return _left(entry, "being read")
+        if dry_run or not path.exists():
+            return entry
+        try:
+            hidden = hide(path, home)
+        except PermissionError:  # Windows, where an open file keeps its folder in place
+            return _left(entry, "being read")
+    shutil.rmtree(hidden, ignore_errors=True)
+    return entry
+
+
+def _prune_partial(home: Path, limit: datetime, dry_run: bool) -> list[Pruned]:
+    """Unfinished runs that nobody writes, and runs whose removal was cut short."""
+    removed = []
+    for folder in sorted((home / "partial").glob("*")):
+        files = [path for path in [folder, *folder.rglob("*")] if not path.is_dir() or path == folder]
+        stats = []
+        for path in files:
+            with suppress(OSError):
+                stats.append(path.stat())
+        if not stats or not is_key(folder.name.partition(".")[0]):
+            continue
+        modified = datetime.fromtimestamp(max(stat.st_mtime for stat in stats), UTC)
+        size = sum(stat.st_size for stat in stats[1:])
+        key = folder.name.partition(".")[0]
+        if folder.name.endswith(REMOVED):
+            reason = "its removal was cut short"
+        elif modified < limit:
+            reason = "unfinished, and not written since"
+        else:
+            continue
+        entry = Pruned("unfinished run", key, size, modified.isoformat(timespec="seconds"), reason)
+        with unwritten(key, home) as idle:
+            if not idle:
+                entry = _left(entry, "being written")
+            elif not dry_run:
+                shutil.rmtree(folder, ignore_errors=True)
+        removed.append(entry)
+    return removed
+
+
+def _prune_locks(home: Path, dry_run: bool) -> list[Pruned]:
+    """Files of locks that nobody holds, for runs that nobody has begun."""
+    removed = []
+    for path in sorted((home / "locks").glob("*.lock")):
+        if (home / "partial" / path.stem).exists() or not is_key(path.stem):
+            continue
+        with suppress(OSError):
+            modified = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
+            with unwritten(path.stem, home) as idle:
+                if idle:
+                    if not dry_run:
+                        lock_path(path.stem, home).unlink()
+                    removed.append(Pruned("lock", path.stem, 0, modified, "held by nobody"))
+    return removed
+
+
+def _prune_remote(chosen: list[tuple[Run, str]], url: str, dry_run: bool) -> list[Pruned]:
+    removed = []
+    for run, reason in chosen:
+        contents = find_contents(run.key, url)
+        if isinstance(contents, RemoteRun) and not dry_run:
+            remote.remove(contents)
+        removed.append(Pruned("run", run.key, run.size, run.created, reason))
+    return removed
+
+
+def _prune_uploads(url: str, limit: datetime, dry_run: bool) -> list[Pruned]:
+    removed = []
+    for rest in remote.leftovers(url):
+        if rest.modified < limit:
+            if not dry_run:
+                remote.delete(url, rest.path)
+            written = rest.modified.isoformat(timespec="seconds")
+            removed.append(Pruned("unfinished run", rest.key, rest.size, written, "an upload that was cut short"))
+    return removed
+
+
+def _left(entry: Pruned, kept: str) -> Pruned:
+    return Pruned(entry.what, entry.key, entry.size, entry.modified, entry.reason, kept)
+
+
+def _time(text: str) -> datetime | None:
+    try:
+        made = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return made if made.tzinfo else made.replace(tzinfo=UTC)
+
+
+def _age(given: str | timedelta | None) -> timedelta | None:
+    if given is None or (isinstance(given, timedelta) and given >= timedelta(0)):
+        return given
+    if isinstance(given, str) and (parts := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([mhdw])\s*", given)):
+        with suppress(OverflowError):
+            return timedelta(**{_AGES[parts[2]]: float(parts[1])})
+    raise InputError(f"older_than is {given!r}; expected an age such as 45m, 12h, 30d or 2w")
+
+
+def _size(given: str | int | None) -> int | None:
+    if given is None or (isinstance(given, int) and not isinstance(given, bool) and given >= 0):
+        return given
+    if isinstance(given, str) and (parts := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)B?\s*", given, re.IGNORECASE)):
+        return int(float(parts[1]) * _SIZES[parts[2].upper()])
+    raise InputError(f"max_size is {given!r}; expected a size such as 500MB or 20GB, or bytes")
+
+
+def _days(age: timedelta) -> str:
+    return f"{age / timedelta(days=1):g} days"

@@ -1,0 +1,258 @@
+"""Runs at an fsspec URL, such as ``s3://bucket/runs``.
+
+There are no locks. A run is made in a folder of this machine, exactly as a local one, and uploaded when it is complete,
+under a prefix of its own: ``<url>/runs/<key>/<random>.zarr``. The object ``<url>/runs/<key>.json``, written only where
+there is none yet, then says which prefix is the run. Of two writers the first to write it wins; the other deletes what
+it uploaded, and its caller reads the winner's run, which holds the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from workbench.schema import StoreError
+from workbench.store.contents import Contents, Folder
+from workbench.store.locations import MANIFEST, check_key, is_key, local_home
+from workbench.store.manifest import FORMAT, read_manifest, sealed, unsealed
+
+if TYPE_CHECKING:
+    from zarr.abc.store import Store
+
+_OPTIONS: Final = {"use_listings_cache": False}
+_GROUP: Final = re.compile(r"[0-9a-f]{32}\.zarr")
+
+
+class RemoteRun(Contents):
+    """A run at a URL."""
+
+    def __init__(self, key: str, url: str, pointer: bytes) -> None:
+        """Take the text of ``<key>.json``, which need not be sound."""
+        self.key = key
+        self.problem: Exception | None = None
+        self.record: dict[str, Any] = {}
+        self.size = 0
+        self.location: str = f"{url}/runs/{key}.json"
+        try:
+            content = unsealed(pointer, f"{key}.json")
+            if not _GROUP.fullmatch(str(content["group"])):
+                raise ValueError(f"{key}.json: names {content['group']!r}, which is no prefix of a run")
+            self.record, self.size = dict(content["record"]), int(content["size"])
+            self.location = f"{url}/runs/{key}/{content['group']}"
+        except (KeyError, TypeError) as error:
+            self.problem = ValueError(f"{key}.json: is not laid out like one ({error})")
+        except (ValueError, StoreError) as error:
+            self.problem = error
+
+    def sizes(self) -> dict[str, int]:
+        fs, root = filesystem(self.location)
+        found = {
+            path.removeprefix(root).lstrip("/"): int(info["size"]) for path, info in fs.find(root, detail=True).items()
+        }
+        found.pop(MANIFEST, None)
+        return found
+
+    def read(self, name: str) -> bytes:
+        if self.problem is not None:
+            raise self.problem
+        fs, root = filesystem(self.location)
+        return bytes(fs.cat_file(f"{root}/{name}"))
+
+    def zarr(self) -> Store:
+        from zarr.storage import FsspecStore
+
+        return FsspecStore.from_url(self.location, storage_options=dict(_OPTIONS), read_only=True)
+
+
+def filesystem(url: str) -> tuple[Any, str]:
+    """The fsspec file system of a URL, and the path in it.
+
+    Raises
+    ------
+    StoreError
+        When the libraries for it are not installed, or there is no such file system.
+    """
+    install = "pip install 'concept-workbench[cloud]', then call again"
+    if find_spec("fsspec") is None:
+        raise StoreError(f"the URL {url} needs the library fsspec, which is not installed: {install}")
+    from fsspec.core import url_to_fs
+
+    try:
+        fs, path = url_to_fs(url, **_OPTIONS)
+    except ImportError as error:
+        raise StoreError(f"the URL {url} needs a library that is not installed ({error}): {install}") from error
+    except ValueError as error:
+        raise StoreError(f"the URL {url} cannot be used: {error}; expected one such as s3://bucket/runs") from error
+    return fs, path.rstrip("/")
+
+
+@contextmanager
+def _remote_errors(url: str) -> Iterator[None]:
+    """Errors of any library behind a URL as one that names the URL."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except Exception as error:
+        raise StoreError(
+            f"cannot use {url}: {type(error).__name__}: {error}; expected a place that exists and that your "
+            "credentials open, or pass home= to name another, or store=False to keep the run in memory"
+        ) from error
+
+
+def find(key: str, url: str) -> RemoteRun | None:
+    """The run of a key, or None."""
+    fs, root = filesystem(url)
+    with _remote_errors(url):
+        try:
+            return RemoteRun(key, url, fs.cat_file(f"{root}/runs/{key}.json"))
+        except FileNotFoundError:
+            return None
+
+
+def at(location: str) -> RemoteRun:
+    """The run at a URL that :func:`find` gave.
+
+    Raises
+    ------
+    StoreError
+        When it is none.
+    """
+    if not (parts := re.fullmatch(r"(.+)/runs/([^/]+)/[0-9a-f]{32}\.zarr", location.rstrip("/"))):
+        raise StoreError(f"{location} is no run; expected a URL as workbench.runs(home) lists, or a key and home=")
+    run = find(check_key(parts[2]), parts[1])
+    if run is None or run.location != location.rstrip("/"):
+        raise StoreError(f"there is no run at {location}; workbench.runs({parts[1]!r}) lists those that exist")
+    return run
+
+
+def all_runs(url: str) -> list[RemoteRun]:
+    """Every run, by key."""
+    fs, root = filesystem(url)
+    with _remote_errors(url):
+        try:
+            paths = [path for path in fs.ls(f"{root}/runs", detail=False) if path.endswith(".json")]
+        except FileNotFoundError:
+            return []
+        texts = fs.cat(paths, on_error="return") if paths else {}
+    return [
+        RemoteRun(path.rpartition("/")[2].removesuffix(".json"), url, text)
+        for path, text in sorted(texts.items())
+        # Another process may have removed it meanwhile.
+        if isinstance(text, bytes) and is_key(path.rpartition("/")[2].removesuffix(".json"))
+    ]
+
+
+def check_writable(url: str) -> None:
+    """Make sure that objects can be written there.
+
+    Raises
+    ------
+    StoreError
+        When they cannot, or a library is missing.
+    """
+    fs, root = filesystem(url)
+    with _remote_errors(url):
+        trial = f"{root}/runs/.writable-{uuid.uuid4().hex}"
+        fs.pipe_file(trial, b"")
+        fs.rm_file(trial)
+
+
+def staging(url: str) -> Path:
+    """The home, on this machine, in which the runs of a URL are made."""
+    return local_home() / "cloud" / hashlib.sha256(url.encode()).hexdigest()[:20]
+
+
+def publish(run: Path, key: str, url: str) -> None:
+    """Upload a finished run, and make it the one of its key unless there is one already.
+
+    Raises
+    ------
+    StoreError
+        When the upload fails; the run stays where it is, and the same call uploads it again.
+    """
+    fs, root = filesystem(url)
+    manifest = read_manifest(Folder(run))
+    group = f"{uuid.uuid4().hex}.zarr"
+    prefix, pointer = f"{root}/runs/{key}/{group}", f"{root}/runs/{key}.json"
+    names = [*sorted(manifest.files), MANIFEST]
+    text = sealed({"format": FORMAT, "group": group, "record": manifest.record, "size": manifest.size})
+    with _remote_errors(url):
+        try:
+            fs.put([str(run / name) for name in names], [f"{prefix}/{name}" for name in names])
+        except BaseException:
+            with suppress(Exception):
+                fs.rm(prefix, recursive=True)
+            raise
+        if not _created(fs, pointer, text):
+            fs.rm(prefix, recursive=True)
+
+
+def _created(fs: Any, path: str, text: bytes) -> bool:
+    """Write an object unless it exists; whether this call wrote it."""
+    try:
+        fs.pipe_file(path, text, mode="create")
+    except Exception:  # each backend has its own for an object that exists, and some cannot write exclusively
+        if not fs.exists(path):
+            fs.pipe_file(path, text)
+    # Where writing is not exclusive, the last of two at the same time wins: both read what it wrote.
+    return bytes(fs.cat_file(path)) == text
+
+
+def remove(run: RemoteRun) -> None:
+    """Delete a run: first what makes it visible, then its files."""
+    url = run.location.rpartition("/runs/")[0]
+    fs, root = filesystem(url)
+    with _remote_errors(url):
+        fs.rm_file(f"{root}/runs/{run.key}.json")
+        if run.problem is None:
+            fs.rm(f"{root}/runs/{run.key}/{run.location.rpartition('/')[2]}", recursive=True)
+
+
+class Leftover(NamedTuple):
+    """An upload that no run points to."""
+
+    key: str
+    path: str
+    size: int
+    modified: datetime
+
+
+def leftovers(url: str) -> list[Leftover]:
+    """Uploads that were cut short, or are still on their way."""
+    fs, root = filesystem(url)
+    with _remote_errors(url):
+        try:
+            files = fs.find(f"{root}/runs", detail=True)
+        except FileNotFoundError:
+            return []
+        named = {filesystem(run.location)[1] for run in all_runs(url)}
+        groups: dict[str, list[str]] = {}
+        for path in files:
+            parts = path.removeprefix(root).lstrip("/").split("/")
+            if len(parts) > 3 and _GROUP.fullmatch(parts[2]):
+                groups.setdefault("/".join([root, *parts[:3]]), []).append(path)
+        return [
+            Leftover(
+                prefix.split("/")[-2],
+                prefix,
+                sum(int(files[path]["size"]) for path in paths),
+                max(fs.modified(path) for path in paths),
+            )
+            for prefix, paths in sorted(groups.items())
+            if prefix not in named
+        ]
+
+
+def delete(url: str, path: str) -> None:
+    """Delete everything under a path that :func:`leftovers` gave."""
+    fs, _ = filesystem(url)
+    with _remote_errors(url):
+        fs.rm(path, recursive=True)

@@ -1,0 +1,139 @@
+"""Finding damage in a stored run, and removing what is damaged."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from workbench.schema import StoreError
+from workbench.store import remote
+from workbench.store.catalogue import all_contents, check_writable, find, hide
+from workbench.store.locations import check_key, is_key, run_path
+from workbench.store.locations import home as home_of
+from workbench.store.locks import exclusively
+from workbench.store.manifest import NewerError, damage_of, damaged
+from workbench.store.reading import locate
+
+
+def damage(key_or_path: str | os.PathLike[str], home: str | os.PathLike[str] | None = None) -> list[str]:
+    """Read every file of a run and compare it with the manifest.
+
+    Parameters
+    ----------
+    key_or_path
+        A run, as :func:`workbench.open` takes it.
+    home
+        The folder of the runs, or a URL; see :func:`workbench.store.home`.
+
+    Returns
+    -------
+    list of str
+        A line for each file that is missing, added or changed, the manifest included; empty for a sound run.
+
+    Raises
+    ------
+    StoreError
+        When there is no such run, or a newer version of the package wrote it.
+    """
+    return damage_of(locate(key_or_path, home))
+
+
+def verify(key_or_path: str | os.PathLike[str], home: str | os.PathLike[str] | None = None) -> None:
+    """Raise when :func:`damage` finds any.
+
+    Raises
+    ------
+    StoreError
+        When there is no such run, or a file is missing, added or changed; the message names the files.
+    """
+    contents = locate(key_or_path, home)
+    if problems := damage_of(contents):
+        raise damaged(contents, problems)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What :func:`check` found out about a run.
+
+    Attributes
+    ----------
+    key : str
+        Its key.
+    path : pathlib.Path or str
+        Its folder or URL.
+    problems : list of str
+        What is damaged; empty for a sound run.
+    stored : bool
+        Whether it is in the store, so that :func:`discard` removes it.
+    note : str
+        Why it could not be checked; empty when it could.
+    """
+
+    key: str
+    path: Path | str
+    problems: list[str]
+    stored: bool
+    note: str = ""
+
+
+def check(
+    runs: Iterable[str | os.PathLike[str]] | None = None, home: str | os.PathLike[str] | None = None
+) -> Iterator[Checked]:
+    """Verify several runs, by default all that are stored.
+
+    Parameters
+    ----------
+    runs
+        Runs as :func:`workbench.open` takes them.
+    home
+        The folder of the runs, or a URL; see :func:`workbench.store.home`.
+
+    Yields
+    ------
+    Checked
+        For each run, as soon as it is verified.
+
+    Raises
+    ------
+    StoreError
+        When one of the given runs does not exist.
+    """
+    chosen = all_contents(home) if runs is None else [locate(run, home) for run in runs]
+    for contents in chosen:
+        stored = is_key(contents.key) and find(contents.key, home) == contents.location
+        try:
+            yield Checked(contents.key, contents.location, damage_of(contents), stored)
+        except NewerError as error:
+            yield Checked(contents.key, contents.location, [], stored, str(error))
+
+
+def discard(key: str, home: str | os.PathLike[str] | None = None) -> None:
+    """Remove a finished run, damaged or not, so that the next call computes it again. Nothing to remove is no error.
+
+    It waits while another process writes the run. A dataset that is open reports an error when it is read further.
+
+    Raises
+    ------
+    InputError
+        When the key is not one.
+    StoreError
+        When it cannot be removed.
+    """
+    check_key(key)
+    place = home_of(home)
+    if isinstance(place, str):
+        if run := remote.find(key, place):
+            remote.remove(run)
+        return
+    check_writable(place)
+    with exclusively(key, place):
+        run_folder: Path = run_path(key, place)
+        if run_folder.exists():
+            hidden = hide(run_folder, place)
+            try:
+                shutil.rmtree(hidden)
+            except OSError as error:
+                raise StoreError(f"cannot remove {hidden}: {error.strerror or error}; remove it by hand") from error
