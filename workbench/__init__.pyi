@@ -1,5 +1,6 @@
 from . import accessor as accessor
 from . import figures as figures
+from .ablating import ablate as ablate
 from .models.loading import load_model as load_model
 from .recording.capturing import capture as capture
 from .recording.generating import generate as generate
