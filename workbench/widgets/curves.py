@@ -37,7 +37,8 @@ def sweep_plot(form: SweepForm, found: xr.Dataset) -> dict[str, Any]:
     Returns
     -------
     ``dims``, ``labels`` (one list for each dimension), ``axes`` (their meaning), ``measure`` (that of the values),
-    ``better`` (``"higher"`` or ``"lower"``), ``band`` (what the band is, or nothing), ``reference`` (what ``full`` is)
+    ``better`` (``"higher"`` or ``"lower"``), ``band`` (what the band is, or nothing), ``reference`` (what ``full`` is),
+    ``figure`` (whether a figure can be saved of it)
     and ``lines``: each with ``name``, ``concept`` (its position, None for all together), ``values``, ``low``, ``high``
     and ``full``. With two dimensions values are lists of rows.
     """
@@ -65,16 +66,18 @@ def sweep_plot(form: SweepForm, found: xr.Dataset) -> dict[str, Any]:
         if several
         else "",
         "reference": "all together",
+        "figure": True,
         "lines": lines,
     }
 
 
 def best(plot: dict[str, Any]) -> tuple[list[int], float] | None:
-    """Position and value of the best point of the first line; None when nothing was measured."""
+    """Position and value of the best point, or largest effect, of the first line; None when nothing was measured."""
     values = np.array(plot["lines"][0]["values"], dtype=float)
     if np.isnan(values).all():
         return None
-    flat = int(np.nanargmax(values if plot["better"] == "higher" else -values))
+    merit = np.abs(values) if plot.get("signed") else values if plot["better"] == "higher" else -values
+    flat = int(np.nanargmax(merit))
     at = [int(part) for part in np.unravel_index(flat, values.shape)]
     return at, float(values[tuple(at)])
 

@@ -17,6 +17,8 @@ from workbench.widgets.curves import best
 
 SWEEP: Final = "sweep"
 INTERVENTION: Final = "intervention"
+_DRAWN_AS: Final = {"map_distance": "mean_map_distance"}
+"""What figures call a measure, where they call it otherwise."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,8 @@ def figure(result: Result, measure: str | None = None) -> bytes:
     """
     from workbench import figures
 
+    first = next(iter(result.plots))
     buffer = io.BytesIO()
-    figures.sweep(result.found, measure).savefig(buffer, format="pdf")
+    draw = figures.sweep if result.mode == SWEEP else figures.effects
+    draw(result.found, _DRAWN_AS.get(measure or first, measure or first)).savefig(buffer, format="pdf")
     return buffer.getvalue()

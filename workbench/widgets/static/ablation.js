@@ -118,6 +118,7 @@ class ModeView {
     this.measure.select.value = measure;
     this.code.textContent = code;
     this.figure.hidden = false;
+    this.figure.querySelector("[data-control=export-figure]").hidden = !plot.figure;
     this.figure.dataset.result = which;
     const { picked } = this.plot;
     this.plot.show(plot, this.panel.width);
