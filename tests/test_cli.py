@@ -13,6 +13,7 @@ import workbench
 from tests import synthetic
 from tests.store.replay import save
 from workbench import cli
+from workbench.schema import WorkbenchWarning
 
 SCENE = Path(__file__).parents[1] / "data" / "scenes" / "scene-00.png"
 WORDS = json.loads((SCENE.parent / "scenes.json").read_text())[0]["words"]
@@ -52,6 +53,22 @@ def test_capture_show_and_runs(
     assert (code, made["key"] in out, WORDS[0] in out) == (0, True, True)
     assert f"made  {made['created'][:10]}" in out
     assert f"size  {made['bytes'] / 1e3:.1f} kB" in out
+
+
+def test_capture_records_attention_and_mends_damage(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("capture", SCENE, *WORDS, "--layer", 0, "--lse", "--text-mass", "--verify", "--json")
+    made = json.loads(run(monkeypatch, capsys, *command)[1])
+    folder = Path(made["path"])
+    assert {"lse_image", "lse_concept", "text_mass"} <= {path.name for path in folder.iterdir()}
+    (chunk,) = (folder / "text_mass").glob("c.*")
+    sound = chunk.read_bytes()
+    chunk.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
+    with pytest.warns(WorkbenchWarning, match="is damaged and is computed anew: text_mass/"):
+        code, _, _ = run(monkeypatch, capsys, *command)
+    assert code == 0
+    assert chunk.read_bytes() == sound
 
 
 def test_generate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -131,7 +148,7 @@ def two(tmp_path: Path) -> Path:
     return home
 
 
-def _size(home: Path, key: str = "*") -> str:
+def _size(home: Path, key: str = "") -> str:
     files = [path for path in home.glob(f"runs/{key}*.zarr/**/*") if path.is_file()]
     return f"{sum(path.stat().st_size for path in files) / 1e3:.1f} kB"
 

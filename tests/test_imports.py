@@ -43,7 +43,7 @@ def test_every_public_name_resolves_to_what_its_module_defines() -> None:
 import workbench
 for name in workbench.__all__:
     getattr(workbench, name)
-names = ('capture', 'generate', 'trace', 'load_model', 'runs', 'open', 'explore')
+names = ('capture', 'generate', 'trace', 'load_model', 'runs', 'open', 'explore', 'intervene', 'vital_layers')
 assert all(callable(getattr(workbench, name)) for name in names), names
 assert set(names) <= set(dir(workbench))
 import pkgutil

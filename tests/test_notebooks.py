@@ -12,7 +12,7 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 
 def test_there_are_notebooks() -> None:
-    assert {"01_quickstart", "02_sweeps"} <= {path.stem for path in NOTEBOOKS}
+    assert {"01_quickstart", "02_sweeps", "03_interventions"} <= {path.stem for path in NOTEBOOKS}
 
 
 @pytest.mark.slow

@@ -41,6 +41,9 @@ Seed = Annotated[int, typer.Option(help="Seed of the first sample.")]
 Size = Annotated[str | None, typer.Option(help="Height x width in pixels, such as 1024x768.")]
 Attend = Annotated[str, typer.Option(help="What concepts attend to: both, image, concepts or none.")]
 Pool = Annotated[str, typer.Option(help="Tokens of a concept: first or mean.")]
+Lse = Annotated[bool, typer.Option("--lse", help="Also record the log-sum-exps of the concepts' logits.")]
+TextMass = Annotated[bool, typer.Option("--text-mass", help="Also record the image's attention to each text token.")]
+Verify = Annotated[bool, typer.Option("--verify", help="Check a stored run, and compute it anew when it is damaged.")]
 Home = Annotated[
     str | None, typer.Option(help="Folder or URL of the runs; WORKBENCH_HOME or the cache folder by default.")
 ]
@@ -67,7 +70,10 @@ def capture(
     size: Size = None,
     attend: Attend = "both",
     pool: Pool = "first",
+    lse: Lse = False,
+    text_mass: TextMass = False,
     home: Home = None,
+    verify_stored: Verify = False,
     figure: Figure = None,
     as_json: Json = False,
 ) -> None:
@@ -87,7 +93,10 @@ def capture(
         size=_size(size),
         attend=attend,
         pool=pool,
+        lse=lse,
+        text_mass=text_mass,
         home=home,
+        verify=verify_stored,
         progress=not as_json,
     )
     _finish(ds, figure, home, as_json)
@@ -114,7 +123,10 @@ def generate(
     size: Size = None,
     attend: Attend = "both",
     pool: Pool = "first",
+    lse: Lse = False,
+    text_mass: TextMass = False,
     home: Home = None,
+    verify_stored: Verify = False,
     figure: Figure = None,
     as_json: Json = False,
 ) -> None:
@@ -137,7 +149,10 @@ def generate(
         size=_size(size),
         attend=attend,
         pool=pool,
+        lse=lse,
+        text_mass=text_mass,
         home=home,
+        verify=verify_stored,
         progress=not as_json,
     )
     _finish(ds, figure, home, as_json)

@@ -200,6 +200,9 @@ def test_two_datasets_follow_one_set_of_controls(lab: chromium.Notebook) -> None
     first.press("timesteps-high", "ArrowRight")
     lab.page.wait_for_function("root => root.workbench.state.layers[0] === 6", arg=second.root.element_handle())
     second.settle()
+    assert "6–8" in second.root.locator(".wb-controls").inner_text()
+    level = [view.canvas("picture").bounding_box() for view in (first, second)]
+    assert level[0]["y"] == level[1]["y"]
     ds = synthetic.dataset(signal=2.0, grid=(6, 8))
     other = synthetic.dataset(seed=1, dual=6, single=3, grid=(6, 8), timesteps=(800.0, 510.0, 260.0), signal=2.0)
     check_maps(first, ds.wb.heatmap(layers=slice(3, 4), timesteps=slice(500, 250)), limits=(0, 1))

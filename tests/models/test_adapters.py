@@ -1,49 +1,20 @@
-"""Rules every model adapter follows, each tried on a tiny random model of every family.
-
-A new family joins by adding an entry to `FAMILIES`.
-"""
+"""Rules every model adapter follows, each tried on a tiny random model of every family."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tests.tiny_random import concept_embeddings, flux_inputs, flux_transformer
+from tests.families import FAMILIES
+from tests.tiny_random import concept_embeddings
 from tests.traced import snapshot
 from workbench.models.families import adapter_for
 from workbench.recording.tracing import trace
 from workbench.schema import ATTEND_MODES, SPACES
-
-
-@dataclass(frozen=True)
-class Family:
-    """How to make a tiny random model of a family, and inputs for it."""
-
-    transformer: Callable[[], nn.Module]
-    inputs: Callable[[Any], dict[str, Any]]
-
-
-def _fused() -> nn.Module:
-    model = flux_transformer()
-    model.fuse_qkv_projections()
-    return model
-
-
-FAMILIES = {
-    "flux": Family(flux_transformer, flux_inputs),
-    "flux-guided-batch": Family(
-        lambda: flux_transformer(guidance_embeds=True, num_attention_heads=3), lambda m: flux_inputs(m, batch=2)
-    ),
-    "flux-control": Family(lambda: flux_transformer(in_channels=32, out_channels=16), flux_inputs),
-    "flux-fused": Family(_fused, flux_inputs),
-    "flux-bfloat16": Family(lambda: flux_transformer().bfloat16(), flux_inputs),
-    "flux-float16": Family(lambda: flux_transformer().half(), flux_inputs),
-}
 
 
 @dataclass(frozen=True)

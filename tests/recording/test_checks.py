@@ -18,7 +18,7 @@ NEEDS = frozenset({"key", "value"})
 
 def block(**present: Any) -> BlockTensors:
     one = torch.ones(1, 2, 6, 4)
-    tensors: dict[str, Any] = {"query": None, "key": one, "value": one, "prompt_query": None}
+    tensors: dict[str, Any] = {"query": None, "key": one, "value": one, "prompt_query": None, "prompt_key": None}
     return BlockTensors(output=one, rotary=None, prompt_rotary=None, **(tensors | present))
 
 

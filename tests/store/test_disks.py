@@ -181,6 +181,8 @@ def test_a_disk_without_locks_says_so_and_is_still_read(
     monkeypatch.setattr(fcntl, "lockf", none)
     says = rf"file system of {home} has no locks \({os.strerror(number)}\).*local disk.*s3://.*store=False"
     with pytest.raises(StoreError, match=says):
+        store.check_writable(home)
+    with pytest.raises(StoreError, match=says):
         save(overflowing(), home, "other")
     with pytest.raises(StoreError, match=says):
         store.discard("run", home)

@@ -18,7 +18,6 @@ from tests.store.replay import overflowing, parts, replay, save
 from workbench import store
 from workbench.schema import InputError, StoreError, WorkbenchWarning
 from workbench.store import remote
-from workbench.store.locations import local_home
 
 
 @pytest.fixture(scope="session")
@@ -108,12 +107,16 @@ def test_it_is_listed_found_and_opened(url: str) -> None:
         store.open("ab", url)
 
 
-def test_the_environment_may_name_a_url(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_may_name_a_url(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKBENCH_HOME", f"{url}/")
-    monkeypatch.setattr("platformdirs.user_cache_path", lambda name: local_home.folder)  # type: ignore[attr-defined]
-    monkeypatch.setattr(local_home, "folder", Path(str(uuid.uuid4())), raising=False)
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda _: tmp_path)
     assert store.home() == url
-    assert store.runs() == []
+    template, variables = parts(_small())
+    with store.writer("run", template, variables) as run:
+        replay(run, _small())
+        assert list((tmp_path / "cloud").glob("*/partial/run/journal")), "it is made in the user's cache folder"
+    xr.testing.assert_identical(store.open("run"), _small())
+    assert [run.key for run in store.runs()] == ["run"]
 
 
 def test_a_finished_run_is_not_computed_again(url: str) -> None:
@@ -266,6 +269,8 @@ def test_pruning_asks_first_because_nobody_sees_the_readers(url: str, monkeypatc
     done = store.prune(url, older_than="30d", force=True)
     assert [(item.what, item.key, item.kept) for item in done] == [("run", "old", "")]
     assert [run.key for run in store.runs(url)] == ["new"]
+    assert store.prune(url, older_than="0m", keep=1, force=True) == [], "it may still be on its way"
+    monkeypatch.setattr("workbench.store.pruning._UPLOADING", timedelta(0))
     done = store.prune(url, older_than="0m", keep=1, force=True)
     assert [(item.what, item.key, item.size > 1000) for item in done] == [("unfinished run", "abandoned", True)]
     assert {path.partition("/")[0] for path in _objects(url)} == {"new", "new.json"}

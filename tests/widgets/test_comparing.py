@@ -90,6 +90,17 @@ def test_a_click_in_the_second_view_moves_only_the_pin_of_the_first(ds: xr.Datas
     assert second.state["pin"] == [7, 11]
 
 
+def test_a_key_in_the_second_view_moves_the_first_and_stays_exact(ds: xr.Dataset, deep: xr.Dataset) -> None:
+    first, second = compare(ds, deep).children
+    second.state = {**second.state, "layers": [7, 7], "pin": [6, 10]}
+    assert first.state["layers"] == [2, 2]
+    assert first.state["pin"] == [3, 5]
+    assert second.state["layers"] == [7, 7]
+    assert second.state["pin"] == [6, 10]
+    first.state = {**first.state, "layers": [3, 3]}
+    assert second.state["layers"] == [12, 12]
+
+
 def test_a_wrong_object_leaves_the_other_view_as_it_is(ds: xr.Dataset) -> None:
     first, second = compare(ds, "not a dataset").children  # type: ignore[arg-type]
     assert second.error

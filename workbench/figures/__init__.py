@@ -1,6 +1,7 @@
 """Figures for papers, drawn with matplotlib: PDF and SVG with real text, PNG at :data:`DPI`."""
 
 from workbench.figures.grids import concept_grid as concept_grid
+from workbench.figures.interventions import effects as effects
 from workbench.figures.paper import DPI as DPI
 from workbench.figures.paper import SEGMENT_COLOURS as SEGMENT_COLOURS
 from workbench.figures.paper import PaperFigure as PaperFigure

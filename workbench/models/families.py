@@ -9,13 +9,16 @@ from diffusers import FluxPipeline, FluxTransformer2DModel
 
 from workbench.models.base import PipelineAdapter, TransformerAdapter
 from workbench.models.flux import FluxAdapter, FluxPipelineAdapter
+from workbench.models.flux_sites import FluxSites
 from workbench.models.shortcuts import refuse_shortcuts
+from workbench.models.sites import BlockSites
 from workbench.schema import ModelError
 
 TRANSFORMERS: dict[type[Any], Callable[[Any], TransformerAdapter]] = {FluxTransformer2DModel: FluxAdapter}
 PIPELINES: dict[type[Any], Callable[[Any, Mapping[str, Any] | None], PipelineAdapter]] = {
     FluxPipeline: FluxPipelineAdapter
 }
+SITES: dict[type[TransformerAdapter], Callable[[TransformerAdapter], BlockSites]] = {FluxAdapter: FluxSites}
 
 
 def adapter_for(transformer: Any) -> TransformerAdapter:
@@ -53,6 +56,11 @@ def pipeline_adapter_for(pipe: Any, info: Mapping[str, Any] | None = None) -> Pi
         if isinstance(pipe, supported):
             return adapter(pipe, info)
     raise _unsupported("pipeline", pipe, PIPELINES)
+
+
+def sites_for(adapter: TransformerAdapter) -> BlockSites:
+    """Return the places of a family's blocks that interventions reach."""
+    return SITES[type(adapter)](adapter)
 
 
 def _unsupported(what: str, given: Any, supported: Iterable[type[Any]]) -> ModelError:

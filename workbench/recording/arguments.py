@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, Final
 
+import torch
+from torch import Tensor
+
 from workbench.models.base import Layer
 from workbench.schema import ATTEND_MODES, POOLS, SPACES, InputError
 
@@ -170,6 +173,43 @@ def check_layers(layers: int | Iterable[int] | None, existing: Sequence[Layer]) 
             f"(this model has {len(dual)} dual-stream blocks, then {len(existing) - len(dual)} single-stream blocks)."
         )
     return tuple(existing[int(index)] for index in sorted(given))
+
+
+def traced_layers(layers: Iterable[int] | None, existing: Sequence[Layer]) -> tuple[int, ...]:
+    """The chosen blocks of a trace by depth; all dual-stream ones by default.
+
+    Raises
+    ------
+    InputError
+        If one is outside the model, or there is none.
+    """
+    dual = [layer.index for layer in existing if layer.kind == "dual"]
+    if layers is None:
+        return tuple(dual) or tuple(range(len(existing)))
+    given: list[Any] = list(layers)
+    if not given or not all(isinstance(index, Integral) and int(index) in range(len(existing)) for index in given):
+        raise InputError(
+            f"layers is {given}; expected one or more of 0 to {len(existing) - 1} "
+            f"({len(dual)} dual-stream blocks first, then {len(existing) - len(dual)} single-stream blocks)."
+        )
+    return tuple(sorted({int(index) for index in given}))
+
+
+def check_embeddings(name: str, given: object, rank: int, shape: str, width: int) -> None:
+    """A finite floating-point tensor of this rank and width.
+
+    Raises
+    ------
+    InputError
+        If it is anything else; ``shape`` says what is expected, with ``{}`` for the width.
+    """
+    expected = shape.format(width)
+    if not isinstance(given, Tensor) or not given.is_floating_point():
+        raise InputError(f"{name} is a {type(given).__name__}; expected a floating-point tensor {expected}.")
+    if given.ndim != rank or given.shape[-1] != width or 0 in given.shape:
+        raise InputError(f"{name} has shape {tuple(given.shape)}; expected {expected}, with no empty dimension.")
+    if not bool(torch.isfinite(given).all()):
+        raise InputError(f"{name} holds NaN or infinite values.")
 
 
 def check_vocabulary(concepts: Sequence[str], prompt: str, model: str, info: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from workbench import store as runs_store
+from workbench.interventions import Given, read
 from workbench.models.base import PipelineAdapter, Posterior
 from workbench.models.families import adapter_for, pipeline_adapter_for
 from workbench.models.fingerprint import fingerprint
@@ -33,9 +34,11 @@ from workbench.recording.arguments import (
     check_timesteps,
     check_vocabulary,
 )
+from workbench.recording.intervening import SourceInputs, check_interventions, resolved, source_pictures
 from workbench.recording.pictures import Pixels, check_size, image_hash, read_image, resize
 from workbench.recording.reading import Piece
 from workbench.recording.runs import Plan, model_name, remaining_passes, writing
+from workbench.recording.sessions import check_cancelled, once
 from workbench.recording.streaming import Stream
 from workbench.recording.tracing import Trace, trace
 from workbench.schema import CHANNEL, CONCEPT, IMAGE, PIXEL_X, PIXEL_Y, TRUTH, InputError, StoreError, WorkbenchWarning
@@ -69,6 +72,7 @@ def capture(
     pool: str = "first",
     lse: bool = False,
     text_mass: bool = False,
+    interventions: Given | Iterable[Given] = (),
     truth: Truth | None = None,
     store: bool = True,
     home: str | Path | None = None,
@@ -116,6 +120,9 @@ def capture(
         Also record ``text_mass`` (sample, timestep, layer, head, text), the model's own attention of the image to each
         token of the text sequence, padding included, averaged over patches. It costs a second comparison of all queries
         with all keys, a few queries at a time.
+    interventions
+        Edits of the network, see :mod:`workbench.interventions`. They are part of the run, in
+        ``attrs["interventions"]``, which can be given here again. Blocks they skip are NaN.
     truth
         Masks of the concepts in pixels of the processed image; see :func:`workbench.truth.read_truth`.
     store
@@ -163,6 +170,7 @@ def capture(
     if "prompt" in chosen_spaces and not prompt.strip():
         raise InputError('the space "prompt" needs a prompt, but prompt is empty: give one, or leave that space out.')
     check_flag("verify", verify)
+    edits = read(interventions)
     pixels = read_image(image)
     unwritable = check_home(home) if store else None
 
@@ -177,6 +185,7 @@ def capture(
     tokens: tuple[tuple[int, str], ...] = ()
     if "prompt" in chosen_spaces:
         tokens = tuple(zip(*adapter.prompt_tokens(prompt), strict=True))
+    pictures = source_pictures(edits, (height, width))
     if times is None:
         times = (float(adapter.info.get("timestep", DEFAULT_TIMESTEP)),)
 
@@ -195,12 +204,15 @@ def capture(
         pool=pool,
         lse=lse,
         text_mass=text_mass,
+        interventions=edits,
         options={
             "image_hash": image_hash(pixels),
             "truth_hash": "" if masks is None else hashlib.sha256(np.packbits(masks).tobytes()).hexdigest()[:20],
+            **({"source_hashes": [image_hash(picture) for picture in pictures.values()]} if pictures else {}),
         },
     )
-    key = plan.key(fingerprint(adapter.pipe), adapter.text_length, adapter.default_layers) if store else ""
+    check_interventions(adapter, plan, name)
+    key = plan.key(identity(adapter), adapter.text_length, adapter.default_layers) if store else ""
     if store and (found := opened(key, home, progress, verify)) is not None:
         return found
     if unwritable is not None:
@@ -211,21 +223,28 @@ def capture(
         template[TRUTH] = ((CONCEPT, PIXEL_Y, PIXEL_X), masks)
     with writing(store, key, template, plan.variables(), home) as run:
         if remaining_passes(run):
-            _record(adapter, plan, pixels, grid, run, progress)
+            _record(adapter, plan, pixels, pictures, grid, run, progress)
     return run.dataset()
 
 
 def _record(
-    adapter: PipelineAdapter, plan: Plan, pixels: Pixels, grid: tuple[int, int], run: Writer, progress: bool
+    adapter: PipelineAdapter,
+    plan: Plan,
+    pixels: Pixels,
+    pictures: dict[str, Pixels],
+    grid: tuple[int, int],
+    run: Writer,
+    progress: bool,
 ) -> None:
     """Run every forward pass that is not written yet."""
     passes = remaining_passes(run)
     current = passes[0]
     try:
         embeddings = concept_embeddings(adapter, plan)
-        text = adapter.encode_prompt(plan.prompts[0])
-        posterior = adapter.encode_image(pixels)
-        warn_if_unfamiliar(adapter, posterior, pixels)
+        text = once(adapter.pipe, ("prompt", plan.prompts[0]), lambda: adapter.encode_prompt(plan.prompts[0]))
+        seen = ("image", plan.options["image_hash"])
+        posterior = once(adapter.pipe, seen, lambda: _encoded(adapter, pixels))
+        others = SourceInputs(adapter, plan, text, posterior, pictures)
         latents, noise = posterior.draw(plan.seeds[current[0]])
         drawn = current[0]
         with (
@@ -239,14 +258,30 @@ def _record(
             ) as recorder,
         ):
             for current in tqdm(passes, desc="capture", unit="pass", disable=not progress):
+                check_cancelled()
                 sample, timestep = current
                 if sample != drawn:
                     latents, noise = posterior.draw(plan.seeds[sample])
                     drawn = sample
                 sigma = plan.timesteps[timestep] / 1000
+                recorder.editing.timesteps = [plan.timesteps[timestep]]
+                for source in recorder.editing.sources(plan.timesteps[timestep]):
+                    recorder.collect(source, **others.inputs(source, sample, sigma, grid))
                 recorder.run(**adapter.inputs(adapter.noised_tokens(latents, noise, sigma), sigma, text, grid))
+                recorder.editing.forget()
     finally:
         adapter.release()
+
+
+def _encoded(adapter: PipelineAdapter, pixels: Pixels) -> Posterior:
+    posterior = adapter.encode_image(pixels)
+    warn_if_unfamiliar(adapter, posterior, pixels)
+    return posterior
+
+
+def identity(adapter: PipelineAdapter) -> dict[str, Any]:
+    """What the pipeline is, for the key of a run."""
+    return once(adapter.pipe, "fingerprint", lambda: fingerprint(adapter.pipe))
 
 
 def traced(
@@ -268,6 +303,7 @@ def traced(
         tokens=[position for position, _ in plan.tokens] or None,
         on_piece=on_piece,
         on_pass=on_pass,
+        interventions=resolved(adapter, plan),
     )
 
 
@@ -320,7 +356,8 @@ def opened(key: str, home: str | Path | None, progress: bool, verify: bool) -> x
 
 def concept_embeddings(adapter: PipelineAdapter, plan: Plan) -> Tensor:
     """Embeddings (1, concept, embedding_dim), with a warning for words whose tail is lost."""
-    embeddings, counts = adapter.encode_concepts(plan.concepts, plan.pool)
+    key = ("concepts", plan.concepts, plan.pool)
+    embeddings, counts = once(adapter.pipe, key, lambda: adapter.encode_concepts(plan.concepts, plan.pool))
     long = [f"{word!r} ({count})" for word, count in zip(plan.concepts, counts, strict=True) if count > 1]
     if long and plan.pool == "first":
         warnings.warn(
@@ -345,5 +382,5 @@ def warn_if_unfamiliar(adapter: PipelineAdapter, posterior: Posterior, pixels: P
             f"{psnr:.1f} dB; scenes reach {threshold:g} dB): the maps mean little. For photographs load FLUX.1, "
             'for example model="black-forest-labs/FLUX.1-schnell".',
             WorkbenchWarning,
-            stacklevel=4,
+            stacklevel=7,
         )

@@ -11,9 +11,9 @@ import numpy as np
 import xarray as xr
 from tqdm.auto import tqdm
 
+from workbench.interventions import ITSELF, Given, Source, read
 from workbench.models.base import PipelineAdapter
 from workbench.models.families import adapter_for
-from workbench.models.fingerprint import fingerprint
 from workbench.recording.arguments import (
     MOST_SAMPLES,
     as_list,
@@ -28,10 +28,12 @@ from workbench.recording.arguments import (
     check_text,
     check_vocabulary,
 )
-from workbench.recording.capturing import check_home, concept_embeddings, open_adapter, opened, traced
-from workbench.recording.pictures import check_size
+from workbench.recording.capturing import check_home, concept_embeddings, identity, open_adapter, opened, traced
+from workbench.recording.intervening import check_interventions
+from workbench.recording.pictures import Pixels, check_size
 from workbench.recording.reading import Piece
 from workbench.recording.runs import Plan, model_name, writing
+from workbench.recording.sessions import check_cancelled
 from workbench.recording.streaming import Stream
 from workbench.schema import CHANNEL, IMAGE, PIXEL_X, PIXEL_Y, SAMPLE, InputError, ModelError, TraceError
 from workbench.store.pieces import Writer
@@ -61,6 +63,7 @@ def generate(
     pool: str = "first",
     lse: bool = False,
     text_mass: bool = False,
+    interventions: Given | Iterable[Given] = (),
     store: bool = True,
     home: str | Path | None = None,
     verify: bool = False,
@@ -89,7 +92,7 @@ def generate(
     negative_prompt, true_guidance
         True classifier-free guidance: two passes a step, of which only the conditional one is recorded. It is on when
         a negative prompt is given and ``true_guidance`` is above 1.
-    layers, spaces, attend, pool, lse, text_mass, store, home, verify, progress
+    layers, spaces, attend, pool, lse, text_mass, interventions, store, home, verify, progress
         As in :func:`workbench.capture`.
     samples
         Number of pictures; picture ``i`` uses ``seed + i``.
@@ -134,6 +137,7 @@ def generate(
     elif true_guidance != 1.0:
         raise InputError(f'true_guidance is {true_guidance} without a negative_prompt: give one (it may be "").')
     check_flag("verify", verify)
+    edits = read(interventions)
     unwritable = check_home(home) if store else None
 
     adapter = open_adapter(model)
@@ -166,6 +170,7 @@ def generate(
         pool=pool,
         lse=lse,
         text_mass=text_mass,
+        interventions=edits,
         options={
             "sigmas": list(sigmas),
             "guidance": scale,
@@ -173,7 +178,8 @@ def generate(
             "true_guidance": float(true_guidance),
         },
     )
-    key = plan.key(fingerprint(adapter.pipe), adapter.text_length, adapter.default_layers) if store else ""
+    check_interventions(adapter, plan, name)
+    key = plan.key(identity(adapter), adapter.text_length, adapter.default_layers) if store else ""
     if store and (found := opened(key, home, progress, verify)) is not None:
         return found
     if unwritable is not None:
@@ -209,6 +215,19 @@ def _recorded(record: int | Iterable[int] | None, steps: int) -> tuple[int, ...]
     return tuple(sorted(int(step) for step in given))
 
 
+def _draw(adapter: PipelineAdapter, plan: Plan, sample: int, source: Source = ITSELF) -> Pixels:
+    """Call the pipeline for one picture, or for that of another run that interventions take from."""
+    return adapter.generate(
+        plan.prompts[sample] if source.prompt is None else source.prompt,
+        steps=len(plan.options["sigmas"]),
+        guidance=plan.options["guidance"],
+        seed=plan.seeds[sample] if source.seed is None else source.seed,
+        size=plan.size,
+        negative_prompt=plan.options["negative_prompt"],
+        true_guidance=plan.options["true_guidance"],
+    )
+
+
 def _record(adapter: PipelineAdapter, plan: Plan, grid: tuple[int, int], run: Writer, progress: bool) -> None:
     """Call the pipeline once for each picture that an interrupted run has not finished."""
     embeddings = concept_embeddings(adapter, plan)
@@ -225,16 +244,16 @@ def _record(adapter: PipelineAdapter, plan: Plan, grid: tuple[int, int], run: Wr
                 if piece.step in positions:
                     stream.write(piece, sample, positions[piece.step])
 
-            with traced(adapter, plan, embeddings, on_piece, lambda step: bar.update()) as recorder:
-                picture = adapter.generate(
-                    plan.prompts[sample],
-                    steps=len(sigmas),
-                    guidance=plan.options["guidance"],
-                    seed=plan.seeds[sample],
-                    size=plan.size,
-                    negative_prompt=plan.options["negative_prompt"],
-                    true_guidance=plan.options["true_guidance"],
-                )
+            def on_pass(step: int) -> None:
+                bar.update()
+                check_cancelled()
+
+            with traced(adapter, plan, embeddings, on_piece, on_pass) as recorder:
+                recorder.editing.timesteps = [1000 * sigma for sigma in sigmas]
+                for source in recorder.editing.sources():
+                    with recorder.collecting(source):
+                        _draw(adapter, plan, sample, source)
+                picture = _draw(adapter, plan, sample)
             ran = [float(timestep) / 1000 for timestep in adapter.pipe.scheduler.timesteps]
             if recorder.passes != len(sigmas) or not np.allclose(ran, sigmas, rtol=0, atol=1e-6):
                 raise TraceError(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from workbench.models.base import BlockTensors, Projection, TransformerAdapter
+from workbench.recording.attending import random_direction
 from workbench.schema import InputError
 from workbench.scores import head_scores
 
@@ -82,6 +83,10 @@ class Reading:
         Whether vectors, log-sum-exps and the image's attention to text are kept.
     tokens : tuple of int or None
         Prompt tokens of the ``prompt`` space; None for all.
+    hidden : tuple of int
+        Concepts that the others do not attend to.
+    controls : tuple of (Reading, str)
+        Other ways to attend, whose effect on the attention is replaced by a random one of the same size, and its seed.
     """
 
     spaces: tuple[str, ...]
@@ -90,6 +95,8 @@ class Reading:
     lse: bool
     text_mass: bool
     tokens: tuple[int, ...] | None
+    hidden: tuple[int, ...] = ()
+    controls: tuple[tuple[Reading, str], ...] = ()
 
     def needs(self, wanted: bool) -> frozenset[str]:
         """Which of a block's tensors are needed: for the stream alone, or for a wanted block."""
@@ -128,9 +135,14 @@ class Reading:
         image_key = None if block.key is None else adapter.rotate(block.key, block.rotary).float()
         image_value = None if block.value is None else block.value.float()
         over_image = None if image_key is None else head_scores(query * scale, image_key)
-        over_concepts = head_scores(query * scale, own_key)
+        over_every_concept = head_scores(query * scale, own_key)
+        over_concepts = _hide(over_every_concept, self.hidden)
 
         attended = _attend(self.attend, over_image, over_concepts, image_value, own_value)
+        for other, seed in self.controls:
+            over_others = _hide(over_every_concept, other.hidden)
+            changed = _attend(other.attend, over_image, over_others, image_value, own_value)
+            attended = random_direction(attended, changed, seed)
         if place is None:
             return attended, None
 
@@ -208,6 +220,15 @@ def _attend(
     count = over_concepts.shape[-1]
     weights = torch.cat([over_concepts, _present(over_image)], dim=-1).softmax(dim=-1)
     return weights[..., :count] @ own_value + weights[..., count:] @ _present(image_value)
+
+
+def _hide(over_concepts: Tensor, hidden: tuple[int, ...]) -> Tensor:
+    """Logits (batch, head, concept, concept) without those of hidden concepts, but for their own."""
+    if not hidden:
+        return over_concepts
+    mask = torch.zeros(over_concepts.shape[-2:], dtype=torch.bool, device=over_concepts.device)
+    mask[:, list(hidden)] = True
+    return over_concepts.masked_fill(mask.fill_diagonal_(False), -torch.inf)
 
 
 def _present(tensor: Tensor | None) -> Tensor:

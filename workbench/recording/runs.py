@@ -17,7 +17,9 @@ import numpy as np
 import xarray as xr
 
 from workbench import store
+from workbench.interventions import Intervention
 from workbench.models.base import Layer, PipelineAdapter
+from workbench.recording.resolving import missing_pieces
 from workbench.schema import (
     CAPTURE_VERSION,
     CHANNEL,
@@ -76,6 +78,8 @@ class Plan:
         Whether log-sum-exps and the image's attention to text are recorded.
     options
         What else determines the result (guidance, schedule length, image and truth hashes), plain values.
+    interventions
+        Edits of the network, as given.
     """
 
     kind: str
@@ -93,6 +97,7 @@ class Plan:
     lse: bool
     text_mass: bool
     options: Mapping[str, Any]
+    interventions: tuple[Intervention, ...] = ()
 
     @property
     def positions(self) -> dict[int, int]:
@@ -103,6 +108,9 @@ class Plan:
         """Content key of the run on a pipeline with this fingerprint."""
         recipe = {field.name: getattr(self, field.name) for field in fields(self)}
         recipe["layers"] = [layer.index for layer in self.layers]
+        edits = recipe.pop("interventions")
+        if edits:  # without any, a run keeps the key it had before there were interventions
+            recipe["interventions"] = [edit.as_dict() for edit in edits]
         told = {"text_length": text_length, "default_layers": default_layers}
         return store.content_key(recipe | told | {"pipeline": fingerprint})
 
@@ -156,8 +164,12 @@ class Plan:
             "default_layers": list(adapter.default_layers),
             "versions": json.dumps(versions()),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "missing": [],
+            "missing": missing_pieces(
+                self.interventions, len(self.seeds), self.timesteps, [layer.index for layer in self.layers]
+            ),
         }
+        if self.interventions:
+            attrs["interventions"] = [edit.as_dict() for edit in self.interventions]
         return xr.Dataset(coords=coords, attrs=attrs)
 
     def variables(self) -> dict[str, tuple[tuple[str, ...], str]]:

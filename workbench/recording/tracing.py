@@ -10,33 +10,33 @@ from __future__ import annotations
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from functools import partial
-from numbers import Integral
 from types import TracebackType
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from workbench.interventions import ITSELF, Given, Source, read
 from workbench.models.base import BlockTensors, ConceptStream, Hooks, Layer, TransformerAdapter
 from workbench.models.families import adapter_for
 from workbench.models.shortcuts import refuse_shortcuts
+from workbench.recording.arguments import check_embeddings, check_spaces, traced_layers
 from workbench.recording.checks import ForwardPass
 from workbench.recording.eager import eager, is_compiled
+from workbench.recording.editing import Editing, Stop
 from workbench.recording.reading import Piece, Reading
-from workbench.schema import ATTEND_MODES, SPACES, InputError, TraceError, WorkbenchWarning
+from workbench.recording.resolving import refuse_mass, resolve
+from workbench.schema import ATTEND_MODES, InputError, TraceError, WorkbenchWarning
 
 _Place = tuple[str, dict[str, nn.Module | None], str, nn.Module]
 """Path of a module, the children of its parent, its name among them, and the module."""
 
 _traced: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 _traced_lock = threading.Lock()
-
-
-class _Stop(Exception):  # noqa: N818 - not an error: it ends a forward pass whose rest is not needed
-    """Raised after the last wanted block, and caught by `Trace.run`."""
 
 
 class Trace:
@@ -50,6 +50,8 @@ class Trace:
         The recorded layers, by depth.
     passes : int
         How many forward passes were recorded.
+    editing : Editing
+        The interventions.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Trace:
         reading: Reading,
         on_piece: Callable[[Piece], None] | None,
         on_pass: Callable[[int], None] | None,
+        editing: Editing,
     ) -> None:
         self.transformer = transformer
         self.layers = layers
@@ -73,6 +76,7 @@ class Trace:
         self._reading = reading
         self._on_piece = on_piece
         self._on_pass = on_pass
+        self.editing = editing
         self._hooks = Hooks()
         self._bounds: list[torch.utils.hooks.RemovableHandle] = []
         self._parts: list[nn.Module] = []
@@ -88,7 +92,7 @@ class Trace:
     # --- results ----------------------------------------------------------------------------------------------
     @property
     def scores(self) -> dict[str, Tensor]:
-        """Scores (layer, batch, head, concept, patch) of the last forward pass, float32, by space.
+        """Scores (layer, batch, head, concept, patch) of the last forward pass, float32, by space; NaN where skipped.
 
         Raises
         ------
@@ -112,17 +116,27 @@ class Trace:
         """``text_mass`` (layer, batch, head, text) of the last pass, with ``text_mass=True``."""
         return self._stack("mass")
 
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """The recorded layers that the last forward pass skipped."""
+        return tuple(sorted(set(self.layers) - {piece.layer for piece in self._pieces}))
+
     def _stack(self, what: str) -> dict[str, Tensor]:
         if self._on_piece is not None:
             raise TraceError(
                 "the pieces went to on_piece and are not kept: read them there, or trace without on_piece."
             )
         if not self._pieces:
-            raise TraceError("no complete forward pass was recorded yet: call the transformer inside the trace first.")
+            raise TraceError(
+                "no complete forward pass was recorded yet, or it skipped every recorded layer: call the transformer "
+                "inside the trace first."
+            )
         if what not in self._stacked:
-            first: dict[str, Tensor] = getattr(self._pieces[0], what)
+            pieces = {piece.layer: getattr(piece, what) for piece in self._pieces}
+            first: dict[str, Tensor] = pieces[self._pieces[0].layer]
+            absent = {name: torch.full_like(values, torch.nan) for name, values in first.items()}
             self._stacked[what] = {
-                name: torch.stack([getattr(piece, what)[name].to(values.device) for piece in self._pieces])
+                name: torch.stack([pieces.get(layer, absent)[name].to(values.device) for layer in self.layers])
                 for name, values in first.items()
             }
         return self._stacked[what]
@@ -161,6 +175,29 @@ class Trace:
                 'cache_context("uncond"), whose passes are not recorded, or a copy of it was called. Trace the module '
                 "that the pipeline holds (pipe.transformer)."
             )
+        if kind is None and self.editing.idle and self.editing.timesteps is None:
+            warnings.warn(
+                f"no pass was at a noise level of {', '.join(map(str, self.editing.idle))}: nothing was changed.",
+                WorkbenchWarning,
+                stacklevel=2,
+            )
+
+    @contextmanager
+    def collecting(self, source: Source = ITSELF) -> Iterator[None]:
+        """Run passes inside that are neither edited nor recorded, but kept for interventions that take from a source.
+
+        Parameters
+        ----------
+        source : Source
+            Which of the sources of the interventions the passes are.
+        """
+        with self.editing.collecting(source):
+            yield
+
+    def collect(self, source: Source, **inputs: Any) -> None:
+        """As a pass inside :meth:`collecting`, run only as far as something is taken from it, without gradients."""
+        with self.editing.collecting(source, stop=True), torch.no_grad(), suppress(Stop):
+            self.transformer(**inputs)
 
     def run(self, **inputs: Any) -> None:
         """Run the transformer only as far as the last wanted block, without gradients.
@@ -174,24 +211,25 @@ class Trace:
         try:
             with torch.no_grad():
                 self.transformer(**inputs)
-        except _Stop:
+        except Stop:
             self._finish()
         finally:
             self._stop = False
 
     def _place_hooks(self) -> None:
         adapter, hooks = self._adapter, self._hooks
+        self.editing.place()
         adapter.watch_start(hooks, self._concepts, self._pooled, self._on_start)
         for layer in self._stream_layers:
-            needs = self._reading.needs(layer.index in self.layers)
+            needs = self._needs(layer)
             adapter.watch_block(hooks, layer, needs, partial(self._on_block, layer, needs))
         hooks.after(adapter.block(self._stream_layers[-1]), self._after_last)
         self._parts = list(self._model.modules())
-        self._places = _places(self._model, hooks.modules)
+        self._places = _places(self._model, [*hooks.modules, *self.editing.changes.modules])
         self._structure = adapter.structure()
 
         self._bounds = [
-            self._model.register_forward_pre_hook(lambda *_: self._begin()),
+            self._model.register_forward_pre_hook(lambda _, args, kwargs: self._begin(args, kwargs), with_kwargs=True),
             self._model.register_forward_hook(lambda *_: self._finish()),
         ]
         # Pipelines name conditional and unconditional passes through this method; an attribute of the instance shadows
@@ -204,6 +242,8 @@ class Trace:
 
     def _remove_hooks(self) -> None:
         self._hooks.remove()
+        self.editing.changes.remove()
+        self.editing.forget()
         for handle in self._bounds:
             handle.remove()
         self._bounds.clear()
@@ -225,8 +265,13 @@ class Trace:
         """Blocks the concept stream goes through: from the first one to the last wanted one."""
         return self._adapter.layers[: self.layers[-1] + 1]
 
+    def _needs(self, layer: Layer) -> frozenset[str]:
+        modes = self.editing.modes(layer.index, self._reading.attend)
+        wanted = layer.index in self.layers
+        return frozenset().union(*(replace(self._reading, attend=mode).needs(wanted) for mode in modes))
+
     # --- one forward pass -------------------------------------------------------------------------------------
-    def _begin(self) -> None:
+    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         under_way = self._pass
         if under_way is not None and under_way.thread != threading.get_ident():
             raise TraceError(
@@ -235,11 +280,14 @@ class Trace:
             )
         self._pass = None
         self._hooks.active = False
-        if self._context is not None and ("uncond" in self._context or self._context.endswith("skip")):
+        conditional = self._context is None or not ("uncond" in self._context or self._context.endswith("skip"))
+        if conditional:
+            refuse_shortcuts(self._model, self._parts)
+            self._check_structure()
+        self.editing.begin(args, kwargs, conditional)
+        if not conditional or self.editing.collects:
             return
         self._pieces, self._stacked = [], {}
-        refuse_shortcuts(self._model, self._parts)
-        self._check_structure()
         self._pass = ForwardPass(self._stream_layers, self._adapter.heads, self._concepts.shape[1])
         self._hooks.active = True
 
@@ -263,21 +311,25 @@ class Trace:
 
     def _after_last(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         if self._stop:
-            raise _Stop
+            raise Stop
 
     def _on_block(self, layer: Layer, needs: frozenset[str], block: BlockTensors) -> None:
         state = self._pass
         if state is None or not state.accepts(layer, block, needs):
             return
         assert state.stream is not None
-        with self._hooks.silenced():
+        if self.editing.skips(layer.index):
+            return
+        with self._hooks.silenced(), self.editing.changes.silenced():
             state.stream = state.stream.to(block.output.device)
             projection = self._adapter.project(layer, state.stream)
             with torch.autocast(block.output.device.type, enabled=False):
                 place = (self.passes, layer.index) if layer.index in self.layers else None
-                attended, piece = self._reading.read(self._adapter, projection, block, place)
+                reading = self.editing.reading(layer.index, self._reading)
+                attended, piece = reading.read(self._adapter, projection, block, place)
             if layer.index != self.layers[-1]:
-                state.stream = self._adapter.advance(layer, state.stream, projection, attended)
+                after = self._adapter.advance(layer, state.stream, projection, attended)
+                state.stream = self.editing.concepts_after(layer.index, state.stream, after)
         if piece is not None:
             state.check(piece)
             if self._on_piece is None:
@@ -288,6 +340,7 @@ class Trace:
     def _finish(self) -> None:
         state, self._pass = self._pass, None
         self._hooks.active = False
+        self.editing.finish()
         if state is None:
             return
         problems = state.problems()
@@ -344,6 +397,7 @@ def trace(
     tokens: Sequence[int] | None = None,
     on_piece: Callable[[Piece], None] | None = None,
     on_pass: Callable[[int], None] | None = None,
+    interventions: Given | Iterable[Given] = (),
 ) -> Trace:
     """Record concept attention of every forward pass inside a ``with`` block.
 
@@ -385,6 +439,9 @@ def trace(
     on_pass : callable, optional
         Receives the index of each forward pass whose pieces all arrived and passed every check. Pieces of a pass that
         it is not called for are not to be trusted.
+    interventions : Intervention or iterable of Intervention
+        Edits of the passes, see :mod:`workbench.interventions`; tokens and concepts by position. What they take from
+        other passes is kept by passes inside ``with trace.collecting(source):``, which come first.
 
     Returns
     -------
@@ -406,7 +463,7 @@ def trace(
     Warns
     -----
     WorkbenchWarning
-        If the transformer is compiled.
+        If the transformer is compiled; on leaving, if an intervention met no pass.
 
     Examples
     --------
@@ -416,51 +473,26 @@ def trace(
     torch.Size([19, 1, 24, 3, 4096])
     """
     adapter = adapter_for(transformer)
-    if isinstance(spaces, str):
-        spaces = (spaces,)
-    unknown = [space for space in spaces if space not in SPACES]
-    if unknown or not spaces or len(set(spaces)) != len(spaces):
-        raise InputError(f"spaces is {tuple(spaces)}; expected one or more of {', '.join(SPACES)}, each once.")
+    spaces = check_spaces(spaces)
     if attend not in ATTEND_MODES:
         raise InputError(f"attend is {attend!r}; expected one of {', '.join(ATTEND_MODES)}.")
-    _check_embeddings("concepts", concepts, 3, "(batch or 1, concept, {})", adapter.embedding_dim)
+    check_embeddings("concepts", concepts, 3, "(batch or 1, concept, {})", adapter.embedding_dim)
     if pooled is not None:
         if adapter.pooled_dim is None:
             raise InputError(f"{type(transformer).__name__} has no pooled text input: leave pooled out.")
-        _check_embeddings("pooled", pooled, 2, "(batch or 1, {})", adapter.pooled_dim)
+        check_embeddings("pooled", pooled, 2, "(batch or 1, {})", adapter.pooled_dim)
     if tokens is not None and (not tokens or min(tokens) < 0):
         raise InputError(f"tokens is {list(tokens)}; expected one or more positions from 0, or None for all.")
+    edits = resolve(read(interventions), len(adapter.layers), adapter.heads, range(concepts.shape[1]))
+    refuse_mass(edits, text_mass)
     return Trace(
         transformer,
         adapter,
         concepts.detach(),
-        _chosen_layers(adapter, layers),
+        traced_layers(layers, adapter.layers),
         pooled,
         Reading(tuple(spaces), attend, vectors, lse, text_mass, None if tokens is None else tuple(tokens)),
         on_piece,
         on_pass,
+        Editing(adapter, edits),
     )
-
-
-def _chosen_layers(adapter: TransformerAdapter, layers: Iterable[int] | None) -> tuple[int, ...]:
-    count = len(adapter.layers)
-    dual = [layer.index for layer in adapter.layers if layer.kind == "dual"]
-    if layers is None:
-        return tuple(dual) or tuple(range(count))
-    given: list[Any] = list(layers)
-    if not given or not all(isinstance(index, Integral) and int(index) in range(count) for index in given):
-        raise InputError(
-            f"layers is {given}; expected one or more of 0 to {count - 1} "
-            f"({len(dual)} dual-stream blocks first, then {count - len(dual)} single-stream blocks)."
-        )
-    return tuple(sorted({int(index) for index in given}))
-
-
-def _check_embeddings(name: str, given: object, rank: int, shape: str, width: int) -> None:
-    expected = shape.format(width)
-    if not isinstance(given, Tensor) or not given.is_floating_point():
-        raise InputError(f"{name} is a {type(given).__name__}; expected a floating-point tensor {expected}.")
-    if given.ndim != rank or given.shape[-1] != width or 0 in given.shape:
-        raise InputError(f"{name} has shape {tuple(given.shape)}; expected {expected}, with no empty dimension.")
-    if not bool(torch.isfinite(given).all()):
-        raise InputError(f"{name} holds NaN or infinite values.")

@@ -79,6 +79,8 @@ name                  type                meaning
 ``guidance``          number or None      guidance scale; None when the model takes none (``"generate"`` only)
 ``versions``          str                 JSON object: library -> version, for information
 ``created``           str                 time of the run, ISO 8601 with its zone
+``interventions``     list of dict        edits of the network, as :meth:`workbench.interventions.Intervention.as_dict`
+                                          gives it; only where there are any
 ``missing``           list of dict        pieces that do not exist, as ``{"sample": 0, "timestep": 500.0, "layer": 3}``
                                           by coordinate value; every score of such a piece is NaN
 ====================  ==================  =============================================================================

@@ -34,5 +34,9 @@ class StoreError(WorkbenchError, RuntimeError):
     """A stored run is missing, damaged or cannot be written."""
 
 
+class CancelledError(WorkbenchError, RuntimeError):
+    """Something was stopped because it was asked to; what was finished before is kept."""
+
+
 class WorkbenchWarning(UserWarning):
     """Something legal but suspicious."""

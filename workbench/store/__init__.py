@@ -1,10 +1,16 @@
-"""Runs on disk: content keys, atomic streaming writes to zarr, and opening, listing and verifying what is stored.
+"""Runs on disk: content keys, atomic streaming writes to zarr, and opening, checking and removing what is stored.
 
 One run is one zarr group, ``<home>/runs/<key>.zarr``, named by a hash of everything that determines its result. A run
 is visible when its ``manifest.json`` exists: the size and checksum of every file, written last. Until then the run
 grows in ``<home>/partial/<key>/``, beside a journal of the pieces it already holds, and is renamed into place when it
 is complete; an interrupted run takes up where it stopped. A lock for each key keeps two processes from writing the
-same run: the second waits, and then finds it finished.
+same run: the second waits, and then finds it finished. While a dataset opened from a run is alive, :func:`prune` leaves
+the run alone.
+
+The home may be an fsspec URL, such as ``s3://bucket/runs``, where the extra ``cloud`` is installed; see
+:mod:`workbench.store.remote`.
+
+Nothing in a stored run decides what code is executed; see :mod:`workbench.store.guarding`.
 """
 
 from workbench.store.archives import export_run as export_run

@@ -13,6 +13,7 @@ from workbench.store import remote
 from workbench.store.contents import Contents, Folder
 from workbench.store.locations import MANIFEST, check_key, is_key, run_path
 from workbench.store.locations import home as home_of
+from workbench.store.locks import check_locks
 
 REMOVED = ".removed"
 """What the name of a run ends in that is being removed, in the folder of the partial runs."""
@@ -67,7 +68,7 @@ def check_writable(home: str | os.PathLike[str] | None = None) -> Path | str:
     Raises
     ------
     StoreError
-        When it cannot be made or written.
+        When it cannot be made or written, or has no locks.
     """
     place = home_of(home)
     if isinstance(place, str):
@@ -78,6 +79,7 @@ def check_writable(home: str | os.PathLike[str] | None = None) -> Path | str:
             (place / name).mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=place / name):
                 pass
+        check_locks(place)
     except OSError as error:
         raise StoreError(
             f"cannot write to {place} ({error.strerror or error}{_free(place)}); set WORKBENCH_HOME or pass home= to "

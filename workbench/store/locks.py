@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,20 @@ from workbench.store.locations import lock_path
 log = logging.getLogger(__name__)
 
 _NO_LOCKS: Final = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+def check_locks(folder: Path) -> None:
+    """Make sure that the file system has locks.
+
+    Raises
+    ------
+    StoreError
+        When it has none.
+    """
+    with tempfile.TemporaryDirectory(dir=folder / "locks") as trial:
+        lock = FileLock(Path(trial) / "lock", fallback_to_soft=False)
+        _acquired(lock, folder, timeout=0)
+        lock.release()
 
 
 @contextmanager

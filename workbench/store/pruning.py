@@ -25,6 +25,8 @@ _AGES: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _SIZES: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _ABANDONED: Final = timedelta(days=7)
 """Age from which an unfinished run counts as abandoned, when no other is given."""
+_UPLOADING: Final = timedelta(days=1)
+"""An upload to which a file came within this time may still be on its way: there is no lock to tell."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,9 @@ def prune(
     chosen = _chosen(list(runs(place)), now, age, keep, bytes_)
     limit = now - (_ABANDONED if age is None else age)
     if isinstance(place, str):
-        return [*_prune_remote(chosen, place, dry_run), *_prune_uploads(place, limit, dry_run)]
+        uploads = _prune_uploads(place, min(limit, now - _UPLOADING), dry_run)
+        staged = _prune_partial(remote.staging(place), limit, dry_run)
+        return [*_prune_remote(chosen, place, dry_run), *uploads, *staged]
     if not place.exists():
         return []
     check_writable(place)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import ipywidgets
 import numpy as np
@@ -13,9 +13,6 @@ import xarray as xr
 from workbench import schema
 from workbench.widgets.explorer import Explorer
 from workbench.widgets.state import State, held_spaces, names_of
-
-_FOLLOWED_BACK: Final = ("focus", "pin", "difference")
-"""What is clicked in the second view as well, and then changes the first."""
 
 
 def aligned(state: State, ds: xr.Dataset, other: xr.Dataset) -> State:
@@ -91,16 +88,27 @@ def compare(ds_a: xr.Dataset, ds_b: xr.Dataset, *, state: Mapping[str, Any] | No
 
 
 def _link(first: Explorer, second: Explorer, ds_a: xr.Dataset, ds_b: xr.Dataset) -> None:
+    leading = False
+
     def follow(_: object = None) -> None:
-        second.state = aligned(State.from_json(first.state, ds_a), ds_a, ds_b).to_json()
+        if not leading:
+            second.state = aligned(State.from_json(first.state, ds_a), ds_a, ds_b).to_json()
 
     def lead(_: object) -> None:
+        """What is clicked or pressed in the second view changes the first, which does not answer: rounding would move
+        the second away from what was chosen there."""
+        nonlocal leading
         mine = State.from_json(first.state, ds_a)
-        clicked = aligned(State.from_json(second.state, ds_b), ds_b, ds_a)
-        changed = {name: getattr(clicked, name) for name in _FOLLOWED_BACK}
-        # A place that comes back as the one it came from was not clicked: rounding must not move it.
-        if second.state != aligned(mine, ds_a, ds_b).to_json():
-            first.state = dataclasses.replace(mine, **changed).to_json()
+        expected = aligned(mine, ds_a, ds_b).to_json()
+        changed = [name for name, value in second.state.items() if value != expected[name]]
+        if not changed or leading:
+            return
+        chosen = aligned(State.from_json(second.state, ds_b), ds_b, ds_a)
+        leading = True
+        try:
+            first.state = dataclasses.replace(mine, **{name: getattr(chosen, name) for name in changed}).to_json()
+        finally:
+            leading = False
 
     follow()
     first.observe(follow, "state")

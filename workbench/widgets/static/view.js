@@ -113,7 +113,8 @@ class View {
       this.section("patch", "Patch", "one patch over layers and timesteps", this.inspector),
       this.section("options", "Options", "space, softmax, colours", this.buildOptions())
     );
-    this.sections.hidden = this.controls.hidden = meta.controls === false;
+    this.sections.hidden = meta.controls === false;
+    this.root.classList.toggle("wb-follows", meta.controls === false);
     this.root.append(
       h("header.wb-head", {}, this.title, this.glance, this.tools),
       this.coding, this.saving, this.help, this.failed, this.notice, this.controls, this.grid, this.problem,

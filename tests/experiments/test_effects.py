@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from tests import synthetic
+from workbench.experiments.effects import Outcome, map_effects, picture_effects, rank, shared_concepts, shared_layers
+from workbench.interventions import AttendMode, DropConcept, MaskText, RandomDirection, ScaleHeads, SkipBlock
+
+WORDS = ("dog", "grass", "sky")
+
+
+def outcome(seed: int, **options: object) -> Outcome:
+    ds = synthetic.dataset(seed=seed, concepts=WORDS, **options)
+    return Outcome.of(ds, "output")
+
+
+def maps(run: Outcome, layers: list[int]) -> np.ndarray:
+    """Heat maps by hand: softmax over concepts, mean over everything else."""
+    scores = run.ds["output_total"].sel(layer=layers).transpose("concept", "y", "x", ...).to_numpy()
+    exponentials = np.exp(scores - scores.max(axis=0))
+    return (exponentials / exponentials.sum(axis=0)).mean(axis=(3, 4, 5))
+
+
+def test_the_distance_of_maps_is_their_mean_absolute_difference() -> None:
+    one, other = outcome(0), outcome(1)
+    layers = one.ds["layer"].values.tolist()[:2]
+    found = map_effects(one, other, layers, WORDS, None)
+    expected = np.abs(maps(one, layers) - maps(other, layers)).mean(axis=(1, 2))
+    np.testing.assert_allclose(found["map_distance"], expected, rtol=1e-5)
+    same = map_effects(one, one, layers, WORDS, None)
+    assert not same["map_distance"].any()
+    assert not same["iou_shift"].any()
+
+
+def test_the_iou_is_with_the_baselines_segmentation() -> None:
+    one, other = outcome(0), outcome(1)
+    layers = one.ds["layer"].values.tolist()
+    before, after = (maps(run, layers).argmax(axis=0) for run in (one, other))
+    expected = [
+        ((before == place) & (after == place)).sum() / ((before == place) | (after == place)).sum() - 1
+        for place in range(3)
+    ]
+    np.testing.assert_allclose(map_effects(one, other, layers, WORDS, None)["iou_shift"], expected)
+
+
+def test_the_iou_is_with_the_truth_where_there_is_one() -> None:
+    one, other = outcome(0), outcome(1)
+    layers = one.ds["layer"].values.tolist()
+    patch = one.ds.attrs["patch"]
+    before, after = (np.kron(maps(run, layers).argmax(axis=0), np.ones((patch, patch))) for run in (one, other))
+    masks = np.stack([before == place for place in range(3)])
+    truth = xr.DataArray(masks, dims=["concept", "pixel_y", "pixel_x"], coords={"concept": list(WORDS)})
+    expected = [(masks[i] & (after == i)).sum() / (masks[i] | (after == i)).sum() - 1 for i in range(3)]
+    np.testing.assert_allclose(map_effects(one, other, layers, WORDS, truth)["iou_shift"], expected)
+    backwards = map_effects(other, one, layers, WORDS, truth)["iou_shift"]
+    np.testing.assert_allclose(backwards, -np.array(expected))
+
+
+def test_a_dropped_concept_is_left_out_of_the_softmax() -> None:
+    one, other = outcome(0), outcome(1)
+    layers = one.ds["layer"].values.tolist()
+    found = map_effects(one, other, layers, ("dog", "sky"), None)
+    left = [Outcome(run.ds.isel(concept=[0, 2]), "output") for run in (one, other)]
+    expected = np.abs(maps(left[0], layers) - maps(left[1], layers)).mean(axis=(1, 2))
+    np.testing.assert_allclose(found["map_distance"][[0, 2]], expected, rtol=1e-5)
+    assert np.isnan(found["map_distance"][1])
+
+
+def test_nothing_left_to_compare_is_nan() -> None:
+    found = map_effects(outcome(0), outcome(1), [], WORDS, None)
+    assert all(np.isnan(values).all() for values in found.values())
+
+
+def test_layers_and_concepts_that_neither_side_touches() -> None:
+    recorded = [2, 3, 4, 5]
+    assert shared_layers(recorded, (SkipBlock(3),), (ScaleHeads([1, 5], 0),)) == [2, 4]
+    assert shared_layers(recorded, (RandomDirection(SkipBlock(2)),)) == [3, 4, 5]
+    assert shared_layers(recorded, (MaskText(),)) == []
+    assert shared_layers(recorded, (AttendMode("none"), DropConcept("dog"))) == recorded
+    assert shared_concepts(WORDS, (DropConcept("dog"),), (RandomDirection(DropConcept(2)),)) == ["grass"]
+
+
+def test_pictures_of_all_samples_are_compared() -> None:
+    one, other = (outcome(seed, kind="generate", samples=2, patch=8) for seed in (0, 1))
+    found = picture_effects(one, other, lambda left, right: float(np.abs(left.astype(float) - right).mean()))
+    difference = one.ds["image"].astype(float) - other.ds["image"].astype(float)
+    errors = (difference**2).mean(["pixel_y", "pixel_x", "channel"])
+    assert float(found["psnr"]) == pytest.approx(float((10 * np.log10(255**2 / errors)).mean()))
+    assert float(found["perceptual"]) == pytest.approx(float(np.abs(difference).mean()))
+    assert set(found) == {"psnr", "ssim", "perceptual"}
+
+
+def test_maps_of_generated_pictures_are_compared_picture_by_picture() -> None:
+    one, other = (outcome(seed, kind="generate", samples=2) for seed in (0, 1))
+    layers = one.ds["layer"].values.tolist()
+    each = [
+        map_effects(*(Outcome(run.ds.isel(sample=[i]), "output") for run in (one, other)), layers, WORDS, None)
+        for i in (0, 1)
+    ]
+    found = map_effects(one, other, layers, WORDS, None)
+    expected = np.mean([effects["map_distance"] for effects in each], axis=0)
+    np.testing.assert_allclose(found["map_distance"], expected, rtol=1e-5)
+
+
+def test_a_rank_is_the_share_of_smaller_controls() -> None:
+    controls = np.array([[1.0, 2.0, 3.0, 4.0], [1.0, 1.0, np.nan, 1.0], [np.nan] * 4])
+    effect = np.array([[3.5] * 4, [1.0] * 4, [1.0] * 4])
+    np.testing.assert_array_equal(rank(effect, controls), [0.75, 0.5, np.nan])

@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import workbench as wb
+from tests.tiny_random import flux_pipeline
+from workbench.experiments.running import is_prompt
+from workbench.recording.tracing import Trace
+from workbench.schema import CancelledError, InputError, WorkbenchWarning
+
+PICTURE = np.random.default_rng(0).integers(0, 255, (16, 24, 3), dtype=np.uint8)
+WORDS = ["dog", "sky", "grass"]
+PIPE = flux_pipeline()
+
+
+def intervene(plan: Any, subject: Any = PICTURE, **options: Any) -> xr.Dataset:
+    return wb.intervene(
+        subject,
+        WORDS,
+        plan,
+        **{
+            "model": PIPE,
+            "size": (16, 24),
+            "layers": [1, 2, 3],
+            "repeats": 3,
+            "store": False,
+            "progress": False,
+        }
+        | options,
+    )
+
+
+def heatmap(layers: list[int], *edits: Any) -> xr.DataArray:
+    ds = wb.capture(
+        PICTURE,
+        WORDS,
+        model=PIPE,
+        size=(16, 24),
+        layers=[1, 2, 3],
+        spaces="output",
+        store=False,
+        progress=False,
+        interventions=edits,
+    )
+    return ds.wb.heatmap(layers=layers)
+
+
+def distance(layers: list[int], *edits: Any) -> float:
+    return float(abs(heatmap(layers, *edits) - heatmap(layers)).mean())
+
+
+def test_effects_are_those_of_the_runs_on_the_layers_that_nobody_edits() -> None:
+    result = intervene([wb.SkipBlock(2), wb.ScaleHeads(0, 1)])
+    assert result.intervention.values.tolist() == ["SkipBlock(2)", "ScaleHeads(0, heads=1)"]
+    expected = [distance([1, 3], wb.SkipBlock(2)), distance([1, 2, 3], wb.ScaleHeads(0, 1))]
+    np.testing.assert_allclose(result.mean_map_distance, expected, rtol=1e-4)
+    np.testing.assert_allclose(result.map_distance.mean("concept"), expected, rtol=1e-4)
+
+
+def test_controls_are_compared_with_the_effect_on_the_same_layers() -> None:
+    result = intervene([wb.SkipBlock(2)])
+    assert result.control.item() == "units"
+    assert result.control_edit.values.tolist() == [["SkipBlock(0)", "SkipBlock(1)"]]
+    control, paired = result.mean_map_distance_control[0], result.mean_map_distance_paired[0]
+    np.testing.assert_allclose(control, [distance([1, 3], wb.SkipBlock(0)), distance([3], wb.SkipBlock(1))], rtol=1e-4)
+    np.testing.assert_allclose(paired, [distance([1, 3], wb.SkipBlock(2)), distance([3], wb.SkipBlock(2))], rtol=1e-4)
+    expected = np.mean([float(c < p) + 0.5 * float(c == p) for c, p in zip(control, paired, strict=True)])
+    assert result.mean_map_distance_rank.item() == expected
+
+
+def test_an_exhaustive_plan_is_compared_with_random_directions() -> None:
+    result = intervene(wb.SkipBlock.each())
+    assert result.intervention.values.tolist() == [f"SkipBlock({layer})" for layer in range(4)]
+    assert set(result.control.values) == {"direction"}
+    assert result.control_edit.values[1, 2] == "RandomDirection(SkipBlock(1), seed=2)"
+    expected = distance([1, 3], wb.RandomDirection(wb.SkipBlock(2), seed=1))
+    assert result.mean_map_distance_control[2, 1].item() == pytest.approx(expected, rel=1e-4)
+    assert result.sizes["draw"] == 3
+
+
+def test_the_record_repeats_the_experiment() -> None:
+    result = intervene([wb.MaskText(1), (wb.SkipBlock(2), wb.ScaleHeads(1, 0))], prompt="a dog", control_seed=5)
+    attrs = json.loads(json.dumps(result.attrs))
+    again = intervene(attrs["plan"], prompt="a dog", control_seed=attrs["control_seed"])
+    assert again.identical(result)
+    assert [[str(one) for one in wb.interventions.read(draw)] for draw in attrs["controls"][0]] == [
+        [label] for label in result.control_edit.values[0] if label
+    ]
+
+
+def test_words_of_the_prompt_are_exchanged_for_other_words() -> None:
+    result = intervene([wb.MaskText(2, tokens="dog")], prompt="a dog on grass", repeats=9)
+    labels = result.control_edit.values[0].tolist()
+    assert labels == [f"MaskText(layers=2, tokens={place})" for place in (0, 2, 3)]
+
+
+def test_a_picture_that_is_made_is_compared_too() -> None:
+    result = intervene(wb.ScaleHeads.each(layer=1), "a dog", steps=2)
+    pictures = [
+        wb.generate(
+            "a dog", WORDS, model=PIPE, steps=2, size=(16, 24), layers=[1], store=False, progress=False, interventions=e
+        )["image"].astype(float)
+        for e in ((), wb.ScaleHeads(1, 0))
+    ]
+    error = float(((pictures[0] - pictures[1]) ** 2).mean())
+    assert result.psnr[0].item() == pytest.approx(10 * np.log10(255**2 / error))
+    assert result.psnr_control.dims == ("intervention", "draw")
+    assert set(result.psnr_rank.dims) == {"intervention"}
+    assert "psnr_paired" not in result
+    assert result.attrs["prompt"] == "a dog"
+
+
+def test_edits_of_the_concepts_leave_all_maps_to_compare() -> None:
+    result = intervene([wb.AttendMode("image"), wb.DropConcept("sky")])
+    assert result.control.values.tolist() == ["direction", "units"]
+    assert result.mean_map_distance[0].item() == pytest.approx(distance([1, 2, 3], wb.AttendMode("image")), rel=1e-4)
+    dropped = result.map_distance.sel(intervention="DropConcept('sky')")
+    assert dropped.isnull().values.tolist() == [False, True, False]
+    # A control drops one of the two others; one concept alone has no map.
+    assert result.map_distance_control.sel(intervention="DropConcept('sky')").isnull().all()
+    assert result.mean_map_distance_rank.isnull().values.tolist() == [False, True]
+
+
+def test_an_edit_that_changes_nothing_has_no_effect_and_an_average_rank() -> None:
+    result = intervene([wb.ScaleHeads(1, 0, factor=1)])
+    assert not result.map_distance.any()
+    assert result.mean_map_distance_rank.item() == 0.5
+
+
+def test_nothing_left_to_compare_warns() -> None:
+    with pytest.warns(WorkbenchWarning, match="edits every recorded layer"):
+        result = intervene([wb.BlurAttention()], prompt="a dog", control=None)
+    assert result.map_distance.isnull().all()
+    assert "draw" not in result.sizes
+
+
+def test_truth_is_what_the_iou_is_with() -> None:
+    masks = {word: np.zeros((16, 24), bool) for word in WORDS}
+    masks["dog"][:8] = masks["sky"][8:] = True
+    masks["grass"][4:12] = True
+    result = intervene([wb.SkipBlock(0)], truth=masks, control=None)
+    runs = [
+        wb.capture(
+            PICTURE, WORDS, model=PIPE, size=(16, 24), layers=[1, 2, 3], store=False, progress=False,
+            interventions=edits, truth=masks,
+        ).wb.score(layers=[1, 2, 3])["iou"]
+        for edits in ((), wb.SkipBlock(0))
+    ]  # fmt: skip
+    np.testing.assert_allclose(result.iou_shift[0], (runs[1] - runs[0]).values)
+    assert result.attrs["iou_of"] == "truth"
+
+
+def test_runs_are_kept_and_a_cancelled_experiment_goes_on(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cancel, told = Event(), []
+
+    def tell(done: int, total: int) -> None:
+        told.append((done, total))
+        if done == 3:
+            cancel.set()
+
+    options = {"store": True, "home": home, "timesteps": [800, 300]}
+    with pytest.raises(CancelledError, match="goes on"):
+        intervene(wb.SkipBlock.each(), progress=tell, cancel=cancel, **options)
+    assert told == [(0, 17), (1, 17), (2, 17), (3, 17)]
+    assert len(wb.runs(home)) == 3
+    passes = []
+    run = Trace.run
+    monkeypatch.setattr(Trace, "run", lambda self, **inputs: (passes.append(1), run(self, **inputs)))
+    result = intervene(wb.SkipBlock.each(), **options)
+    assert len(passes) == 2 * 14
+    assert intervene(wb.SkipBlock.each(), **options).identical(result)
+    assert len(passes) == 2 * 14
+    assert set(result.attrs["keys"].values()) == {run.key for run in wb.runs(home)}
+    assert intervene(wb.SkipBlock.each(), timesteps=[800, 300]).drop_attrs().identical(result.drop_attrs())
+
+
+def test_a_run_under_way_is_cancelled_behind_its_pass(home: Path) -> None:
+    cancel = Event()
+    cancel.set()
+    with pytest.raises(CancelledError):
+        intervene([wb.SkipBlock(1)], "a dog", cancel=cancel, store=True, home=home, steps=2)
+    assert wb.runs(home) == []
+
+
+def test_words_prompts_and_pictures_are_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    encode = PIPE.vae.encode
+    monkeypatch.setattr(PIPE.vae, "encode", lambda pixels: (calls.append("image"), encode(pixels))[1])
+    intervene([wb.SkipBlock(1)])
+    assert calls == ["image"]
+
+
+def test_vital_layers_come_first() -> None:
+    found = wb.vital_layers(
+        PICTURE, WORDS, model=PIPE, size=(16, 24), layers=[1, 2, 3], repeats=2, store=False, progress=False
+    )
+    effect = found.mean_map_distance.values
+    assert (effect[:-1] >= effect[1:]).all()
+    assert [f"SkipBlock({layer})" for layer in found.layer.values] == found.intervention.values.tolist()
+    assert [edits[0]["layers"][0] for edits in found.attrs["plan"]] == found.layer.values.tolist()
+    assert found.attrs["sorted_by"] == "mean_map_distance"
+    pictures = wb.vital_layers(
+        "a dog", WORDS, model=PIPE, size=(16, 24), steps=2, control=None, by="ssim", store=False, progress=False
+    )
+    assert (np.diff(pictures.ssim) >= 0).all()
+    assert sorted(pictures.layer.values) == list(range(5))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"control": "random"}, "control is 'random'"),
+        ({"repeats": 0}, "repeats is 0"),
+        ({"space": "prompt"}, "space is 'prompt'"),
+        ({"interventions": ()}, "the plan says"),
+        ({"subject": "a dog", "truth": {"dog": np.ones((16, 24), bool)}}, "truth belongs to a picture"),
+        ({"plan": [wb.SkipBlock(5)]}, "layers 0 to 4"),
+        ({"plan": []}, "holds no intervention"),
+        ({"layers": [9]}, "layers"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_is_refused_before_anything_runs(
+    options: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PIPE.transformer, "forward", lambda *args, **kwargs: pytest.fail("the model ran"))
+    with pytest.raises(InputError, match=message):
+        intervene(**{"plan": [wb.SkipBlock(1)]} | options)
+
+
+def test_a_prompt_is_told_from_the_path_of_a_picture(tmp_path: Path) -> None:
+    path = tmp_path / "a dog"
+    path.touch()
+    assert is_prompt("a dog on grass")
+    assert is_prompt("a dog " * 200)
+    assert not is_prompt(str(path))
+    assert not is_prompt("nowhere.png")
+    assert not is_prompt(path)
+    assert not is_prompt(PICTURE)

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from workbench.figures import PaperFigure, effects
+from workbench.interventions import Intervention, MaskText, ScaleHeads, SkipBlock
+from workbench.schema import InputError
+
+
+def result(*edits: Intervention, draws: int = 4, **attrs: object) -> xr.Dataset:
+    """What `intervene` returns, with effects 0.1, 0.2, ... and controls around 0.15."""
+    count = len(edits)
+    values = 0.1 * np.arange(1, count + 1)
+    ds = xr.Dataset(
+        {"mean_map_distance": ("intervention", values), "psnr": ("intervention", 40 - 10 * values)},
+        coords={"intervention": [str(edit) for edit in edits], "control": ("intervention", ["direction"] * count)},
+        attrs={"kind": "intervention", "plan": [[edit.as_dict()] for edit in edits]} | attrs,
+    )
+    if not draws:
+        return ds
+    controls = np.tile(np.linspace(0.12, 0.18, draws), (count, 1))
+    return ds.assign(
+        mean_map_distance_control=(("intervention", "draw"), controls),
+        psnr_control=(("intervention", "draw"), 40 - 10 * controls),
+        mean_map_distance_rank=("intervention", (controls < values[:, None]).mean(axis=1)),
+        psnr_rank=("intervention", (controls < values[:, None]).mean(axis=1)),
+    )
+
+
+def dots(figure: PaperFigure) -> np.ndarray:
+    (collection,) = [c for c in figure.axes[0].collections if type(c).__name__ == "PathCollection"]
+    return np.asarray(collection.get_offsets())
+
+
+def test_each_intervention_has_a_row_with_its_effect_and_its_control() -> None:
+    found = result(SkipBlock(0), SkipBlock(1), MaskText(1, tokens=2))
+    figure = effects(found, "mean_map_distance")
+    np.testing.assert_allclose(dots(figure), [[0.1, 0], [0.2, 1], [0.3, 2]])
+    ax = figure.axes[0]
+    assert [label.get_text() for label in ax.get_yticklabels()] == found.intervention.values.tolist()
+    bars = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in ax.patches]
+    np.testing.assert_allclose(bars, [[0.12, 0.18]] * 3)
+    assert "direction, 4 draws" in ax.get_title(loc="left").replace("\n", " ")
+
+
+def test_the_effect_is_psnr_or_what_the_result_was_sorted_by() -> None:
+    assert effects(result(SkipBlock(0))).axes[0].get_xlabel() == "PSNR of the picture, dB"
+    by_maps = result(SkipBlock(0), sorted_by="mean_map_distance")
+    assert effects(by_maps).axes[0].get_xlabel() == "mean distance of the maps"
+
+
+def test_effects_without_controls_or_without_a_number_are_drawn() -> None:
+    bare = result(SkipBlock(0), SkipBlock(1), draws=0)
+    assert len(dots(effects(bare))) == 2
+    equal = result(SkipBlock(0), SkipBlock(1))
+    equal["psnr"][0] = np.inf
+    np.testing.assert_allclose(dots(effects(equal)), [[38, 1]])
+
+
+def test_heads_of_several_blocks_make_a_matrix_that_frames_what_is_beyond_the_controls() -> None:
+    figure = effects(result(*(ScaleHeads(layer, head) for layer in (1, 3) for head in range(3))), "mean_map_distance")
+    ax = figure.axes[0]
+    (image,) = ax.images
+    np.testing.assert_allclose(image.get_array(), [[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]])
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["1", "3"]
+    frames = {(round(patch.get_x() + 0.46), round(patch.get_y() + 0.46)) for patch in ax.patches}
+    assert frames == {(1, 0), (2, 0), (0, 1), (1, 1), (2, 1)}
+    assert "beyond all draws" in ax.get_title(loc="left").replace("\n", " ")
+
+
+def test_a_long_name_is_cut_and_stays_inside_the_figure(tmp_path: Path) -> None:
+    figure = effects(result(MaskText([0, 2, 4, 6, 8, 10, 12, 14], tokens=[1, 3, 5, 7, 9, 11])), dark=True)
+    (label,) = figure.axes[0].get_yticklabels()
+    assert label.get_text().endswith("…")
+    figure.savefig(tmp_path / "effects.pdf")
+    assert label.get_window_extent().x0 >= 0
+
+
+@pytest.mark.parametrize(
+    ("ds", "effect", "message"),
+    [(xr.Dataset(), None, "no interventions"), (result(SkipBlock(0)), "iou", "mean_map_distance, psnr")],
+)
+def test_what_cannot_be_drawn_is_refused(ds: xr.Dataset, effect: str | None, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        effects(ds, effect)

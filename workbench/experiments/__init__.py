@@ -1,0 +1,1 @@
+"""Causal experiments: runs of a network with edits, beside equal-budget controls."""

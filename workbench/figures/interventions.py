@@ -1,0 +1,172 @@
+"""Effects of interventions beside those of their controls."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
+from matplotlib.patches import Rectangle
+
+from workbench.figures.paper import DPI, FONT_SIZE, PaperFigure, style, text_width, wrap
+from workbench.schema import InputError
+
+_NAMES: Final = {
+    "mean_map_distance": "mean distance of the maps",
+    "psnr": "PSNR of the picture, dB",
+    "ssim": "SSIM of the picture",
+    "perceptual": "LPIPS of the picture",
+}
+_EFFECT: Final = "#D55E00"
+_ROW: Final = 0.19
+_CELL: Final = 0.42
+
+
+def effects(
+    result: xr.Dataset,
+    effect: str | None = None,
+    *,
+    cmap: str | Colormap = "viridis",
+    dark: bool = False,
+    width: float = 4.6,
+) -> PaperFigure:
+    """Draw what interventions did, and what their controls did.
+
+    One row for each intervention: its effect as a dot, the draws of its control as ticks on a bar that spans them.
+    Draws of other units may leave other layers to compare; the ranks in the dataset take that into account.
+    A plan of every head of several blocks gives a matrix of block and head instead; cells whose effect is larger than
+    that of every draw are framed.
+
+    Parameters
+    ----------
+    result
+        What :func:`workbench.intervene` or :func:`workbench.vital_layers` returned.
+    effect
+        ``mean_map_distance``, ``psnr``, ``ssim`` or ``perceptual``; by default what it was sorted by, or PSNR where
+        pictures were made.
+    cmap
+        A perceptually uniform colour map, for matrices.
+    dark
+        Draw on black, for slides.
+    width
+        Width of the figure in inches; a matrix is as wide as its cells need.
+
+    Returns
+    -------
+    A figure, ready for ``savefig``.
+
+    Raises
+    ------
+    InputError
+        If the dataset is no result of interventions, or has no such effect.
+    """
+    if result.attrs.get("kind") != "intervention":
+        raise InputError("this dataset holds no interventions; pass what wb.intervene(...) returned.")
+    known = [name for name in _NAMES if name in result]
+    usual = "psnr" if "psnr" in known else known[0]
+    chosen = effect or result.attrs.get("sorted_by") or usual
+    if chosen not in known:
+        raise InputError(f"effect is {effect!r}; expected one of {', '.join(known)}.")
+    with mpl.rc_context(style(dark) | {"axes.facecolor": "#101010" if dark else "#FFFFFF"}):
+        places = _heads(result)
+        if places is not None:
+            return _matrix(result, chosen, places, cmap)
+        return _rows(result, chosen, width)
+
+
+def _rows(result: xr.Dataset, effect: str, width: float) -> PaperFigure:
+    values = result[effect].to_numpy()
+    count = len(values)
+    figure = PaperFigure(figsize=(width, _ROW * count + 0.95), dpi=DPI, layout="constrained")
+    ax = figure.add_subplot()
+    ax.set_aspect("auto")
+    ink = mpl.rcParams["text.color"]
+    drawn = result.get(f"{effect}_control")
+    if drawn is not None:
+        for row, draws in enumerate(drawn.transpose("intervention", "draw").to_numpy()):
+            there = draws[np.isfinite(draws)]
+            if len(there):
+                ax.barh(row, np.ptp(there), 0.62, there.min(), color=ink, alpha=0.13, linewidth=0)
+                ax.vlines(there, row - 0.31, row + 0.31, color=ink, alpha=0.45, linewidth=0.8)
+    known = np.isfinite(values)
+    ax.scatter(
+        values[known], np.flatnonzero(known), 22, color=_EFFECT, edgecolors=ink, linewidths=0.4, zorder=3, clip_on=False
+    )
+    room = 0.45 * width
+    labels = [_shortened(str(name), room) for name in result["intervention"].to_numpy()]
+    ax.set_yticks(range(count), labels)
+    ax.set_ylim(count - 0.4, -0.6)
+    ax.use_sticky_edges = False
+    ax.margins(x=0.04)
+    if effect in ("mean_map_distance", "perceptual"):
+        ax.set_xlim(left=0)
+    ax.set_xlabel(_NAMES[effect])
+    ax.grid(axis="x", linewidth=0.4, alpha=0.35)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+    _title(ax, result, width - max(map(text_width, labels)) - 0.3)
+    return figure
+
+
+def _matrix(result: xr.Dataset, effect: str, places: list[tuple[int, int]], cmap: Any) -> PaperFigure:
+    layers, heads = (sorted({place[axis] for place in places}) for axis in (0, 1))
+    at = [(layers.index(layer), heads.index(head)) for layer, head in places]
+    values, beyond = np.full((len(layers), len(heads)), np.nan), np.zeros((len(layers), len(heads)), bool)
+    ranks = result.get(f"{effect}_rank")
+    for index, cell in enumerate(at):
+        values[cell] = result[effect].to_numpy()[index]
+        beyond[cell] = ranks is not None and float(ranks[index]) == 1
+    side = min(_CELL, 5.0 / len(heads))
+    size = (max(side * len(heads) + 1.5, 3.0), max(side * len(layers), 1.2) + 0.95)
+    figure = PaperFigure(figsize=size, dpi=DPI, layout="constrained")
+    ax = figure.add_subplot()
+    values[~np.isfinite(values)] = np.nan
+    shown = ax.imshow(values, cmap=cmap)
+    ax.set_aspect("auto")
+    ax.set_xticks(range(len(heads)), [str(head) for head in heads])
+    ax.set_yticks(range(len(layers)), [str(layer) for layer in layers])
+    ax.set_xlabel("head")
+    ax.set_ylabel("layer")
+    for y, x in zip(*np.nonzero(beyond), strict=True):
+        frame = Rectangle((x - 0.46, y - 0.46), 0.92, 0.92, fill=False, edgecolor=_EFFECT, linewidth=1.6)
+        frame.set_path_effects([patheffects.withStroke(linewidth=2.6, foreground="#FFFFFF")])
+        ax.add_patch(frame)
+    figure.colorbar(shown, ax=ax, label=_NAMES[effect], pad=0.02)
+    _title(ax, result, size[0] - 0.6, framed=bool(beyond.any()))
+    return figure
+
+
+def _heads(result: xr.Dataset) -> list[tuple[int, int]] | None:
+    """Block and head of each intervention, where all edit one head of one block and there are several blocks."""
+    found = []
+    for edits in result.attrs["plan"]:
+        layers, heads = (edits[0].get(name) or [] for name in ("layers", "heads"))
+        if len(edits) != 1 or len(layers) != 1 or len(heads) != 1:
+            return None
+        found.append((layers[0], heads[0]))
+    alike = len({(edits[0]["edit"], str(edits[0].get("timesteps"))) for edits in result.attrs["plan"]}) == 1
+    several = len({layer for layer, _ in found}) > 1 and len({head for _, head in found}) > 1
+    return found if alike and several and len(set(found)) == len(found) else None
+
+
+def _shortened(text: str, room: float) -> str:
+    """A text on one line of so many inches."""
+    if text_width(text) <= room:
+        return text
+    while text_width(text + "…") > room:
+        text = text[:-1]
+    return text + "…"
+
+
+def _title(ax: Axes, result: xr.Dataset, width: float, *, framed: bool = False) -> None:
+    parts = ["interventions"]
+    if "draw" in result.sizes:
+        kinds = " or ".join(sorted(set(map(str, result["control"].to_numpy()))))
+        parts.append(f"control: {kinds}, {result.sizes['draw']} draws")
+    if framed:
+        parts.append("framed: beyond all draws")
+    ax.set_title(wrap("; ".join(parts), width, 3), fontsize=FONT_SIZE, loc="left")
