@@ -159,3 +159,55 @@ def test_two_way_sweeps_truth_by_hand_and_errors(panel: Locator, ds: xr.Dataset,
     np.testing.assert_allclose(drawn, found.ap.sel(concept="dog"))
     assert not view.locator(".wb-error").is_visible()
     panel.screenshot(path=SCREENSHOTS / "ablate-drawn.png")
+
+
+def test_interventions_are_stopped_go_on_and_are_compared_with_controls(lab: chromium.Notebook) -> None:
+    lab.run(
+        "from workbench.tiny.scenes import SPLITS, draw\n"
+        'scene = draw(SPLITS["gallery"][8])\n'
+        "real = wb.capture(scene.image, scene.words, truth=scene.truth, progress=False)\n"
+        "panel = wb.ablate(real)\npanel"
+    )
+    panel = lab.page.locator(".wb-ablation[data-ready=true]").last
+    panel.locator("[data-tab=intervention]").click()
+    view = _mode(panel, "intervention")
+    view.locator("[data-control=repeats]").fill("3")
+    view.locator("[data-control=repeats]").press("Tab")
+    view.locator("[data-control=truth]").select_option("own")
+    view.get_by_text("at most 21 runs").wait_for()
+    view.locator("[data-control=run]").click()
+    lab.page.wait_for_function("() => document.querySelector('[data-mode=intervention] progress').value >= 2")
+    assert int(lab.run("print(6 * 7)")) == 42, "the kernel answers meanwhile"
+    view.locator("[data-control=stop]").click()
+    view.get_by_text("Run goes on from there").wait_for()
+    assert not view.locator(".wb-result").is_visible()
+    _run(view, 1)
+    found = json.loads(
+        lab.run(
+            "found = panel.results['intervention'][0]\n"
+            "print(json.dumps([found.mean_map_distance.values.tolist(), "
+            "found.mean_map_distance_control.max('draw').values.tolist()]))"
+        )
+    )
+    values = view.locator(".wb-symbol[data-line='0']").evaluate_all("all => all.map((one) => +one.dataset.value)")
+    np.testing.assert_allclose(values, found[0])
+    assert view.locator(".wb-control-band").count() == 2, "the band of the controls, and its sample in the legend"
+    view.locator(".wb-symbol[data-line='0'][data-point='1']").click(force=True)
+    shown = _maps(view, 1, "1")
+    assert shown["titles"] == ["without an edit", "SkipBlock(1)"]
+    assert np.abs(np.subtract(*shown["maps"])).mean() == pytest.approx(found[0][1], rel=1e-3)
+    panel.screenshot(path=SCREENSHOTS / "ablate-intervention.png")
+
+    view.locator("[data-control=edit]").select_option("ScaleHeads")
+    view.locator("[data-control=over]").select_option("layer × head")
+    view.locator("[data-control=layers-last]").select_option("1")
+    view.locator("[data-control=repeats]").fill("1")
+    view.locator("[data-control=repeats]").press("Tab")
+    _run(view, 2)
+    view.locator("[data-cell='1,2']").click()
+    _maps(view, 2, "1,2")
+    lab.theme("JupyterLab Dark")
+    panel.screenshot(path=SCREENSHOTS / "ablate-intervention-dark.png")
+    lab.theme("JupyterLab Light")
+    lab.run("panel.close()")
+    lab.clear()

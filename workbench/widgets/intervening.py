@@ -136,9 +136,9 @@ class EditForm:
         layers = values.get("layers")
         if layers is not None and (len(layers) != 2 or not set(layers) <= set(facts["layers"])):
             raise InputError(f"layers is {layers!r}; expected the first and the last, of {facts['layers']}.")
-        held = None if layers is None else (min(layers), max(layers))
+        ends = None if layers is None else (min(layers), max(layers))
         drawn = read_drawn(values.get("drawn", {}), ds) if ds is not None else {}
-        return cls(**{**vars(form), "layers": held, "drawn": drawn})
+        return cls(**{**vars(form), "layers": ends, "drawn": drawn})
 
     def to_json(self) -> dict[str, Any]:
         """The form as plain values."""

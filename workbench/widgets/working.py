@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from threading import Event, Lock, Thread
@@ -87,7 +88,7 @@ class Worker:
         finished(*(("stopped", None) if cancel.is_set() else (kind, value)))
 
     def _timed(self) -> Progress:
-        start = told = time.monotonic()
+        start, told = time.monotonic(), -math.inf
 
         def progress(done: int, total: int) -> None:
             nonlocal told

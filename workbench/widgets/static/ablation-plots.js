@@ -102,7 +102,7 @@ class Plot {
     if (line.control_low && this.at(line.control_low, index) !== null) {
       parts.push(`controls ${number(this.at(line.control_low, index))} to ${number(this.at(line.control_high, index))}`);
       const rank = this.at(line.rank, index);
-      if (rank !== null) parts.push(`larger than ${Math.round(100 * rank)} % of them`);
+      if (rank !== null) parts.push(rank === 1 ? "a larger effect than any of them" : `a larger effect than ${Math.round(100 * rank)} % of them`);
     }
     this.note.textContent = `${parts.join("; ")} (${line.name}).`;
   }
@@ -186,6 +186,7 @@ function drawCurves(view) {
     return s(
       "g",
       { data: { line: index }, opacity: chief ? 1 : 0.75 },
+      joined && line.concept !== null ? s("path.wb-edge", { d: path(line.values, x, y), "stroke-width": chief ? 3.4 : 2.1, "stroke-dasharray": DASHES[markOf(line) % DASHES.length] }) : null,
       joined ? s("path", { d: path(line.values, x, y), fill: "none", stroke: inkOf(line), "stroke-width": chief ? 2.4 : 1.3, "stroke-dasharray": DASHES[markOf(line) % DASHES.length] }) : null,
       ...line.values.map((value, i) =>
         Number.isFinite(value) ? symbol(line, { transform: `translate(${x(i)},${y(value)}) scale(${chief ? 1.15 : 0.8})`, data: { point: i, line: index, value } }) : null
