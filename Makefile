@@ -15,7 +15,7 @@ DOCUMENTED := schema scores store models recording analysis widgets tiny
 .PHONY: help install demo test soak bench bench-gpu bench-tiny bench-widgets lint docs
 
 help:
-	@echo "make demo | test | soak | bench | bench-gpu | bench-tiny | bench-widgets | lint | docs | install      (TORCH=$(TORCH))"
+	@echo "make demo | test | soak | bench | bench-gpu | bench-tiny | bench-widgets | lint | docs | install    (TORCH=$(TORCH))"
 
 install: $(INSTALLED)
 
