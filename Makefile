@@ -10,12 +10,12 @@ PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 DOCUMENTING := $(VENV)/.installed-docs
 BENCHING := $(VENV)/.installed-bench
-DOCUMENTED := schema scores store models recording analysis widgets tiny
+DOCUMENTED := schema scores store models recording interventions experiments analysis figures widgets tiny
 
 .PHONY: help install demo test soak bench bench-gpu bench-tiny bench-widgets lint docs
 
 help:
-	@echo "make demo | test | soak | bench | bench-gpu | bench-tiny | bench-widgets | lint | docs | install      (TORCH=$(TORCH))"
+	@echo "make demo | test | soak | bench | bench-gpu | bench-tiny | bench-widgets | lint | docs | install    (TORCH=$(TORCH))"
 
 install: $(INSTALLED)
 

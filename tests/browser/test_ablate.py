@@ -1,0 +1,213 @@
+"""``ablate(ds)`` in JupyterLab: runs, curves, maps side by side, errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from tests import synthetic
+from tests.browser import chromium
+from tests.browser.jupyter import ROOT
+from tests.browser.views import ROUNDING, coloured
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Locator
+
+    from tests.browser.jupyter import Server
+
+pytestmark = pytest.mark.browser
+
+MADE = """synthetic.dataset(
+    concepts=("dog", "<b>grass</b>", "sky"), samples=4, heads=3, grid=(6, 8), truth=True, signal=2.0
+)"""
+"""The dataset of the kernel, and of this process."""
+SCREENSHOTS = ROOT / "build" / "screenshots"
+
+
+@pytest.fixture(scope="module")
+def ds() -> xr.Dataset:
+    return eval(MADE, {"synthetic": synthetic})
+
+
+@pytest.fixture(scope="module")
+def lab(browser: Browser, server: Server) -> Iterator[chromium.Notebook]:
+    with chromium.context(browser, viewport={"width": 1200, "height": 1500}) as (context, notice):
+        notebook = chromium.Notebook.open(context.new_page(), server, notice, server.write("ablate"))
+        notebook.run(f"import numpy as np\nimport workbench as wb\nfrom tests import synthetic\nds = {MADE}")
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        yield notebook
+        notebook.close()
+        assert notice.errors == []
+        assert notice.left == []
+
+
+@pytest.fixture
+def panel(lab: chromium.Notebook) -> Iterator[Locator]:
+    lab.run("panel = wb.ablate(ds)\npanel")
+    root = lab.page.locator(".wb-ablation[data-ready=true]").last
+    root.wait_for()
+    yield root
+    lab.run("panel.close()")
+    lab.clear()
+
+
+def _mode(panel: Locator, mode: str = "sweep") -> Locator:
+    return panel.locator(f".wb-mode[data-mode={mode}]")
+
+
+def _run(view: Locator, number: int) -> None:
+    view.locator("[data-control=run]").click()
+    view.locator(f".wb-result[data-result='{number}']").wait_for()
+
+
+def _maps(view: Locator, number: int, at: str) -> dict[str, Any]:
+    view.page.wait_for_function(
+        "([element, key]) => element.dataset.maps === key", arg=[view.element_handle(), f"{number}:{at}"]
+    )
+    return dict(
+        view.evaluate(
+            "(element) => { const {views} = element.closest('.wb-ablation').workbench;"
+            " const {values} = views[element.dataset.mode].pair;"
+            " return {maps: values.maps.map((one) => [...one]), titles: values.titles, limits: values.limits}; }"
+        )
+    )
+
+
+def test_a_sweep_is_drawn_and_its_points_show_their_maps(
+    panel: Locator, ds: xr.Dataset, lab: chromium.Notebook
+) -> None:
+    view = _mode(panel)
+    _run(view, 1)
+    found = ds.wb.sweep("layer", metric="iou")
+    points = view.locator(".wb-symbol[data-line='0']")
+    expected = found.mean_iou.to_numpy()
+    values = [float(value) for value in points.evaluate_all("all => all.map((one) => one.dataset.value)")]
+    np.testing.assert_allclose(values, expected)
+    boxes = points.evaluate_all("all => all.map((one) => one.getBoundingClientRect()).map((b) => b.y + b.height / 2)")
+    # Higher up means larger, in proportion.
+    np.testing.assert_allclose(np.polyval(np.polyfit(expected, boxes, 1), expected), boxes, atol=0.7)
+    assert np.polyfit(expected, boxes, 1)[0] < 0
+    assert view.locator(".wb-band").count() == 2, "the band, and its sample in the legend"
+
+    points.nth(3).click(force=True)
+    shown = _maps(view, 1, "3")
+    assert shown["titles"] == ["all together", "layer 3 alone"]
+    for side, maps in enumerate((ds.wb.heatmap(layers=slice(0, 4)), ds.wb.heatmap(layers=3))):
+        wanted = maps.transpose("concept", "y", "x").to_numpy()
+        np.testing.assert_allclose(np.reshape(shown["maps"][side], wanted.shape), wanted, atol=1e-5)
+        pixels = chromium.pixels(view.locator(f"canvas[data-side='{side}'][data-index='2']"))
+        high, wide = pixels.shape[:2]
+        rows, columns = (((np.arange(n) + 0.5) * size / n).astype(int) for n, size in ((6, high), (8, wide)))
+        np.testing.assert_allclose(
+            pixels[np.ix_(rows, columns)][..., :3] / 255,
+            coloured(wanted[2], tuple(shown["limits"])),
+            atol=ROUNDING,
+        )
+    assert "<b>grass</b>" in panel.inner_text()
+    assert not panel.locator("b", has_text="grass").count()
+    panel.screenshot(path=SCREENSHOTS / "ablate-sweep.png")
+    panel.page.keyboard.press("ArrowRight")
+    _maps(view, 1, "4")
+
+    view.locator("[data-control=code]").click()
+    code = view.locator(".wb-code").inner_text()
+    again = json.loads(lab.run(f"{code}\nimport json\nprint(json.dumps(found.mean_iou.values.tolist()))"))
+    np.testing.assert_array_equal(again, expected)
+    with panel.page.expect_download() as download:
+        view.locator("[data-control=export-dataset]").click()
+    assert download.value.suggested_filename == "sweep-1.nc"
+    with xr.open_dataset(Path(download.value.path()), engine="scipy") as kept:
+        np.testing.assert_array_equal(kept.mean_iou, expected)
+
+
+def test_two_way_sweeps_truth_by_hand_and_errors(panel: Locator, ds: xr.Dataset, lab: chromium.Notebook) -> None:
+    view = _mode(panel)
+    view.locator("[data-control=over]").select_option("layer × head")
+    _run(view, 1)
+    cells = view.locator("[data-cell]")
+    values = cells.evaluate_all("all => all.map((one) => Number(one.dataset.value))")
+    np.testing.assert_allclose(values, ds.wb.sweep(("layer", "head")).mean_iou.to_numpy().ravel())
+    view.locator("[data-cell='2,1']").click()
+    shown = _maps(view, 1, "2,1")
+    one = ds.wb.heatmap(layers=2, heads=1).transpose("concept", "y", "x").to_numpy()
+    np.testing.assert_allclose(np.reshape(shown["maps"][1], one.shape), one, atol=1e-5)
+    lab.theme("JupyterLab Dark")
+    panel.screenshot(path=SCREENSHOTS / "ablate-matrix-dark.png")
+    lab.theme("JupyterLab Light")
+
+    view.locator("[data-control=truth]").select_option("drawn")
+    view.locator("[data-control=run]").click()
+    view.locator(".wb-error").get_by_text("No truth is drawn yet").wait_for()
+    box = view.locator("[data-control=draw]").bounding_box()
+    assert box is not None
+    for row, column in ((1, 2), (1, 3)):
+        place: Any = {"x": (column + 0.5) * box["width"] / 8, "y": (row + 0.5) * box["height"] / 6}
+        view.locator("[data-control=draw]").click(position=place)
+    view.locator("[data-control=metric]").select_option("ap")
+    view.locator("[data-control=over]").select_option("timestep")
+    _run(view, 2)
+    masks = {name: np.zeros((6, 8), bool) for name in ds.concept.to_numpy()}
+    masks["dog"][1, 2:4] = True
+    found = ds.wb.sweep("timestep", metric="ap", truth=masks, resize=True)
+    drawn = view.locator(".wb-symbol[data-point]").evaluate_all("all => all.map((one) => Number(one.dataset.value))")
+    np.testing.assert_allclose(drawn, found.ap.sel(concept="dog"))
+    assert not view.locator(".wb-error").is_visible()
+    panel.screenshot(path=SCREENSHOTS / "ablate-drawn.png")
+
+
+def test_interventions_are_stopped_go_on_and_are_compared_with_controls(lab: chromium.Notebook) -> None:
+    lab.run(
+        "from workbench.tiny.scenes import SPLITS, draw\n"
+        'scene = draw(SPLITS["gallery"][8])\n'
+        "real = wb.capture(scene.image, scene.words, truth=scene.truth, progress=False)\n"
+        "panel = wb.ablate(real)\npanel"
+    )
+    panel = lab.page.locator(".wb-ablation[data-ready=true]").last
+    panel.locator("[data-tab=intervention]").click()
+    view = _mode(panel, "intervention")
+    view.locator("[data-control=repeats]").fill("3")
+    view.locator("[data-control=repeats]").press("Tab")
+    view.locator("[data-control=truth]").select_option("own")
+    view.get_by_text("at most 21 runs").wait_for()
+    view.locator("[data-control=run]").click()
+    lab.page.wait_for_function("() => document.querySelector('[data-mode=intervention] progress').value >= 2")
+    assert int(lab.run("print(6 * 7)")) == 42, "the kernel answers meanwhile"
+    view.locator("[data-control=stop]").click()
+    view.get_by_text("Run goes on from there").wait_for()
+    assert not view.locator(".wb-result").is_visible()
+    _run(view, 1)
+    found = json.loads(
+        lab.run(
+            "found = panel.results['intervention'][0]\n"
+            "print(json.dumps([found.mean_map_distance.values.tolist(), "
+            "found.mean_map_distance_control.max('draw').values.tolist()]))"
+        )
+    )
+    values = view.locator(".wb-symbol[data-line='0']").evaluate_all("all => all.map((one) => +one.dataset.value)")
+    np.testing.assert_allclose(values, found[0])
+    assert view.locator(".wb-control-band").count() == 2, "the band of the controls, and its sample in the legend"
+    view.locator(".wb-symbol[data-line='0'][data-point='1']").click(force=True)
+    shown = _maps(view, 1, "1")
+    assert shown["titles"] == ["without an edit", "SkipBlock(1)"]
+    assert np.abs(np.subtract(*shown["maps"])).mean() == pytest.approx(found[0][1], rel=1e-3)
+    panel.screenshot(path=SCREENSHOTS / "ablate-intervention.png")
+
+    view.locator("[data-control=edit]").select_option("ScaleHeads")
+    view.locator("[data-control=over]").select_option("layer × head")
+    view.locator("[data-control=layers-last]").select_option("1")
+    view.locator("[data-control=repeats]").fill("1")
+    view.locator("[data-control=repeats]").press("Tab")
+    _run(view, 2)
+    view.locator("[data-cell='1,2']").click()
+    _maps(view, 2, "1,2")
+    lab.theme("JupyterLab Dark")
+    panel.screenshot(path=SCREENSHOTS / "ablate-intervention-dark.png")
+    lab.theme("JupyterLab Light")
+    lab.run("panel.close()")
+    lab.clear()

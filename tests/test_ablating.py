@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import workbench as wb
+from tests.synthetic import dataset
+from workbench.tiny.scenes import SPLITS, draw
+from workbench.widgets.ablation import Ablation
+
+SCENE = draw(SPLITS["gallery"][8])
+WORDS = SCENE.words[:3]
+
+
+class Panel:
+    """A panel whose messages are kept."""
+
+    def __init__(self, view: Ablation, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.view = view
+        self.sent: list[tuple[Any, Any]] = []
+        self.each: Callable[[Any], None] = lambda content: None
+        monkeypatch.setattr(view, "send", self._send)
+
+    def _send(self, content: Any, buffers: Any = None) -> None:
+        self.sent.append((content, buffers))
+        self.each(content)
+
+    def ask(self, **question: Any) -> tuple[Any, Any]:
+        """The last message that follows, when all work is over."""
+        self.view._handle_custom_msg(question, [])
+        self.view._worker.join(60)
+        for _ in range(1000):
+            if self.sent[-1][0]["type"] not in ("started", "progress"):
+                break
+            time.sleep(0.01)
+        return self.sent[-1]
+
+
+def _run(panel: Panel, **form: Any) -> tuple[Any, Any]:
+    return panel.ask(type="run", mode="intervention", form=form)
+
+
+def test_an_experiment_from_a_dataset_and_its_code_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    ds = wb.capture(SCENE.image, WORDS, timesteps=[400, 200], progress=False)
+    view = wb.ablate(ds)
+    panel = Panel(view, monkeypatch)
+    done, _ = _run(panel, layers=[1, 2], repeats=1)
+    assert done["type"] == "done", done
+    (found,) = view.results["intervention"]
+    shown, _ = panel.ask(type="plot", mode="intervention", number=1)
+    made: dict[str, Any] = {"ds": ds}
+    exec(shown["code"].replace("model=", "progress=False, model="), made)
+    xr.testing.assert_identical(made["found"], found)
+    assert found.attrs["layers"] == ds.attrs["default_layers"]
+
+    pair, buffers = panel.ask(type="maps", mode="intervention", number=1, at=[1])
+    assert pair["titles"] == ["without an edit", "SkipBlock(2)"]
+    kept = [layer for layer in found.attrs["layers"] if layer != 2]
+    before = ds.wb.heatmap(layers=kept).transpose("concept", "y", "x").to_numpy()
+    first, second = (np.frombuffer(buffer, np.float32).reshape(before.shape) for buffer in buffers[:2])
+    np.testing.assert_allclose(first, before, atol=1e-4)
+    distance = float(found.mean_map_distance.sel(intervention="SkipBlock(2)"))
+    assert abs(second - first).mean() == pytest.approx(distance, rel=1e-4)
+    view.close()
+
+
+def test_a_stopped_experiment_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    view = wb.ablate(SCENE.image, WORDS, timesteps=300)
+    panel = Panel(view, monkeypatch)
+    panel.each = lambda content: view._worker.stop() if content.get("done") == 2 else None
+    assert _run(panel, repeats=1)[0]["type"] == "stopped"
+    assert view.results["intervention"] == []
+    stored = {run.key for run in wb.runs()}
+    assert len(stored) >= 2
+    panel.each = lambda content: None
+    assert _run(panel, repeats=1)[0]["type"] == "done"
+    (found,) = view.results["intervention"]
+    assert stored <= set(found.attrs["keys"].values())
+    fresh = wb.intervene(SCENE.image, WORDS, wb.SkipBlock.each(), repeats=1, timesteps=300, progress=False)
+    np.testing.assert_array_equal(fresh.mean_map_distance, found.mean_map_distance)
+    view.close()
+
+
+def test_pictures_of_a_prompt_are_shown_without_and_with_the_edit(monkeypatch: pytest.MonkeyPatch) -> None:
+    ds = wb.generate(SCENE.caption, WORDS, steps=2, progress=False)
+    view = wb.ablate(ds)
+    panel = Panel(view, monkeypatch)
+    done, _ = _run(panel, edit="ScaleHeads", over=["layer", "head"], layers=[0, 0], control="none")
+    assert done["type"] == "done", done
+    assert "psnr" in [name for name, _ in done["row"]["measures"]]
+    (found,) = view.results["intervention"]
+    assert found.sizes["intervention"] == ds.sizes["head"]
+    _, buffers = panel.ask(type="maps", mode="intervention", number=1, at=[0, 1])
+    assert buffers[2] != buffers[3]
+    view.close()
+
+
+def test_errors_of_a_run_are_sentences_in_the_panel(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    view = wb.ablate(dataset(), model=tmp_path / "nothing")
+    failed, _ = _run(Panel(view, monkeypatch), repeats=1)
+    assert failed["type"] == "failed"
+    assert failed["error"].endswith(".")
+    assert "nothing" in failed["error"]
+    view.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ((3,), "ablate takes"),
+        ((dataset().output_total,), "one variable"),
+        (("a dog on grass",), "needs concepts"),
+        ((dataset(), ["dog"]), "has its concepts already"),
+        ((SCENE.image, ["", "b"]), "concept"),
+    ],
+)
+def test_what_cannot_be_used_gives_a_sentence(given: Any, sentence: str) -> None:
+    view = wb.ablate(*given)
+    assert sentence in view.error
+    assert view.meta["modes"] == {}
+
+
+def test_options_that_the_panel_decides_are_refused() -> None:
+    assert "takes no store" in wb.ablate(SCENE.image, WORDS, store=False).error
+
+
+def test_a_mode_that_cannot_be_had_says_why() -> None:
+    assert "pass a dataset" in wb.ablate(SCENE.image, WORDS).meta["lacks"]["sweep"]
+    edited = dataset().assign_attrs(interventions=[{"edit": "SkipBlock", "layers": [1]}])
+    assert "was edited itself" in wb.ablate(edited).meta["lacks"]["intervention"]
+    assert "has no picture" in wb.ablate(dataset().drop_vars("image")).meta["lacks"]["intervention"]
+    assert (
+        "different prompts"
+        in (wb.ablate(dataset(kind="generate").assign_attrs(prompt=["a", "b"])).meta["lacks"]["intervention"])
+    )

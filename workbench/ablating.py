@@ -1,0 +1,235 @@
+"""``ablate``: the panel in which sweeps and interventions are chosen, run and looked at."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from workbench import schema, store
+from workbench.schema import InputError, WorkbenchError
+from workbench.store.reading import Run
+from workbench.widgets.ablation import Ablation
+from workbench.widgets.checking import drawable, problem
+from workbench.widgets.coding import arguments, code
+from workbench.widgets.describing import picture
+from workbench.widgets.intervening import Interventions
+from workbench.widgets.results import INTERVENTION, SWEEP
+from workbench.widgets.state import State
+from workbench.widgets.sweeping import spaces_of
+from workbench.widgets.tasks import Message, Mode, Sweeps, labels, side_by_side
+from workbench.widgets.working import Progress
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+_FROM_CONTENT = ("attend", "pool")
+_DEFAULTS = {"attend": "both", "pool": "first", "samples": 1, "seed": 0, "prompt": ""}
+
+
+def ablate(
+    subject: Any,
+    concepts: Sequence[str] | None = None,
+    *,
+    model: str | os.PathLike[str] | DiffusionPipeline | None = None,
+    **options: Any,
+) -> Ablation:
+    """Which layers, timesteps and heads carry a concept: a panel for JupyterLab.
+
+    Two questions, kept apart. A **sweep** (``ds.wb.sweep``) chooses afterwards among the scores of a recorded run; it
+    needs a dataset. An **intervention** (:func:`workbench.intervene`) changes the network and runs it again, beside
+    controls; it needs a picture or a prompt, which a dataset knows too. Runs work in a thread, can be stopped, and
+    go on where they stopped.
+
+    Parameters
+    ----------
+    subject
+        A dataset from ``capture``, ``generate`` or ``open``, or a stored run; or a picture or a prompt, as
+        :func:`workbench.intervene` takes it.
+    concepts
+        Words, with a picture or a prompt; a dataset has its own.
+    model
+        What is changed: a name or path, or a loaded pipeline. Without it the dataset's model, or ``"tiny-flux"``.
+    **options
+        Of :func:`workbench.capture` or :func:`workbench.generate`, for interventions: ``timesteps``, ``samples``,
+        ``steps``, ``home``...; a dataset sets those it was recorded with.
+
+    Returns
+    -------
+    An ipywidgets object; its ``results`` are the datasets of all finished runs. What cannot be used gives a sentence in
+    its place.
+    """
+    try:
+        return _panel(subject.open() if isinstance(subject, Run) else subject, concepts, model, options)
+    except WorkbenchError as error:
+        return Ablation(error=str(error))
+
+
+def _panel(subject: Any, concepts: Sequence[str] | None, model: Any, options: dict[str, Any]) -> Ablation:
+    if wrong := sorted({"store", "interventions", "record", "spaces", "progress", "layers", "truth"} & set(options)):
+        raise InputError(f"ablate takes no {', '.join(wrong)}: the panel says what is changed, and keeps its runs.")
+    if not isinstance(subject, xr.Dataset):
+        unfit = isinstance(subject, xr.DataArray) or (concepts is None and not isinstance(subject, str))
+        if unfit and (sentence := problem(subject)):
+            raise InputError(_for_ablate(sentence))
+        if concepts is None:
+            raise InputError(
+                "a picture or a prompt needs concepts, the words to look for: ablate(picture, ['dog', 'grass'])."
+            )
+        laboratory = _from_subject(subject, list(concepts), model or "tiny-flux", options)
+        lacks = {
+            SWEEP: "A sweep chooses among recorded scores: pass a dataset, wb.ablate(wb.capture(picture, concepts))."
+        }
+        title = f"{', '.join(laboratory.facts['names'])} – {_named(laboratory.model)}"
+        return Ablation({INTERVENTION: Interventions(laboratory)}, lacks=lacks, title=title)
+    if sentence := problem(subject):
+        raise InputError(_for_ablate(sentence))
+    if not spaces_of(subject):
+        raise InputError("this dataset holds no space of concepts, only the prompt's tokens: capture 'output' as well.")
+    if concepts is not None:
+        raise InputError("a dataset has its concepts already: leave them out, or pass the picture with other ones.")
+    modes: dict[str, Mode] = {SWEEP: Sweeps(subject)}
+    lacks = {}
+    try:
+        modes[INTERVENTION] = Interventions(_from_dataset(subject, model, options))
+    except InputError as error:
+        lacks[INTERVENTION] = f"An intervention runs the network again, and here it cannot: {error}"
+    names = [str(name) for name in subject[schema.CONCEPT].to_numpy()]
+    title = f"{', '.join(names)} – {subject.attrs.get('model') or 'an unnamed model'}"
+    shown = picture(subject, State.default(subject)) if drawable(subject) else None
+    return Ablation(modes, lacks=lacks, title=title, picture=shown)
+
+
+@dataclass
+class _Laboratory:
+    """Runs interventions of one network on one subject."""
+
+    subject: Any
+    written: str
+    model: Any
+    options: dict[str, Any]
+    facts: Mapping[str, Any]
+    ds: xr.Dataset | None = None
+    _loaded: Any = field(default=None, repr=False)
+
+    def intervene(self, plan: Any, *, progress: Progress, cancel: Event, **options: Any) -> xr.Dataset:
+        """Run a plan; raises once the event is set."""
+        from workbench.experiments.running import intervene
+        from workbench.models.loading import BUNDLED
+        from workbench.recording.capturing import open_adapter
+
+        if self._loaded is None:
+            bundled = isinstance(self.model, str) and self.model in BUNDLED
+            self._loaded = self.model if bundled else open_adapter(self.model).pipe
+        names = list(self.facts["names"])
+        settings = {**self.options, **options}
+        return intervene(self.subject, names, plan, model=self._loaded, progress=progress, cancel=cancel, **settings)
+
+    def call(self, plan: str, options: str) -> str:
+        """The code of the same call."""
+        names, given = code(list(self.facts["names"])), arguments(self.options)
+        model = repr(os.fspath(self.model)) if isinstance(self.model, str | os.PathLike) else "pipe"
+        return (
+            f"import workbench as wb\n\nplan = {plan}\n"
+            f"found = wb.intervene({self.written}, {names}, plan, model={model}{options}{given})"
+        )
+
+    def pair(self, found: xr.Dataset, at: int) -> Message:
+        """The maps and pictures without and with one intervention, on the layers it leaves alone."""
+        from workbench.experiments.effects import shared_concepts, shared_layers
+        from workbench.interventions import read
+
+        label = str(found["intervention"].to_numpy()[at])
+        edits = read(found.attrs["plan"][at])
+        layers = shared_layers(found.attrs["layers"], edits)
+        names = [str(name) for name in found[schema.CONCEPT].to_numpy()]
+        kept = shared_concepts(names, edits)
+        keys, home = found.attrs["keys"], self.options.get("home")
+        runs = [store.open(keys[name], home) for name in ("baseline", label)]
+        maps = [_maps(run, found.attrs["space"], layers, kept, names) for run in runs]
+        pictures = [picture(run, State.default(run)) for run in runs]
+        titles = ["without an edit", label + ("" if layers else " (it leaves no layer to compare)")]
+        return side_by_side(titles, maps, pictures, names)
+
+
+def _maps(run: xr.Dataset, space: str, layers: Sequence[int], kept: Sequence[str], names: Sequence[str]) -> Any:
+    """Heat maps (concept, y, x) over some layers; those of other concepts, or without layers, are NaN."""
+    found = np.full((len(names), run.sizes[schema.Y], run.sizes[schema.X]), np.nan, np.float32)
+    if layers and kept:
+        state = State.default(run)
+        samples: Any = {} if state.sample is None else {"samples": state.sample}
+        chosen = run.sel({schema.CONCEPT: list(kept)})
+        maps = chosen.wb.heatmap(space=space, layers=list(layers), **samples)
+        found[[names.index(name) for name in kept]] = maps.transpose(schema.CONCEPT, schema.Y, schema.X).to_numpy()
+    return found
+
+
+def _from_dataset(ds: xr.Dataset, model: Any, options: dict[str, Any]) -> _Laboratory:
+    """The network and the subject that a dataset was recorded from."""
+    attrs = ds.attrs
+    if attrs.get("interventions"):
+        raise InputError("this run was edited itself. Pass one of the unedited network.")
+    if model is None and not attrs.get("model"):
+        raise InputError("the dataset does not name its model. Pass it, ablate(ds, model=...).")
+    facts = labels(ds) | {"truth": schema.TRUTH in ds, "prompted": attrs.get("kind") == "generate"}
+    facts["heads"] = facts["heads"] or []
+    seeds = [int(seed) for seed in attrs.get("seeds", [0])]
+    known: dict[str, Any] = {"samples": len(seeds), "seed": seeds[0], "size": tuple(attrs["size"])}
+    known |= {name: attrs[name] for name in _FROM_CONTENT if name in attrs}
+    if facts["prompted"]:
+        if not isinstance(attrs.get("prompt"), str):
+            raise InputError("its pictures have different prompts. Pass one of them, ablate(prompt, concepts).")
+        subject, written = attrs["prompt"], repr(attrs["prompt"])
+        known |= {name: attrs[name] for name in ("steps", "guidance") if attrs.get(name) is not None}
+        if attrs.get("true_guidance", 1.0) != 1.0:
+            known |= {name: attrs[name] for name in ("negative_prompt", "true_guidance")}
+    else:
+        if not drawable(ds) or schema.SAMPLE in ds[schema.IMAGE].dims:
+            raise InputError("the dataset has no picture. Pass the run as it was captured.")
+        image = ds[schema.IMAGE].transpose(schema.PIXEL_Y, schema.PIXEL_X, schema.CHANNEL)
+        subject, written = image.to_numpy(), "ds.image.to_numpy()"
+        known |= {"prompt": attrs.get("prompt") or "", "timesteps": list(facts["timesteps"])}
+        # Behind the last layer that is compared nothing runs.
+        last = max(attrs.get("default_layers") or facts["layers"])
+        facts["layers"] = [layer for layer in facts["layers"] if layer <= last]
+    known = {name: value for name, value in known.items() if _DEFAULTS.get(name) != value}
+    return _Laboratory(subject, written, model or attrs["model"], known | options, facts, ds)
+
+
+def _from_subject(subject: Any, concepts: list[str], model: Any, options: dict[str, Any]) -> _Laboratory:
+    """The network named by the caller, and what it has to edit."""
+    from workbench.experiments.running import is_prompt
+    from workbench.models.families import adapter_for
+    from workbench.recording.arguments import check_concepts
+    from workbench.recording.capturing import open_adapter
+    from workbench.recording.pictures import read_image
+
+    names = list(check_concepts(concepts))
+    prompted = is_prompt(subject)
+    written = repr(subject) if isinstance(subject, str) else "image"
+    subject = subject if prompted else read_image(subject)
+    adapter = open_adapter(model)
+    last = len(adapter.layers) - 1 if prompted else max(adapter.default_layers)
+    timesteps = np.atleast_1d(options.get("timesteps", [])).tolist() if not prompted else []
+    facts = {
+        "layers": [layer.index for layer in adapter.layers if layer.index <= last],
+        "heads": list(range(adapter_for(adapter.transformer).heads)),
+        "timesteps": timesteps,
+        "names": names,
+        "prompted": prompted,
+        "truth": False,
+    }
+    return _Laboratory(subject, written, model, options, facts)
+
+
+def _named(model: Any) -> str:
+    return os.fspath(model) if isinstance(model, str | os.PathLike) else type(model).__name__
+
+
+def _for_ablate(sentence: str) -> str:
+    return sentence.replace("explore", "ablate")

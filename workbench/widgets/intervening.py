@@ -1,0 +1,331 @@
+"""The intervention that is asked for in the ablation panel: a plain value, its plan, and its effects as figures.
+
+Nothing here runs a network: what does is handed over, see :class:`Laboratory`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from math import isfinite
+from threading import Event
+from typing import Any, Final, Protocol
+
+import numpy as np
+import xarray as xr
+
+from workbench import schema
+from workbench.schema import InputError
+from workbench.widgets.coding import arguments, code
+from workbench.widgets.curves import plain
+from workbench.widgets.masks import Drawn, code_of, masks_of, read_drawn
+from workbench.widgets.results import INTERVENTION, Result
+from workbench.widgets.tasks import Message, Task
+from workbench.widgets.working import Progress
+
+EDITS: Final[Mapping[str, tuple[str, tuple[tuple[str, ...], ...]]]] = {
+    "SkipBlock": ("skip blocks", (("layer",), ("layer", "timestep"))),
+    "ScaleHeads": ("scale heads’ output", (("layer", "head"), ("layer",), ("layer", "timestep"))),
+    "MeanHeads": ("replace heads’ output by its mean", (("layer", "head"), ("layer",))),
+    "NullText": ("null the prompt", (("layer",), ("layer", "timestep"))),
+    "DropConcept": ("drop concepts", (("concept",),)),
+}
+"""By class: what it is called, and what there can be one of for each edit."""
+CONTROLS: Final = {
+    "auto": "automatic",
+    "units": "the same edit elsewhere",
+    "direction": "a random direction",
+    "none": "none",
+}
+EFFECTS: Final = {
+    "map_distance": "mean absolute change of the maps",
+    "iou_shift": "shift of the IoU",
+    "psnr": "PSNR of the pictures (dB, lower is a larger effect)",
+    "ssim": "SSIM of the pictures (lower is a larger effect)",
+    "perceptual": "LPIPS of the pictures",
+}
+TRUTHS: Final = ("none", "own", "drawn")
+_MEAN: Final = "mean_map_distance"
+_SMALLER_IS_MORE: Final = ("psnr", "ssim")
+
+
+class Laboratory(Protocol):
+    """What the panel is handed to run interventions with."""
+
+    facts: Mapping[str, Any]
+    """Of the network and the subject: ``layers``, ``heads``, ``timesteps`` and ``names`` (of concepts), and whether it
+    is ``prompted``; with a dataset also ``grid`` and ``truth`` (whether it has one)."""
+    ds: xr.Dataset | None
+    """The dataset that truth is drawn on, if there is one."""
+
+    def intervene(self, plan: Any, *, progress: Progress, cancel: Event, **options: Any) -> xr.Dataset:
+        """Run a plan; raise once the event is set."""
+        ...
+
+    def call(self, plan: str, options: str) -> str:
+        """The code of the same."""
+        ...
+
+    def pair(self, found: xr.Dataset, at: int) -> Message:
+        """The maps and pictures without and with one intervention."""
+        ...
+
+
+@dataclass(frozen=True)
+class EditForm:
+    """What to change, and what to compare it with.
+
+    Attributes
+    ----------
+    edit
+        One of :data:`EDITS`.
+    over
+        There is one intervention for each of these, or for each pair.
+    layers
+        First and last block, both included; None for all.
+    factor
+        Of ``ScaleHeads``.
+    control
+        One of :data:`CONTROLS`.
+    repeats
+        Draws of each control.
+    truth
+        What the IoU is measured with: ``"none"`` (the run without an edit), ``"own"`` or ``"drawn"``.
+    drawn
+        Patches by concept.
+    """
+
+    edit: str = "SkipBlock"
+    over: tuple[str, ...] = (schema.LAYER,)
+    layers: tuple[int, int] | None = None
+    factor: float = 0.0
+    control: str = "auto"
+    repeats: int = 10
+    truth: str = "none"
+    drawn: Drawn = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, values: Any, facts: Mapping[str, Any], ds: xr.Dataset | None) -> EditForm:
+        """Read a form and check it.
+
+        Raises
+        ------
+        InputError
+            If a value cannot be meant.
+        """
+        known = [one.name for one in fields(cls)]
+        if not isinstance(values, Mapping) or (unknown := [name for name in values if name not in known]):
+            what = f"has no {unknown[0]!r}" if isinstance(values, Mapping) else f"is no {type(values).__name__}"
+            raise InputError(f"an intervention's form {what}; it holds {', '.join(known)}.")
+        form = cls(**{**values, "over": tuple(values.get("over", (schema.LAYER,))), "drawn": {}})
+        for name, held in (("edit", EDITS), ("control", CONTROLS), ("truth", TRUTHS)):
+            if getattr(form, name) not in held:
+                raise InputError(f"{name} is {getattr(form, name)!r}; expected one of {', '.join(held)}.")
+        ways = EDITS[form.edit][1]
+        if form.over not in ways:
+            expected = ", ".join(" × ".join(way) for way in ways)
+            raise InputError(f"{form.edit} goes over {expected}; {' × '.join(form.over)} was asked for.")
+        if not isinstance(form.factor, int | float) or isinstance(form.factor, bool) or not isfinite(form.factor):
+            raise InputError(f"factor is {form.factor!r}; expected a number, such as 0 or 0.5.")
+        if not isinstance(form.repeats, int) or form.repeats < 1:
+            raise InputError(f"repeats is {form.repeats!r}; expected a whole number, 1 or more.")
+        if form.truth == "own" and not facts.get("truth"):
+            raise InputError("this dataset holds no truth: draw it, or choose none.")
+        if form.truth == "drawn" and ds is None:
+            raise InputError("truth is drawn on the patches of a recorded run: pass the dataset of one to ablate.")
+        layers = values.get("layers")
+        if layers is not None and (len(layers) != 2 or not set(layers) <= set(facts["layers"])):
+            raise InputError(f"layers is {layers!r}; expected the first and the last, of {facts['layers']}.")
+        ends = None if layers is None else (min(layers), max(layers))
+        drawn = read_drawn(values.get("drawn", {}), ds) if ds is not None else {}
+        return cls(**{**vars(form), "layers": ends, "drawn": drawn})
+
+    def to_json(self) -> dict[str, Any]:
+        """The form as plain values."""
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    def labels(self, facts: Mapping[str, Any]) -> list[list[Any]]:
+        """The labels along each of ``over``."""
+        first, last = self.layers or (facts["layers"][0], facts["layers"][-1])
+        held = {
+            schema.LAYER: [layer for layer in facts["layers"] if first <= layer <= last],
+            schema.HEAD: list(facts["heads"]),
+            schema.TIMESTEP: list(facts["timesteps"]),
+            schema.CONCEPT: list(facts["names"]),
+        }
+        return [held[dim] for dim in self.over]
+
+    def plan(self, facts: Mapping[str, Any]) -> Any:
+        """The plan, in the order of the labels."""
+        from workbench import interventions
+
+        kind: Any = getattr(interventions, self.edit)
+        labels = self.labels(facts)
+        if self.over == (schema.CONCEPT,):
+            return kind.each()
+        if self.over == (schema.LAYER, schema.TIMESTEP):
+            return [kind(layer, timesteps=(at, at), **self._options) for layer in labels[0] for at in labels[1]]
+        if self._of_heads and self.over == (schema.LAYER,):
+            return [kind(layer, **self._options) for layer in labels[0]]
+        return kind.each(labels[0], **self._options)
+
+    def plan_code(self, facts: Mapping[str, Any]) -> str:
+        """Python that makes :meth:`plan`."""
+        options, labels = arguments(self._options), self.labels(facts)
+        if self.over == (schema.CONCEPT,):
+            return f"wb.{self.edit}.each()"
+        if self.over == (schema.LAYER, schema.TIMESTEP):
+            loop = f"for layer in {code(labels[0])} for at in {code(labels[1])}"
+            return f"[wb.{self.edit}(layer, timesteps=(at, at){options}) {loop}]"
+        if self._of_heads and self.over == (schema.LAYER,):
+            return f"[wb.{self.edit}(layer{options}) for layer in {code(labels[0])}]"
+        return f"wb.{self.edit}.each({code(labels[0])}{options})"
+
+    @property
+    def words(self) -> str:
+        """What is done, for the table."""
+        name = EDITS[self.edit][0] + (f" × {self.factor:g}" if self.edit == "ScaleHeads" else "")
+        return f"{name}, for each {' × '.join(self.over)}"
+
+    @property
+    def _of_heads(self) -> bool:
+        return self.edit in ("ScaleHeads", "MeanHeads")
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {"factor": float(self.factor)} if self.edit == "ScaleHeads" else {}
+
+
+class Interventions:
+    """Edits of a network that is run again.
+
+    Parameters
+    ----------
+    laboratory
+        Runs them.
+    """
+
+    def __init__(self, laboratory: Laboratory) -> None:
+        self._laboratory = laboratory
+
+    def describe(self) -> dict[str, Any]:
+        """Edits, controls and labels to choose from."""
+        facts = self._laboratory.facts
+        held = {name for name in ("layer", "head", "timestep", "concept") if len(facts[_PLURALS[name]]) > 0}
+        edits = []
+        for name, (text, ways) in EDITS.items():
+            over = [list(way) for way in ways if set(way) <= held]
+            if over and not (name == "DropConcept" and len(facts["names"]) < 3):
+                edits.append({"name": name, "text": text, "over": over, "factor": name == "ScaleHeads"})
+        return {
+            "form": EditForm().to_json(),
+            "edits": edits,
+            "controls": list(map(list, CONTROLS.items())),
+            **facts,
+        }
+
+    def task(self, form: Any) -> Task:
+        """The experiment of a form."""
+        lab = self._laboratory
+        asked = EditForm.from_json(form, lab.facts, lab.ds)
+        options: dict[str, Any] = {"control": None if asked.control == "none" else asked.control}
+        if asked.control != "none":
+            options["repeats"] = asked.repeats
+        written, before = arguments(options), ""
+        if asked.truth == "own" and lab.ds is not None:
+            options["truth"] = lab.ds[schema.TRUTH]
+            written += ", truth=ds.truth"
+        elif asked.truth == "drawn" and lab.ds is not None:
+            options["truth"] = masks_of(asked.drawn, lab.ds, pixels=True)
+            before = code_of(asked.drawn, lab.ds, pixels=True) + "\n"
+            written += ", truth=masks"
+        text = before + lab.call(asked.plan_code(lab.facts), written)
+        plan = asked.plan(lab.facts)
+
+        def finish(found: xr.Dataset, number: int, seconds: float) -> Result:
+            plots = effect_plots(asked, asked.labels(lab.facts), found)
+            shown = _Shown(lab, found, [len(labels) for labels in asked.labels(lab.facts)])
+            return Result(number, INTERVENTION, asked.words, found, plots, text, shown, seconds)
+
+        return Task(lambda progress, cancel: lab.intervene(plan, progress=progress, cancel=cancel, **options), finish)
+
+
+class _Shown:
+    """The maps of an intervention beside those of the unedited network."""
+
+    def __init__(self, laboratory: Laboratory, found: xr.Dataset, shape: Sequence[int]) -> None:
+        self._laboratory: Laboratory | None = laboratory
+        self._found, self._shape = found, tuple(shape)
+
+    def pair(self, index: Sequence[int]) -> Message:
+        """The message that shows them."""
+        if self._laboratory is None:
+            raise InputError("this panel is closed: run the cell again.")
+        return self._laboratory.pair(self._found, int(np.ravel_multi_index(tuple(index), self._shape)))
+
+    def free(self) -> None:
+        """Let go of the network."""
+        self._laboratory = None
+
+
+def effect_plots(form: EditForm, labels: Sequence[Sequence[Any]], found: xr.Dataset) -> dict[str, dict[str, Any]]:
+    """The effects of an experiment, each as one figure, in the shape of :func:`workbench.widgets.curves.sweep_plot`.
+
+    Lines also have ``control_low``, ``control_middle`` and ``control_high``, the range of the draws and their median,
+    and ``rank``, the share of the draws with a smaller effect.
+    """
+    names = [str(name) for name in found[schema.CONCEPT].to_numpy()]
+    shape = [len(each) for each in labels]
+    kinds = sorted({str(kind) for kind in found["control"].to_numpy()} - {"none"}) if "control" in found.coords else []
+    draws = found.sizes.get("draw", 0)
+    plots = {}
+    for effect, measure in EFFECTS.items():
+        if effect not in found:
+            continue
+        lines = [_line(found, _MEAN, shape, "mean of the concepts", None)] if effect == "map_distance" else []
+        if schema.CONCEPT in found[effect].dims:
+            known = [name for name in names if form.truth != "drawn" or effect != "iou_shift" or name in form.drawn]
+            lines += [_line(found.sel(concept=name), effect, shape, name, names.index(name)) for name in known]
+        else:
+            lines.append(_line(found, effect, shape, "pictures", None))
+        of = "the unedited run" if found.attrs.get("iou_of") == "baseline" else "the truth"
+        plots[effect] = {
+            "dims": list(form.over),
+            "labels": [[_text(label) for label in each] for each in labels],
+            "axes": [f"{dim} (edited)" for dim in form.over],
+            "measure": f"{measure} with {of}" if effect == "iou_shift" else measure,
+            "better": "lower" if effect in _SMALLER_IS_MORE else "higher",
+            "signed": effect == "iou_shift",
+            "zero": effect not in _SMALLER_IS_MORE,
+            "peak": "largest effect",
+            "joined": form.over[0] != schema.CONCEPT,
+            "band": "",
+            "control": f"range of {draws} control draws ({' and '.join(_KINDS.get(kind, kind) for kind in kinds)})",
+            "reference": "",
+            "figure": effect != "iou_shift",
+            "lines": lines,
+        }
+    return plots
+
+
+_PLURALS: Final = {"layer": "layers", "head": "heads", "timestep": "timesteps", "concept": "names"}
+_KINDS: Final = {"units": "same edit elsewhere", "direction": "random direction"}
+
+
+def _line(found: xr.Dataset, name: str, shape: Sequence[int], label: str, concept: int | None) -> dict[str, Any]:
+    def part(values: Any) -> Any:
+        return plain(np.asarray(values, dtype=float).reshape(shape))
+
+    line = {"name": label, "concept": concept, "values": part(found[name]), "low": None, "high": None, "full": None}
+    drawn = found.get(f"{name}_control")
+    if drawn is not None:
+        finite = drawn.where(np.isfinite(drawn))
+        for end, made in (("low", finite.min("draw")), ("middle", finite.median("draw")), ("high", finite.max("draw"))):
+            line[f"control_{end}"] = part(made)
+        line["rank"] = part(found[f"{name}_rank"])
+    return line
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,222 @@
+// What is asked for: the fields of a sweep and of an intervention, and truth drawn by hand.
+
+const OVER_SIGN = " × ";
+
+/** A labelled number. */
+function amount(control, label, { min, max, step = 1 }, onchange) {
+  const input = h("input.wb-select.wb-number", { type: "number", min, max, step, data: { control }, onchange: () => onchange(input.value === "" ? null : Number(input.value)) });
+  return { element: h("label.wb-field", {}, h("span", {}, label), input), input };
+}
+
+/** Two lists: the first and the last label of a range. */
+class Range {
+  constructor(name, label, labels, onchange) {
+    this.name = name;
+    const options = labels.map((value) => [JSON.stringify(value), plain(value)]);
+    const end = (which) => h("select.wb-select", { data: { control: `${name}-${which}` }, "aria-label": `${which} ${label}`, onchange: () => onchange([JSON.parse(this.first.value), JSON.parse(this.last.value)]) });
+    [this.first, this.last] = [end("first"), end("last")];
+    for (const select of [this.first, this.last]) select.replaceChildren(...options.map(([value, text]) => h("option", { value }, text)));
+    this.element = h("div.wb-field", {}, h("span", {}, label), h("span.wb-range", {}, this.first, h("span", {}, "to"), this.last));
+  }
+
+  set([first, last]) {
+    this.first.value = JSON.stringify(first);
+    this.last.value = JSON.stringify(last);
+  }
+}
+
+/** Patches of a concept, clicked in the picture. */
+class Drawing {
+  constructor({ names, grid }, onchange) {
+    Object.assign(this, { names, rows: grid[0], columns: grid[1], onchange, drawn: {}, at: [0, 0] });
+    this.painter = new Painter(...grid);
+    this.concept = choice("draw-concept", "Draw where this is", names.map((name) => [name, name]), () => this.paint());
+    this.wipe = button("Clear", { data: { control: "draw-clear" }, onclick: () => this.set({ ...this.drawn, [this.name]: [] }) });
+    this.canvas = h("canvas.wb-canvas", { tabindex: 0, role: "img", data: { control: "draw" } });
+    this.note = h("p.wb-hint", { "aria-live": "polite" });
+    this.element = h("div.wb-drawing", {}, this.canvas, h("div.wb-side", {}, this.concept.element, h("div.wb-row", {}, this.wipe), this.note));
+    this.canvas.addEventListener("pointerdown", (event) => this.grab(event));
+    this.canvas.addEventListener("keydown", (event) => this.key(event));
+  }
+
+  get name() {
+    return this.concept.select.value;
+  }
+
+  setPicture(bitmap) {
+    this.painter.setPicture(bitmap);
+    this.paint();
+  }
+
+  show(drawn) {
+    this.drawn = drawn;
+    this.paint();
+  }
+
+  set(drawn) {
+    this.drawn = Object.fromEntries(Object.entries(drawn).filter(([, patches]) => patches.length));
+    this.paint();
+    this.onchange(this.drawn);
+  }
+
+  has([row, column]) {
+    return (this.drawn[this.name] ?? []).some(([r, c]) => r === row && c === column);
+  }
+
+  put(patch, wanted) {
+    if (this.has(patch) === wanted) return;
+    const held = this.drawn[this.name] ?? [];
+    const patches = wanted ? [...held, patch] : held.filter(([r, c]) => r !== patch[0] || c !== patch[1]);
+    this.set({ ...this.drawn, [this.name]: patches });
+  }
+
+  grab(event) {
+    const place = (at) => {
+      const box = this.canvas.getBoundingClientRect();
+      const inside = (value, count) => Math.min(Math.max(Math.floor(value * count), 0), count - 1);
+      return [inside((at.clientY - box.top) / box.height, this.rows), inside((at.clientX - box.left) / box.width, this.columns)];
+    };
+    if (event.button !== 0) return;
+    event.preventDefault();
+    this.canvas.focus({ preventScroll: true });
+    this.canvas.setPointerCapture(event.pointerId);
+    const wanted = !this.has(place(event));
+    const move = (at) => this.put((this.at = place(at)), wanted);
+    move(event);
+    this.canvas.addEventListener("pointermove", move);
+    this.canvas.addEventListener("pointerup", () => this.canvas.removeEventListener("pointermove", move), { once: true });
+  }
+
+  key(event) {
+    const by = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] }[event.key];
+    if (!by && event.key !== " ") return;
+    event.preventDefault();
+    event.stopPropagation();
+    if (by) {
+      const sizes = [this.rows, this.columns];
+      this.at = this.at.map((at, i) => Math.min(Math.max(at + by[i], 0), sizes[i] - 1));
+      this.paint();
+    } else this.put(this.at, !this.has(this.at));
+  }
+
+  paint() {
+    const panel = { canvas: this.canvas };
+    const width = 220;
+    const [high, wide] = [Math.round((width * this.rows) / this.columns), width].map((side) => Math.round(side * (window.devicePixelRatio || 1)));
+    Object.assign(this.canvas, { width: wide, height: high });
+    Object.assign(this.canvas.style, { width: `${width}px`, height: `${(width * this.rows) / this.columns}px` });
+    const labels = new Int16Array(this.rows * this.columns).fill(-1);
+    for (const [name, patches] of Object.entries(this.drawn)) for (const [r, c] of patches) labels[r * this.columns + c] = this.names.indexOf(name);
+    const focus = this.names.indexOf(this.name);
+    this.painter.areas(panel, labels, this.names.map((_, i) => rgbOf(conceptColour(i))), { opacity: 0.75, picture: Boolean(this.painter.pictures.grey) }, focus);
+    this.painter.mark(panel, this.at, this.has(this.at));
+    const count = (this.drawn[this.name] ?? []).length;
+    this.canvas.setAttribute("aria-label", `Picture of ${this.rows} by ${this.columns} patches; row ${this.at[0] + 1}, column ${this.at[1] + 1}.`);
+    this.note.textContent = `${count} of ${labels.length} patches are “${this.name}”. Click or drag; arrow keys move, space draws. What is drawn for no concept counts as none of them.`;
+  }
+}
+
+/** The fields of one mode. */
+class Form {
+  constructor(mode, known, change) {
+    Object.assign(this, { mode, known, change });
+    this.fields = mode === "sweep" ? this.sweepFields() : this.interventionFields();
+    this.drawing = known.grid ? new Drawing(known, (drawn) => change({ drawn })) : null;
+    this.hint = h("p.wb-hint", {});
+    this.element = h("div.wb-form", {}, h("div.wb-options", {}, ...Object.values(this.fields).map((field) => field.element)), this.hint, this.drawing?.element);
+  }
+
+  over(list) {
+    return list.map((dims) => [dims.join(OVER_SIGN), dims.join(OVER_SIGN)]);
+  }
+
+  range(name, label) {
+    return new Range(name, label, this.known[name], (ends) => this.change({ [name]: ends }));
+  }
+
+  sweepFields() {
+    const { known, change } = this;
+    return {
+      over: choice("over", "Over", this.over(known.over), (text) => {
+        const over = text.split(OVER_SIGN);
+        const how = this.hows(over).some(([name]) => name === this.form.how) ? this.form.how : "only";
+        change({ over, how, layers: null, timesteps: null });
+      }),
+      how: choice("how", "How", known.hows, (how) => change({ how })),
+      window: amount("window", "Neighbours", { min: 1 }, (window) => change({ window })),
+      metric: choice("metric", "Metric", known.metrics.map(([name, text]) => [name, text]), (metric) => change({ metric })),
+      truth: choice("truth", "Truth", [...(known.truth ? [["own", "the dataset’s own"]] : []), ["drawn", "drawn here"]], (truth) => change({ truth })),
+      space: choice("space", "Space", known.spaces.map((space) => [space, space]), (space) => change({ space })),
+      layers: this.range("layers", "Layers"),
+      timesteps: this.range("timesteps", "Timesteps"),
+    };
+  }
+
+  hows(over) {
+    const { hows, ordered } = this.known;
+    return hows.filter(([how]) => !(over.includes("space") && ordered.includes(how)) && !(how === "greedy" && (over.length > 1 || over[0] === "space")));
+  }
+
+  interventionFields() {
+    const { known, change } = this;
+    const truths = [["none", "none: IoU with the unedited run"], ...(known.truth ? [["own", "the dataset’s own"]] : []), ...(known.grid ? [["drawn", "drawn here"]] : [])];
+    return {
+      edit: choice("edit", "Edit", known.edits.map(({ name, text }) => [name, text]), (edit) => {
+        const { over } = known.edits.find(({ name }) => name === edit);
+        const same = over.some((dims) => dims.join() === this.form.over.join());
+        change({ edit, over: same ? this.form.over : over[0] });
+      }),
+      over: choice("over", "One for each", [], (text) => change({ over: text.split(OVER_SIGN) })),
+      factor: amount("factor", "Factor (0 knocks out)", { step: "any" }, (factor) => change({ factor })),
+      layers: this.range("layers", "Layers"),
+      control: choice("control", "Controls", known.controls, (control) => change({ control })),
+      repeats: amount("repeats", "Draws of each control", { min: 1, max: 1000 }, (repeats) => change({ repeats })),
+      truth: choice("truth", "Truth", truths, (truth) => change({ truth })),
+    };
+  }
+
+  show(form) {
+    this.form = form;
+    const { fields, known } = this;
+    const hide = (name, hidden) => (fields[name].element.hidden = hidden);
+    if (this.mode === "sweep") {
+      fields.over.select.value = form.over.join(OVER_SIGN);
+      fields.how.set(this.hows(form.over));
+      for (const name of ["how", "metric", "truth", "space"]) fields[name].select.value = form[name];
+      fields.window.input.value = form.window;
+      const usual = form.over.includes("layer") ? [known.layers[0], known.layers.at(-1)] : known.default;
+      fields.layers.set(form.layers ?? usual);
+      fields.timesteps.set(form.timesteps ?? [known.timesteps[0], known.timesteps.at(-1)]);
+      const needed = known.metrics.find(([name]) => name === form.metric)[2];
+      hide("window", form.how !== "window");
+      hide("truth", !needed);
+      hide("space", form.over.includes("space"));
+      if (this.drawing) this.drawing.element.hidden = !needed || form.truth !== "drawn";
+    } else {
+      const edit = known.edits.find(({ name }) => name === form.edit);
+      fields.over.set(this.over(edit.over));
+      fields.over.select.value = form.over.join(OVER_SIGN);
+      for (const name of ["edit", "control", "truth"]) fields[name].select.value = form[name];
+      fields.factor.input.value = form.factor;
+      fields.repeats.input.value = form.repeats;
+      fields.layers.set(form.layers ?? [known.layers[0], known.layers.at(-1)]);
+      hide("factor", !edit.factor);
+      hide("layers", !form.over.includes("layer"));
+      hide("repeats", form.control === "none");
+      hide("truth", Boolean(known.prompted));
+      this.hint.textContent = this.budget(form);
+      if (this.drawing) this.drawing.element.hidden = form.truth !== "drawn";
+    }
+    if (this.drawing && !this.drawing.element.hidden) this.drawing.show(form.drawn ?? {});
+  }
+
+  /** How many runs of the network a form asks for, at most. */
+  budget(form) {
+    const { known } = this;
+    const [first, last] = form.layers ?? [known.layers[0], known.layers.at(-1)];
+    const counts = { layer: known.layers.filter((layer) => layer >= first && layer <= last).length, head: known.heads.length, timestep: known.timesteps.length, concept: known.names.length };
+    const arms = form.over.reduce((product, dim) => product * counts[dim], 1);
+    const runs = 1 + arms * (1 + (form.control === "none" ? 0 : form.repeats));
+    return `${arms} ${arms === 1 ? "intervention" : "interventions"}: at most ${runs} runs of the network; those that are stored already are not run again.`;
+  }
+}

@@ -1,0 +1,341 @@
+// Curves and matrices of results, and the maps behind a point.
+
+const SYMBOLS = ["M-4,0A4,4 0 1,0 4,0A4,4 0 1,0 -4,0Z", "M-3.6,-3.6H3.6V3.6H-3.6Z", "M0,-4.6L4.4,3.4H-4.4Z", "M0,-5L5,0L0,5L-5,0Z"];
+const DASHES = ["none", "7 3", "2 3", "9 3 2 3"];
+const PLOT_HEIGHT = 270;
+
+const inkOf = (line) => (line.concept === null ? "var(--wb-ink)" : conceptColour(line.concept));
+const markOf = (line) => (line.concept === null ? 0 : line.concept + 1);
+
+/** A point of a line with its symbol. */
+function symbol(line, attributes = {}) {
+  return s("path.wb-symbol", { d: SYMBOLS[markOf(line) % SYMBOLS.length], fill: inkOf(line), ...attributes });
+}
+
+/** What both kinds of figures share: what is picked, the keys, the words for a point. */
+class Plot {
+  constructor({ onpick, onfocus }) {
+    Object.assign(this, { onpick, onfocus, focus: 0, picked: null });
+    this.svg = s("svg.wb-plot", { tabindex: 0, role: "img", data: { control: "plot" } });
+    this.legend = h("div.wb-chips.wb-plot-legend", { role: "group", "aria-label": "Lines" });
+    this.note = h("p.wb-hint", { "aria-live": "polite", data: { role: "point" } });
+    this.colours = new ColourBar();
+    this.element = h("div.wb-plot-area", {}, h("div.wb-scroll", {}, this.svg), this.colours.element, this.legend, this.note);
+    this.svg.addEventListener("pointermove", (event) => this.say(this.indexOf(event) ?? this.picked));
+    this.svg.addEventListener("pointerleave", () => this.say(this.picked));
+    this.svg.addEventListener("click", (event) => this.pick(this.indexOf(event)));
+    this.svg.addEventListener("keydown", (event) => this.key(event));
+  }
+
+  show(plot, width) {
+    if (plot !== this.plot) this.picked = null;
+    if (plot !== this.plot && this.focus >= plot.lines.length) this.focus = 0;
+    Object.assign(this, { plot, width });
+    this.draw();
+  }
+
+  draw() {
+    if (!this.plot) return;
+    this.matrix = this.plot.dims.length === 2;
+    (this.matrix ? drawMatrix : drawCurves)(this);
+    this.colours.element.hidden = !this.matrix;
+    this.element.classList.toggle("wb-plot-matrix", this.matrix);
+    this.drawLegend();
+    this.say(this.picked);
+  }
+
+  get line() {
+    return this.plot.lines[this.focus];
+  }
+
+  drawLegend() {
+    const { plot } = this;
+    const chips = plot.lines.map((line, index) =>
+      h(
+        "button.wb-chip",
+        { type: "button", data: { line: index }, "aria-pressed": String(index === this.focus), title: this.matrix ? "Show this one" : "Bring to the front, with its band", onclick: () => this.setFocus(index) },
+        this.matrix ? null : s("svg.wb-key", { width: 30, height: 12, viewBox: "-15 -6 30 12", "aria-hidden": "true" },
+          s("line", { x1: -15, x2: 15, stroke: inkOf(line), "stroke-width": 1.8, "stroke-dasharray": DASHES[markOf(line) % DASHES.length] }), symbol(line)),
+        h("span", {}, line.name)
+      )
+    );
+    const sample = (kind) => s("svg.wb-key", { width: 22, height: 12, "aria-hidden": "true" }, s(`rect.${kind}`, { width: 22, height: 12, style: kind === "wb-band" ? { fill: inkOf(this.line) } : {} }));
+    const extra = [];
+    if (!this.matrix && plot.band && this.line.low) extra.push(h("span.wb-key-text", {}, sample("wb-band"), plot.band));
+    if (!this.matrix && this.line.control_low) {
+      extra.push(h("span.wb-key-text", {}, hatched(sample("wb-control-band")), plot.control));
+    }
+    if (!this.matrix && this.line.full !== null && this.line.full !== undefined) {
+      extra.push(h("span.wb-key-text", {}, s("svg.wb-key", { width: 22, height: 12, "aria-hidden": "true" }, s("line.wb-full", { x1: 0, x2: 22, y1: 6, y2: 6 })), plot.reference));
+    }
+    if (this.matrix && this.line.rank) extra.push(h("span.wb-key-text", {}, s("svg.wb-key", { width: 12, height: 12, "aria-hidden": "true" }, s("circle.wb-beyond", { cx: 6, cy: 6, r: 3 })), "effect larger than all its controls"));
+    this.legend.replaceChildren(...chips, ...extra);
+  }
+
+  setFocus(index) {
+    this.focus = index;
+    this.draw();
+    this.legend.querySelector(`[data-line="${index}"]`)?.focus();
+    this.onfocus?.(index);
+  }
+
+  at(values, index) {
+    return index.reduce((held, one) => held?.[one], values);
+  }
+
+  place(index) {
+    const { dims, labels } = this.plot;
+    return index.map((one, i) => (["rank", "intervention"].includes(dims[i]) ? labels[i][one] : `${dims[i]} ${labels[i][one]}`)).join(", ");
+  }
+
+  say(index) {
+    this.mark?.(index);
+    if (!this.plot) return;
+    if (!index) {
+      this.note.textContent = `Click a ${this.matrix ? "cell" : "point"} to see its maps; arrow keys move.`;
+      return;
+    }
+    const { line } = this;
+    const value = this.at(line.values, index);
+    const parts = [`${sentence(this.place(index))}: ${value === null ? "nothing to measure" : number(value)}`];
+    if (line.low && this.at(line.low, index) !== null) parts.push(`${this.plot.band} ${number(this.at(line.low, index))} to ${number(this.at(line.high, index))}`);
+    if (line.control_low && this.at(line.control_low, index) !== null) {
+      parts.push(`controls ${number(this.at(line.control_low, index))} to ${number(this.at(line.control_high, index))}`);
+      const rank = this.at(line.rank, index);
+      if (rank !== null) parts.push(rank === 1 ? "a larger effect than any of them" : `a larger effect than ${Math.round(100 * rank)} % of them`);
+    }
+    this.note.textContent = `${parts.join("; ")} (${line.name}).`;
+  }
+
+  pick(index) {
+    if (!index) return;
+    this.picked = index;
+    this.say(index);
+    this.onpick(index);
+  }
+
+  key(event) {
+    const by = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] }[event.key];
+    if (!by || !this.plot || event.altKey || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const sizes = this.plot.labels.map((labels) => labels.length);
+    const steps = this.matrix ? by : [by[1]];
+    this.pick((this.picked ?? sizes.map(() => 0)).map((at, i) => Math.min(Math.max(at + (this.picked ? steps[i] : 0), 0), sizes[i] - 1)));
+  }
+}
+
+/** Fill a sample of the band of controls: hatching tells it from other bands without colour. */
+function hatched(svg) {
+  const { width, height } = { width: 22, height: 12 };
+  const strokes = [];
+  for (let x = -height; x < width; x += 5) strokes.push(`M${x},${height}L${x + height},0`);
+  svg.append(s("path.wb-hatch", { d: strokes.join(""), "clip-path": "inset(0)" }));
+  return svg;
+}
+
+function finite(values) {
+  return values.flat(3).filter((value) => Number.isFinite(value));
+}
+
+function drawCurves(view) {
+  const { plot } = view;
+  const width = Math.max(300, Math.min(view.width - 8, 760));
+  const box = { left: 62, right: width - 12, top: 12, bottom: PLOT_HEIGHT - 44 };
+  const names = plot.labels[0];
+  const { line: front } = view;
+  const spread = plot.lines.flatMap((line) => [line.values, ...(line === front ? [line.low, line.high, line.control_low, line.control_high, line.full ?? []] : [])]);
+  const known = finite(spread.filter(Boolean));
+  let [low, high] = known.length ? [Math.min(...known), Math.max(...known)] : [0, 1];
+  if (plot.zero) [low, high] = [Math.min(low, 0), Math.max(high, 0)];
+  const margin = (high - low || Math.abs(high) || 1) * 0.07;
+  [low, high] = [plot.zero && low === 0 ? 0 : low - margin, high + margin];
+  const step = names.length > 1 ? (box.right - box.left - 24) / (names.length - 1) : 0;
+  const x = (i) => (names.length > 1 ? box.left + 12 + i * step : (box.left + box.right) / 2);
+  const y = (value) => box.bottom - ((value - low) / (high - low)) * (box.bottom - box.top);
+  const order = [...plot.lines.keys()].sort((a, b) => (a === view.focus) - (b === view.focus));
+  const joined = plot.joined !== false;
+  const band = (lower, upper) => {
+    const parts = [];
+    let run = [];
+    const flush = () => {
+      if (run.length === 1 || !joined) run.forEach((i) => parts.push(`M${x(i) - 5},${y(lower[i])}H${x(i) + 5}V${y(upper[i])}H${x(i) - 5}Z`));
+      else if (run.length) parts.push(`M${[...run.map((i) => `${x(i)},${y(upper[i])}`), ...run.reverse().map((i) => `${x(i)},${y(lower[i])}`)].join("L")}Z`);
+      run = [];
+    };
+    names.forEach((_, i) => (Number.isFinite(lower[i]) && Number.isFinite(upper[i]) ? run.push(i) : flush()));
+    flush();
+    return parts.join("");
+  };
+  const pattern = `wb-hatch-${(drawCurves.count = (drawCurves.count ?? 0) + 1)}`;
+  const behind = [];
+  if (front.control_low) {
+    const d = band(front.control_low, front.control_high);
+    behind.push(
+      s("defs", {}, s("pattern", { id: pattern, width: 5, height: 5, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" }, s("line.wb-hatch", { x1: 0, x2: 0, y1: 0, y2: 5 }))),
+      s("path.wb-control-band", { d }), s("path.wb-control-lines", { d, fill: `url(#${pattern})` })
+    );
+    const middle = joined ? path(front.control_middle, x, y) : "";
+    if (middle) behind.push(s("path.wb-control-middle", { d: middle }));
+  }
+  if (front.low) behind.push(s("path.wb-band", { d: band(front.low, front.high), style: { fill: inkOf(front) } }));
+  if (Number.isFinite(front.full)) behind.push(s("line.wb-full", { x1: box.left, x2: box.right, y1: y(front.full), y2: y(front.full) }));
+  const lines = order.map((index) => {
+    const line = plot.lines[index];
+    const chief = index === view.focus;
+    return s(
+      "g",
+      { data: { line: index }, opacity: chief ? 1 : 0.75 },
+      joined && line.concept !== null ? s("path.wb-edge", { d: path(line.values, x, y), "stroke-width": chief ? 3.4 : 2.1, "stroke-dasharray": DASHES[markOf(line) % DASHES.length] }) : null,
+      joined ? s("path", { d: path(line.values, x, y), fill: "none", stroke: inkOf(line), "stroke-width": chief ? 2.4 : 1.3, "stroke-dasharray": DASHES[markOf(line) % DASHES.length] }) : null,
+      ...line.values.map((value, i) =>
+        Number.isFinite(value) ? symbol(line, { transform: `translate(${x(i)},${y(value)}) scale(${chief ? 1.15 : 0.8})`, data: { point: i, line: index, value } }) : null
+      )
+    );
+  });
+  const every = Math.max(1, Math.ceil((names.length * 8 * Math.max(3, ...names.map((name) => name.length))) / (box.right - box.left)));
+  view.cursor = s("line.wb-cursor", { y1: box.top, y2: box.bottom, visibility: "hidden" });
+  view.svg.replaceChildren(
+    ...ticks(low, high, 5).flatMap((value) => [
+      s("line.wb-grid", { x1: box.left, x2: box.right, y1: y(value), y2: y(value) }),
+      s("text", { x: box.left - 6, y: y(value), "text-anchor": "end", "dominant-baseline": "central" }, plain(Number(value.toPrecision(3)))),
+    ]),
+    low < 0 && high > 0 ? s("line.wb-zero", { x1: box.left, x2: box.right, y1: y(0), y2: y(0) }) : null,
+    ...names.map((name, i) => (i % every ? null : s("text", { x: x(i), y: box.bottom + 15, "text-anchor": "middle" }, name))),
+    s("text.wb-axis", { x: (box.left + box.right) / 2, y: PLOT_HEIGHT - 8, "text-anchor": "middle" }, plot.axes[0]),
+    s("text.wb-axis", { transform: `translate(13,${(box.top + box.bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, plot.measure),
+    ...behind,
+    view.cursor,
+    ...lines
+  );
+  size(view.svg, width, PLOT_HEIGHT);
+  view.svg.setAttribute("aria-label", `${plot.measure} over ${plot.axes[0]}. Arrow keys pick a point.`);
+  view.indexOf = (event) => {
+    const at = event.clientX - view.svg.getBoundingClientRect().left;
+    return [Math.min(Math.max(Math.round(step ? (at - box.left - 12) / step : 0), 0), names.length - 1)];
+  };
+  view.mark = (index) => {
+    view.cursor.setAttribute("visibility", index ? "visible" : "hidden");
+    if (index) ["x1", "x2"].forEach((name) => view.cursor.setAttribute(name, x(index[0])));
+  };
+}
+
+function path(values, x, y) {
+  let pen = "M";
+  return values.map((value, i) => {
+    const part = Number.isFinite(value) ? `${pen}${x(i).toFixed(1)},${y(value).toFixed(1)}` : "";
+    pen = part ? "L" : "M";
+    return part;
+  }).join("");
+}
+
+function size(svg, width, height) {
+  svg.setAttribute("width", width);
+  svg.setAttribute("height", height);
+}
+
+function drawMatrix(view) {
+  const { plot, line } = view;
+  const [down, across] = plot.labels;
+  const long = Math.max(...down.map((name) => name.length));
+  const left = 34 + 7 * long;
+  const wide = Math.min(46, Math.max(9, Math.floor((Math.min(view.width, 900) - left - 16) / across.length)));
+  const tall = Math.min(30, Math.max(9, Math.floor(300 / down.length)));
+  const known = finite(line.values);
+  let ends = known.length ? [Math.min(...known), Math.max(...known)] : [0, 1];
+  const cmap = plot.signed ? "diverging" : "cividis";
+  if (plot.signed) ends = [-1, 1].map((sign) => sign * (Math.max(...ends.map(Math.abs)) || 1));
+  const colours = colourMap(cmap);
+  const cells = line.values.flatMap((row, r) =>
+    row.flatMap((value, c) => {
+      const level = 3 * Math.round(ends[1] > ends[0] ? (255 * (value - ends[0])) / (ends[1] - ends[0]) : 127);
+      const known = Number.isFinite(value);
+      const fill = known ? `rgb(${colours[level]},${colours[level + 1]},${colours[level + 2]})` : "none";
+      const cell = s(`rect.${known ? "wb-cell" : "wb-nothing"}`, { x: left + c * wide, y: 4 + r * tall, width: wide - 1, height: tall - 1, fill, data: { cell: `${r},${c}`, value: value ?? "" } });
+      const beyond = line.rank?.[r]?.[c] === 1 && known;
+      return [cell, beyond ? s("circle.wb-beyond", { cx: left + (c + 0.5) * wide - 0.5, cy: 4 + (r + 0.5) * tall - 0.5, r: Math.min(3, wide / 4, tall / 4) }) : null];
+    })
+  );
+  const everyColumn = Math.max(1, Math.ceil((8 * Math.max(2, ...across.map((name) => name.length))) / wide));
+  const everyRow = Math.max(1, Math.ceil(13 / tall));
+  const bottom = 4 + tall * down.length;
+  const width = left + wide * across.length + 8;
+  view.cursor = s("rect.wb-selection", { width: wide + 1, height: tall + 1, visibility: "hidden" });
+  view.svg.replaceChildren(
+    ...cells.filter(Boolean),
+    ...across.map((name, c) => (c % everyColumn ? null : s("text", { x: left + (c + 0.5) * wide, y: bottom + 14, "text-anchor": "middle" }, name))).filter(Boolean),
+    ...down.map((name, r) => (r % everyRow ? null : s("text", { x: left - 6, y: 4 + (r + 0.5) * tall, "text-anchor": "end", "dominant-baseline": "central" }, name))).filter(Boolean),
+    s("text.wb-axis", { x: left + (wide * across.length) / 2, y: bottom + 31, "text-anchor": "middle" }, plot.axes[1]),
+    s("text.wb-axis", { transform: `translate(13,${4 + (tall * down.length) / 2}) rotate(-90)`, "text-anchor": "middle" }, plot.axes[0]),
+    view.cursor
+  );
+  size(view.svg, Math.max(width, left + 8 * plot.axes[1].length), Math.max(bottom + 40, 8 * plot.axes[0].length + 20));
+  view.svg.setAttribute("aria-label", `${plot.measure}: ${plot.axes[0]} by ${plot.axes[1]}. Arrow keys pick a cell.`);
+  view.colours.show(cmap, ends, `${plot.measure}, ${line.name}`);
+  view.indexOf = (event) => {
+    const frame = view.svg.getBoundingClientRect();
+    const index = [Math.floor((event.clientY - frame.top - 4) / tall), Math.floor((event.clientX - frame.left - left) / wide)];
+    return index.every((at, i) => at >= 0 && at < plot.labels[i].length) ? index : null;
+  };
+  view.mark = (index) => {
+    view.cursor.setAttribute("visibility", index ? "visible" : "hidden");
+    if (!index) return;
+    view.cursor.setAttribute("x", left + index[1] * wide - 1);
+    view.cursor.setAttribute("y", 4 + index[0] * tall - 1);
+  };
+}
+
+/** Two sets of maps, one below the other, on one colour scale. */
+class SideBySide {
+  constructor() {
+    this.title = h("p.wb-section-title", {});
+    this.grid = h("div.wb-pair", {});
+    this.colours = new ColourBar();
+    this.element = h("div.wb-pair-area", { hidden: true, role: "group", "aria-label": "Maps with and without the choice" }, this.title, h("div.wb-scroll", {}, this.grid), this.colours.element);
+  }
+
+  async show(found, buffers, width) {
+    const { shape: [concepts, rows, columns], names, titles } = found;
+    const maps = [0, 1].map((i) => new Float32Array(buffers[i].buffer.slice(buffers[i].byteOffset, buffers[i].byteOffset + buffers[i].byteLength)));
+    const pictures = await Promise.all(found.media.map((type, i) => createImageBitmap(new Blob([buffers[2 + i]], { type }))));
+    const known = finite(maps.map((values) => [...values]));
+    let limits = known.length ? [Math.min(...known), Math.max(...known)] : [0, 1];
+    const raw = limits[0] < 0;
+    if (raw) limits = [-1, 1].map((sign) => sign * Math.max(...limits.map(Math.abs)));
+    const count = concepts + (pictures.length ? 1 : 0);
+    const side = Math.floor(Math.max(72, Math.min(190, (width - 120 - 10 * count) / count)));
+    this.grid.style.gridTemplateColumns = `110px repeat(${count}, ${side}px)`;
+    this.title.textContent = `${sentence(titles[1])}, beside ${titles[0]}`;
+    const cells = [h("span", {}), ...(pictures.length ? [h("span", {}, "picture")] : []), ...names.map((name, i) => h("span.wb-name", {}, h("span.wb-swatch", { style: { background: conceptColour(i) } }), h("span", {}, name)))];
+    const painting = [];
+    titles.forEach((title, row) => {
+      const painter = new Painter(rows, columns);
+      painter.setPicture(pictures[row] ?? null);
+      cells.push(h("span.wb-pair-title", {}, sentence(title)));
+      const panel = (kind, name, index) => {
+        const made = new Panel(kind, name, { index });
+        made.canvas.setAttribute("aria-label", `${name}: ${title}`);
+        Object.assign(made.canvas.dataset, { side: row, kind, index: index ?? "" });
+        made.resize(side, rows / columns);
+        cells.push(made.canvas);
+        return made;
+      };
+      if (pictures.length) painting.push(() => painter.picture(picture));
+      const picture = pictures.length ? panel("picture", "picture", null) : null;
+      names.forEach((name, i) => {
+        const one = panel("concept", name, i);
+        painting.push(() => painter.map(one, maps[row].subarray(i * rows * columns, (i + 1) * rows * columns), limits, raw ? "diverging" : "viridis", { smooth: false, opacity: 0.8, picture: false }));
+      });
+    });
+    this.grid.replaceChildren(...cells);
+    painting.forEach((paint) => paint());
+    this.colours.show(raw ? "diverging" : "viridis", limits, raw ? "score" : "share of the concept at a patch");
+    this.element.hidden = false;
+    this.values = { maps, shape: found.shape, titles, limits };
+  }
+
+  clear() {
+    this.element.hidden = true;
+    this.values = null;
+  }
+}
