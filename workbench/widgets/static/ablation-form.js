@@ -213,10 +213,10 @@ class Form {
   /** How many runs of the network a form asks for, at most. */
   budget(form) {
     const { known } = this;
-    const [first, last] = form.layers ?? [known.layers[0], known.layers.at(-1)];
+    const [first, last] = [...(form.layers ?? [known.layers[0], known.layers.at(-1)])].sort((a, b) => a - b);
     const counts = { layer: known.layers.filter((layer) => layer >= first && layer <= last).length, head: known.heads.length, timestep: known.timesteps.length, concept: known.names.length };
     const arms = form.over.reduce((product, dim) => product * counts[dim], 1);
-    const runs = 1 + arms * (1 + (form.control === "none" ? 0 : form.repeats));
+    const runs = 1 + arms * (1 + (form.control === "none" ? 0 : form.repeats || 0));
     return `${arms} ${arms === 1 ? "intervention" : "interventions"}: at most ${runs} runs of the network; those that are stored already are not run again.`;
   }
 }

@@ -240,7 +240,8 @@ function drawMatrix(view) {
   const long = Math.max(...down.map((name) => name.length));
   const left = 34 + 7 * long;
   const wide = Math.min(46, Math.max(9, Math.floor((Math.min(view.width, 900) - left - 16) / across.length)));
-  const tall = Math.min(30, Math.max(9, Math.floor(300 / down.length)));
+  const length = 6.6 * plot.axes[0].length;
+  const tall = Math.min(Math.max(30, Math.min(46, length / down.length)), Math.max(9, Math.floor(300 / down.length)));
   const known = finite(line.values);
   let ends = known.length ? [Math.min(...known), Math.max(...known)] : [0, 1];
   const cmap = plot.signed ? "diverging" : "cividis";
@@ -266,10 +267,10 @@ function drawMatrix(view) {
     ...across.map((name, c) => (c % everyColumn ? null : s("text", { x: left + (c + 0.5) * wide, y: bottom + 14, "text-anchor": "middle" }, name))).filter(Boolean),
     ...down.map((name, r) => (r % everyRow ? null : s("text", { x: left - 6, y: 4 + (r + 0.5) * tall, "text-anchor": "end", "dominant-baseline": "central" }, name))).filter(Boolean),
     s("text.wb-axis", { x: left + (wide * across.length) / 2, y: bottom + 31, "text-anchor": "middle" }, plot.axes[1]),
-    s("text.wb-axis", { transform: `translate(13,${4 + (tall * down.length) / 2}) rotate(-90)`, "text-anchor": "middle" }, plot.axes[0]),
+    s("text.wb-axis", { transform: `translate(13,${4 + Math.max(tall * down.length, length) / 2}) rotate(-90)`, "text-anchor": "middle" }, plot.axes[0]),
     view.cursor
   );
-  size(view.svg, Math.max(width, left + 8 * plot.axes[1].length), Math.max(bottom + 40, 8 * plot.axes[0].length + 20));
+  size(view.svg, Math.max(width, left + 8 * plot.axes[1].length), Math.max(bottom + 40, length + 8));
   view.svg.setAttribute("aria-label", `${plot.measure}: ${plot.axes[0]} by ${plot.axes[1]}. Arrow keys pick a cell.`);
   view.colours.show(cmap, ends, `${plot.measure}, ${line.name}`);
   view.indexOf = (event) => {
@@ -303,8 +304,8 @@ class SideBySide {
     const raw = limits[0] < 0;
     if (raw) limits = [-1, 1].map((sign) => sign * Math.max(...limits.map(Math.abs)));
     const count = concepts + (pictures.length ? 1 : 0);
-    const side = Math.floor(Math.max(72, Math.min(190, (width - 120 - 10 * count) / count)));
-    this.grid.style.gridTemplateColumns = `110px repeat(${count}, ${side}px)`;
+    const side = Math.floor(Math.max(56, Math.min(190, (width - 96 - 10 * count) / count)));
+    this.grid.style.gridTemplateColumns = `88px repeat(${count}, ${side}px)`;
     this.title.textContent = `${sentence(titles[1])}, beside ${titles[0]}`;
     const cells = [h("span", {}), ...(pictures.length ? [h("span", {}, "picture")] : []), ...names.map((name, i) => h("span.wb-name", {}, h("span.wb-swatch", { style: { background: conceptColour(i) } }), h("span", {}, name)))];
     const painting = [];
