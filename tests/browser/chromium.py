@@ -105,7 +105,7 @@ class Notice:
 def context(browser: Browser, **options: Any) -> Iterator[tuple[BrowserContext, Notice]]:
     """A fresh browser context whose network ends at this machine."""
     opened = browser.new_context(service_workers="block", **options)
-    opened.set_default_timeout(15_000)
+    opened.set_default_timeout(60_000)
     notice = Notice(opened)
     try:
         yield opened, notice

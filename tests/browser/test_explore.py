@@ -280,7 +280,7 @@ def test_space_plays_over_timesteps(view: View) -> None:
     view.root.page.keyboard.press(" ")
     reached = "([root, timestep]) => root.workbench.state.timesteps[0] === timestep"
     for timestep in (500.0, 250.0, 750.0):
-        view.root.page.wait_for_function(reached, arg=[view.root.element_handle(), timestep], timeout=5000)
+        view.root.page.wait_for_function(reached, arg=[view.root.element_handle(), timestep], timeout=20_000)
     view.root.page.keyboard.press(" ")
     stopped = view.state["timesteps"]
     view.root.page.wait_for_timeout(900)

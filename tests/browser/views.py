@@ -45,7 +45,7 @@ class View:
             "root.querySelector('.wb-panel canvas')",
             arg=self.root.element_handle(),
             polling="raf",
-            timeout=20_000,
+            timeout=60_000,
         )
 
     def set(self, **fields: Any) -> None:
