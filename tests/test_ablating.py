@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -123,6 +126,14 @@ def test_what_cannot_be_used_gives_a_sentence(given: Any, sentence: str) -> None
     view = wb.ablate(*given)
     assert sentence in view.error
     assert view.meta["modes"] == {}
+
+
+def test_a_panel_for_sweeps_needs_no_torch() -> None:
+    code = (
+        "import sys, workbench\nfrom tests.synthetic import dataset\n"
+        "assert not workbench.ablate(dataset()).error\nassert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
 
 
 def test_options_that_the_panel_decides_are_refused() -> None:

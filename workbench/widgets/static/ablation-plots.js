@@ -97,7 +97,7 @@ class Plot {
     }
     const { line } = this;
     const value = this.at(line.values, index);
-    const parts = [`${sentence(this.place(index))}: ${value === null ? "nothing to measure" : number(value)}`];
+    const parts = [`${sentence(this.place(index))}: ${value === null ? "no value" : number(value)}`];
     if (line.low && this.at(line.low, index) !== null) parts.push(`${this.plot.band} ${number(this.at(line.low, index))} to ${number(this.at(line.high, index))}`);
     if (line.control_low && this.at(line.control_low, index) !== null) {
       parts.push(`controls ${number(this.at(line.control_low, index))} to ${number(this.at(line.control_high, index))}`);
