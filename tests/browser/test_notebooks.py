@@ -14,6 +14,7 @@ from tests.browser import chromium
 from tests.browser.jupyter import ROOT
 from tests.browser.views import View, check_maps
 from tests.store.replay import save
+from workbench import store
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -214,6 +215,8 @@ def test_two_datasets_follow_one_set_of_controls(lab: chromium.Notebook) -> None
 @pytest.mark.usefixtures("views")
 def test_a_stored_run_can_be_picked(lab: chromium.Notebook, server: Server) -> None:
     home = server.folder.parent / "runs"
+    for run in store.runs(home):  # other tests leave runs there
+        store.discard(run.key, home)
     for index, concepts in enumerate([("dog", "sky"), ("<b>cat</b>", "hill"), ("cat", "lake")]):
         save(synthetic.dataset(concepts=concepts, seed=index, signal=2.0), home, f"run{index}")
     lab.run("choice = wb.explore()\nchoice")
