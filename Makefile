@@ -41,7 +41,7 @@ demo: $(INSTALLED)
 	$(PY) -m workbench.tiny.demo
 
 test: $(INSTALLED)
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses auto --dist loadgroup
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # Every figure of the README's performance section; keep the machine idle meanwhile.
 bench: $(INSTALLED)

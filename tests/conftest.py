@@ -4,20 +4,27 @@ from pathlib import Path
 
 import pytest
 
-LONGEST = ("browser", "tests/test_notebooks.py", "tests/tiny/test_objective.py", "tests/tiny/test_model.py")
-"""What takes long begins first, so that the processes end together."""
+LONGEST = (
+    "test_notebooks.py",
+    "browser/test_explore.py",
+    "browser/test_notebooks.py",
+    "browser/test_ablate.py",
+    "tiny/test_objective.py",
+    "tiny/test_model.py",
+    "store/test_killing.py",
+)
+"""Files that take long begin first, so that the processes of pytest-xdist end together."""
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file's tests in one of pytest-xdist's processes, and all that share a Jupyter server, too."""
+    """Put the longest files first."""
+    order = [f"tests/{name}" for name in LONGEST]
 
-    def group(item: pytest.Item) -> str:
-        return "browser" if item.get_closest_marker("browser") else item.nodeid.partition("::")[0]
+    def place(item: pytest.Item) -> int:
+        file = item.nodeid.partition("::")[0]
+        return order.index(file) if file in order else len(order)
 
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
-    items.sort(key=lambda item: LONGEST.index(group(item)) if group(item) in LONGEST else len(LONGEST))
+    items.sort(key=place)
 
 
 @pytest.fixture(autouse=True)

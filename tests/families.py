@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from tests.tiny_random import flux_inputs, flux_transformer
+from tests.tiny_random import concept_embeddings, flux_inputs, flux_transformer
+from workbench.models.families import adapter_for
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,35 @@ class Family:
 
     transformer: Callable[[], nn.Module]
     inputs: Callable[[Any], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A model with inputs, concepts and all its layers."""
+
+    model: Any
+    inputs: dict[str, Any]
+    concepts: Tensor
+    layers: tuple[int, ...]
+
+    @classmethod
+    def of(cls, name: str) -> Self:
+        """The sample of a family."""
+        family = FAMILIES[name]
+        model = family.transformer()
+        adapter = adapter_for(model)
+        layers = tuple(layer.index for layer in adapter.layers)
+        return cls(model, family.inputs(model), concept_embeddings(width=adapter.embedding_dim), layers)
+
+    @property
+    def tolerance(self) -> float:
+        """Relative to the largest absolute value."""
+        return {torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}[self.model.dtype]
+
+    def close(self, actual: Tensor, expected: Tensor) -> bool:
+        """Whether values agree within the tolerance."""
+        scale = float(expected.abs().max())
+        return torch.allclose(actual.float(), expected.float(), rtol=0, atol=self.tolerance * scale)
 
 
 def _fused() -> nn.Module:

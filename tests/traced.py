@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -41,6 +43,39 @@ def same(actual: dict[str, Tensor], expected: dict[str, Tensor], tolerance: floa
         )
         for name, values in expected.items()
     )
+
+
+def follows_the_text(model: Any, inputs: dict[str, Any], tolerance: float = 1e-5) -> bool:
+    """Whether the prompt given as concepts goes the way of the model's own text tokens, whatever its layers do.
+
+    The model's output must be the same with the trace as without it.
+    """
+    # A model takes what it uses out of the dictionaries it is given.
+    copied = {name: dict(value) if isinstance(value, dict) else value for name, value in inputs.items()}
+    output = plain_output(model, copied)
+    with (
+        torch.no_grad(),
+        trace(
+            model,
+            inputs["encoder_hidden_states"],
+            layers=LAYERS,
+            spaces=("cross", "prompt"),
+            pooled=inputs["pooled_projections"],
+        ) as seen,
+    ):
+        assert torch.equal(model(**inputs).sample, output)
+    return same({"scores": seen.scores["cross"]}, {"scores": seen.scores["prompt"]}, tolerance)
+
+
+@contextmanager
+def recorded_inputs(model: nn.Module) -> Iterator[list[dict[str, Any]]]:
+    """What a model is called with inside, call by call."""
+    inputs: list[dict[str, Any]] = []
+    handle = model.register_forward_pre_hook(lambda module, args, kwargs: inputs.append(dict(kwargs)), with_kwargs=True)
+    try:
+        yield inputs
+    finally:
+        handle.remove()
 
 
 def snapshot(model: nn.Module) -> list[Any]:

@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from tests.families import FAMILIES
-from tests.tiny_random import concept_embeddings
+from tests.families import FAMILIES, Sample
 from tests.traced import snapshot
 from workbench.models.families import adapter_for
 from workbench.recording.tracing import trace
 from workbench.schema import ATTEND_MODES, SPACES
 
 
-@dataclass(frozen=True)
-class Sample:
-    """A model with inputs, concepts and all its layers."""
-
-    model: Any
-    inputs: dict[str, Any]
-    concepts: Tensor
-    layers: tuple[int, ...]
-
-    @property
-    def tolerance(self) -> float:
-        """Relative to the largest absolute value."""
-        return {torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}[self.model.dtype]
-
-    def close(self, actual: Tensor, expected: Tensor) -> bool:
-        scale = float(expected.abs().max())
-        return torch.allclose(actual, expected, rtol=0, atol=self.tolerance * scale)
+class Scored(Sample):
+    """A sample that can be traced."""
 
     def scores(self, concepts: Tensor, **options: Any) -> dict[str, Tensor]:
         options = {"layers": self.layers, "spaces": SPACES} | options
@@ -43,16 +26,12 @@ class Sample:
 
 
 @pytest.fixture(params=FAMILIES)
-def sample(request: pytest.FixtureRequest) -> Sample:
-    family = FAMILIES[request.param]
-    model = family.transformer()
-    adapter = adapter_for(model)
-    layers = tuple(layer.index for layer in adapter.layers)
-    return Sample(model, family.inputs(model), concept_embeddings(width=adapter.embedding_dim), layers)
+def sample(request: pytest.FixtureRequest) -> Scored:
+    return Scored.of(request.param)
 
 
 @pytest.mark.parametrize("attend", ATTEND_MODES)
-def test_output_is_bit_identical_and_scores_are_in_shape(sample: Sample, attend: str) -> None:
+def test_output_is_bit_identical_and_scores_are_in_shape(sample: Scored, attend: str) -> None:
     with torch.no_grad():
         plain = sample.model(**sample.inputs).sample
         with trace(
@@ -69,13 +48,13 @@ def test_output_is_bit_identical_and_scores_are_in_shape(sample: Sample, attend:
         assert seen.scores[space].dtype == torch.float32
 
 
-def test_model_is_as_before_afterwards(sample: Sample) -> None:
+def test_model_is_as_before_afterwards(sample: Scored) -> None:
     before = snapshot(sample.model)
     sample.scores(sample.concepts)
     assert snapshot(sample.model) == before
 
 
-def test_model_is_as_before_after_an_exception(sample: Sample) -> None:
+def test_model_is_as_before_after_an_exception(sample: Scored) -> None:
     before = snapshot(sample.model)
 
     def fail(piece: object) -> None:
@@ -87,7 +66,7 @@ def test_model_is_as_before_after_an_exception(sample: Sample) -> None:
     assert sample.scores(sample.concepts)
 
 
-def test_heads_sum_to_full_width(sample: Sample) -> None:
+def test_heads_sum_to_full_width(sample: Scored) -> None:
     with torch.no_grad(), trace(sample.model, sample.concepts, layers=sample.layers, vectors=True) as seen:
         sample.model(**sample.inputs)
     concept, image = (
@@ -98,7 +77,7 @@ def test_heads_sum_to_full_width(sample: Sample) -> None:
     )
 
 
-def test_concepts_are_equivariant_under_permutation(sample: Sample) -> None:
+def test_concepts_are_equivariant_under_permutation(sample: Scored) -> None:
     order = [2, 0, 1]
     plain, permuted = sample.scores(sample.concepts), sample.scores(sample.concepts[:, order])
     for space in SPACES:
@@ -106,7 +85,7 @@ def test_concepts_are_equivariant_under_permutation(sample: Sample) -> None:
         assert sample.close(permuted[space], expected), space
 
 
-def test_one_concept_alone(sample: Sample) -> None:
+def test_one_concept_alone(sample: Scored) -> None:
     """Concepts that see the image only do not see each other, so each gives alone what it gives among others."""
     together, alone = (
         sample.scores(concepts, attend="image") for concepts in (sample.concepts, sample.concepts[:, 1:2])
@@ -115,7 +94,7 @@ def test_one_concept_alone(sample: Sample) -> None:
         assert sample.close(alone[space], together[space][:, :, :, 1:2]), space
 
 
-def test_prompt_as_concepts_equals_the_models_own_text_stream(sample: Sample) -> None:
+def test_prompt_as_concepts_equals_the_models_own_text_stream(sample: Scored) -> None:
     """Same tokens, modulation and keys: in every layer the stream's queries are those of the model's own text."""
     inputs = sample.inputs
     scores = sample.scores(inputs["encoder_hidden_states"], pooled=inputs["pooled_projections"])

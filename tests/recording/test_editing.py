@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import accelerate
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tests.families import FAMILIES
+from tests.families import FAMILIES, Sample
 from tests.tiny_random import concept_embeddings, flux_inputs, flux_transformer
 from tests.traced import snapshot
 from workbench.interventions import (
@@ -40,22 +39,8 @@ from workbench.recording.tracing import Trace, trace
 from workbench.schema import SPACES, InputError, TraceError, WorkbenchWarning
 
 
-@dataclass(frozen=True)
-class Sample:
-    """A model with inputs, concepts and all its layers."""
-
-    model: Any
-    inputs: dict[str, Any]
-    concepts: Tensor
-    layers: tuple[int, ...]
-
-    @property
-    def tolerance(self) -> float:
-        return {torch.float32: 1e-5, torch.float16: 2e-2, torch.bfloat16: 1e-1}[self.model.dtype]
-
-    def close(self, actual: Tensor, expected: Tensor) -> bool:
-        scale = float(expected.abs().max())
-        return torch.allclose(actual.float(), expected.float(), rtol=0, atol=self.tolerance * scale)
+class Edited(Sample):
+    """A sample that can be run under edits."""
 
     def run(self, *edits: Intervention, sources: Sequence[Source] = (), **options: Any) -> tuple[Tensor, Trace]:
         """The model's output under the edits, and its closed trace; the sources' runs have the same inputs."""
@@ -80,18 +65,14 @@ class Sample:
 
 
 @pytest.fixture(params=FAMILIES)
-def sample(request: pytest.FixtureRequest) -> Sample:
-    family = FAMILIES[request.param]
-    model = family.transformer()
-    adapter = adapter_for(model)
-    layers = tuple(layer.index for layer in adapter.layers)
-    return Sample(model, family.inputs(model), concept_embeddings(width=adapter.embedding_dim), layers)
+def sample(request: pytest.FixtureRequest) -> Edited:
+    return Edited.of(request.param)
 
 
 @pytest.fixture
-def flux() -> Sample:
+def flux() -> Edited:
     model = flux_transformer()
-    return Sample(model, flux_inputs(model), concept_embeddings(), tuple(range(5)))
+    return Edited(model, flux_inputs(model), concept_embeddings(), tuple(range(5)))
 
 
 def same(one: tuple[Tensor, Trace], other: tuple[Tensor, Trace]) -> bool:
@@ -118,7 +99,7 @@ IN_BOTH_BLOCKS = [1, LAST]
 """A dual-stream and a single-stream block."""
 
 
-def test_every_family_says_where_its_blocks_can_be_edited(sample: Sample) -> None:
+def test_every_family_says_where_its_blocks_can_be_edited(sample: Edited) -> None:
     assert set(TRANSFORMERS.values()) == set(SITES)
     assert sites_for(adapter_for(sample.model)).adapter.transformer is sample.model
 
@@ -135,11 +116,11 @@ def test_every_family_says_where_its_blocks_can_be_edited(sample: Sample) -> Non
     ],
     ids=str,
 )
-def test_what_changes_nothing_is_bit_identical(sample: Sample, edits: tuple[Intervention, ...]) -> None:
+def test_what_changes_nothing_is_bit_identical(sample: Edited, edits: tuple[Intervention, ...]) -> None:
     assert same(sample.run(*edits), sample.run())
 
 
-def test_a_range_that_meets_no_pass_warns_and_changes_nothing(sample: Sample) -> None:
+def test_a_range_that_meets_no_pass_warns_and_changes_nothing(sample: Edited) -> None:
     elsewhere = [edit._but(timesteps=(800, 1000)) for edit in EVERY_KIND]
     with pytest.warns(WorkbenchWarning, match="no pass was at a noise level") as warned:
         edited = sample.run(*elsewhere)
@@ -147,7 +128,7 @@ def test_a_range_that_meets_no_pass_warns_and_changes_nothing(sample: Sample) ->
     assert same(edited, sample.run())
 
 
-def test_the_model_is_as_before(sample: Sample) -> None:
+def test_the_model_is_as_before(sample: Edited) -> None:
     plain = sample.run()
     before = snapshot(sample.model)
     for edits in (EVERY_KIND, tuple(map(RandomDirection, EVERY_KIND))):
@@ -157,7 +138,7 @@ def test_the_model_is_as_before(sample: Sample) -> None:
     assert same(sample.run(), plain)
 
 
-def test_the_model_is_as_before_after_an_exception(sample: Sample) -> None:
+def test_the_model_is_as_before_after_an_exception(sample: Edited) -> None:
     before = snapshot(sample.model)
 
     def fail(piece: object) -> None:
@@ -169,15 +150,15 @@ def test_the_model_is_as_before_after_an_exception(sample: Sample) -> None:
 
 
 @pytest.mark.parametrize("edit", EVERY_KIND, ids=str)
-def test_an_edit_changes_the_picture_unless_it_is_of_the_concepts(flux: Sample, edit: Intervention) -> None:
+def test_an_edit_changes_the_picture_unless_it_is_of_the_concepts(flux: Edited, edit: Intervention) -> None:
     """The source of the patches is the run itself here, so they change nothing either."""
     (picture, plain), (edited, seen) = flux.run(), flux.run(edit, sources=edit.sources())
     assert torch.equal(picture, edited) == (edit.of_concepts or isinstance(edit, Patch))
     assert torch.equal(plain.scores["output"], seen.scores["output"]) == isinstance(edit, Patch)
 
 
-def test_the_concepts_never_alter_the_edited_picture(sample: Sample) -> None:
-    other = Sample(sample.model, sample.inputs, sample.concepts.flip(1), sample.layers)
+def test_the_concepts_never_alter_the_edited_picture(sample: Edited) -> None:
+    other = Edited(sample.model, sample.inputs, sample.concepts.flip(1), sample.layers)
     pictures = [one.run(*EVERY_KIND, sources=[ITSELF, Source(seed=1)])[0] for one in (sample, other)]
     assert torch.equal(*pictures)
 
@@ -209,9 +190,9 @@ def fusable(model: nn.Module) -> list[Any]:
 
 
 @pytest.mark.parametrize("layer", IN_BOTH_BLOCKS)
-def test_skipping_a_block_equals_the_model_built_without_it(sample: Sample, layer: int) -> None:
+def test_skipping_a_block_equals_the_model_built_without_it(sample: Edited, layer: int) -> None:
     output, seen = sample.run(SkipBlock(layer))
-    smaller = Sample(without_block(sample.model, layer), sample.inputs, sample.concepts, sample.layers[:-1])
+    smaller = Edited(without_block(sample.model, layer), sample.inputs, sample.concepts, sample.layers[:-1])
     expected, reference = smaller.run()
     assert torch.equal(output, expected)
     others = [index for index in sample.layers if index != layer]
@@ -221,14 +202,14 @@ def test_skipping_a_block_equals_the_model_built_without_it(sample: Sample, laye
     assert seen.missing == (layer,)
 
 
-def test_a_run_that_skips_every_recorded_block_has_no_scores(flux: Sample) -> None:
+def test_a_run_that_skips_every_recorded_block_has_no_scores(flux: Edited) -> None:
     _, seen = flux.run(SkipBlock([1, 2]), layers=[1, 2])
     assert seen.passes == 1
     with pytest.raises(TraceError, match="skipped every recorded layer"):
         _ = seen.scores
 
 
-def test_edits_work_where_a_pass_stops_early(flux: Sample) -> None:
+def test_edits_work_where_a_pass_stops_early(flux: Edited) -> None:
     whole = flux.run(SkipBlock(0), ScaleHeads(1), MaskText(2), NullText(1), MeanHeads(2, 0), sources=[ITSELF])[1]
     edits = (SkipBlock(0), ScaleHeads(1), MaskText(2), NullText(1), MeanHeads(2, 0))
     with trace(flux.model, flux.concepts, [2], SPACES, interventions=edits) as seen:
@@ -240,11 +221,11 @@ def test_edits_work_where_a_pass_stops_early(flux: Sample) -> None:
 
 @pytest.mark.parametrize("heads", [None, [0, 1]])
 @pytest.mark.parametrize("layer", IN_BOTH_BLOCKS)
-def test_patching_a_run_into_itself_changes_nothing(sample: Sample, layer: int, heads: list[int] | None) -> None:
+def test_patching_a_run_into_itself_changes_nothing(sample: Edited, layer: int, heads: list[int] | None) -> None:
     assert same(sample.run(Patch(layer, heads), sources=[ITSELF]), sample.run())
 
 
-def test_patching_every_output_of_the_last_block_gives_the_other_run(sample: Sample) -> None:
+def test_patching_every_output_of_the_last_block_gives_the_other_run(sample: Edited) -> None:
     """What is behind the block then comes from the other run, picture included."""
     other = dict(sample.inputs, encoder_hidden_states=sample.inputs["encoder_hidden_states"].flip(1))
     source = Source(prompt="another")
@@ -257,14 +238,14 @@ def test_patching_every_output_of_the_last_block_gives_the_other_run(sample: Sam
     assert torch.equal(output, expected)
 
 
-def test_what_an_edit_takes_has_to_be_collected_first(flux: Sample) -> None:
+def test_what_an_edit_takes_has_to_be_collected_first(flux: Edited) -> None:
     with pytest.raises(TraceError, match=r"takes activations of Source\(prompt=None"):
         flux.run(MeanHeads(1))
     with pytest.raises(InputError, match="no intervention of this trace takes anything"):
         flux.run(SkipBlock(1), sources=[ITSELF])
 
 
-def test_another_shape_cannot_be_patched_in(flux: Sample) -> None:
+def test_another_shape_cannot_be_patched_in(flux: Edited) -> None:
     with (
         pytest.raises(TraceError, match="same batch, size and text length"),
         torch.no_grad(),
@@ -277,7 +258,7 @@ def test_another_shape_cannot_be_patched_in(flux: Sample) -> None:
 
 # --- heads -------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("layer", IN_BOTH_BLOCKS)
-def test_a_knocked_out_head_contributes_exactly_zero(sample: Sample, layer: int) -> None:
+def test_a_knocked_out_head_contributes_exactly_zero(sample: Edited, layer: int) -> None:
     _, seen = sample.run(ScaleHeads(layer, heads=1))
     output = seen.scores["output"][layer]
     assert not output[:, 1].any()
@@ -285,7 +266,7 @@ def test_a_knocked_out_head_contributes_exactly_zero(sample: Sample, layer: int)
     assert output[:, 0].all()
 
 
-def test_the_score_of_a_block_scales_by_the_factor(sample: Sample) -> None:
+def test_the_score_of_a_block_scales_by_the_factor(sample: Edited) -> None:
     plain, scaled = (sample.run(*edits)[1].scores["output"] for edits in ((), (ScaleHeads(1, heads=0, factor=3),)))
     assert sample.close(scaled[1][:, 0], 3 * plain[1][:, 0])
     assert torch.equal(scaled[1][:, 1], plain[1][:, 1])
@@ -294,7 +275,7 @@ def test_the_score_of_a_block_scales_by_the_factor(sample: Sample) -> None:
 
 @pytest.mark.parametrize("layer", IN_BOTH_BLOCKS)
 @pytest.mark.parametrize("streams", ["image", "text"])
-def test_scaled_heads_equal_scaled_columns_of_the_projection(flux: Sample, layer: int, streams: str) -> None:
+def test_scaled_heads_equal_scaled_columns_of_the_projection(flux: Edited, layer: int, streams: str) -> None:
     """A factor before a linear layer is the same factor on the columns of its weight."""
     edited, _ = flux.run(ScaleHeads(layer, heads=1, factor=0.25, streams=streams))
     block = adapter_for(flux.model).block(adapter_for(flux.model).layers[layer])
@@ -312,7 +293,7 @@ def test_scaled_heads_equal_scaled_columns_of_the_projection(flux: Sample, layer
 
 
 @pytest.mark.parametrize("layer", IN_BOTH_BLOCKS)
-def test_mean_heads_equal_a_hand_computation(sample: Sample, layer: int) -> None:
+def test_mean_heads_equal_a_hand_computation(sample: Edited, layer: int) -> None:
     _, plain = sample.run()
     _, seen = sample.run(MeanHeads(layer, heads=0), sources=[ITSELF])
     own = plain.vectors["image_output"][layer]
@@ -322,12 +303,12 @@ def test_mean_heads_equal_a_hand_computation(sample: Sample, layer: int) -> None
     assert torch.equal(edited[:, 1:], own[:, 1:])
 
 
-def test_mean_heads_over_several_runs(flux: Sample) -> None:
+def test_mean_heads_over_several_runs(flux: Edited) -> None:
     references = (ITSELF, Source(seed=3))
     other = dict(flux.inputs, hidden_states=flux.inputs["hidden_states"].flip(2))
     means = []
     for inputs in (flux.inputs, other):
-        vectors = Sample(flux.model, inputs, flux.concepts, flux.layers).run()[1].vectors["image_output"]
+        vectors = Edited(flux.model, inputs, flux.concepts, flux.layers).run()[1].vectors["image_output"]
         means.append(vectors[2][:, 1].mean(dim=1))
     with (
         torch.no_grad(),
@@ -353,7 +334,7 @@ def reference_attention(attention: Attention, bias: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("layer", IN_BOTH_BLOCKS)
 @pytest.mark.parametrize("heads", [None, [1]])
-def test_mask_text_equals_explicit_attention(sample: Sample, layer: int, heads: list[int] | None) -> None:
+def test_mask_text_equals_explicit_attention(sample: Edited, layer: int, heads: list[int] | None) -> None:
     attention = sample.attention(layer)
     bias = torch.zeros(attention.query.shape[1], 1, attention.text_key.shape[2])
     bias[slice(None) if heads is None else heads, :, [0, 4]] = -torch.inf
@@ -363,7 +344,7 @@ def test_mask_text_equals_explicit_attention(sample: Sample, layer: int, heads: 
 
 
 @pytest.mark.parametrize("layer", IN_BOTH_BLOCKS)
-def test_without_a_bias_the_explicit_attention_is_the_models_own(sample: Sample, layer: int) -> None:
+def test_without_a_bias_the_explicit_attention_is_the_models_own(sample: Edited, layer: int) -> None:
     attention = sample.attention(layer)
     nothing = torch.zeros(1, 1, attention.text_key.shape[2])
     assert sample.close(attention.output, reference_attention(attention, nothing))
@@ -376,12 +357,12 @@ def test_without_a_bias_the_explicit_attention_is_the_models_own(sample: Sample,
 
 
 @pytest.mark.parametrize("layer", IN_BOTH_BLOCKS)
-def test_two_masks_hide_both_their_tokens(sample: Sample, layer: int) -> None:
+def test_two_masks_hide_both_their_tokens(sample: Edited, layer: int) -> None:
     assert same(sample.run(MaskText(layer, tokens=0), MaskText(layer, tokens=[2])), sample.run(MaskText(layer, [0, 2])))
 
 
 @pytest.mark.parametrize("layer", IN_BOTH_BLOCKS)
-def test_blur_equals_blurred_logits(flux: Sample, layer: int) -> None:
+def test_blur_equals_blurred_logits(flux: Edited, layer: int) -> None:
     """Each token's logits as a picture, convolved with a Gaussian whose border is repeated."""
     attention, width, radius = flux.attention(layer), 0.8, 3
     weights = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / width) ** 2)
@@ -397,12 +378,12 @@ def test_blur_equals_blurred_logits(flux: Sample, layer: int) -> None:
 
 
 @pytest.mark.parametrize("layer", IN_BOTH_BLOCKS)
-def test_a_blur_of_almost_no_width_is_the_baseline_up_to_rounding(sample: Sample, layer: int) -> None:
+def test_a_blur_of_almost_no_width_is_the_baseline_up_to_rounding(sample: Edited, layer: int) -> None:
     output, plain = sample.run(BlurAttention(layer, width=1e-3))[0], sample.run()[0]
     assert sample.close(output, plain)
 
 
-def test_nothing_is_left_of_text_that_is_nulled_but_biases(flux: Sample) -> None:
+def test_nothing_is_left_of_text_that_is_nulled_but_biases(flux: Edited) -> None:
     block = flux.model.transformer_blocks[1]
     _, seen = flux.run(NullText(1, tokens=[2, 5]))
     _, plain = flux.run()
@@ -417,11 +398,11 @@ def test_nothing_is_left_of_text_that_is_nulled_but_biases(flux: Sample) -> None
     assert keys.layers[1].kind == "dual"
 
 
-def test_amplifying_by_zero_is_nulling(sample: Sample) -> None:
+def test_amplifying_by_zero_is_nulling(sample: Edited) -> None:
     assert same(sample.run(Amplify([1, LAST], factor=0, tokens=1)), sample.run(NullText([1, LAST], tokens=1)))
 
 
-def test_amplified_text_enters_the_attention_multiplied(flux: Sample) -> None:
+def test_amplified_text_enters_the_attention_multiplied(flux: Edited) -> None:
     seen: list[Tensor] = []
     handle = flux.model.transformer_blocks[1].attn.add_v_proj.register_forward_pre_hook(
         lambda module, args: seen.append(args[0]) if args[0].shape[1] == 7 else None  # the concepts are three
@@ -433,7 +414,7 @@ def test_amplified_text_enters_the_attention_multiplied(flux: Sample) -> None:
     assert torch.equal(seen[1], expected)
 
 
-def test_places_outside_the_text_are_refused(flux: Sample) -> None:
+def test_places_outside_the_text_are_refused(flux: Edited) -> None:
     for edit in (MaskText(1, tokens=7), NullText(1, tokens=[0, 9]), BlurAttention(tokens=7)):
         with pytest.raises(InputError, match="expected places from 0 to 6"):
             flux.run(edit)
@@ -441,20 +422,20 @@ def test_places_outside_the_text_are_refused(flux: Sample) -> None:
 
 # --- the concepts ------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("mode", ["image", "concepts", "none"])
-def test_attend_mode_in_all_blocks_is_the_option_of_the_trace(sample: Sample, mode: str) -> None:
+def test_attend_mode_in_all_blocks_is_the_option_of_the_trace(sample: Edited, mode: str) -> None:
     assert same(sample.run(AttendMode(mode)), sample.run(attend=mode))
 
 
-def test_attend_mode_in_one_block_leaves_those_before_it(sample: Sample) -> None:
+def test_attend_mode_in_one_block_leaves_those_before_it(sample: Edited) -> None:
     plain, edited = (sample.run(*edits)[1].scores["output"] for edits in ((), (AttendMode("none", layers=2),)))
     assert torch.equal(plain[:2], edited[:2])
     assert not torch.equal(plain[2], edited[2])
     assert not torch.equal(plain[3], edited[3])
 
 
-def test_others_are_as_if_a_dropped_concept_was_not_there(sample: Sample) -> None:
+def test_others_are_as_if_a_dropped_concept_was_not_there(sample: Edited) -> None:
     _, seen = sample.run(DropConcept(1))
-    alone = Sample(sample.model, sample.inputs, sample.concepts[:, [0, 2]], sample.layers).run()[1]
+    alone = Edited(sample.model, sample.inputs, sample.concepts[:, [0, 2]], sample.layers).run()[1]
     for space in SPACES[:-1]:
         assert sample.close(seen.scores[space][:, :, :, [0, 2]], alone.scores[space]), space
     assert sample.close(seen.lse["lse_concept"][..., [0, 2]], alone.lse["lse_concept"])
@@ -462,7 +443,7 @@ def test_others_are_as_if_a_dropped_concept_was_not_there(sample: Sample) -> Non
 
 # --- random directions -------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("layer", IN_BOTH_BLOCKS)
-def test_a_random_direction_has_the_size_of_the_edit(sample: Sample, layer: int) -> None:
+def test_a_random_direction_has_the_size_of_the_edit(sample: Edited, layer: int) -> None:
     own = sample.run()[1].vectors["image_output"][layer].float()
     for edit in (ScaleHeads(layer, 0, factor=0.5), MaskText(layer, tokens=0), MeanHeads(layer, 1)):
         changes = []
@@ -476,7 +457,7 @@ def test_a_random_direction_has_the_size_of_the_edit(sample: Sample, layer: int)
         assert not sample.close(changes[1], changes[2])
 
 
-def test_a_random_direction_of_a_skipped_block_moves_its_output_as_far(flux: Sample) -> None:
+def test_a_random_direction_of_a_skipped_block_moves_its_output_as_far(flux: Edited) -> None:
     seen: list[Tensor] = []
     block = flux.model.transformer_blocks[1]
     for edits in ((), (RandomDirection(SkipBlock(1), 5),)):
@@ -495,7 +476,7 @@ def test_a_random_direction_of_a_skipped_block_moves_its_output_as_far(flux: Sam
         torch.testing.assert_close((moved - own).norm(dim=-1), (own - before).norm(dim=-1), rtol=1e-4, atol=1e-5)
 
 
-def test_a_random_direction_is_the_same_each_time(flux: Sample) -> None:
+def test_a_random_direction_is_the_same_each_time(flux: Edited) -> None:
     for edit in (SkipBlock(1), DropConcept(0), AttendMode("none", layers=1), NullText(1)):
         one = flux.run(RandomDirection(edit, 3))
         assert same(one, flux.run(RandomDirection(edit, 3)))
@@ -505,15 +486,15 @@ def test_a_random_direction_is_the_same_each_time(flux: Sample) -> None:
 
 
 # --- together, and when ------------------------------------------------------------------------------------------
-def test_edits_of_several_kinds_act_together(flux: Sample) -> None:
+def test_edits_of_several_kinds_act_together(flux: Edited) -> None:
     both = flux.run(ScaleHeads(1, 0), MaskText(1, heads=0), ScaleHeads(1, 1, factor=0))[1]
     assert not both.scores["output"][1].any()
 
 
-def test_a_range_holds_both_its_ends(flux: Sample) -> None:
+def test_a_range_holds_both_its_ends(flux: Edited) -> None:
     plain = flux.run()
     inputs = dict(flux.inputs, timestep=torch.tensor([0.5]))
-    at_500 = Sample(flux.model, inputs, flux.concepts, flux.layers)
+    at_500 = Edited(flux.model, inputs, flux.concepts, flux.layers)
     for ends in ((500, 700), (700, 500), slice(300, 500)):
         _, seen = at_500.run(SkipBlock(2, timesteps=ends))
         assert seen.missing == (2,)
@@ -524,12 +505,12 @@ def test_a_range_holds_both_its_ends(flux: Sample) -> None:
 
 def test_a_batch_partly_inside_a_range_is_refused() -> None:
     model = flux_transformer()
-    batch = Sample(model, flux_inputs(model, batch=2), concept_embeddings(), tuple(range(5)))
+    batch = Edited(model, flux_inputs(model, batch=2), concept_embeddings(), tuple(range(5)))
     with pytest.raises(InputError, match="lies partly inside"):
         batch.run(SkipBlock(1, timesteps=(0, 500)))
 
 
-def test_unconditional_passes_are_edited_too_except_for_the_prompt(flux: Sample) -> None:
+def test_unconditional_passes_are_edited_too_except_for_the_prompt(flux: Edited) -> None:
     def unconditional(*edits: Intervention) -> Tensor:
         with torch.no_grad(), trace(flux.model, flux.concepts, interventions=edits):
             with flux.model.cache_context("cond"):
@@ -556,12 +537,12 @@ def test_unconditional_passes_are_edited_too_except_for_the_prompt(flux: Sample)
     ],
     ids=str,
 )
-def test_what_is_outside_the_model_is_refused_before_anything_runs(flux: Sample, edit: Any, message: str) -> None:
+def test_what_is_outside_the_model_is_refused_before_anything_runs(flux: Edited, edit: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         trace(flux.model, flux.concepts, interventions=edit)
 
 
-def test_the_image_s_attention_to_text_is_not_told_where_it_is_replaced(flux: Sample) -> None:
+def test_the_image_s_attention_to_text_is_not_told_where_it_is_replaced(flux: Edited) -> None:
     for edit in (MaskText(1), RandomDirection(BlurAttention(1))):
         with pytest.raises(InputError, match="text_mass"):
             flux.run(edit, text_mass=True)
@@ -572,7 +553,7 @@ def test_the_image_s_attention_to_text_is_not_told_where_it_is_replaced(flux: Sa
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.compile
 @pytest.mark.parametrize("how", ["sequential", "group", "compiled"])
-def test_edits_of_offloaded_and_compiled_models_are_those_of_the_plain_one(flux: Sample, how: str) -> None:
+def test_edits_of_offloaded_and_compiled_models_are_those_of_the_plain_one(flux: Edited, how: str) -> None:
     edits = EVERY_KIND[1:]
     expected = flux.run(*edits, sources=[ITSELF, Source(seed=1)])
     model: Any = flux_transformer()
@@ -582,7 +563,7 @@ def test_edits_of_offloaded_and_compiled_models_are_those_of_the_plain_one(flux:
         model.enable_group_offload(torch.device("cpu"), torch.device("cpu"), "leaf_level")
     else:
         model = torch.compile(model)
-    again = Sample(model, flux.inputs, flux.concepts, flux.layers)
+    again = Edited(model, flux.inputs, flux.concepts, flux.layers)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", WorkbenchWarning)  # that a compiled model runs uncompiled
         assert same(again.run(*edits, sources=[ITSELF, Source(seed=1)]), expected)

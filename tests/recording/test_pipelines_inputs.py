@@ -22,7 +22,7 @@ from torch import Tensor
 
 import workbench
 from tests.tiny_random import FLUX_CONFIG, concept_embeddings, flux_inputs, flux_pipeline, flux_transformer
-from tests.traced import LAYERS, plain_output, record, same, snapshot
+from tests.traced import LAYERS, follows_the_text, plain_output, record, recorded_inputs, same, snapshot
 from workbench.recording.reading import Piece
 from workbench.recording.tracing import trace
 
@@ -55,22 +55,6 @@ def traced_call(pipe: Any, *args: Any, **options: Any) -> tuple[Tensor, list[Pie
 def outputs(pieces: list[Piece]) -> dict[str, Tensor]:
     """Scores (step x layer, batch, head, concept, patch)."""
     return {"output": torch.stack([piece.scores["output"] for piece in pieces])}
-
-
-def follows_the_text(model: Any, inputs: dict[str, Any]) -> bool:
-    """Whether the prompt given as concepts goes the way of the model's own text tokens."""
-    with (
-        torch.no_grad(),
-        trace(
-            model,
-            inputs["encoder_hidden_states"],
-            layers=LAYERS,
-            spaces=("cross", "prompt"),
-            pooled=inputs["pooled_projections"],
-        ) as seen,
-    ):
-        model(**inputs)
-    return same({"scores": seen.scores["cross"]}, {"scores": seen.scores["prompt"]})
 
 
 # --- inputs that change what blocks compute -----------------------------------------------------------------------
@@ -176,12 +160,8 @@ def test_trace_works_inside_other_pipelines(kind: Any, pipe: FluxPipeline) -> No
         FluxInpaintPipeline: {"image": picture, "mask_image": picture[:, :1].round(), "strength": 1.0},
     }[kind]
     plain = other("a dog", generator=seeded(), **(SMALL | options)).images
-    inputs: list[dict[str, Any]] = []
-    handle = other.transformer.register_forward_pre_hook(
-        lambda module, args, kwargs: inputs.append(dict(kwargs)), with_kwargs=True
-    )
-    made, pieces = traced_call(other, "a dog", generator=seeded(), **options)
-    handle.remove()
+    with recorded_inputs(other.transformer) as inputs:
+        made, pieces = traced_call(other, "a dog", generator=seeded(), **options)
     assert torch.equal(made, plain)
     assert [(piece.step, piece.layer) for piece in pieces] == [(step, layer) for step in range(2) for layer in LAYERS]
     for step, given in enumerate(inputs):
@@ -220,12 +200,8 @@ def test_prompts_and_pictures_in_one_batch(pipe: FluxPipeline) -> None:
 def test_guided_passes_equal_passes_without_guidance(pipe: FluxPipeline) -> None:
     options: dict[str, Any] = {"negative_prompt": "water", "true_cfg_scale": 4.0}
     plain = pipe("a dog", generator=seeded(), **SMALL, **options).images
-    inputs: list[dict[str, Any]] = []
-    handle = pipe.transformer.register_forward_pre_hook(
-        lambda module, args, kwargs: inputs.append(dict(kwargs)), with_kwargs=True
-    )
-    made, pieces = traced_call(pipe, "a dog", generator=seeded(), **options)
-    handle.remove()
+    with recorded_inputs(pipe.transformer) as inputs:
+        made, pieces = traced_call(pipe, "a dog", generator=seeded(), **options)
     assert torch.equal(made, plain)
     assert len(inputs) == 4
     assert [piece.step for piece in pieces if piece.layer == 0] == [0, 1]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import workbench
 from tests.tiny_random import concept_embeddings, flux_inputs, flux_pipeline, flux_transformer
-from tests.traced import LAYERS, plain_output, record, same, snapshot
+from tests.traced import LAYERS, follows_the_text, plain_output, record, same, snapshot
 from workbench.models.fingerprint import fingerprint
 from workbench.recording.tracing import trace
 from workbench.schema import TraceError
@@ -86,19 +86,7 @@ def test_torchao_activations_and_weights() -> None:
         filter_fn=lambda module, name: isinstance(module, nn.Linear) and "blocks" in name,
     )
     inputs = flux_inputs(model)
-    output = plain_output(model, inputs)
-    with (
-        torch.no_grad(),
-        trace(
-            model,
-            inputs["encoder_hidden_states"],
-            layers=LAYERS,
-            spaces=("cross", "prompt"),
-            pooled=inputs["pooled_projections"],
-        ) as seen,
-    ):
-        assert torch.equal(model(**inputs).sample, output)
-    assert same({"scores": seen.scores["cross"]}, {"scores": seen.scores["prompt"]}, 1e-5)
+    assert follows_the_text(model, inputs)
 
 
 def test_torchao_through_diffusers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -164,20 +152,7 @@ def test_bitsandbytes(bits: int, tmp_path: Path) -> None:
         device_map="cuda",
     )
     inputs = {name: value.cuda() if isinstance(value, Tensor) else value for name, value in flux_inputs(model).items()}
-    output = plain_output(model, inputs)
-    with (
-        torch.no_grad(),
-        trace(
-            model,
-            inputs["encoder_hidden_states"],
-            layers=LAYERS,
-            spaces=("cross", "prompt"),
-            pooled=inputs["pooled_projections"],
-        ) as seen,
-    ):
-        assert torch.equal(model(**inputs).sample, output)
-    # Concepts that are the prompt are the model's own text stream, whatever the layers do.
-    assert same({"scores": seen.scores["cross"]}, {"scores": seen.scores["prompt"]}, 1e-2)
+    assert follows_the_text(model, inputs, 1e-2)
 
 
 # --- LoRA -------------------------------------------------------------------------------------------------------

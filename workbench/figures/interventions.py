@@ -71,7 +71,7 @@ def effects(
     chosen = effect or result.attrs.get("sorted_by") or usual
     if chosen not in known:
         raise InputError(f"effect is {effect!r}; expected one of {', '.join(known)}.")
-    with mpl.rc_context(style(dark) | {"axes.facecolor": "#101010" if dark else "#FFFFFF"}):
+    with mpl.rc_context(style(dark, curves=True)):
         places = _heads(result)
         if places is not None:
             return _matrix(result, chosen, places, cmap)

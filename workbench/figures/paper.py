@@ -42,9 +42,10 @@ class PaperFigure(Figure):
         return buffer.getvalue()
 
 
-def style(dark: bool) -> dict[Any, Any]:
-    """Settings of a figure, on white or on black."""
+def style(dark: bool, *, curves: bool = False) -> dict[Any, Any]:
+    """Settings of a figure, on white or on black; axes stand out as pictures' frames do, unless they hold curves."""
     ink, paper = ("#E8E8E8", "#101010") if dark else ("#000000", "#FFFFFF")
+    frame = "#3A3A3A" if dark else "#E4E4E4"
     inked: tuple[Any, ...] = (
         "text.color",
         "axes.labelcolor",
@@ -55,7 +56,7 @@ def style(dark: bool) -> dict[Any, Any]:
     )
     return dict.fromkeys(inked, ink) | {
         "figure.facecolor": paper,
-        "axes.facecolor": "#3A3A3A" if dark else "#E4E4E4",
+        "axes.facecolor": paper if curves else frame,
         "font.size": FONT_SIZE,
         "axes.linewidth": 0.5,
         "ytick.major.width": 0.5,

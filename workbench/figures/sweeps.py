@@ -86,7 +86,7 @@ def sweep(
     name = f"mean_{chosen}" if f"mean_{chosen}" in found else chosen
     values = found[name]
     matrix = values.ndim == 2 and "space" not in values.dims
-    with mpl.rc_context(style(dark) | {"axes.facecolor": "#101010" if dark else "#FFFFFF"}):
+    with mpl.rc_context(style(dark, curves=True)):
         if matrix:
             return _matrix(found, values, _label(name, chosen), cmap, width)
         return _curves(found, chosen, name, concepts, width or 4.6)

@@ -18,6 +18,7 @@ from workbench import schema
 from workbench.schema import InputError
 from workbench.widgets.coding import arguments, code
 from workbench.widgets.curves import plain
+from workbench.widgets.forms import check_names, one_of
 from workbench.widgets.masks import Drawn, code_of, masks_of, read_drawn
 from workbench.widgets.results import INTERVENTION, Result
 from workbench.widgets.tasks import Message, Task
@@ -113,14 +114,10 @@ class EditForm:
         InputError
             If a value cannot be meant.
         """
-        known = [one.name for one in fields(cls)]
-        if not isinstance(values, Mapping) or (unknown := [name for name in values if name not in known]):
-            what = f"has no {unknown[0]!r}" if isinstance(values, Mapping) else f"is no {type(values).__name__}"
-            raise InputError(f"an intervention's form {what}; it holds {', '.join(known)}.")
+        check_names("an intervention's form", values, [one.name for one in fields(cls)])
         form = cls(**{**values, "over": tuple(values.get("over", (schema.LAYER,))), "drawn": {}})
         for name, held in (("edit", EDITS), ("control", CONTROLS), ("truth", TRUTHS)):
-            if getattr(form, name) not in held:
-                raise InputError(f"{name} is {getattr(form, name)!r}; expected one of {', '.join(held)}.")
+            one_of(name, getattr(form, name), held)
         ways = EDITS[form.edit][1]
         if form.over not in ways:
             expected = ", ".join(" × ".join(way) for way in ways)

@@ -19,6 +19,7 @@ from workbench.analysis import selection
 from workbench.analysis.heatmaps import HeatmapOptions, Reduction
 from workbench.schema import InputError, SelectionError
 from workbench.scores import REDUCTIONS
+from workbench.widgets.forms import one_of
 
 COLOUR_MAPS: Final = ("auto", "viridis", "cividis", "magma", "diverging")
 """``auto`` is viridis for shares, diverging for scores that were not softmaxed."""
@@ -253,18 +254,18 @@ class _Reader:
             heads=self._heads(values["heads"]),
             sample=None if values["sample"] is None else sample(values["sample"]),
             frame=None if values["frame"] is None else self._among(frames, "frame")(values["frame"]),
-            reduce=_one_of("reduce", values["reduce"], REDUCTIONS),
+            reduce=one_of("reduce", values["reduce"], REDUCTIONS),
             concepts=self._several("concepts", values["concepts"], position),
             difference=None if difference is None else self._pair("difference", difference, position),
             focus=None if values["focus"] is None else position(values["focus"]),
             pin=None if pin is None else (rows(_two("pin", pin)[0]), columns(_two("pin", pin)[1])),
-            statistic=_one_of("statistic", values["statistic"], STATISTICS),
-            cmap=_one_of("cmap", values["cmap"], COLOUR_MAPS),
+            statistic=one_of("statistic", values["statistic"], STATISTICS),
+            cmap=one_of("cmap", values["cmap"], COLOUR_MAPS),
             opacity=min(max(_real("opacity", values["opacity"]), 0.0), 1.0),
             smooth=_flag("smooth", values["smooth"]),
             picture=_flag("picture", values["picture"]),
             limits=None if limits is None else self._pair("limits", limits, lambda value: _real("limits", value)),
-            open=tuple(_one_of("open", name, SECTIONS) for name in _listed("open", values["open"])),
+            open=tuple(one_of("open", name, SECTIONS) for name in _listed("open", values["open"])),
         )
 
     def _heads(self, heads: Any) -> tuple[int, ...] | None:
@@ -335,12 +336,6 @@ def _real(name: str, value: Any) -> float:
 def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise InputError(f"{name} is {value!r}; expected True or False.")
-    return value
-
-
-def _one_of(name: str, value: Any, allowed: Sequence[Any]) -> Any:
-    if not isinstance(value, str) or value not in allowed:
-        raise InputError(f"{name} is {value!r}; expected one of {', '.join(allowed)}.")
     return value
 
 

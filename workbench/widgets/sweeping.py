@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from workbench.analysis.sweeps import sweep
 from workbench.analysis.variants import HOWS, SPACE, Choice, Scores
 from workbench.schema import InputError
 from workbench.widgets.coding import arguments, code
+from workbench.widgets.forms import check_names, one_of
 from workbench.widgets.masks import Drawn, code_of, masks_of, read_drawn
 from workbench.widgets.state import held_spaces
 
@@ -77,21 +78,18 @@ class SweepForm:
         InputError
             If a value cannot be meant.
         """
-        known = [one.name for one in fields(cls)]
-        if not isinstance(values, Mapping) or (unknown := [name for name in values if name not in known]):
-            what = f"has no {unknown[0]!r}" if isinstance(values, Mapping) else f"is no {type(values).__name__}"
-            raise InputError(f"a sweep's form {what}; it holds {', '.join(known)}.")
+        check_names("a sweep's form", values, [one.name for one in fields(cls)])
         filled = {**cls.default(ds).to_json(), **values}
         over = filled["over"]
         return cls(
             over=(over,) if isinstance(over, str) else tuple(over),
-            metric=_one_of("metric", filled["metric"], tuple(MEASURES)),
-            space=_one_of("space", filled["space"], spaces_of(ds)),
-            how=_one_of("how", filled["how"], (*HOWS, GREEDY)),
+            metric=one_of("metric", filled["metric"], tuple(MEASURES)),
+            space=one_of("space", filled["space"], spaces_of(ds)),
+            how=one_of("how", filled["how"], (*HOWS, GREEDY)),
             window=filled["window"],
             layers=_ends("layers", filled["layers"], ds[schema.LAYER].to_numpy().tolist()),
             timesteps=_ends("timesteps", filled["timesteps"], ds[schema.TIMESTEP].to_numpy().tolist()),
-            truth=_one_of("truth", filled["truth"], TRUTHS),
+            truth=one_of("truth", filled["truth"], TRUTHS),
             drawn=read_drawn(filled["drawn"], ds),
         )
 
@@ -241,12 +239,6 @@ def spaces_of(ds: xr.Dataset) -> tuple[str, ...]:
 
 def _pictures(ds: xr.Dataset) -> int:
     return ds[schema.IMAGE].sizes.get(schema.SAMPLE, 1) if schema.IMAGE in ds else 1
-
-
-def _one_of(name: str, value: Any, expected: Sequence[str]) -> str:
-    if value not in expected:
-        raise InputError(f"{name} is {value!r}; expected one of {', '.join(expected)}.")
-    return str(value)
 
 
 def _ends(name: str, value: Any, held: Sequence[Any]) -> Any:
