@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import xarray as xr
 
 from tests import synthetic
 from workbench import schema
-from workbench.schema import SchemaError
+from workbench.schema import SchemaError, WorkbenchWarning, noted, warn
 
 
 @pytest.mark.parametrize(
@@ -130,3 +131,29 @@ def test_values_are_absent_exactly_where_listed(listed: bool) -> None:
     schema.validate(ds)
     with pytest.raises(SchemaError, match=r"'cross': 1 pieces .*'timestep': 500.0, 'layer': 2"):
         schema.validate(ds, values=True)
+
+
+def test_a_warning_names_the_line_that_caused_it() -> None:
+    def suspicious() -> None:
+        warn("this is odd.")
+
+    with pytest.warns(WorkbenchWarning, match="this is odd") as given:
+        suspicious()
+    assert given[0].filename == __file__
+
+
+def test_noted_warnings_are_kept_once_and_not_given() -> None:
+    with noted() as outer:
+        warn("one.")
+        with noted() as inner:
+            warn("two.")
+        warn("one.")
+    assert (outer, inner) == (["one."], ["two."])
+    with pytest.warns(WorkbenchWarning):
+        warn("three.")
+
+
+def test_warnings_are_given_in_one_place_only() -> None:
+    """What goes past it would not reach the panels, whose work is in threads."""
+    package = Path(schema.__file__).parents[1]
+    assert [path.name for path in package.rglob("*.py") if "warnings.warn(" in path.read_text()] == ["notes.py"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from workbench import schema
-from workbench.schema import InputError, WorkbenchWarning
+from workbench.schema import InputError, warn
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -83,9 +82,8 @@ def read_truth(
     read = np.stack([_fit(_mask(masks[c], c), c, size, resize) if c in masks else empty for c in concepts])
     absent = [name for name in concepts if name not in masks]
     if absent:
-        warnings.warn(
+        warn(
             f"no mask for {', '.join(map(repr, absent))}: taken to be nowhere in the picture.",
-            WorkbenchWarning,
             stacklevel=2,
         )
     return read

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from workbench.schema import InputError
+from workbench.schema import InputError, WorkbenchWarning, warn
 from workbench.widgets.working import Worker
 
 
@@ -16,10 +16,15 @@ class Seen:
     def __init__(self) -> None:
         self.progress: list[tuple[int, int, float | None]] = []
         self.ends: Queue[tuple[str, Any]] = Queue()
+        self.notes: list[str] = []
         self.worker = Worker(lambda *told: self.progress.append(told))
 
     def run(self, work: Any) -> None:
-        self.worker.start(work, lambda kind, value: self.ends.put((kind, value)))
+        self.worker.start(work, self.finished)
+
+    def finished(self, kind: str, value: Any, notes: list[str]) -> None:
+        self.notes = notes
+        self.ends.put((kind, value))
 
     def end(self) -> tuple[str, Any]:
         return self.ends.get(timeout=10)
@@ -75,3 +80,24 @@ def test_errors_are_sentences() -> None:
     kind, value = seen.end()
     assert kind == "failed"
     assert value == "This could not be computed (IndexError: list index out of range)."
+
+
+def test_warnings_of_the_work_are_kept_and_those_of_other_threads_are_given() -> None:
+    seen = Seen()
+    begun, going = threading.Event(), threading.Event()
+
+    def work(*_: Any) -> int:
+        warn("this is odd.")
+        warn("this is odd.")
+        begun.set()
+        assert going.wait(10)
+        warn("this too.")
+        return 7
+
+    seen.run(work)
+    assert begun.wait(10)
+    with pytest.warns(WorkbenchWarning, match="in the main thread"):
+        warn("this is in the main thread.")
+    going.set()
+    assert seen.end() == ("done", 7)
+    assert seen.notes == ["this is odd.", "this too."]

@@ -6,7 +6,6 @@ Whole-head readings use the ``<space>_total`` variables; per-head scores are rea
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Collection
 from typing import Any, Final, Literal, TypedDict, Unpack
 
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from workbench import schema
 from workbench.analysis import selection
 from workbench.analysis.selection import Labels, Numbers
-from workbench.schema import InputError, SchemaError, SelectionError, WorkbenchWarning
+from workbench.schema import InputError, SchemaError, SelectionError, warn
 from workbench.scores import REDUCTIONS, reduce_maps
 
 Reduction = Literal["softmax_mean", "mean_softmax", "mean"]
@@ -261,10 +260,9 @@ def default_layers(ds: xr.Dataset) -> list[int] | None:
     captured = [int(layer) for layer in ds[schema.LAYER].to_numpy()]
     chosen = [layer for layer in captured if layer in defaults]
     if defaults and not chosen:
-        warnings.warn(
+        warn(
             f"none of the model's default layers ({', '.join(map(str, defaults))}) was captured; all captured layers "
             f"({', '.join(map(str, captured))}) are used. Pass layers= to choose.",
-            WorkbenchWarning,
             stacklevel=3,
         )
     return chosen or None
@@ -273,17 +271,15 @@ def default_layers(ds: xr.Dataset) -> list[int] | None:
 def _warn_of_meaningless(ds: xr.Dataset, taken: xr.DataArray, reduce: str, kept: list[str]) -> None:
     dim = selection.concept_dim(taken)
     if reduce != "mean" and taken.sizes[dim] == 1:
-        warnings.warn(
+        warn(
             f"a softmax over one {dim} is 1 everywhere: capture a second one to compare with, or pass reduce='mean'.",
-            WorkbenchWarning,
             stacklevel=3,
         )
     pictures = taken.sizes[schema.SAMPLE]
     if schema.IMAGE in ds and schema.SAMPLE in ds[schema.IMAGE].dims and pictures > 1 and schema.SAMPLE not in kept:
-        warnings.warn(
+        warn(
             f"this averages the maps of {pictures} different pictures: choose one with samples=, or keep them apart "
             "with keep=['sample'].",
-            WorkbenchWarning,
             stacklevel=3,
         )
 

@@ -7,7 +7,6 @@ where the answer can be read off, not what the network needs: for that the netwo
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict
 
@@ -21,7 +20,7 @@ from workbench.analysis.measures import MEASURES
 from workbench.analysis.selection import Labels, Numbers
 from workbench.analysis.truth import with_truth
 from workbench.analysis.variants import HOWS, SPACE, Choice
-from workbench.schema import InputError, WorkbenchWarning
+from workbench.schema import InputError, warn
 from workbench.scores import REDUCTIONS
 
 if TYPE_CHECKING:
@@ -161,9 +160,8 @@ def sweep(
     against_truth = any(MEASURES[name].against == "truth" for name in metrics)
     observations, unit = observe(datasets, choice, concepts, truth=against_truth)
     if reduce != "mean" and any(len(one.scores.concepts) == 1 for one in observations):
-        warnings.warn(
+        warn(
             "a softmax over one concept is 1 everywhere: capture a second one to compare with, or pass reduce='mean'.",
-            WorkbenchWarning,
             stacklevel=2,
         )
 

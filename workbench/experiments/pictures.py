@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.schema import InputError, ModelError, WorkbenchWarning
+from workbench.schema import InputError, ModelError, warn
 
 Bytes: TypeAlias = NDArray[np.uint8]
 
@@ -79,7 +78,7 @@ def perceptual(wanted: bool | None) -> Callable[[Bytes, Bytes], float] | None:
         message = f"the weights of LPIPS cannot be had ({error}): connect once, or pass perceptual=False."
         if wanted:
             raise ModelError(message) from error
-        warnings.warn(message, WorkbenchWarning, stacklevel=3)
+        warn(message, stacklevel=3)
         return None
 
     def distance(one: Bytes, other: Bytes) -> float:

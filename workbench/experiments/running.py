@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from threading import Event
@@ -37,7 +36,7 @@ from workbench.recording.pictures import read_image
 from workbench.recording.resolving import resolve
 from workbench.recording.runs import model_name
 from workbench.recording.sessions import check_cancelled, session
-from workbench.schema import CONCEPT, PROMPT, InputError, WorkbenchWarning
+from workbench.schema import CONCEPT, PROMPT, InputError, warn
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -274,10 +273,9 @@ class _Experiment:
         for arm, (_, drawn) in zip(arms, controls, strict=True):
             own = self._maps(arm.edits, arm.edits) | self._picture(arm.edits)
             if np.isnan(own["map_distance"]).all() and self._outcomes[()].ds.attrs["kind"] == "capture":
-                warnings.warn(
+                warn(
                     f"{arm.label} edits every recorded layer, so no map is left to compare: record others too, with "
                     "layers=.",
-                    WorkbenchWarning,
                     stacklevel=4,
                 )
             missing = [{name: np.full_like(own[name], np.nan) for name in names}] * (draws - len(drawn))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +40,7 @@ from workbench.recording.runs import Plan, model_name, remaining_passes, writing
 from workbench.recording.sessions import check_cancelled, once
 from workbench.recording.streaming import Stream
 from workbench.recording.tracing import Trace, trace
-from workbench.schema import CHANNEL, CONCEPT, IMAGE, PIXEL_X, PIXEL_Y, TRUTH, InputError, StoreError, WorkbenchWarning
+from workbench.schema import CHANNEL, CONCEPT, IMAGE, PIXEL_X, PIXEL_Y, TRUTH, InputError, StoreError, warn
 from workbench.store.pieces import Writer
 from workbench.truth import read_truth
 
@@ -340,9 +339,8 @@ def opened(key: str, home: str | Path | None, progress: bool, verify: bool) -> x
     if runs_store.find(key, home) is None:
         return None
     if verify and (problems := runs_store.damage(key, home)):
-        warnings.warn(
+        warn(
             f"the stored run {key} is damaged and is computed anew: {'; '.join(problems[:5])}",
-            WorkbenchWarning,
             stacklevel=3,
         )
         runs_store.discard(key, home)
@@ -360,10 +358,9 @@ def concept_embeddings(adapter: PipelineAdapter, plan: Plan) -> Tensor:
     embeddings, counts = once(adapter.pipe, key, lambda: adapter.encode_concepts(plan.concepts, plan.pool))
     long = [f"{word!r} ({count})" for word, count in zip(plan.concepts, counts, strict=True) if count > 1]
     if long and plan.pool == "first":
-        warnings.warn(
+        warn(
             f"these concepts have several tokens, of which only the first one's embedding is used: {', '.join(long)}. "
             'Choose shorter words, or pool="mean".',
-            WorkbenchWarning,
             stacklevel=4,
         )
     return embeddings
@@ -377,10 +374,9 @@ def warn_if_unfamiliar(adapter: PipelineAdapter, posterior: Posterior, pixels: P
     error = adapter.decode(posterior.mean).astype(np.float64) - pixels
     psnr = 10 * np.log10(255**2 / max(float(np.square(error).mean()), 1e-9))
     if psnr < threshold:
-        warnings.warn(
+        warn(
             f"the model knows drawn scenes only, and this picture is none (its autoencoder reproduces it at "
             f"{psnr:.1f} dB; scenes reach {threshold:g} dB): the maps mean little. For photographs load FLUX.1, "
             'for example model="black-forest-labs/FLUX.1-schnell".',
-            WorkbenchWarning,
             stacklevel=7,
         )

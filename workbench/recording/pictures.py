@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from workbench.schema import InputError, WorkbenchWarning
+from workbench.schema import InputError, warn
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -207,4 +207,4 @@ def _grey(values: Pixels) -> Pixels:
 
 
 def _say(text: str) -> None:
-    warnings.warn(text, WorkbenchWarning, stacklevel=2)
+    warn(text, stacklevel=2)

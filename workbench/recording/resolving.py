@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
 from workbench.interventions import BlurAttention, Intervention, MaskText, RandomDirection, SkipBlock
-from workbench.schema import LAYER, SAMPLE, TIMESTEP, InputError, WorkbenchWarning
+from workbench.schema import LAYER, SAMPLE, TIMESTEP, InputError, warn
 
 
 def resolve(
@@ -135,11 +134,10 @@ def warn_of_idle(
     for edit in interventions:
         if not any(edit.acts_at(timestep) for timestep in timesteps):
             ran = ", ".join(f"{timestep:g}" for timestep in timesteps)
-            warnings.warn(f"{edit} changes nothing: the passes are at {ran}.", WorkbenchWarning, stacklevel=stacklevel)
+            warn(f"{edit} changes nothing: the passes are at {ran}.", stacklevel=stacklevel)
         elif last is not None and edit["layers"] is not None and min(edit["layers"]) > last:
-            warnings.warn(
+            warn(
                 f"{edit} changes nothing: the pass ends after layer {last}, the last that is recorded.",
-                WorkbenchWarning,
                 stacklevel=stacklevel,
             )
 

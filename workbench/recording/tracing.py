@@ -8,7 +8,6 @@ and outputs the model computes anyway: the extra work is that of a handful of to
 from __future__ import annotations
 
 import threading
-import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -30,7 +29,7 @@ from workbench.recording.eager import eager, is_compiled
 from workbench.recording.editing import Editing, Stop
 from workbench.recording.reading import Piece, Reading
 from workbench.recording.resolving import refuse_mass, resolve
-from workbench.schema import ATTEND_MODES, InputError, TraceError, WorkbenchWarning
+from workbench.schema import ATTEND_MODES, InputError, TraceError, warn
 
 _Place = tuple[str, dict[str, nn.Module | None], str, nn.Module]
 """Path of a module, the children of its parent, its name among them, and the module."""
@@ -152,10 +151,9 @@ class Trace:
         try:
             refuse_shortcuts(self._model)
             if is_compiled(self.transformer):
-                warnings.warn(
+                warn(
                     "the transformer is compiled; while it is traced it runs uncompiled, so its output is bit for bit "
                     "that of the uncompiled model, from which the compiled one may differ by rounding.",
-                    WorkbenchWarning,
                     stacklevel=2,
                 )
             self._resources.enter_context(eager())
@@ -176,9 +174,8 @@ class Trace:
                 "that the pipeline holds (pipe.transformer)."
             )
         if kind is None and self.editing.idle and self.editing.timesteps is None:
-            warnings.warn(
+            warn(
                 f"no pass was at a noise level of {', '.join(map(str, self.editing.idle))}: nothing was changed.",
-                WorkbenchWarning,
                 stacklevel=2,
             )
 

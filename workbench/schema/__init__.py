@@ -89,3 +89,5 @@ name                  type                meaning
 from workbench.schema.checking import validate as validate
 from workbench.schema.errors import *
 from workbench.schema.names import *
+from workbench.schema.notes import noted as noted
+from workbench.schema.notes import warn as warn

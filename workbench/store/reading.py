@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import os
-import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any, Final
 
 import xarray as xr
 
-from workbench.schema import SCHEMA_VERSION, InputError, StoreError, WorkbenchWarning
+from workbench.schema import SCHEMA_VERSION, InputError, StoreError, warn
 from workbench.store import remote
 from workbench.store.catalogue import all_contents, find_contents
 from workbench.store.contents import Archive, Contents, Folder
@@ -123,7 +122,7 @@ def runs(home: str | os.PathLike[str] | None = None) -> Runs:
         try:
             found.append(listed(contents))
         except StoreError as error:
-            warnings.warn(str(error), WorkbenchWarning, stacklevel=2)
+            warn(str(error), stacklevel=2)
     return Runs(sorted(found, key=lambda run: run.created, reverse=True))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib.resources import files
 from typing import Any, Final
 
@@ -134,12 +135,13 @@ class Ablation(anywidget.AnyWidget):
         task = self._modes[mode].task(question.get("form"))
         begun = time.monotonic()
 
-        def finished(kind: str, value: Any) -> None:
+        def finished(kind: str, value: Any, notes: list[str]) -> None:
             if not self._open:
                 return
             if kind == "done":
                 try:
                     result = task.finish(value, len(self._results[mode]) + 1, time.monotonic() - begun)
+                    result = replace(result, notes=tuple(notes))
                 except Exception as error:
                     logger.exception("the result could not be shown")
                     kind, value = "failed", f"The result could not be shown ({type(error).__name__}: {error})."
@@ -147,7 +149,7 @@ class Ablation(anywidget.AnyWidget):
                     self._results[mode].append(result)
                     self._say({"type": "done", "mode": mode, "row": result.row()})
                     return
-            self._say({"type": kind, "of": "run", "mode": mode, "error": value or ""})
+            self._say({"type": kind, "of": "run", "mode": mode, "error": value or "", "notes": notes})
 
         if self._worker.busy:
             raise InputError("another run is under way: wait for it, or stop it first.")
@@ -167,7 +169,7 @@ class Ablation(anywidget.AnyWidget):
         if measure not in result.plots:
             raise InputError(f"this result has no {measure!r}; it has {', '.join(result.plots)}.")
         values = {"type": "plot", "mode": result.mode, "number": result.number, "measure": measure}
-        self._say({**values, "plot": result.plots[measure], "code": result.code})
+        self._say({**values, "plot": result.plots[measure], "code": result.code, "notes": list(result.notes)})
 
     def _maps(self, question: Any) -> None:
         """The maps behind a point, beside those without the choice or the edit."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -13,7 +12,7 @@ import xarray as xr
 from numpy.typing import DTypeLike, NDArray
 
 from workbench import schema
-from workbench.schema import WorkbenchError, WorkbenchWarning
+from workbench.schema import WorkbenchError, noted
 from workbench.widgets import cube, views
 from workbench.widgets.checking import drawable
 from workbench.widgets.describing import picture
@@ -62,8 +61,7 @@ class Answers:
             return
         reply: dict[str, Any] = {"type": kind, "id": question.get("id")}
         buffers: list[Any] = []
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+        with noted() as notes:
             try:
                 chosen = State.from_json(question.get("state") or state or {}, self._ds)
                 reply["space"] = chosen.space
@@ -76,7 +74,7 @@ class Answers:
             except Exception as error:
                 logger.exception("the view could not answer %r", kind)
                 reply["error"] = f"This could not be computed ({type(error).__name__}: {error})."
-        reply["notes"] = list(dict.fromkeys(str(one.message) for one in caught if one.category is WorkbenchWarning))
+        reply["notes"] = notes
         yield reply, buffers
 
     def free(self) -> None:

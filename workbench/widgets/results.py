@@ -43,6 +43,8 @@ class Result:
         Gives the maps behind a point (``pair``), and lets go of them (``free``).
     seconds
         How long it took.
+    notes
+        The warnings that were given.
     """
 
     number: int
@@ -53,6 +55,7 @@ class Result:
     code: str
     shown: Any
     seconds: float
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

@@ -5,7 +5,6 @@ The maps are those of :func:`workbench.analysis.heatmaps.heatmap`, number for nu
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from workbench import schema
 from workbench.analysis.heatmaps import HeatmapOptions, heatmap, segment
-from workbench.schema import SelectionError, WorkbenchWarning
+from workbench.schema import SelectionError, noted
 from workbench.widgets import statistics
 from workbench.widgets.state import State, dim_of, names_of
 
@@ -117,7 +116,7 @@ def head_maps(state: State, ds: xr.Dataset, layer: int) -> NDArray[np.float32]:
     block = framed[names].sel(chosen).compute()
     dim = dim_of(state.space)
     found = []
-    with _quiet():
+    with noted():  # the maps themselves have given their warnings already
         for head in block[schema.HEAD].to_numpy().tolist():
             options["heads"] = head
             found.append(_plain(heatmap(block, **options), dim, *_PLANE)[state.focus or 0])
@@ -144,7 +143,7 @@ def overview(state: State, ds: xr.Dataset) -> NDArray[np.float32]:
         raise SelectionError("the truth names concepts, and this space has tokens: choose another figure.")
     counts = truth_counts(ds, state) if state.statistic in _OF_TRUTH else None
     rows = []
-    with _quiet():
+    with noted():  # the maps themselves have given their warnings already
         whole = _plain(segment(framed, **options), *_PLANE) if state.statistic == "agreement" else None
         pieces: HeatmapOptions = {**options, "layers": slice(None, None), "keep": ["layer"]}
         for timestep in framed[schema.TIMESTEP].to_numpy().tolist():
@@ -203,8 +202,3 @@ def _plain(values: xr.DataArray, *dims: str) -> NDArray[Any]:
     if schema.FRAME in values.dims:
         values = values.isel({schema.FRAME: 0})
     return values.transpose(*dims).to_numpy()
-
-
-def _quiet() -> warnings.catch_warnings[Any]:
-    """Without the warnings that the maps themselves have given already."""
-    return warnings.catch_warnings(action="ignore", category=WorkbenchWarning)

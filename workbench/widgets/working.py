@@ -9,13 +9,14 @@ from collections.abc import Callable
 from threading import Event, Lock, Thread
 from typing import Any, Final, TypeAlias
 
-from workbench.schema import InputError, WorkbenchError
+from workbench.schema import InputError, WorkbenchError, noted
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with how much is done, of how much."""
 Work: TypeAlias = Callable[[Progress, Event], Any]
-Finished: TypeAlias = Callable[[str, Any], None]
-"""Called with ``"done"`` and the result, ``"stopped"`` and None, or ``"failed"`` and a sentence."""
+Finished: TypeAlias = Callable[[str, Any, list[str]], None]
+"""Called with ``"done"`` and the result, ``"stopped"`` and None, or ``"failed"`` and a sentence; and with the warnings
+that were given."""
 
 _OFTEN: Final = 0.1
 """Seconds between two reports."""
@@ -77,7 +78,8 @@ class Worker:
     def _run(self, work: Work, finished: Finished, cancel: Event) -> None:
         kind, value = "failed", None
         try:
-            kind, value = "done", work(self._timed(), cancel)
+            with noted() as notes:
+                kind, value = "done", work(self._timed(), cancel)
         except WorkbenchError as error:
             value = str(error)
         except Exception as error:
@@ -85,7 +87,9 @@ class Worker:
             value = f"This could not be computed ({type(error).__name__}: {error})."
         with self._lock:
             self._thread = None
-        finished(*(("stopped", None) if cancel.is_set() else (kind, value)))
+        if cancel.is_set():
+            kind, value = "stopped", None
+        finished(kind, value, notes)
 
     def _timed(self) -> Progress:
         start, told = time.monotonic(), -math.inf

@@ -38,7 +38,7 @@ class ModeView {
       "div.wb-result", { hidden: true },
       h("div.wb-row.wb-result-head", {}, this.heading = h("span.wb-section-title", {}), this.measure.element, h("span.wb-tools", {}, this.copy,
         file("csv", "CSV", "The points of this result"), file("dataset", "Dataset", "netCDF, for xarray.open_dataset"), file("figure", "Figure", "PDF"))),
-      this.drawer, this.plot.element, this.pair.element
+      this.notes = h("div.wb-notes", { hidden: true, role: "note", "aria-label": "Warnings" }), this.drawer, this.plot.element, this.pair.element
     );
     this.element.append(this.form.element, h("div.wb-row.wb-run", {}, this.go, this.end, this.bar, this.status), this.error, this.figure, this.listing);
   }
@@ -108,7 +108,7 @@ class ModeView {
     );
   }
 
-  drawPlot({ number: which, measure, plot, code }) {
+  drawPlot({ number: which, measure, plot, code, notes }) {
     const row = this.rows.find((one) => one.number === which);
     const other = this.shown?.number !== which;
     Object.assign(this, { shown: row, measureName: measure, plotted: plot });
@@ -117,6 +117,8 @@ class ModeView {
     this.measure.set(row.measures);
     this.measure.select.value = measure;
     this.code.textContent = code;
+    this.notes.hidden = !notes.length;
+    this.notes.replaceChildren(...notes.map((text) => h("p.wb-note", {}, sentence(text))));
     this.figure.hidden = false;
     this.figure.querySelector("[data-control=export-figure]").hidden = !plot.figure;
     this.figure.dataset.result = which;
