@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from tests.synthetic import dataset
 from workbench.analysis.heatmaps import heatmap, segment
 from workbench.analysis.metrics import average_precision, score
 from workbench.analysis.sweeps import sweep
-from workbench.schema import InputError, SelectionError, WorkbenchWarning
+from workbench.schema import CancelledError, InputError, SelectionError, WorkbenchWarning
 
 
 def test_a_sweep_over_layers_is_the_score_of_each() -> None:
@@ -316,3 +317,28 @@ def test_datasets_that_do_not_fit_are_refused() -> None:
         sweep(ds, "layer", space="value")
     with pytest.raises(SelectionError, match="concept 'cat' was not captured"):
         sweep(ds, "layer", concepts="cat")
+
+
+@pytest.mark.parametrize(
+    ("over", "how"),
+    [("layer", "only"), (("layer", "head"), "drop"), ("timestep", "window"), ("layer", "greedy"), ("head", "greedy")],
+)
+def test_every_step_is_told_and_any_may_be_the_last(over: Any, how: Any) -> None:
+    ds = dataset(samples=2, truth=True, missing=[(0, 500.0, 1)])
+    plain = sweep(ds, over, how, window=2, metric=["iou", "entropy"])
+    told: list[tuple[int, int]] = []
+    found = sweep(ds, over, how, window=2, metric=["iou", "entropy"], progress=lambda *at: told.append(at))
+    xr.testing.assert_identical(found, plain)
+    done, totals = zip(*told, strict=True)
+    assert set(totals) == {done[-1]}
+    assert list(done) == sorted(set(done)), "no step is told twice, or beyond the end"
+    assert len(done) > len(found.layer if "layer" in found else found[next(iter(found.dims))])
+
+    cancel = Event()
+
+    def stop_at(at: int, _total: int) -> None:
+        if at >= len(done) // 2:
+            cancel.set()
+
+    with pytest.raises(CancelledError):
+        sweep(ds, over, how, window=2, metric=["iou", "entropy"], progress=stop_at, cancel=cancel)

@@ -139,6 +139,41 @@ def test_a_run_can_be_stopped_and_run_again() -> None:
     assert panel.hear("done")[0]["row"]["number"] == 1
 
 
+def test_a_sweep_is_stopped_inside_and_tells_how_far_it_is() -> None:
+    panel = Listening({"sweep": Sweeps(dataset(truth=True, samples=2))})
+    send, stopping = panel.send, [True]
+
+    def stop(content: Any, buffers: Any = None) -> None:
+        send(content, buffers)
+        if stopping and content["type"] == "progress":
+            panel.ask(type="stop")
+
+    panel.send = stop  # type: ignore[method-assign]
+    panel.ask(type="run", mode="sweep", form={"over": ["layer", "head"], "metric": "silhouette"})
+    content, _ = panel.hear("progress")
+    assert content["done"] < content["total"]
+    assert panel.hear("stopped")[0]["mode"] == "sweep"
+    assert panel.results["sweep"] == []
+    stopping.clear()
+    panel.ask(type="run", mode="sweep", form={})
+    assert panel.hear("done")[0]["row"]["number"] == 1
+
+
+def test_warnings_of_a_run_are_shown_beside_its_result() -> None:
+    panel = Listening({"sweep": Sweeps(dataset(concepts=("dog",)))})
+    form = {"metric": "total_variation"}
+    panel.ask(type="run", mode="sweep", form=form)
+    panel.hear("done")
+    panel.ask(type="plot", mode="sweep", number=1)
+    assert panel.hear("plot")[0]["notes"] == []
+    panel = Listening({"sweep": Sweeps(dataset().assign_attrs(default_layers=[77]))})
+    panel.ask(type="run", mode="sweep", form={"over": ["timestep"]})
+    panel.hear("done")
+    panel.ask(type="plot", mode="sweep", number=1)
+    (note,) = panel.hear("plot")[0]["notes"]
+    assert "default layers (77)" in note
+
+
 def test_closing_stops_the_run_and_frees_the_dataset() -> None:
     ds = dataset()
     mode = Waiting(Sweeps(ds))

@@ -16,6 +16,7 @@ from workbench.analysis import resampling, selection
 from workbench.analysis.heatmaps import to_pixels
 from workbench.analysis.measures import MEASURES, Fraction, Measure, Reference
 from workbench.analysis.selection import Labels
+from workbench.analysis.steps import Steps
 from workbench.analysis.variants import Choice, Scores
 from workbench.schema import InputError
 
@@ -24,6 +25,8 @@ Values = dict[str, Fraction]
 full map, over everything chosen, have no swept dimensions and go by the measure's name and :data:`FULL`."""
 
 FULL: Final = "_full"
+_PART: Final = 32
+"""Variants that are measured at once."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +59,17 @@ class Observation:
 
 
 def observe(
-    datasets: Sequence[xr.Dataset], choice: Choice, concepts: Labels, *, truth: bool
+    datasets: Sequence[xr.Dataset], choice: Choice, concepts: Labels, *, truth: bool, steps: Steps | None = None
 ) -> tuple[list[Observation], str]:
     """The observations of some datasets, and what one of them is: a ``"sample"`` or an ``"image"``.
 
     Each sample is one when there is one dataset, or when samples are pictures of their own; otherwise each dataset is
-    one, and the maps of its samples are averaged. Nothing is read.
+    one, and the maps of its samples are averaged. Nothing is read. Every piece that will be read is a step.
     """
+    step = steps or Steps()
     observations: list[Observation] = []
     for ds in datasets:
-        scores = Scores(ds, choice)
+        scores = Scores(ds, choice, step)
         own = pictures(ds) > 1
         if own and schema.SAMPLE in choice.over and choice.how != "only":
             raise InputError(
@@ -94,8 +98,14 @@ def words(observations: Sequence[Observation]) -> list[str]:
     return list(dict.fromkeys(name for one in observations for name in one.names))
 
 
-def evaluate(observations: Sequence[Observation], metrics: Sequence[str]) -> Values:
-    """Measure every variant on every observation."""
+def evaluate(observations: Sequence[Observation], metrics: Sequence[str], steps: Steps | None = None) -> Values:
+    """Measure every variant on every observation; every measure of a variant is a step."""
+    step = steps or Steps()
+    if steps is not None:
+        scores = observations[0].scores
+        variants = math.prod(len(scores.variant_labels(dim)) for dim in scores.choice.over)
+        steps.total = sum(one.scores.count(one.samples) for one in observations)
+        steps.total += len(observations) * variants * len(metrics)
     found: dict[str, list[Fraction]] = {name + end: [] for name in metrics for end in ("", FULL)}
     names = words(observations)
     for one in observations:
@@ -103,7 +113,7 @@ def evaluate(observations: Sequence[Observation], metrics: Sequence[str]) -> Val
         swept = maps.shape[:-3]
         maps, full = maps.reshape(-1, *maps.shape[-3:])[:, list(one.concepts)], full[list(one.concepts)]
         for name in metrics:
-            above, below = measured(one, MEASURES[name], maps, full, names)
+            above, below = _in_parts(one, MEASURES[name], maps, full, names, step)
             found[name].append((above.reshape(*swept, *above.shape[1:]), below.reshape(*swept, *below.shape[1:])))
             above, below = measured(one, MEASURES[name], full[None], full, names)
             found[name + FULL].append((above[0], below[0]))
@@ -123,6 +133,24 @@ def measured(
     return above, below
 
 
+def _in_parts(
+    one: Observation,
+    measure: Measure,
+    maps: NDArray[np.float32],
+    full: NDArray[np.float32],
+    names: Sequence[str],
+    step: Steps,
+) -> Fraction:
+    """The same as :func:`measured`, some variants at a time."""
+    found = []
+    for start in range(0, len(maps), _PART):
+        part = maps[start : start + _PART]
+        found.append(measured(one, measure, part, full, names))
+        step(len(part))
+    above, below = zip(*found, strict=True)
+    return np.concatenate(above), np.concatenate(below)
+
+
 def merit(measure: Measure, fraction: Fraction) -> NDArray[np.float64]:
     """One figure for each variant over all observations, better when higher; NaN where there is nothing."""
     values = resampling.ratio(*(part.sum(0) for part in fraction))
@@ -130,7 +158,9 @@ def merit(measure: Measure, fraction: Fraction) -> NDArray[np.float64]:
     return values if measure.higher_is_better else -values
 
 
-def pick(observations: Sequence[Observation], metrics: Sequence[str], most: int) -> tuple[list[int], Values]:
+def pick(
+    observations: Sequence[Observation], metrics: Sequence[str], most: int, steps: Steps | None = None
+) -> tuple[list[int], Values]:
     """Best-first selection by the first measure.
 
     Starting from nothing, the member is added with which the maps of all chosen so far are best; the first one wins a
@@ -138,12 +168,18 @@ def pick(observations: Sequence[Observation], metrics: Sequence[str], most: int)
     """
     choice = observations[0].scores.choice
     names, leading = words(observations), MEASURES[metrics[0]]
-    growing = [(_by_head if schema.HEAD in choice.over else _by_cell)(one) for one in observations]
-    fulls = [one.scores.maps(one.samples)[1][list(one.concepts)] for one in observations]
+    by_head = schema.HEAD in choice.over
     count = math.prod(len(observations[0].scores.labels[dim]) for dim in choice.over)
+    step, ranks = steps or Steps(), min(most, count)
+    if steps is not None:
+        readings = 1 + (ranks if by_head else 1)
+        steps.total = readings * sum(one.scores.count(one.samples) for one in observations)
+        steps.total += len(observations) * sum(count - rank for rank in range(ranks))
+    growing = [(_by_head if by_head else _by_cell)(one) for one in observations]
+    fulls = [one.scores.maps(one.samples)[1][list(one.concepts)] for one in observations]
     chosen: list[int] = []
-    steps: dict[str, list[Fraction]] = {name: [] for name in metrics}
-    while len(chosen) < min(most, count):
+    ranked: dict[str, list[Fraction]] = {name: [] for name in metrics}
+    while len(chosen) < ranks:
         rest = [member for member in range(count) if member not in chosen]
         maps = [
             candidates(chosen, rest)[:, list(one.concepts)]
@@ -151,7 +187,7 @@ def pick(observations: Sequence[Observation], metrics: Sequence[str], most: int)
         ]
         found = _stacked(
             [
-                measured(one, leading, tried, full, names)
+                _in_parts(one, leading, tried, full, names, step)
                 for one, tried, full in zip(observations, maps, fulls, strict=True)
             ]
         )
@@ -165,7 +201,7 @@ def pick(observations: Sequence[Observation], metrics: Sequence[str], most: int)
                 measured(one, MEASURES[name], tried[[best]], full, names)
                 for one, tried, full in zip(observations, maps, fulls, strict=True)
             ]
-            steps[name].append(_stacked(parts))
+            ranked[name].append(_stacked(parts))
     if not chosen:
         raise InputError(
             f"there is nothing to choose by: {metrics[0]!r} has no value for any choice, for example because no pixel "
@@ -173,7 +209,7 @@ def pick(observations: Sequence[Observation], metrics: Sequence[str], most: int)
         )
     joined = {
         name: (np.concatenate([above for above, _ in found], 1), np.concatenate([below for _, below in found], 1))
-        for name, found in steps.items()
+        for name, found in ranked.items()
     }
     for name in metrics:
         parts = [

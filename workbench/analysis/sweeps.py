@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from threading import Event
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict
 
 import numpy as np
@@ -18,6 +19,7 @@ from workbench.analysis import resampling, selection
 from workbench.analysis.evaluation import FULL, Observation, Values, evaluate, observe, pick, words
 from workbench.analysis.measures import MEASURES
 from workbench.analysis.selection import Labels, Numbers
+from workbench.analysis.steps import Progress, Steps
 from workbench.analysis.truth import with_truth
 from workbench.analysis.variants import HOWS, SPACE, Choice
 from workbench.schema import InputError, warn
@@ -57,6 +59,8 @@ class SweepOptions(TypedDict, total=False):
     resamples: int
     seed: int
     draws: bool
+    progress: Progress
+    cancel: Event | None
 
 
 def sweep(
@@ -81,6 +85,8 @@ def sweep(
     resamples: int = 1000,
     seed: int = 0,
     draws: bool = False,
+    progress: Progress = False,
+    cancel: Event | None = None,
 ) -> xr.Dataset:
     """Measure the heat maps of every choice along one or two dimensions.
 
@@ -126,6 +132,11 @@ def sweep(
     draws
         Keep the bootstrap draws. Sweeps over the same pictures with the same seed are drawn alike, so differences of
         their draws are paired.
+    progress
+        Show a bar, or a function that is called with the steps done and their number: the pieces that are read, and
+        the choices that are measured.
+    cancel
+        An event that ends the sweep behind the step that is under way.
 
     Returns
     -------
@@ -145,7 +156,10 @@ def sweep(
         If something chosen is not in the dataset; lists what is.
     SchemaError
         If scores are NaN that are not listed as missing.
+    CancelledError
+        If ``cancel`` was set.
     """
+    steps = Steps(progress, cancel)
     datasets = _datasets(data)
     swept = _swept(over)
     if truth is not None:
@@ -158,7 +172,7 @@ def sweep(
     spaces = _spaces(datasets, space, swept)
     choice = Choice(swept, step, window, spaces, reduce, layers, timesteps, heads, samples)
     against_truth = any(MEASURES[name].against == "truth" for name in metrics)
-    observations, unit = observe(datasets, choice, concepts, truth=against_truth)
+    observations, unit = observe(datasets, choice, concepts, truth=against_truth, steps=steps)
     if reduce != "mean" and any(len(one.scores.concepts) == 1 for one in observations):
         warn(
             "a softmax over one concept is 1 everywhere: capture a second one to compare with, or pass reduce='mean'.",
@@ -166,11 +180,12 @@ def sweep(
         )
 
     if how == "greedy":
-        chosen, values = pick(observations, metrics, most or math.prod(_lengths(observations)))
+        chosen, values = pick(observations, metrics, most or math.prod(_lengths(observations)), steps)
         dims, coords = _ranked(observations, chosen)
     else:
-        values = evaluate(observations, metrics)
+        values = evaluate(observations, metrics, steps)
         dims, coords = choice.dims, _coords(observations)
+    steps.finish()
     found = _assemble(values, dims, words(observations), confidence, (resamples, seed), draws)
     found = found.assign_coords(coords)
     if how != "greedy":

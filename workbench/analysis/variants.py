@@ -8,7 +8,7 @@ cells by adding up. Heads are different: they are summed before the softmax, pie
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -79,6 +79,8 @@ class Scores:
         A captured dataset.
     choice
         What to take.
+    step
+        Called for every piece that is read.
 
     Raises
     ------
@@ -86,8 +88,9 @@ class Scores:
         If something chosen is not in the dataset; lists what is.
     """
 
-    def __init__(self, ds: xr.Dataset, choice: Choice) -> None:
+    def __init__(self, ds: xr.Dataset, choice: Choice, step: Callable[[], None] = lambda: None) -> None:
         self.choice = choice
+        self._step = step
         self.by_head = schema.HEAD in choice.over or choice.heads is not None
         layers = choice.layers
         if layers is None and schema.LAYER not in choice.over:
@@ -109,6 +112,10 @@ class Scores:
         y, x = (self._taken[0][dim] for dim in (schema.Y, schema.X))
         numbers = np.arange(y.size * x.size).reshape(y.size, x.size)
         return xr.DataArray(numbers, coords={schema.Y: y, schema.X: x}, dims=(schema.Y, schema.X))
+
+    def count(self, samples: Sequence[int]) -> int:
+        """Pieces of some samples."""
+        return math.prod(len(self.labels[dim]) for dim in (SPACE, schema.TIMESTEP, schema.LAYER)) * len(samples)
 
     def variant_labels(self, dim: str) -> list[Any]:
         """Labels of the variants along a swept dimension: those of their first member for windows."""
@@ -177,6 +184,7 @@ class Scores:
                 for timestep in range(taken.sizes[schema.TIMESTEP]):
                     block = taken.isel({schema.SAMPLE: sample, schema.TIMESTEP: timestep}).to_numpy()
                     for layer, scores in enumerate(block):
+                        self._step()
                         if not self._present[sample, timestep, layer]:
                             continue
                         if not np.isfinite(scores).all():

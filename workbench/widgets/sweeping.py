@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from threading import Event
 from typing import Any, Final
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from workbench import schema
 from workbench.analysis.heatmaps import heatmap
 from workbench.analysis.measures import MEASURES
+from workbench.analysis.steps import Progress
 from workbench.analysis.sweeps import sweep
 from workbench.analysis.variants import HOWS, SPACE, Choice, Scores
 from workbench.schema import InputError
@@ -118,15 +120,17 @@ class SweepForm:
             found["reduce"] = "mean"
         return found
 
-    def run(self, ds: xr.Dataset) -> xr.Dataset:
-        """Carry the sweep out."""
+    def run(self, ds: xr.Dataset, progress: Progress = False, cancel: Event | None = None) -> xr.Dataset:
+        """Carry the sweep out, as :func:`workbench.analysis.sweeps.sweep` does."""
         truth: Any = {"truth": masks_of(self.drawn, ds), "resize": True} if self.by_hand else {}
         if MEASURES[self.metric].against == "truth" and not self.by_hand and schema.TRUTH not in ds:
             raise InputError(
                 f"{self.metric} needs to know what is where, and this dataset holds no truth: draw it, or choose "
                 "another metric, such as agreement."
             )
-        return sweep(ds, self._over, self.how, **self._extra, metric=self.metric, **truth, **self.choice(ds))  # type: ignore[arg-type]
+        options: Any = self._extra | {"metric": self.metric} | truth | self.choice(ds)
+        how: Any = self.how
+        return sweep(ds, self._over, how, progress=progress, cancel=cancel, **options)
 
     def call(self, ds: xr.Dataset) -> str:
         """Python code that gives the same numbers from a dataset ``ds``, as the variable ``found``."""

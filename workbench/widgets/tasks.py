@@ -108,7 +108,7 @@ class Sweeps:
             plots = {asked.metric: sweep_plot(asked, found)}
             return Result(number, SWEEP, what, found, plots, asked.call(ds), shown, seconds)
 
-        return Task(lambda progress, cancel: asked.run(ds), finish)
+        return Task(lambda progress, cancel: asked.run(ds, progress, cancel), finish)
 
 
 class Shown:

@@ -75,7 +75,8 @@ class ModeView {
     this.bar.value = done;
     if (this.stopping) return;
     const left = remaining === null ? "" : `, about ${duration(remaining)} left`;
-    this.status.textContent = `${done} of ${total} runs${done < total ? left : ""}`;
+    const share = this.mode === "sweep" ? `${Math.floor((100 * done) / total)} %` : `${done} of ${total} runs`;
+    this.status.textContent = `${share}${done < total ? left : ""}`;
   }
 
   fail(text) {
