@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,6 +62,30 @@ def test_effects_without_controls_or_without_a_number_are_drawn() -> None:
     np.testing.assert_allclose(dots(effects(equal)), [[38, 1]])
 
 
+def shifted(*edits: Intervention) -> xr.Dataset:
+    """The same with a shift of the IoU of two concepts, -0.1, -0.2, ... and 0."""
+    found = result(*edits)
+    shift = xr.DataArray([1.0, 0.0], coords={"concept": ["dog", "<sky> & sea"]}) * -found.mean_map_distance
+    drawn = shift * 0 + xr.DataArray([-0.05, 0.05], dims="draw")
+    named = {"iou_shift": shift, "iou_shift_control": drawn, "iou_shift_rank": abs(shift) / 2}
+    means = {f"mean_{name}": values.mean("concept") for name, values in named.items()}
+    return found.drop_dims("draw").assign(named | means)
+
+
+def test_shifts_of_the_iou_are_drawn_around_zero_for_all_concepts_and_for_one() -> None:
+    found = shifted(SkipBlock(0), SkipBlock(1))
+    for options, expected in (({}, [-0.05, -0.1]), ({"concept": "dog"}, [-0.1, -0.2])):
+        figure = effects(found, "iou_shift", **options)  # type: ignore[arg-type]
+        np.testing.assert_allclose(dots(figure)[:, 0], expected)
+        (zero,) = figure.axes[0].lines
+        np.testing.assert_array_equal(zero.get_xdata(), [0, 0])
+        np.testing.assert_allclose([bar.get_width() for bar in figure.axes[0].patches], 0.1)
+    label = figure.axes[0].get_xlabel().replace("\n", " ")
+    assert label == "shift of the IoU of “dog” with the unedited run"
+    heads = effects(shifted(*(ScaleHeads(layer, head) for layer in (1, 3) for head in (0, 1))), "mean_iou_shift")
+    assert heads.axes[0].images[0].get_clim() == pytest.approx((-0.2, 0.2))
+
+
 def test_heads_of_several_blocks_make_a_matrix_that_frames_what_is_beyond_the_controls() -> None:
     figure = effects(result(*(ScaleHeads(layer, head) for layer in (1, 3) for head in range(3))), "mean_map_distance")
     ax = figure.axes[0]
@@ -81,9 +106,14 @@ def test_a_long_name_is_cut_and_stays_inside_the_figure(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ds", "effect", "message"),
-    [(xr.Dataset(), None, "no interventions"), (result(SkipBlock(0)), "iou", "mean_map_distance, psnr")],
+    ("ds", "options", "message"),
+    [
+        (xr.Dataset(), {}, "no interventions"),
+        (result(SkipBlock(0)), {"effect": "iou"}, "map_distance, psnr"),
+        (shifted(SkipBlock(0)), {"effect": "psnr", "concept": "dog"}, "not by concept; expected iou_shift"),
+        (shifted(SkipBlock(0)), {"effect": "iou_shift", "concept": "cat"}, "expected one of dog"),
+    ],
 )
-def test_what_cannot_be_drawn_is_refused(ds: xr.Dataset, effect: str | None, message: str) -> None:
+def test_what_cannot_be_drawn_is_refused(ds: xr.Dataset, options: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        effects(ds, effect)
+        effects(ds, **options)

@@ -27,6 +27,7 @@ SIZES: Final[Mapping[str, Callable[[Floats], Floats]]] = {
     "map_distance": lambda value: value,
     "mean_map_distance": lambda value: value,
     "iou_shift": np.abs,
+    "mean_iou_shift": np.abs,
     "psnr": np.negative,
     "ssim": np.negative,
     "perceptual": lambda value: value,

@@ -13,7 +13,9 @@ import xarray as xr
 from PIL import Image
 from tqdm.auto import tqdm
 
+from workbench.analysis.resampling import mean_over_concepts
 from workbench.experiments.effects import (
+    MAP_EFFECTS,
     SIZES,
     Outcome,
     Values,
@@ -113,13 +115,13 @@ def intervene(
     -------
     xarray.Dataset
         Along ``intervention`` (labels), ``concept`` and ``draw``: ``map_distance`` (mean absolute difference of the
-        heat maps), its mean ``mean_map_distance`` over concepts, ``iou_shift`` (IoU minus that of the baseline), and
-        for prompts ``psnr``, ``ssim`` and ``perceptual`` between the pictures. Maps are compared on the layers that
-        neither run edits, and on the concepts that neither drops; NaN where none is left. For each effect
-        ``<effect>_control`` is that of the controls, ``<effect>_rank`` the share of the draws whose effect is smaller
-        (ties count half). For maps ``<effect>_paired`` is the intervention's own effect on the layers that a draw
-        leaves too, which is what the draw is ranked against. Coordinates say what each control did; attributes record
-        everything.
+        heat maps), ``iou_shift`` (IoU minus that of the baseline), their means over concepts ``mean_map_distance`` and
+        ``mean_iou_shift``, and for prompts ``psnr``, ``ssim`` and ``perceptual`` between the pictures. Maps are
+        compared on the layers that neither run edits, and on the concepts that neither drops; NaN where none is left.
+        For each effect ``<effect>_control`` is that of the controls, ``<effect>_rank`` the share of the draws whose
+        effect is smaller (ties count half). For maps ``<effect>_paired`` is the intervention's own effect on the layers
+        that a draw leaves too, which is what the draw is ranked against. Coordinates say what each control did;
+        attributes record everything.
 
     Raises
     ------
@@ -267,7 +269,8 @@ class _Experiment:
     def result(self, arms: Sequence[Arm], controls: Sequence[tuple[str, list[Edits]]]) -> xr.Dataset:
         """Everything, along intervention and draw."""
         draws = max(len(drawn) for _, drawn in controls)
-        dims = {"mean_map_distance": (), "map_distance": (CONCEPT,), "iou_shift": (CONCEPT,)}
+        means = {f"mean_{name}": () for name in MAP_EFFECTS}
+        dims: dict[str, tuple[str, ...]] = means | dict.fromkeys(MAP_EFFECTS, (CONCEPT,))
         names = [*dims, *self._picture(())]
         rows: dict[str, list[Any]] = {}
         for arm, (_, drawn) in zip(arms, controls, strict=True):
@@ -314,8 +317,7 @@ class _Experiment:
         """Effects on the maps where no side edits anything."""
         layers, concepts = shared_layers(self._layers, *sides), shared_concepts(self._concepts, *sides)
         found = map_effects(self._outcomes[()], self._outcomes[edits], layers, concepts, self._truth)
-        known = found["map_distance"][~np.isnan(found["map_distance"])]
-        return found | {"mean_map_distance": np.array(known.mean() if len(known) else np.nan)}
+        return found | {f"mean_{name}": np.array(mean_over_concepts(found[name])) for name in MAP_EFFECTS}
 
     def _picture(self, edits: Edits) -> Values:
         """Effects on the picture; none for a real one."""

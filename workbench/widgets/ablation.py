@@ -185,7 +185,7 @@ class Ablation(anywidget.AnyWidget):
         elif what in _FILES:
             result = self._result(question)
             ending, make = _FILES[what]
-            name, content = f"{result.name}.{ending}", make(result, question.get("measure"))
+            name, content = f"{result.name}.{ending}", make(result, question)
         else:
             raise InputError(f"there is no file of {what!r}; there is table, {', '.join(_FILES)}.")
         self._say({"type": "file", "mode": mode, "name": name}, [content])
@@ -209,10 +209,10 @@ _KINDS: Final[dict[str, Callable[[Ablation, Any], None]]] = {
     "export": Ablation._export,
 }
 
-_FILES: Final[dict[str, tuple[str, Callable[[Result, str | None], bytes]]]] = {
+_FILES: Final[dict[str, tuple[str, Callable[[Result, Any], bytes]]]] = {
     "csv": ("csv", lambda result, _: table([result]).encode()),
     "dataset": ("nc", lambda result, _: netcdf(result.found)),
-    "figure": ("pdf", figure),
+    "figure": ("pdf", lambda result, asked: figure(result, asked.get("measure"), asked.get("line"))),
 }
 
 

@@ -37,8 +37,7 @@ def sweep_plot(form: SweepForm, found: xr.Dataset) -> dict[str, Any]:
     Returns
     -------
     ``dims``, ``labels`` (one list for each dimension), ``axes`` (their meaning), ``measure`` (that of the values),
-    ``better`` (``"higher"`` or ``"lower"``), ``band`` (what the band is, or nothing), ``reference`` (what ``full`` is),
-    ``figure`` (whether a figure can be saved of it)
+    ``better`` (``"higher"`` or ``"lower"``), ``band`` (what the band is, or nothing), ``reference`` (what ``full`` is)
     and ``lines``: each with ``name``, ``concept`` (its position, None for all together), ``values``, ``low``, ``high``
     and ``full``. With two dimensions values are lists of rows.
     """
@@ -66,7 +65,6 @@ def sweep_plot(form: SweepForm, found: xr.Dataset) -> dict[str, Any]:
         if several
         else "",
         "reference": "all together",
-        "figure": True,
         "lines": lines,
     }
 

@@ -46,7 +46,6 @@ EFFECTS: Final = {
     "perceptual": "LPIPS of the pictures",
 }
 TRUTHS: Final = ("none", "own", "drawn")
-_MEAN: Final = "mean_map_distance"
 _SMALLER_IS_MORE: Final = ("psnr", "ssim")
 
 
@@ -280,9 +279,12 @@ def effect_plots(form: EditForm, labels: Sequence[Sequence[Any]], found: xr.Data
     for effect, measure in EFFECTS.items():
         if effect not in found:
             continue
-        lines = [_line(found, _MEAN, shape, "mean of the concepts", None)] if effect == "map_distance" else []
+        lines = []
         if schema.CONCEPT in found[effect].dims:
+            # Of a concept that was not drawn the truth is not known.
             known = [name for name in names if form.truth != "drawn" or effect != "iou_shift" or name in form.drawn]
+            if known == names and len(names) > 1:
+                lines.append(_line(found, f"mean_{effect}", shape, "mean of the concepts", None))
             lines += [_line(found.sel(concept=name), effect, shape, name, names.index(name)) for name in known]
         else:
             lines.append(_line(found, effect, shape, "pictures", None))
@@ -300,7 +302,6 @@ def effect_plots(form: EditForm, labels: Sequence[Sequence[Any]], found: xr.Data
             "band": "",
             "control": f"range of {draws} control draws ({' and '.join(_KINDS.get(kind, kind) for kind in kinds)})",
             "reference": "",
-            "figure": effect != "iou_shift",
             "lines": lines,
         }
     return plots

@@ -17,8 +17,6 @@ from workbench.widgets.curves import best
 
 SWEEP: Final = "sweep"
 INTERVENTION: Final = "intervention"
-_DRAWN_AS: Final = {"map_distance": "mean_map_distance"}
-"""What figures call a measure, where they call it otherwise."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +128,7 @@ def _cell(values: Any, at: tuple[int, ...]) -> Any:
     return "" if values is None or np.isnan(values[at]) else float(values[at])
 
 
-def figure(result: Result, measure: str | None = None) -> bytes:
+def figure(result: Result, measure: str | None = None, line: int | None = None) -> bytes:
     """The figure of a result, as a PDF file.
 
     Parameters
@@ -139,11 +137,17 @@ def figure(result: Result, measure: str | None = None) -> bytes:
         What is drawn.
     measure
         Which of its measures; the first one without.
+    line
+        Of an intervention: which of its lines; the first one without.
     """
     from workbench import figures
 
-    first = next(iter(result.plots))
+    chosen = measure or next(iter(result.plots))
     buffer = io.BytesIO()
-    draw = figures.sweep if result.mode == SWEEP else figures.effects
-    draw(result.found, _DRAWN_AS.get(measure or first, measure or first)).savefig(buffer, format="pdf")
+    if result.mode == SWEEP:
+        drawn = figures.sweep(result.found, chosen)
+    else:
+        shown = result.plots[chosen]["lines"][line or 0]
+        drawn = figures.effects(result.found, chosen, concept=None if shown["concept"] is None else shown["name"])
+    drawn.savefig(buffer, format="pdf")
     return buffer.getvalue()

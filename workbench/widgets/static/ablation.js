@@ -30,7 +30,7 @@ class ModeView {
     this.pair = new SideBySide();
     this.code = h("pre.wb-code", { tabindex: 0, "aria-label": "Code of this result" });
     this.drawer = h("div.wb-drawer", { hidden: true }, this.code);
-    const file = (what, text, title) => button(text, { data: { control: `export-${what}` }, title, onclick: () => send("export", { what, number: this.shown?.number, measure: this.measureName }) });
+    const file = (what, text, title) => button(text, { data: { control: `export-${what}` }, title, onclick: () => send("export", { what, number: this.shown?.number, measure: this.measureName, line: this.plot.focus }) });
     this.copy = button("Copy as code", { data: { control: "code" }, "aria-expanded": "false", onclick: () => this.copyCode() });
     this.all = file("table", "Table as CSV", "Every point of every result of this table");
     this.listing = h("div.wb-listing", { hidden: true }, h("div.wb-row", {}, h("span.wb-section-title", {}, `Results of ${mode}s`), this.all), h("div.wb-scroll", {}, this.table));
@@ -121,7 +121,6 @@ class ModeView {
     this.notes.hidden = !notes.length;
     this.notes.replaceChildren(...notes.map((text) => h("p.wb-note", {}, sentence(text))));
     this.figure.hidden = false;
-    this.figure.querySelector("[data-control=export-figure]").hidden = !plot.figure;
     this.figure.dataset.result = which;
     const { picked } = this.plot;
     this.plot.show(plot, this.panel.width);
