@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from workbench import schema, store
-from workbench.schema import InputError, WorkbenchError
+from workbench.schema import InputError, WorkbenchError, noted
 from workbench.store.reading import Run
 from workbench.widgets.ablation import Ablation
 from workbench.widgets.checking import drawable, problem
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 _FROM_CONTENT = ("attend", "pool")
+_MOST_PROMPTS = 50
 _DEFAULTS = {"attend": "both", "pool": "first", "samples": 1, "seed": 0, "prompt": ""}
 
 
@@ -156,6 +157,20 @@ class _Laboratory:
         titles = ["without an edit", label + ("" if layers else " (it leaves no layer to compare)")]
         return side_by_side(titles, maps, pictures, names)
 
+    def prompts(self) -> list[str]:
+        """Prompts of stored runs of the same model, newest first."""
+        with noted():  # of damaged runs, which are none to take from
+            runs = store.runs(self.options.get("home"))
+        if isinstance(self.model, str | os.PathLike):
+            model = os.fspath(self.model)
+        else:
+            from workbench.recording.runs import model_name
+
+            model = model_name(self.model)
+        own = self.subject if self.facts["prompted"] else self.options.get("prompt", "")
+        named = [run.prompt for run in runs if run.model == model and isinstance(run.prompt, str)]
+        return [prompt for prompt in dict.fromkeys(named) if prompt and prompt != own][:_MOST_PROMPTS]
+
 
 def _maps(run: xr.Dataset, space: str, layers: Sequence[int], kept: Sequence[str], names: Sequence[str]) -> Any:
     """Heat maps (concept, y, x) over some layers; those of other concepts, or without layers, are NaN."""
@@ -197,8 +212,12 @@ def _from_dataset(ds: xr.Dataset, model: Any, options: dict[str, Any]) -> _Labor
         # Behind the last layer that is compared nothing runs.
         last = max(attrs.get("default_layers") or facts["layers"])
         facts["layers"] = [layer for layer in facts["layers"] if layer <= last]
-    known = {name: value for name, value in known.items() if _DEFAULTS.get(name) != value}
-    return _Laboratory(subject, written, model or attrs["model"], known | options, facts, ds)
+    known = {name: value for name, value in known.items() if _DEFAULTS.get(name) != value} | options
+    prompt = subject if facts["prompted"] else known.get("prompt", "")
+    tokens = [str(token) for token in ds[schema.TOKEN].to_numpy()] if schema.TOKEN in ds.coords else None
+    facts["words"] = _words(prompt, tokens if prompt == attrs.get("prompt") else None)
+    facts["attend"] = known.get("attend", "both")
+    return _Laboratory(subject, written, model or attrs["model"], known, facts, ds)
 
 
 def _from_subject(subject: Any, concepts: list[str], model: Any, options: dict[str, Any]) -> _Laboratory:
@@ -216,7 +235,10 @@ def _from_subject(subject: Any, concepts: list[str], model: Any, options: dict[s
     adapter = open_adapter(model)
     last = len(adapter.layers) - 1 if prompted else max(adapter.default_layers)
     timesteps = np.atleast_1d(options.get("timesteps", [])).tolist() if not prompted else []
+    prompt = subject if prompted else str(options.get("prompt", ""))
     facts = {
+        "words": _words(prompt, adapter.prompt_tokens(prompt)[1]),
+        "attend": options.get("attend", "both"),
         "layers": [layer.index for layer in adapter.layers if layer.index <= last],
         "heads": list(range(adapter_for(adapter.transformer).heads)),
         "timesteps": timesteps,
@@ -225,6 +247,11 @@ def _from_subject(subject: Any, concepts: list[str], model: Any, options: dict[s
         "truth": False,
     }
     return _Laboratory(subject, written, model, options, facts)
+
+
+def _words(prompt: str, tokens: Sequence[str] | None) -> list[str]:
+    """Words of a prompt, each once: its tokens, where they are known without loading a model."""
+    return list(dict.fromkeys(prompt.split() if tokens is None else tokens))
 
 
 def _named(model: Any) -> str:

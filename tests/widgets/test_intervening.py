@@ -5,6 +5,7 @@ import io
 import json
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,12 @@ import xarray as xr
 
 import workbench as wb
 from tests.synthetic import dataset
+from workbench import interventions
 from workbench.experiments.planning import Network, arms_of
 from workbench.schema import InputError
 from workbench.widgets.curves import best
-from workbench.widgets.intervening import EDITS, EditForm, Interventions, effect_plots
+from workbench.widgets.edits import EDITS, read_list
+from workbench.widgets.intervening import EditForm, Interventions, effect_plots
 from workbench.widgets.results import INTERVENTION, table
 from workbench.widgets.tasks import side_by_side
 
@@ -25,6 +28,8 @@ FACTS: dict[str, Any] = {
     "heads": [0, 1],
     "timesteps": [500.0, 250.0],
     "names": ["dog", "grass", "sky"],
+    "words": ["a", "red", "heart"],
+    "attend": "both",
     "prompted": False,
     "truth": True,
 }
@@ -60,6 +65,9 @@ class Laboratory:
     def call(self, plan: str, options: str) -> str:
         return f"plan = {plan}\nfound = dict(plan=plan{options})"
 
+    def prompts(self) -> list[str]:
+        return ["a blue house"]
+
     def pair(self, found: xr.Dataset, at: int) -> Any:
         maps = [np.zeros((3, 4, 6)), np.full((3, 4, 6), at)]
         return side_by_side(["without an edit", str(found.intervention.to_numpy()[at])], maps, [], FACTS["names"])
@@ -88,10 +96,62 @@ def made(labels: list[str], draws: int) -> xr.Dataset:
     return found
 
 
+LIMITS: dict[str, Any] = {
+    "layers": [1, 2],
+    "heads": "1",
+    "tokens": "red, 5-6",
+    "timesteps": [500.0, 100.0],
+    "factor": 0.5,
+    "width": 2,
+    "mode": "concepts",
+    "streams": "prompt",
+    "prompt": "a blue house",
+    "seed": 3,
+}
+
+
+def test_every_kind_of_edit_is_offered() -> None:
+    kinds = {kind.__name__ for kind in interventions.Intervention.__subclasses__()}
+    assert set(EDITS) == kinds - {"RandomDirection"}
+    offered = {edit["name"]: edit for edit in Interventions(Laboratory()).describe()["edits"]}
+    assert set(offered) == set(EDITS)
+    for name, edit in offered.items():
+        known = {one.name for one in fields(getattr(interventions, name))} - {"concepts", "references"}
+        assert known <= set(edit["settings"]), "every limit can be set"
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_every_limit_is_that_of_the_edits(edit: str) -> None:
+    """Also the code says it, and an edit without a limit says nothing of it."""
+    for over in EDITS[edit].over:
+        form = EditForm.from_json({"edit": edit, "over": list(over), **LIMITS}, FACTS, None)
+        arms = arms_of(form.plan(FACTS), NETWORK)
+        written = arms_of(eval(form.plan_code(FACTS), {"wb": wb}), NETWORK)
+        assert [arm.edits for arm in written] == [arm.edits for arm in arms]
+        assert written[0].exhaustive == arms[0].exhaustive
+        for (one,) in (arm.edits for arm in arms):
+            settings = one.as_dict() | {field.name: one[field.name] for field in fields(one)}
+            expected = {
+                "layers": (1, 2),
+                "heads": (1,),
+                "tokens": (5, 6, "red"),
+                "timesteps": (100.0, 500.0),
+                "factor": 0.5,
+                "width": 2.0,
+                "mode": "concepts",
+                "streams": ("text",),
+                "source": wb.Source(prompt="a blue house", seed=3),
+                "references": (wb.Source(prompt="a blue house", seed=3),),
+            }
+            for name, value in expected.items():
+                if name in settings and name.removesuffix("s") not in over:
+                    assert settings[name] == value, (over, name)
+
+
 @pytest.mark.parametrize("edit", EDITS)
 def test_every_plan_goes_over_its_labels_and_its_code_makes_it(edit: str) -> None:
-    for over in EDITS[edit][1]:
-        form = EditForm.from_json({"edit": edit, "over": list(over), "factor": 0.5, "layers": [1, 2]}, FACTS, None)
+    for over in EDITS[edit].over:
+        form = EditForm.from_json({"edit": edit, "over": list(over), "layers": [1, 2], "seed": 1}, FACTS, None)
         labels = form.labels(FACTS)
         arms = arms_of(form.plan(FACTS), NETWORK)
         assert len(arms) == int(np.prod([len(each) for each in labels]))
@@ -103,9 +163,9 @@ def test_every_plan_goes_over_its_labels_and_its_code_makes_it(edit: str) -> Non
                 label = labels[list(over).index(dim)][place]
                 if dim == "timestep":
                     assert edited["timesteps"] == (label, label)
-                elif dim == "concept":
-                    assert edited["concepts"] == (label,)
-                else:
+                elif dim == "mode":
+                    assert edited["mode"] == label
+                elif dim != "intervention":
                     assert edited[f"{dim}s"] == (label,)
 
 
@@ -186,12 +246,10 @@ def test_the_table_of_interventions_holds_their_controls() -> None:
 def test_only_what_can_be_edited_is_offered() -> None:
     facts = {**FACTS, "heads": [], "timesteps": [], "names": ["dog", "sky"]}
     known = Interventions(Laboratory(facts=facts)).describe()
-    assert {edit["name"]: edit["over"] for edit in known["edits"]} == {
-        "SkipBlock": [["layer"]],
-        "ScaleHeads": [["layer"]],
-        "MeanHeads": [["layer"]],
-        "NullText": [["layer"]],
-    }
+    over = {edit["name"]: edit["over"] for edit in known["edits"]}
+    assert set(over) == set(EDITS) - {"DropConcept"}
+    assert not {dim for ways in over.values() for way in ways for dim in way} & {"head", "timestep"}
+    assert over["SkipBlock"] == [["layer"], ["intervention"]]
     assert json.loads(json.dumps(known)) == known
 
 
@@ -207,8 +265,46 @@ def test_only_what_can_be_edited_is_offered() -> None:
         {"control": "most"},
         {"layers": [0, 7]},
         {"truth": "drawn"},
+        {"edit": "ScaleHeads", "heads": "0, 2"},
+        {"heads": "some"},
+        {"heads": "4-2"},
+        {"timesteps": [0, 2000]},
+        {"edit": "BlurAttention", "width": -1},
+        {"mode": "all"},
+        {"streams": "left"},
     ],
 )
 def test_what_cannot_be_meant_is_refused(values: Any) -> None:
     with pytest.raises(InputError, match=r"expected|form|goes over|is drawn"):
         EditForm.from_json(values, FACTS, None)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"edit": "Patch"}, "give the prompt, the seed or the picture"),
+        ({"edit": "Patch", "seed": -1}, "seed of a source"),
+        ({"edit": "MaskText", "over": ["token"]}, "type them: words of the prompt"),
+        ({"over": ["layer", "timestep"], "timesteps": [0, 100]}, "choose a wider range"),
+    ],
+)
+def test_what_makes_no_plan_is_refused_before_anything_runs(values: Any, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        Interventions(Laboratory(facts={**FACTS, "words": []})).task(values)
+
+
+def test_typed_lists_are_numbers_ranges_and_words() -> None:
+    assert read_list("heads", " 3, 0-2,, 1 ") == (3, 0, 1, 2)
+    assert read_list("tokens", "red, 7–8", words=True) == ("red", 7, 8)
+    assert read_list("heads", "") == ()
+
+
+def test_one_edit_of_all_that_is_chosen_is_one_point() -> None:
+    lab = Laboratory()
+    task = Interventions(lab).task({"over": ["intervention"], "layers": [0, 1], "repeats": 1})
+    result = task.finish(task.work(lambda *_: None, threading.Event()), 1, 0.0)
+    assert result.found.intervention.values.tolist() == ["SkipBlock([0, 1])"]
+    assert result.plots["map_distance"]["labels"] == [["all that is chosen"]]
+    assert result.what == "skip blocks (layers 0 to 1), all at once"
+    assert result.shown.pair([0])[0]["titles"][1] == "SkipBlock([0, 1])"
+    assert next(iter(csv.DictReader(io.StringIO(table([result])))))["point"] == "all that is chosen"

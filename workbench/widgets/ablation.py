@@ -17,6 +17,7 @@ import traitlets
 import xarray as xr
 
 from workbench.schema import InputError, WorkbenchError
+from workbench.widgets.intervening import Interventions
 from workbench.widgets.results import INTERVENTION, SWEEP, Result, figure, netcdf, table
 from workbench.widgets.tasks import Mode
 from workbench.widgets.working import Worker
@@ -171,6 +172,12 @@ class Ablation(anywidget.AnyWidget):
         values = {"type": "plot", "mode": result.mode, "number": result.number, "measure": measure}
         self._say({**values, "plot": result.plots[measure], "code": result.code, "notes": list(result.notes)})
 
+    def _prompts(self, question: Any) -> None:
+        """Prompts that could be meant by another run's."""
+        mode = self._modes.get(_mode(question))
+        if isinstance(mode, Interventions):
+            self._say({"type": "prompts", "mode": INTERVENTION, "prompts": mode.prompts()})
+
     def _maps(self, question: Any) -> None:
         """The maps behind a point, beside those without the choice or the edit."""
         result = self._result(question)
@@ -206,6 +213,7 @@ _KINDS: Final[dict[str, Callable[[Ablation, Any], None]]] = {
     "stop": Ablation._stop,
     "plot": Ablation._plot,
     "maps": Ablation._maps,
+    "prompts": Ablation._prompts,
     "export": Ablation._export,
 }
 

@@ -5,9 +5,9 @@ Nothing here runs a network: what does is handed over, see :class:`Laboratory`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from math import isfinite
 from threading import Event
 from typing import Any, Final, Protocol
 
@@ -15,23 +15,17 @@ import numpy as np
 import xarray as xr
 
 from workbench import schema
+from workbench.interventions import Source
 from workbench.schema import InputError
-from workbench.widgets.coding import arguments, code
+from workbench.widgets.coding import arguments
 from workbench.widgets.curves import plain
+from workbench.widgets.edits import ALL, EDITS, code_of_plan, labels_of, plan_of, read_list, settings_of
 from workbench.widgets.forms import check_names, one_of
 from workbench.widgets.masks import Drawn, code_of, masks_of, read_drawn
 from workbench.widgets.results import INTERVENTION, Result
 from workbench.widgets.tasks import Message, Task
 from workbench.widgets.working import Progress
 
-EDITS: Final[Mapping[str, tuple[str, tuple[tuple[str, ...], ...]]]] = {
-    "SkipBlock": ("skip blocks", (("layer",), ("layer", "timestep"))),
-    "ScaleHeads": ("scale heads’ output", (("layer", "head"), ("layer",), ("layer", "timestep"))),
-    "MeanHeads": ("replace heads’ output by its mean", (("layer", "head"), ("layer",))),
-    "NullText": ("null the prompt", (("layer",), ("layer", "timestep"))),
-    "DropConcept": ("drop concepts", (("concept",),)),
-}
-"""By class: what it is called, and what there can be one of for each edit."""
 CONTROLS: Final = {
     "auto": "automatic",
     "units": "the same edit elsewhere",
@@ -46,6 +40,11 @@ EFFECTS: Final = {
     "perceptual": "LPIPS of the pictures",
 }
 TRUTHS: Final = ("none", "own", "drawn")
+STREAM_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "picture and prompt": ("image", "text"),
+    "picture": ("image",),
+    "prompt": ("text",),
+}
 _SMALLER_IS_MORE: Final = ("psnr", "ssim")
 
 
@@ -53,8 +52,9 @@ class Laboratory(Protocol):
     """What the panel is handed to run interventions with."""
 
     facts: Mapping[str, Any]
-    """Of the network and the subject: ``layers``, ``heads``, ``timesteps`` and ``names`` (of concepts), and whether it
-    is ``prompted``; with a dataset also ``grid`` and ``truth`` (whether it has one)."""
+    """Of the network and the subject: ``layers``, ``heads``, ``timesteps``, ``names`` (of concepts), ``words`` (of the
+    prompt), ``attend`` (what concepts attend to without an edit) and whether it is ``prompted``; with a dataset also
+    ``grid`` and ``truth`` (whether it has one)."""
     ds: xr.Dataset | None
     """The dataset that truth is drawn on, if there is one."""
 
@@ -70,6 +70,10 @@ class Laboratory(Protocol):
         """The maps and pictures without and with one intervention."""
         ...
 
+    def prompts(self) -> list[str]:
+        """Prompts of stored runs of the same model, which activations could be taken from."""
+        ...
+
 
 @dataclass(frozen=True)
 class EditForm:
@@ -78,13 +82,20 @@ class EditForm:
     Attributes
     ----------
     edit
-        One of :data:`EDITS`.
+        One of :data:`workbench.widgets.edits.EDITS`.
     over
-        There is one intervention for each of these, or for each pair.
+        There is one intervention for each of these, or for each pair; or one of all,
+        :data:`workbench.widgets.edits.ALL`.
     layers
         First and last block, both included; None for all.
-    factor
-        Of ``ScaleHeads``.
+    heads, tokens
+        As typed, ``"0, 2-4"``, tokens also ``"red, heart"``; nothing for all.
+    timesteps
+        A range in 1000 x sigma, both ends included; None for all.
+    factor, width, mode, streams
+        Of the edits that have them; None for their default.
+    prompt, seed, image
+        What another run has that activations are taken from; nothing for what the run itself has.
     control
         One of :data:`CONTROLS`.
     repeats
@@ -98,7 +109,16 @@ class EditForm:
     edit: str = "SkipBlock"
     over: tuple[str, ...] = (schema.LAYER,)
     layers: tuple[int, int] | None = None
-    factor: float = 0.0
+    heads: str = ""
+    tokens: str = ""
+    timesteps: tuple[float, float] | None = None
+    factor: float | None = None
+    width: float | None = None
+    mode: str = "image"
+    streams: str | None = None
+    prompt: str = ""
+    seed: int | None = None
+    image: str = ""
     control: str = "auto"
     repeats: int = 10
     truth: str = "none"
@@ -117,24 +137,40 @@ class EditForm:
         form = cls(**{**values, "over": tuple(values.get("over", (schema.LAYER,))), "drawn": {}})
         for name, held in (("edit", EDITS), ("control", CONTROLS), ("truth", TRUTHS)):
             one_of(name, getattr(form, name), held)
-        ways = EDITS[form.edit][1]
+        ways = EDITS[form.edit].over
         if form.over not in ways:
             expected = ", ".join(" × ".join(way) for way in ways)
             raise InputError(f"{form.edit} goes over {expected}; {' × '.join(form.over)} was asked for.")
-        if not isinstance(form.factor, int | float) or isinstance(form.factor, bool) or not isfinite(form.factor):
-            raise InputError(f"factor is {form.factor!r}; expected a number, such as 0 or 0.5.")
+        for name, least in (("factor", -math.inf), ("width", 0)):
+            value = getattr(form, name)
+            if value is not None and not (_real(value) and value >= least):
+                raise InputError(f"{name} is {value!r}; expected a number, such as 0 or 0.5.")
+        if form.streams is not None:
+            one_of("streams", form.streams, STREAM_NAMES)
+        one_of("mode", form.mode, schema.ATTEND_MODES)
         if not isinstance(form.repeats, int) or form.repeats < 1:
             raise InputError(f"repeats is {form.repeats!r}; expected a whole number, 1 or more.")
         if form.truth == "own" and not facts.get("truth"):
             raise InputError("this dataset holds no truth: draw it, or choose none.")
         if form.truth == "drawn" and ds is None:
             raise InputError("truth is drawn on the patches of a recorded run: pass the dataset of one to ablate.")
-        layers = values.get("layers")
+        heads = read_list("heads", form.heads)
+        if facts["heads"] and not set(heads) <= set(facts["heads"]):
+            raise InputError(
+                f"heads is {form.heads!r}; expected numbers from {facts['heads'][0]} to {facts['heads'][-1]}."
+            )
+        layers, timesteps = values.get("layers"), values.get("timesteps")
         if layers is not None and (len(layers) != 2 or not set(layers) <= set(facts["layers"])):
             raise InputError(f"layers is {layers!r}; expected the first and the last, of {facts['layers']}.")
-        ends = None if layers is None else (min(layers), max(layers))
+        if timesteps is not None and (
+            len(timesteps) != 2 or not all(_real(at) and 0 <= at <= 1000 for at in timesteps)
+        ):
+            raise InputError(f"timesteps is {timesteps!r}; expected two numbers from 0 to 1000 (1000 x sigma).")
+        ends = {
+            name: None if v is None else (min(v), max(v)) for name, v in (("layers", layers), ("timesteps", timesteps))
+        }
         drawn = read_drawn(values.get("drawn", {}), ds) if ds is not None else {}
-        return cls(**{**vars(form), "layers": ends, "drawn": drawn})
+        return cls(**{**vars(form), **ends, "drawn": drawn})
 
     def to_json(self) -> dict[str, Any]:
         """The form as plain values."""
@@ -143,54 +179,52 @@ class EditForm:
 
     def labels(self, facts: Mapping[str, Any]) -> list[list[Any]]:
         """The labels along each of ``over``."""
-        first, last = self.layers or (facts["layers"][0], facts["layers"][-1])
-        held = {
-            schema.LAYER: [layer for layer in facts["layers"] if first <= layer <= last],
-            schema.HEAD: list(facts["heads"]),
-            schema.TIMESTEP: list(facts["timesteps"]),
-            schema.CONCEPT: list(facts["names"]),
-        }
-        return [held[dim] for dim in self.over]
+        return labels_of(self.over, self._chosen, facts)
 
     def plan(self, facts: Mapping[str, Any]) -> Any:
         """The plan, in the order of the labels."""
-        from workbench import interventions
-
-        kind: Any = getattr(interventions, self.edit)
-        labels = self.labels(facts)
-        if self.over == (schema.CONCEPT,):
-            return kind.each()
-        if self.over == (schema.LAYER, schema.TIMESTEP):
-            return [kind(layer, timesteps=(at, at), **self._options) for layer in labels[0] for at in labels[1]]
-        if self._of_heads and self.over == (schema.LAYER,):
-            return [kind(layer, **self._options) for layer in labels[0]]
-        return kind.each(labels[0], **self._options)
+        return plan_of(self.edit, self.over, self._chosen, facts)
 
     def plan_code(self, facts: Mapping[str, Any]) -> str:
         """Python that makes :meth:`plan`."""
-        options, labels = arguments(self._options), self.labels(facts)
-        if self.over == (schema.CONCEPT,):
-            return f"wb.{self.edit}.each()"
-        if self.over == (schema.LAYER, schema.TIMESTEP):
-            loop = f"for layer in {code(labels[0])} for at in {code(labels[1])}"
-            return f"[wb.{self.edit}(layer, timesteps=(at, at){options}) {loop}]"
-        if self._of_heads and self.over == (schema.LAYER,):
-            return f"[wb.{self.edit}(layer{options}) for layer in {code(labels[0])}]"
-        return f"wb.{self.edit}.each({code(labels[0])}{options})"
+        return code_of_plan(self.edit, self.over, self._chosen, facts)
 
     @property
     def words(self) -> str:
         """What is done, for the table."""
-        name = EDITS[self.edit][0] + (f" × {self.factor:g}" if self.edit == "ScaleHeads" else "")
-        return f"{name}, for each {' × '.join(self.over)}"
+        settings = settings_of(self.edit)
+        limits: list[str] = []
+        name = EDITS[self.edit].text
+        if "factor" in settings:
+            name += f" × {settings['factor'] if self.factor is None else self.factor:g}"
+        if "width" in settings:
+            name += f", {settings['width'] if self.width is None else self.width:g} patches wide"
+        for what in ("layers", "timesteps"):
+            if (ends := getattr(self, what)) is not None:
+                limits += [f"{what} {ends[0]:g} to {ends[1]:g}"]
+        typed: list[str] = [what for what in ("heads", "tokens", "streams") if what in settings]
+        typed += ["prompt", "seed", "image"] if "source" in settings else []
+        limits += [f"{what} {given}" for what in typed if (given := getattr(self, what)) not in ("", None)]
+        if "mode" in settings and "mode" not in self.over:
+            limits += [self.mode]
+        limited = f" ({'; '.join(limits)})" if limits else ""
+        each = "all at once" if self.over == (ALL,) else f"for each {' × '.join(self.over)}"
+        return f"{name}{limited}, {each}"
 
     @property
-    def _of_heads(self) -> bool:
-        return self.edit in ("ScaleHeads", "MeanHeads")
-
-    @property
-    def _options(self) -> dict[str, Any]:
-        return {"factor": float(self.factor)} if self.edit == "ScaleHeads" else {}
+    def _chosen(self) -> dict[str, Any]:
+        """Limits and settings as edits take them."""
+        return {
+            "layers": self.layers,
+            "heads": read_list("heads", self.heads),
+            "tokens": read_list("tokens", self.tokens, words=True),
+            "timesteps": self.timesteps,
+            "factor": None if self.factor is None else float(self.factor),
+            "width": None if self.width is None else float(self.width),
+            "mode": self.mode,
+            "streams": None if self.streams is None else STREAM_NAMES[self.streams],
+            "source": Source(prompt=self.prompt or None, seed=self.seed, image=self.image or None),
+        }
 
 
 class Interventions:
@@ -208,18 +242,28 @@ class Interventions:
     def describe(self) -> dict[str, Any]:
         """Edits, controls and labels to choose from."""
         facts = self._laboratory.facts
-        held = {name for name in ("layer", "head", "timestep", "concept") if len(facts[_PLURALS[name]]) > 0}
+        lacks = {dim for dim in ("head", "timestep") if not facts[f"{dim}s"]}
         edits = []
-        for name, (text, ways) in EDITS.items():
-            over = [list(way) for way in ways if set(way) <= held]
+        for name, edit in EDITS.items():
+            over = [list(way) for way in edit.over if not set(way) & lacks]
+            # Two concepts leave one, of which a softmax says nothing.
             if over and not (name == "DropConcept" and len(facts["names"]) < 3):
-                edits.append({"name": name, "text": text, "over": over, "factor": name == "ScaleHeads"})
+                settings = settings_of(name)
+                offered = {"name": name, "text": edit.text, "meaning": edit.meaning, "over": over}
+                numbers = {key: settings[key] for key in ("factor", "width") if key in settings}
+                edits.append(offered | {"settings": list(settings), "numbers": numbers})
         return {
             "form": EditForm().to_json(),
             "edits": edits,
             "controls": list(map(list, CONTROLS.items())),
+            "modes": list(schema.ATTEND_MODES),
+            "streams": list(STREAM_NAMES),
             **facts,
         }
+
+    def prompts(self) -> list[str]:
+        """Prompts of stored runs, which activations could be taken from."""
+        return self._laboratory.prompts()
 
     def task(self, form: Any) -> Task:
         """The experiment of a form."""
@@ -291,14 +335,14 @@ def effect_plots(form: EditForm, labels: Sequence[Sequence[Any]], found: xr.Data
         of = "the unedited run" if found.attrs.get("iou_of") == "baseline" else "the truth"
         plots[effect] = {
             "dims": list(form.over),
-            "labels": [[_text(label) for label in each] for each in labels],
-            "axes": [f"{dim} (edited)" for dim in form.over],
+            "labels": [[_text(label) or "all that is chosen" for label in each] for each in labels],
+            "axes": [_AXES.get(dim, f"{dim} (edited)") for dim in form.over],
             "measure": f"{measure} with {of}" if effect == "iou_shift" else measure,
             "better": "lower" if effect in _SMALLER_IS_MORE else "higher",
             "signed": effect == "iou_shift",
             "zero": effect not in _SMALLER_IS_MORE,
             "peak": "largest effect",
-            "joined": form.over[0] != schema.CONCEPT,
+            "joined": form.over[0] in (schema.LAYER, schema.TIMESTEP),
             "band": "",
             "control": f"range of {draws} control draws ({' and '.join(_KINDS.get(kind, kind) for kind in kinds)})",
             "reference": "",
@@ -307,7 +351,7 @@ def effect_plots(form: EditForm, labels: Sequence[Sequence[Any]], found: xr.Data
     return plots
 
 
-_PLURALS: Final = {"layer": "layers", "head": "heads", "timestep": "timesteps", "concept": "names"}
+_AXES: Final = {"concept": "concept (dropped)", "mode": "what concepts attend to", ALL: "one edit"}
 _KINDS: Final = {"units": "same edit elsewhere", "direction": "random direction"}
 
 
@@ -327,3 +371,7 @@ def _line(found: xr.Dataset, name: str, shape: Sequence[int], label: str, concep
 
 def _text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _real(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,11 +1,28 @@
 // What is asked for: the fields of a sweep and of an intervention, and truth drawn by hand.
 
 const OVER_SIGN = " × ";
+const OVER_TEXTS = { intervention: "nothing: one for all", mode: "way to attend" };
+const MODE_TEXTS = { both: "picture and concepts", image: "the picture", concepts: "one another", none: "nothing" };
 
 /** A labelled number. */
 function amount(control, label, { min, max, step = 1 }, onchange) {
   const input = h("input.wb-select.wb-number", { type: "number", min, max, step, data: { control }, onchange: () => onchange(input.value === "" ? null : Number(input.value)) });
   return { element: h("label.wb-field", {}, h("span", {}, label), input), input };
+}
+
+/** A typed text. */
+function entry(control, label, attributes, onchange) {
+  const input = h("input.wb-select.wb-entry", { type: "text", spellcheck: "false", autocomplete: "off", data: { control }, ...attributes, onchange: () => onchange(input.value.trim()) });
+  return { element: h("label.wb-field", {}, h("span", {}, label), input), input };
+}
+
+/** How many things a typed list holds: "0, 2-4" are four. */
+function listed(text) {
+  const parts = text.split(",").map((part) => part.trim()).filter(Boolean);
+  return parts.reduce((sum, part) => {
+    const [, first, last] = part.match(/^(\d+)\s*[-–]\s*(\d+)$/) ?? [];
+    return sum + (first ? Math.max(0, last - first + 1) : 1);
+  }, 0);
 }
 
 /** Two lists: the first and the last label of a range. */
@@ -118,20 +135,21 @@ class Drawing {
 
 /** The fields of one mode. */
 class Form {
-  constructor(mode, known, change) {
-    Object.assign(this, { mode, known, change });
+  constructor(mode, known, change, ask) {
+    Object.assign(this, { mode, known, change, ask });
     this.fields = mode === "sweep" ? this.sweepFields() : this.interventionFields();
     this.drawing = known.grid ? new Drawing(known, (drawn) => change({ drawn })) : null;
     this.hint = h("p.wb-hint", {});
-    this.element = h("div.wb-form", {}, h("div.wb-options", {}, ...Object.values(this.fields).map((field) => field.element)), this.hint, this.drawing?.element);
+    this.meaning = h("p.wb-hint", {});
+    this.element = h("div.wb-form", {}, h("div.wb-options", {}, ...Object.values(this.fields).map((field) => field.element)), this.prompts, this.meaning, this.hint, this.drawing?.element);
   }
 
   over(list) {
-    return list.map((dims) => [dims.join(OVER_SIGN), dims.join(OVER_SIGN)]);
+    return list.map((dims) => [dims.join(OVER_SIGN), OVER_TEXTS[dims.join(OVER_SIGN)] ?? dims.join(OVER_SIGN)]);
   }
 
-  range(name, label) {
-    return new Range(name, label, this.known[name], (ends) => this.change({ [name]: ends }));
+  range(name, label, labels = this.known[name]) {
+    return new Range(name, label, labels, (ends) => this.change({ [name]: ends }));
   }
 
   sweepFields() {
@@ -160,19 +178,40 @@ class Form {
   interventionFields() {
     const { known, change } = this;
     const truths = [["none", "none: IoU with the unedited run"], ...(known.truth ? [["own", "the dataset’s own"]] : []), ...(known.grid ? [["drawn", "drawn here"]] : [])];
+    const all = { placeholder: "all" };
+    this.prompts = h("datalist", { id: `wb-prompts-${(Form.count = (Form.count ?? 0) + 1)}` });
     return {
       edit: choice("edit", "Edit", known.edits.map(({ name, text }) => [name, text]), (edit) => {
         const { over } = known.edits.find(({ name }) => name === edit);
         const same = over.some((dims) => dims.join() === this.form.over.join());
-        change({ edit, over: same ? this.form.over : over[0] });
+        change({ edit, over: same ? this.form.over : over[0], factor: null, width: null, streams: null });
       }),
       over: choice("over", "One for each", [], (text) => change({ over: text.split(OVER_SIGN) })),
-      factor: amount("factor", "Factor (0 knocks out)", { step: "any" }, (factor) => change({ factor })),
+      factor: amount("factor", "Factor (1 changes nothing)", { step: "any" }, (factor) => change({ factor })),
+      width: amount("width", "Width in patches", { min: 0, step: "any" }, (width) => change({ width })),
+      mode: choice("mode", "Concepts see", known.modes.map((mode) => [mode, MODE_TEXTS[mode] ?? mode]), (mode) => change({ mode })),
       layers: this.range("layers", "Layers"),
+      heads: entry("heads", "Heads", { ...all, title: "Numbers and ranges, such as 0, 2-4; nothing for all" }, (heads) => change({ heads })),
+      timesteps: this.range("timesteps", "Timesteps", this.times),
+      tokens: entry("tokens", "Prompt tokens", { ...all, title: "Words of the prompt, or places in the text, such as red, heart, 7-9; nothing for all" }, (tokens) => change({ tokens })),
+      streams: choice("streams", "Of", [["", "the usual"], ...known.streams.map((name) => [name, name])], (streams) => change({ streams: streams || null })),
+      prompt: entry("prompt", "Other run: prompt", { placeholder: "the same", list: this.prompts.id, title: "Typed, or one of the stored runs'" }, (prompt) => change({ prompt })),
+      seed: amount("seed", "Other run: seed", { min: 0 }, (seed) => change({ seed })),
+      image: entry("image", "Other run: picture", { placeholder: "the same; or a file" }, (image) => change({ image })),
       control: choice("control", "Controls", known.controls, (control) => change({ control })),
       repeats: amount("repeats", "Draws of each control", { min: 1, max: 1000 }, (repeats) => change({ repeats })),
       truth: choice("truth", "Truth", truths, (truth) => change({ truth })),
     };
+  }
+
+  /** Ends of a range of timesteps: the captured ones, or round values where none are known yet. */
+  get times() {
+    const { timesteps } = this.known;
+    return timesteps.length ? timesteps : [1000, 900, 800, 700, 600, 500, 400, 300, 200, 100, 0];
+  }
+
+  setPrompts(prompts) {
+    this.prompts.replaceChildren(...prompts.map((value) => h("option", { value })));
   }
 
   show(form) {
@@ -197,11 +236,25 @@ class Form {
       fields.over.set(this.over(edit.over));
       fields.over.select.value = form.over.join(OVER_SIGN);
       for (const name of ["edit", "control", "truth"]) fields[name].select.value = form[name];
-      fields.factor.input.value = form.factor;
+      for (const name of ["factor", "width"]) fields[name].input.value = form[name] ?? edit.numbers[name] ?? "";
+      for (const name of ["heads", "tokens", "prompt", "image"]) fields[name].input.value = form[name];
+      fields.tokens.input.placeholder = known.words.length ? `all: ${known.words.join(", ")}` : "all";
+      fields.mode.select.value = form.mode;
+      fields.streams.select.value = form.streams ?? "";
+      fields.seed.input.value = form.seed ?? "";
+      fields.seed.input.placeholder = "the same";
       fields.repeats.input.value = form.repeats;
       fields.layers.set(form.layers ?? [known.layers[0], known.layers.at(-1)]);
-      hide("factor", !edit.factor);
-      hide("layers", !form.over.includes("layer"));
+      fields.timesteps.set([...(form.timesteps ?? [this.times[0], this.times.at(-1)])].sort((a, b) => b - a));
+      for (const name of ["factor", "width", "mode", "layers", "heads", "timesteps", "tokens", "streams"]) hide(name, !edit.settings.includes(name));
+      if (form.over.includes("mode")) hide("mode", true);
+      const takes = edit.settings.includes("source");
+      for (const name of ["prompt", "seed", "image"]) hide(name, !takes || (name === "image" && known.prompted));
+      if (takes && !this.asked) {
+        this.asked = true;
+        this.ask("prompts");
+      }
+      this.meaning.textContent = edit.meaning;
       hide("repeats", form.control === "none");
       hide("truth", Boolean(known.prompted));
       this.hint.textContent = this.budget(form);
@@ -214,7 +267,16 @@ class Form {
   budget(form) {
     const { known } = this;
     const [first, last] = [...(form.layers ?? [known.layers[0], known.layers.at(-1)])].sort((a, b) => a - b);
-    const counts = { layer: known.layers.filter((layer) => layer >= first && layer <= last).length, head: known.heads.length, timestep: known.timesteps.length, concept: known.names.length };
+    const [early, late] = [Math.max, Math.min].map((end) => (form.timesteps ? end(...form.timesteps) : null));
+    const counts = {
+      layer: known.layers.filter((layer) => layer >= first && layer <= last).length,
+      head: listed(form.heads) || known.heads.length,
+      timestep: known.timesteps.filter((at) => !form.timesteps || (at <= early && at >= late)).length,
+      token: listed(form.tokens) || known.words.length,
+      concept: known.names.length,
+      mode: known.modes.length - 1,
+      intervention: 1,
+    };
     const arms = form.over.reduce((product, dim) => product * counts[dim], 1);
     const runs = 1 + arms * (1 + (form.control === "none" ? 0 : form.repeats || 0));
     return `${arms} ${arms === 1 ? "intervention" : "interventions"}: at most ${runs} runs of the network; those that are stored already are not run again.`;

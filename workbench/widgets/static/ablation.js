@@ -19,7 +19,7 @@ class ModeView {
       this.element.append(h("p.wb-note", {}, panel.meta.lacks[mode] ?? `There is no ${mode} here.`));
       return;
     }
-    this.form = new Form(mode, known, (patch) => panel.change(mode, patch));
+    this.form = new Form(mode, known, (patch) => panel.change(mode, patch), send);
     this.go = button("Run", { data: { control: "run" }, class: "wb-button wb-primary", onclick: () => this.run() });
     this.end = button("Stop", { data: { control: "stop" }, disabled: true, onclick: () => this.stop() });
     this.bar = h("progress.wb-progress", { hidden: true, "aria-label": "Progress" });
@@ -257,6 +257,7 @@ class AblationPanel {
       if (message.of === "run" && view?.running !== undefined) this.busy(message.mode, false);
       (view ?? this.views[this.state.mode]).fail(message.error);
     } else if (message.type === "plot") view.drawPlot(message);
+    else if (message.type === "prompts") view.form.setPrompts(message.prompts);
     else if (message.type === "maps") await view.drawMaps(message, buffers);
     else if (message.type === "file") download(message.name, new Blob([buffers[0]]));
   }
