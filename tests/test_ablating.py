@@ -15,6 +15,7 @@ import workbench as wb
 from tests.synthetic import dataset
 from workbench.tiny.scenes import SPLITS, draw
 from workbench.widgets.ablation import Ablation
+from workbench.widgets.edits import EDITS
 
 SCENE = draw(SPLITS["gallery"][8])
 WORDS = SCENE.words[:3]
@@ -69,6 +70,41 @@ def test_an_experiment_from_a_dataset_and_its_code_agree(monkeypatch: pytest.Mon
     np.testing.assert_allclose(first, before, atol=1e-4)
     distance = float(found.mean_map_distance.sel(intervention="SkipBlock(2)"))
     assert abs(second - first).mean() == pytest.approx(distance, rel=1e-4)
+    view.close()
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_every_kind_of_edit_runs_and_its_code_does_the_same(edit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    view = wb.ablate(SCENE.image, WORDS, timesteps=300, prompt="a red heart")
+    panel = Panel(view, monkeypatch)
+    over = list(EDITS[edit].over[0])
+    form = {"layers": [1, 1], "heads": "0", "prompt": "a blue house", "tokens": "red", "timesteps": [200, 400]}
+    done, _ = _run(panel, edit=edit, over=over, control="none", **form)
+    assert done["type"] == "done", done
+    (found,) = view.results["intervention"]
+    assert bool((found.map_distance.max("concept") > 0).all())
+    shown, _ = panel.ask(type="plot", mode="intervention", number=1)
+    assert shown["notes"] == []
+    made: dict[str, Any] = {"image": SCENE.image}
+    exec(shown["code"].replace("model=", "progress=False, model="), made)
+    xr.testing.assert_identical(made["found"], found)
+    view.close()
+
+
+def test_prompts_of_stored_runs_are_offered_as_other_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for prompt in ("a red heart", "a blue house"):
+        wb.capture(SCENE.image, WORDS, timesteps=300, layers=[1], prompt=prompt, progress=False)
+    view = wb.ablate(SCENE.image, WORDS, timesteps=300, prompt="a red heart")
+    assert Panel(view, monkeypatch).ask(type="prompts", mode="intervention")[0]["prompts"] == ["a blue house"]
+    view.close()
+
+
+def test_warnings_of_an_experiment_are_notes(monkeypatch: pytest.MonkeyPatch) -> None:
+    view = wb.ablate(SCENE.image, WORDS, timesteps=300)
+    panel = Panel(view, monkeypatch)
+    assert _run(panel, control="none", layers=[1, 1], timesteps=[800, 1000])[0]["type"] == "done"
+    (note,) = panel.ask(type="plot", mode="intervention", number=1)[0]["notes"]
+    assert "SkipBlock(1, timesteps=[800, 1000]) changes nothing" in note
     view.close()
 
 
