@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +41,9 @@ def ds() -> xr.Dataset:
 def lab(browser: Browser, server: Server) -> Iterator[chromium.Notebook]:
     with chromium.context(browser, viewport={"width": 1200, "height": 1500}) as (context, notice):
         notebook = chromium.Notebook.open(context.new_page(), server, notice, server.write("ablate"))
-        notebook.run(f"import numpy as np\nimport workbench as wb\nfrom tests import synthetic\nds = {MADE}")
+        notebook.run(
+            f"import json\nimport numpy as np\nimport workbench as wb\nfrom tests import synthetic\nds = {MADE}"
+        )
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         yield notebook
         notebook.close()
@@ -64,6 +68,13 @@ def _mode(panel: Locator, mode: str = "sweep") -> Locator:
 def _run(view: Locator, number: int) -> None:
     view.locator("[data-control=run]").click()
     view.locator(f".wb-result[data-result='{number}']").wait_for()
+
+
+def _download(view: Locator, what: str) -> tuple[str, Path]:
+    """Name and place of an exported file."""
+    with view.page.expect_download() as download:
+        view.locator(f"[data-control=export-{what}]").click()
+    return download.value.suggested_filename, Path(download.value.path())
 
 
 def _maps(view: Locator, number: int, at: str) -> dict[str, Any]:
@@ -117,13 +128,35 @@ def test_a_sweep_is_drawn_and_its_points_show_their_maps(
 
     view.locator("[data-control=code]").click()
     code = view.locator(".wb-code").inner_text()
-    again = json.loads(lab.run(f"{code}\nimport json\nprint(json.dumps(found.mean_iou.values.tolist()))"))
+    again = json.loads(lab.run(f"{code}\nprint(json.dumps(found.mean_iou.values.tolist()))"))
     np.testing.assert_array_equal(again, expected)
-    with panel.page.expect_download() as download:
-        view.locator("[data-control=export-dataset]").click()
-    assert download.value.suggested_filename == "sweep-1.nc"
-    with xr.open_dataset(Path(download.value.path()), engine="scipy") as kept:
+    name, path = _download(view, "dataset")
+    assert name == "sweep-1.nc"
+    with xr.open_dataset(path, engine="scipy") as kept:
         np.testing.assert_array_equal(kept.mean_iou, expected)
+    for what, named in (("csv", "sweep-1.csv"), ("table", "sweeps.csv")):
+        name, path = _download(view, what)
+        rows = [
+            row for row in csv.DictReader(path.read_text().splitlines()) if row["concept"] == "mean of the concepts"
+        ]
+        assert (name, [float(row["value"]) for row in rows]) == (named, expected.tolist())
+    name, path = _download(view, "figure")
+    assert (name, path.read_bytes()[:4]) == ("sweep-1.pdf", b"%PDF")
+
+
+def test_a_sweep_tells_what_is_left_and_is_stopped_inside(panel: Locator, lab: chromium.Notebook) -> None:
+    lab.run(
+        "import time\nfrom workbench.analysis.variants import Scores\nquick = Scores.softmaxed\n"
+        "Scores.softmaxed = lambda self, scores: (time.sleep(0.05), quick(self, scores))[1]"
+    )
+    view = _mode(panel)
+    view.locator("[data-control=run]").click()
+    view.locator("[role=status]").get_by_text(re.compile(r"\d+ %, about .* left")).wait_for()
+    view.locator("[data-control=stop]").click()
+    view.locator("[role=status]").get_by_text("Stopped.").wait_for()
+    assert not view.locator(".wb-result").is_visible()
+    lab.run("Scores.softmaxed = quick")
+    _run(view, 1)
 
 
 def test_two_way_sweeps_truth_by_hand_and_errors(panel: Locator, ds: xr.Dataset, lab: chromium.Notebook) -> None:
@@ -209,5 +242,50 @@ def test_interventions_are_stopped_go_on_and_are_compared_with_controls(lab: chr
     lab.theme("JupyterLab Dark")
     panel.screenshot(path=SCREENSHOTS / "ablate-intervention-dark.png")
     lab.theme("JupyterLab Light")
+    view.locator("[data-control=measure]").select_option("iou_shift")
+    view.get_by_text("shift of the IoU with the truth, mean of the concepts").wait_for()
+    assert _download(view, "figure")[0] == "intervention-2.pdf"
+
+    view.locator("[data-control=edit]").select_option("Patch")
+    view.locator("[data-control=run]").click()
+    view.locator(".wb-error").get_by_text("give the prompt, the seed or the picture").wait_for()
+    view.locator("[data-control=over]").select_option("layer")
+    view.locator("[data-control=seed]").fill("7")
+    view.locator("[data-control=heads]").fill("0, 2-3")
+    view.locator("[data-control=control]").select_option("none")
+    _run(view, 3)
+    plan = json.loads(lab.run("print(json.dumps(panel.results['intervention'][2].attrs['plan']))"))
+    assert plan == [[{"edit": "Patch", "layers": [at], "heads": [0, 2, 3], "source": {"seed": 7}}] for at in (0, 1)]
+    panel.screenshot(path=SCREENSHOTS / "ablate-patch.png")
+    lab.run("panel.close()")
+    lab.clear()
+
+
+def test_the_picture_of_a_prompt_is_shown_without_and_with_the_edit(lab: chromium.Notebook) -> None:
+    lab.run(
+        'made = wb.generate("a red heart on grass", ["heart", "grass"], steps=2, progress=False)\n'
+        "panel = wb.ablate(made)\npanel"
+    )
+    panel = lab.page.locator(".wb-ablation[data-ready=true]").last
+    panel.locator("[data-tab=intervention]").click()
+    view = _mode(panel, "intervention")
+    view.locator("[data-control=edit]").select_option("MaskText")
+    view.locator("[data-control=over]").select_option("token")
+    assert view.locator("[data-control=tokens]").get_attribute("placeholder") == "all: a, red, heart, on, grass"
+    view.locator("[data-control=tokens]").fill("heart, grass")
+    view.locator("[data-control=layers-last]").select_option("2")
+    view.locator("[data-control=repeats]").fill("1")
+    view.locator("[data-control=repeats]").press("Tab")
+    view.get_by_text("2 interventions: at most 5 runs").wait_for()
+    _run(view, 1)
+    view.locator("[data-control=measure]").select_option("psnr")
+    view.locator(".wb-axis", has_text="PSNR of the pictures (dB").wait_for()
+    assert view.locator(".wb-symbol[data-line='0']").count() == 2
+    view.locator(".wb-symbol[data-line='0'][data-point='0']").click(force=True)
+    shown = _maps(view, 1, "0")
+    assert shown["titles"] == ["without an edit", "MaskText(layers=0–2, tokens='heart')"]
+    before, after = (chromium.pixels(view.locator(f"canvas[data-side='{i}'][data-kind=picture]")) for i in (0, 1))
+    assert not np.array_equal(before, after)
+    panel.screenshot(path=SCREENSHOTS / "ablate-picture.png")
     lab.run("panel.close()")
     lab.clear()

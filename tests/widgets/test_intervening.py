@@ -230,6 +230,8 @@ def test_without_controls_there_is_no_band_and_nothing_measured_is_none() -> Non
     assert plots["psnr"]["lines"][0]["values"] == [20.0, None, 10.0]
     assert best(plots["psnr"]) == ([2], 10.0)
     assert plots["map_distance"]["lines"][1]["values"][1] is None
+    found["mean_map_distance"] = found.mean_map_distance * np.nan
+    assert list(effect_plots(EditForm(control="none"), [[0, 1, 2]], found))[-1] == "map_distance"
 
 
 def test_the_table_of_interventions_holds_their_controls() -> None:

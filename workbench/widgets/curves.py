@@ -22,6 +22,8 @@ METRIC_NAMES: Final = {
     "silhouette": "silhouette",
     "total_variation": "total variation",
 }
+UNITS: Final = {schema.TIMESTEP: "timestep, 1000 × sigma"}
+"""Dimensions whose name alone does not say what the numbers are."""
 _HOWS: Final = {
     "only": "each alone",
     "drop": "each left out",
@@ -107,7 +109,7 @@ def _labels(found: xr.Dataset, dim: str, form: SweepForm) -> list[str]:
 def _axis(dim: str, form: SweepForm) -> str:
     if dim == "rank":
         return f"{form.over[0]} added, best first"
-    return f"{dim} ({_HOWS[form.how].format(window=form.window)})"
+    return f"{UNITS.get(dim, dim)} ({_HOWS[form.how].format(window=form.window)})"
 
 
 def _text(value: Any) -> str:

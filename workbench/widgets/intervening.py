@@ -18,7 +18,7 @@ from workbench import schema
 from workbench.interventions import Source
 from workbench.schema import InputError
 from workbench.widgets.coding import arguments
-from workbench.widgets.curves import plain
+from workbench.widgets.curves import UNITS, best, plain
 from workbench.widgets.edits import ALL, EDITS, code_of_plan, labels_of, plan_of, read_list, settings_of
 from workbench.widgets.forms import check_names, one_of
 from workbench.widgets.masks import Drawn, code_of, masks_of, read_drawn
@@ -223,7 +223,7 @@ class EditForm:
             "width": None if self.width is None else float(self.width),
             "mode": self.mode,
             "streams": None if self.streams is None else STREAM_NAMES[self.streams],
-            "source": Source(prompt=self.prompt or None, seed=self.seed, image=self.image or None),
+            "source": Source(prompt=self.prompt.strip() or None, seed=self.seed, image=self.image.strip() or None),
         }
 
 
@@ -250,8 +250,10 @@ class Interventions:
             if over and not (name == "DropConcept" and len(facts["names"]) < 3):
                 settings = settings_of(name)
                 offered = {"name": name, "text": edit.text, "meaning": edit.meaning, "over": over}
-                numbers = {key: settings[key] for key in ("factor", "width") if key in settings}
-                edits.append(offered | {"settings": list(settings), "numbers": numbers})
+                usual = {key: settings[key] for key in ("factor", "width", "streams") if key in settings}
+                if "streams" in usual:
+                    usual["streams"] = next(key for key, some in STREAM_NAMES.items() if some == usual["streams"])
+                edits.append(offered | {"settings": list(settings), "usual": usual})
         return {
             "form": EditForm().to_json(),
             "edits": edits,
@@ -336,7 +338,7 @@ def effect_plots(form: EditForm, labels: Sequence[Sequence[Any]], found: xr.Data
         plots[effect] = {
             "dims": list(form.over),
             "labels": [[_text(label) or "all that is chosen" for label in each] for each in labels],
-            "axes": [_AXES.get(dim, f"{dim} (edited)") for dim in form.over],
+            "axes": [_AXES.get(dim, f"{UNITS.get(dim, dim)} (edited)") for dim in form.over],
             "measure": f"{measure} with {of}" if effect == "iou_shift" else measure,
             "better": "lower" if effect in _SMALLER_IS_MORE else "higher",
             "signed": effect == "iou_shift",
@@ -348,7 +350,8 @@ def effect_plots(form: EditForm, labels: Sequence[Sequence[Any]], found: xr.Data
             "reference": "",
             "lines": lines,
         }
-    return plots
+    # An edit of every recorded layer leaves no map to compare: then the picture comes first.
+    return dict(sorted(plots.items(), key=lambda item: best(item[1]) is None))
 
 
 _AXES: Final = {"concept": "concept (dropped)", "mode": "what concepts attend to", ALL: "one edit"}

@@ -12,7 +12,7 @@ function amount(control, label, { min, max, step = 1 }, onchange) {
 
 /** A typed text. */
 function entry(control, label, attributes, onchange) {
-  const input = h("input.wb-select.wb-entry", { type: "text", spellcheck: "false", autocomplete: "off", data: { control }, ...attributes, onchange: () => onchange(input.value.trim()) });
+  const input = h("input.wb-select.wb-entry", { type: "text", spellcheck: "false", autocomplete: "off", data: { control }, ...attributes, oninput: () => onchange(input.value) });
   return { element: h("label.wb-field", {}, h("span", {}, label), input), input };
 }
 
@@ -194,7 +194,7 @@ class Form {
       heads: entry("heads", "Heads", { ...all, title: "Numbers and ranges, such as 0, 2-4; nothing for all" }, (heads) => change({ heads })),
       timesteps: this.range("timesteps", "Timesteps", this.times),
       tokens: entry("tokens", "Prompt tokens", { ...all, title: "Words of the prompt, or places in the text, such as red, heart, 7-9; nothing for all" }, (tokens) => change({ tokens })),
-      streams: choice("streams", "Of", [["", "the usual"], ...known.streams.map((name) => [name, name])], (streams) => change({ streams: streams || null })),
+      streams: choice("streams", "Streams", known.streams.map((name) => [name, name]), (streams) => change({ streams })),
       prompt: entry("prompt", "Other run: prompt", { placeholder: "the same", list: this.prompts.id, title: "Typed, or one of the stored runs'" }, (prompt) => change({ prompt })),
       seed: amount("seed", "Other run: seed", { min: 0 }, (seed) => change({ seed })),
       image: entry("image", "Other run: picture", { placeholder: "the same; or a file" }, (image) => change({ image })),
@@ -236,11 +236,11 @@ class Form {
       fields.over.set(this.over(edit.over));
       fields.over.select.value = form.over.join(OVER_SIGN);
       for (const name of ["edit", "control", "truth"]) fields[name].select.value = form[name];
-      for (const name of ["factor", "width"]) fields[name].input.value = form[name] ?? edit.numbers[name] ?? "";
+      for (const name of ["factor", "width"]) fields[name].input.value = form[name] ?? edit.usual[name] ?? "";
       for (const name of ["heads", "tokens", "prompt", "image"]) fields[name].input.value = form[name];
       fields.tokens.input.placeholder = known.words.length ? `all: ${known.words.join(", ")}` : "all";
       fields.mode.select.value = form.mode;
-      fields.streams.select.value = form.streams ?? "";
+      fields.streams.select.value = form.streams ?? edit.usual.streams ?? "";
       fields.seed.input.value = form.seed ?? "";
       fields.seed.input.placeholder = "the same";
       fields.repeats.input.value = form.repeats;

@@ -98,7 +98,7 @@ class ModeView {
   drawTable() {
     this.listing.hidden = !this.rows.length;
     const peak = this.rows.at(-1)?.peak ?? "best";
-    const head = ["#", "what", "measure", "points", sentence(peak), "value", "took"];
+    const head = ["#", "what", "measure", "points", peak, "value", "took"];
     this.table.replaceChildren(
       h("thead", {}, h("tr", {}, ...head.map((text) => h("th", { scope: "col" }, text)))),
       h("tbody", {}, ...this.rows.map((row) => {
