@@ -77,6 +77,17 @@ def _download(view: Locator, what: str) -> tuple[str, Path]:
     return download.value.suggested_filename, Path(download.value.path())
 
 
+def _check_nothing_is_clipped(view: Locator) -> None:
+    """Every text of the figure lies inside it."""
+    outside = view.locator(".wb-plot").evaluate(
+        "(svg) => { const f = svg.getBoundingClientRect(); return [...svg.querySelectorAll('text')].filter((text) => {"
+        " const b = text.getBoundingClientRect();"
+        " return b.left < f.left - 1 || b.right > f.right + 1 || b.top < f.top - 1 || b.bottom > f.bottom + 1;"
+        " }).map((text) => text.textContent); }"
+    )
+    assert outside == []
+
+
 def _maps(view: Locator, number: int, at: str) -> dict[str, Any]:
     view.page.wait_for_function(
         "([element, key]) => element.dataset.maps === key", arg=[view.element_handle(), f"{number}:{at}"]
@@ -105,6 +116,7 @@ def test_a_sweep_is_drawn_and_its_points_show_their_maps(
     np.testing.assert_allclose(np.polyval(np.polyfit(expected, boxes, 1), expected), boxes, atol=0.7)
     assert np.polyfit(expected, boxes, 1)[0] < 0
     assert view.locator(".wb-band").count() == 2, "the band, and its sample in the legend"
+    _check_nothing_is_clipped(view)
 
     points.nth(3).click(force=True)
     shown = _maps(view, 1, "3")
@@ -166,6 +178,7 @@ def test_two_way_sweeps_truth_by_hand_and_errors(panel: Locator, ds: xr.Dataset,
     cells = view.locator("[data-cell]")
     values = cells.evaluate_all("all => all.map((one) => Number(one.dataset.value))")
     np.testing.assert_allclose(values, ds.wb.sweep(("layer", "head")).mean_iou.to_numpy().ravel())
+    _check_nothing_is_clipped(view)
     view.locator("[data-cell='2,1']").click()
     shown = _maps(view, 1, "2,1")
     one = ds.wb.heatmap(layers=2, heads=1).transpose("concept", "y", "x").to_numpy()
@@ -279,7 +292,8 @@ def test_the_picture_of_a_prompt_is_shown_without_and_with_the_edit(lab: chromiu
     view.get_by_text("2 interventions: at most 5 runs").wait_for()
     _run(view, 1)
     view.locator("[data-control=measure]").select_option("psnr")
-    view.locator(".wb-axis", has_text="PSNR of the pictures (dB").wait_for()
+    view.locator(".wb-axis", has_text="PSNR of the pictures").wait_for()
+    _check_nothing_is_clipped(view)
     assert view.locator(".wb-symbol[data-line='0']").count() == 2
     view.locator(".wb-symbol[data-line='0'][data-point='0']").click(force=True)
     shown = _maps(view, 1, "0")

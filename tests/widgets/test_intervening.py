@@ -216,7 +216,7 @@ def test_effects_are_drawn_with_the_range_of_their_controls() -> None:
     assert line["control_low"] == [[0, 0], [0, 0]]
     assert line["control_middle"] == [[0.5, 0.5], [0.5, 0.5]]
     np.testing.assert_allclose(line["rank"], found.mean_map_distance_rank.to_numpy().reshape(2, 2))
-    assert "5 control draws (random direction)" in plots["map_distance"]["control"]
+    assert "range of 5 control draws: random direction" in plots["map_distance"]["control"]
     at, value = best(plots["iou_shift"]) or ([], 0.0)
     assert (at, value) == ([1, 1], pytest.approx(-3.1))
 

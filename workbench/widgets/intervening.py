@@ -321,6 +321,7 @@ def effect_plots(form: EditForm, labels: Sequence[Sequence[Any]], found: xr.Data
     shape = [len(each) for each in labels]
     kinds = sorted({str(kind) for kind in found["control"].to_numpy()} - {"none"}) if "control" in found.coords else []
     draws = found.sizes.get("draw", 0)
+    of_kinds = " and ".join(_KINDS.get(kind, kind) for kind in kinds)
     plots = {}
     for effect, measure in EFFECTS.items():
         if effect not in found:
@@ -346,7 +347,7 @@ def effect_plots(form: EditForm, labels: Sequence[Sequence[Any]], found: xr.Data
             "peak": "largest effect",
             "joined": form.over[0] in (schema.LAYER, schema.TIMESTEP),
             "band": "",
-            "control": f"range of {draws} control draws ({' and '.join(_KINDS.get(kind, kind) for kind in kinds)})",
+            "control": f"{'control' if draws == 1 else f'range of {draws} control draws'}: {of_kinds}",
             "reference": "",
             "lines": lines,
         }

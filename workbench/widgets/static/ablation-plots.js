@@ -138,10 +138,19 @@ function finite(values) {
   return values.flat(3).filter((value) => Number.isFinite(value));
 }
 
+/** A text on one line, or broken near its middle when it would be longer than so many pixels. */
+function broken(text, room) {
+  if (6.4 * text.length <= room) return [text];
+  const spaces = [...text.matchAll(/ /g)].map((found) => found.index);
+  const at = spaces.sort((a, b) => Math.abs(a - text.length / 2) - Math.abs(b - text.length / 2))[0];
+  return at === undefined ? [text] : [text.slice(0, at), text.slice(at + 1)];
+}
+
 function drawCurves(view) {
   const { plot } = view;
   const width = Math.max(300, Math.min(view.width - 8, 760));
-  const box = { left: 62, right: width - 12, top: 12, bottom: PLOT_HEIGHT - 44 };
+  const measure = broken(plot.measure, PLOT_HEIGHT - 56);
+  const box = { left: 62 + 14 * (measure.length - 1), right: width - 12, top: 12, bottom: PLOT_HEIGHT - 44 };
   const names = plot.labels[0];
   const { line: front } = view;
   const spread = plot.lines.flatMap((line) => [line.values, ...(line === front ? [line.low, line.high, line.control_low, line.control_high, line.full ?? []] : [])]);
@@ -203,7 +212,7 @@ function drawCurves(view) {
     low < 0 && high > 0 ? s("line.wb-zero", { x1: box.left, x2: box.right, y1: y(0), y2: y(0) }) : null,
     ...names.map((name, i) => (i % every ? null : s("text", { x: x(i), y: box.bottom + 15, "text-anchor": "middle" }, name))),
     s("text.wb-axis", { x: (box.left + box.right) / 2, y: PLOT_HEIGHT - 8, "text-anchor": "middle" }, plot.axes[0]),
-    s("text.wb-axis", { transform: `translate(13,${(box.top + box.bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, plot.measure),
+    ...measure.map((text, i) => s("text.wb-axis", { transform: `translate(${13 + 14 * i},${(box.top + box.bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, text)),
     ...behind,
     view.cursor,
     ...lines
@@ -304,8 +313,10 @@ class SideBySide {
     const raw = limits[0] < 0;
     if (raw) limits = [-1, 1].map((sign) => sign * Math.max(...limits.map(Math.abs)));
     const count = concepts + (pictures.length ? 1 : 0);
-    const side = Math.floor(Math.max(56, Math.min(190, (width - 96 - 10 * count) / count)));
-    this.grid.style.gridTemplateColumns = `88px repeat(${count}, ${side}px)`;
+    const words = titles.flatMap((title) => title.split(" ")).map((word) => 7 * word.length);
+    const heads = Math.max(88, Math.min(150, Math.max(...words)));
+    const side = Math.floor(Math.max(56, Math.min(190, (width - heads - 8 - 10 * count) / count)));
+    this.grid.style.gridTemplateColumns = `${heads}px repeat(${count}, ${side}px)`;
     this.title.textContent = `${sentence(titles[1])}, beside ${titles[0]}`;
     const cells = [h("span", {}), ...(pictures.length ? [h("span", {}, "picture")] : []), ...names.map((name, i) => h("span.wb-name", {}, h("span.wb-swatch", { style: { background: conceptColour(i) } }), h("span", {}, name)))];
     const painting = [];
