@@ -165,6 +165,8 @@ class Notebook:
         self.page.evaluate("(theme) => jupyterapp.commands.execute('apputils:change-theme', {theme})", name)
         light = "true" if name.endswith("Light") else "false"
         self.page.wait_for_selector(f"body[data-jp-theme-light='{light}']", state="attached")
+        # The curtain that JupyterLab lowers meanwhile would be in screenshots.
+        self.page.add_style_tag(content="#jupyterlab-splash { display: none; }")
 
     def close(self) -> None:
         """End this notebook's kernel."""

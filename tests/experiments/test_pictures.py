@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -84,4 +85,14 @@ def test_weights_that_cannot_be_had_are_told(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.warns(WorkbenchWarning, match="no route"):
         assert pictures.perceptual(None) is None
     with pytest.raises(ModelError, match="no route"):
+        pictures.perceptual(True)
+
+
+def test_an_lpips_that_cannot_be_imported_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As beside a torchvision that was built for another torch."""
+    (tmp_path / "lpips.py").write_text('raise RuntimeError("operator torchvision::nms does not exist")')
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.warns(WorkbenchWarning, match="nms does not exist"):
+        assert pictures.perceptual(None) is None
+    with pytest.raises(ModelError, match="the torchvision that fits this torch"):
         pictures.perceptual(True)

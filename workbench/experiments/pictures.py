@@ -70,16 +70,16 @@ def perceptual(wanted: bool | None) -> Callable[[Bytes, Bytes], float] | None:
         if wanted:
             raise ModelError('perceptual=True needs LPIPS: pip install "concept-workbench[perceptual]".') from error
         return None
+    except Exception as error:  # of torchvision, which breaks in its own ways beside another build of torch
+        message = f"LPIPS is installed but cannot be imported ({error}): install the torchvision that fits this torch"
+        return _without(f"{message}, or pass perceptual=False.", wanted, error)
     import torch
 
     try:
         network: Any = lpips.LPIPS(net="alex", verbose=False)
-    except OSError as error:  # its weights are fetched when they are first needed
+    except OSError as error:  # the weights of AlexNet are fetched when they are first needed
         message = f"the weights of LPIPS cannot be had ({error}): connect once, or pass perceptual=False."
-        if wanted:
-            raise ModelError(message) from error
-        warn(message, stacklevel=3)
-        return None
+        return _without(message, wanted, error)
 
     def distance(one: Bytes, other: Bytes) -> float:
         pair = [torch.from_numpy(p / 127.5 - 1).permute(2, 0, 1)[None].float() for p in _alike(one, other)]
@@ -87,6 +87,12 @@ def perceptual(wanted: bool | None) -> Callable[[Bytes, Bytes], float] | None:
             return float(network(*pair))
 
     return distance
+
+
+def _without(message: str, wanted: bool | None, error: Exception) -> None:
+    if wanted:
+        raise ModelError(message) from error
+    warn(message, stacklevel=4)
 
 
 def _alike(one: Bytes, other: Bytes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
