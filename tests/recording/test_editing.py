@@ -10,6 +10,7 @@ from typing import Any
 import accelerate
 import pytest
 import torch
+from peft import LoraConfig
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -131,6 +132,9 @@ def test_a_range_that_meets_no_pass_warns_and_changes_nothing(sample: Edited) ->
 def test_the_model_is_as_before(sample: Edited) -> None:
     plain = sample.run()
     before = snapshot(sample.model)
+    for edit in (*EVERY_KIND, *map(RandomDirection, EVERY_KIND)):
+        sample.run(edit, sources=edit.sources())
+        assert snapshot(sample.model) == before
     for edits in (EVERY_KIND, tuple(map(RandomDirection, EVERY_KIND))):
         edited = sample.run(*edits, sources=[ITSELF, Source(seed=1)])
         assert snapshot(sample.model) == before
@@ -549,6 +553,33 @@ def test_the_image_s_attention_to_text_is_not_told_where_it_is_replaced(flux: Ed
     assert flux.run(SkipBlock(1), text_mass=True)[1].mass["text_mass"].isnan().flatten(1).all(dim=1).tolist() == [
         layer == 1 for layer in range(5)
     ]
+
+
+def test_edits_of_a_model_with_lora_are_those_of_the_merged_one() -> None:
+    model, targets = flux_transformer(), ["to_q", "to_v", "add_k_proj", "to_out.0", "proj_out", "linear_1"]
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        model.add_adapter(LoraConfig(r=2, lora_alpha=8, target_modules=targets, init_lora_weights=False))
+    inputs, layers = flux_inputs(model), tuple(range(5))
+    adapted = Edited(model.eval(), inputs, concept_embeddings(), layers)
+    before, plain = snapshot(model), adapted.run()
+    assert not adapted.close(plain[0], Edited(flux_transformer(), inputs, adapted.concepts, layers).run()[0])
+    assert same(adapted.run(ScaleHeads(layers, factor=1), Amplify(factor=1)), plain)
+    assert same(adapted.run(Patch(IN_BOTH_BLOCKS), sources=[ITSELF]), plain)
+    merged = flux_transformer()
+    for name, module in merged.named_modules():
+        if hasattr(held := model.get_submodule(name), "get_delta_weight"):
+            module.weight.data += held.get_delta_weight("default")
+    whole = Edited(merged, inputs, adapted.concepts, layers)
+    for edit in EVERY_KIND:
+        edited, expected = (one.run(edit, sources=edit.sources()) for one in (adapted, whole))
+        assert adapted.close(edited[0], expected[0]), edit
+        kept = [layer for layer in layers if layer not in edited[1].missing]
+        assert adapted.close(edited[1].scores["output"][kept], expected[1].scores["output"][kept]), edit
+        assert snapshot(model) == before
+    for layer in IN_BOTH_BLOCKS:
+        assert not adapted.run(ScaleHeads(layer, heads=1))[1].scores["output"][layer][:, 1].any()
+    assert same(adapted.run(), plain)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.compile

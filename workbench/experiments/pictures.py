@@ -72,14 +72,16 @@ def perceptual(wanted: bool | None) -> Callable[[Bytes, Bytes], float] | None:
         return None
     except Exception as error:  # of torchvision, which breaks in its own ways beside another build of torch
         message = f"LPIPS is installed but cannot be imported ({error}): install the torchvision that fits this torch"
-        return _without(f"{message}, or pass perceptual=False.", wanted, error)
+        _without(f"{message}, or pass perceptual=False.", wanted, error)
+        return None
     import torch
 
     try:
         network: Any = lpips.LPIPS(net="alex", verbose=False)
     except OSError as error:  # the weights of AlexNet are fetched when they are first needed
         message = f"the weights of LPIPS cannot be had ({error}): connect once, or pass perceptual=False."
-        return _without(message, wanted, error)
+        _without(message, wanted, error)
+        return None
 
     def distance(one: Bytes, other: Bytes) -> float:
         pair = [torch.from_numpy(p / 127.5 - 1).permute(2, 0, 1)[None].float() for p in _alike(one, other)]
