@@ -156,6 +156,9 @@ def test_errors_of_a_run_are_sentences_in_the_panel(monkeypatch: pytest.MonkeyPa
         (("a dog on grass",), "needs concepts"),
         ((dataset(), ["dog"]), "has its concepts already"),
         ((SCENE.image, ["", "b"]), "concept"),
+        ((SCENE.image,), "needs concepts"),
+        ((SCENE.image, "sky"), "single string"),
+        ((SCENE.image, ["zebra", "sky"]), "does not know 'zebra'"),
     ],
 )
 def test_what_cannot_be_used_gives_a_sentence(given: Any, sentence: str) -> None:
@@ -174,6 +177,9 @@ def test_a_panel_for_sweeps_needs_no_torch() -> None:
 
 def test_options_that_the_panel_decides_are_refused() -> None:
     assert "takes no store" in wb.ablate(SCENE.image, WORDS, store=False).error
+    for view in (wb.ablate(SCENE.image, WORDS, step=3), wb.ablate(dataset(), step=3)):
+        assert "takes no step" in view.error
+        assert "timesteps" in view.error
 
 
 def test_a_mode_that_cannot_be_had_says_why() -> None:

@@ -15,7 +15,7 @@ import workbench as wb
 from tests.synthetic import dataset
 from workbench.analysis import attention, heads, heatmaps, leakage, metrics, settling, sweeps
 from workbench.analysis.truth import with_truth
-from workbench.schema import SchemaError
+from workbench.schema import InputError, SchemaError
 
 assert wb.__version__  # importing the package is what registers the accessor
 
@@ -117,3 +117,8 @@ assert not heavy, heavy
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_an_unknown_option_of_a_sweep_is_answered_with_those_there_are() -> None:
+    with pytest.raises(InputError, match=r"sweep takes no layer; beside over and how it takes window, .*layers"):
+        dataset().wb.sweep("layer", layer=3)

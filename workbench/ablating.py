@@ -75,14 +75,16 @@ def _panel(subject: Any, concepts: Sequence[str] | None, model: Any, options: di
     if wrong := sorted({"store", "interventions", "record", "spaces", "progress", "layers", "truth"} & set(options)):
         raise InputError(f"ablate takes no {', '.join(wrong)}: the panel says what is changed, and keeps its runs.")
     if not isinstance(subject, xr.Dataset):
-        unfit = isinstance(subject, xr.DataArray) or (concepts is None and not isinstance(subject, str))
+        arrays = ("__array__", "__array_interface__")
+        picture_or_prompt = isinstance(subject, str | os.PathLike) or any(hasattr(subject, name) for name in arrays)
+        unfit = isinstance(subject, xr.DataArray) or (concepts is None and not picture_or_prompt)
         if unfit and (sentence := problem(subject)):
             raise InputError(_for_ablate(sentence))
         if concepts is None:
             raise InputError(
                 "a picture or a prompt needs concepts, the words to look for: ablate(picture, ['dog', 'grass'])."
             )
-        laboratory = _from_subject(subject, list(concepts), model or "tiny-flux", options)
+        laboratory = _from_subject(subject, concepts, model or "tiny-flux", options)
         lacks = {
             SWEEP: "A sweep chooses among recorded scores: pass a dataset, wb.ablate(wb.capture(picture, concepts))."
         }
@@ -94,6 +96,10 @@ def _panel(subject: Any, concepts: Sequence[str] | None, model: Any, options: di
         raise InputError("this dataset holds no space of concepts, only the prompt's tokens: capture 'output' as well.")
     if concepts is not None:
         raise InputError("a dataset has its concepts already: leave them out, or pass the picture with other ones.")
+    if options:
+        from workbench.experiments.running import check_options
+
+        check_options("ablate", options, subject.attrs.get("kind") == "generate")
     modes: dict[str, Mode] = {SWEEP: Sweeps(subject)}
     lacks = {}
     try:
@@ -220,11 +226,11 @@ def _from_dataset(ds: xr.Dataset, model: Any, options: dict[str, Any]) -> _Labor
     return _Laboratory(subject, written, model or attrs["model"], known, facts, ds)
 
 
-def _from_subject(subject: Any, concepts: list[str], model: Any, options: dict[str, Any]) -> _Laboratory:
+def _from_subject(subject: Any, concepts: Sequence[str], model: Any, options: dict[str, Any]) -> _Laboratory:
     """The network named by the caller, and what it has to edit."""
-    from workbench.experiments.running import is_prompt
+    from workbench.experiments.running import check_options, is_prompt
     from workbench.models.families import adapter_for
-    from workbench.recording.arguments import check_concepts
+    from workbench.recording.arguments import check_concepts, check_vocabulary
     from workbench.recording.capturing import open_adapter
     from workbench.recording.pictures import read_image
 
@@ -235,7 +241,9 @@ def _from_subject(subject: Any, concepts: list[str], model: Any, options: dict[s
     adapter = open_adapter(model)
     last = len(adapter.layers) - 1 if prompted else max(adapter.default_layers)
     timesteps = np.atleast_1d(options.get("timesteps", [])).tolist() if not prompted else []
+    check_options("ablate", options, prompted)
     prompt = subject if prompted else str(options.get("prompt", ""))
+    check_vocabulary(names, prompt, _named(model), adapter.info)
     facts = {
         "words": _words(prompt, adapter.prompt_tokens(prompt)[1]),
         "attend": options.get("attend", "both"),

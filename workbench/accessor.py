@@ -123,8 +123,13 @@ class WorkbenchAccessor:
         ``layers``, ``timesteps``, ``heads``, ``samples``, ``concepts``, ``reduce``); those of the bootstrap;
         ``progress`` and ``cancel``. The network itself stays as it is. See :func:`workbench.analysis.sweeps.sweep`.
         """
-        from workbench.analysis.sweeps import sweep
+        from workbench.analysis.sweeps import SweepOptions, sweep
 
+        known = SweepOptions.__annotations__
+        if wrong := [name for name in options if name not in known]:
+            raise schema.InputError(
+                f"sweep takes no {', '.join(wrong)}; beside over and how it takes {', '.join(known)}."
+            )
         return sweep(self._ds, over, how, **options)
 
     def rank_heads(self, metric: str | None = None, **options: Unpack[RankOptions]) -> xr.Dataset:

@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 
 import workbench as wb
+from tests.synthetic import dataset
 from tests.tiny_random import flux_pipeline
 from workbench.experiments.running import is_prompt
 from workbench.recording.tracing import Trace
@@ -165,20 +166,21 @@ def test_runs_are_kept_and_a_cancelled_experiment_goes_on(home: Path, monkeypatc
         if done == 3:
             cancel.set()
 
-    options = {"store": True, "home": home, "timesteps": [800, 300]}
+    plan = wb.SkipBlock.each(range(3))
+    options = {"store": True, "home": home, "timesteps": [800]}
     with pytest.raises(CancelledError, match="goes on"):
-        intervene(wb.SkipBlock.each(), progress=tell, cancel=cancel, **options)
-    assert told == [(0, 17), (1, 17), (2, 17), (3, 17)]
+        intervene(plan, progress=tell, cancel=cancel, **options)
+    assert told == [(0, 10), (1, 10), (2, 10), (3, 10)]
     assert len(wb.runs(home)) == 3
     passes = []
     run = Trace.run
     monkeypatch.setattr(Trace, "run", lambda self, **inputs: (passes.append(1), run(self, **inputs)))
-    result = intervene(wb.SkipBlock.each(), **options)
-    assert len(passes) == 2 * 14
-    assert intervene(wb.SkipBlock.each(), **options).identical(result)
-    assert len(passes) == 2 * 14
+    result = intervene(plan, **options)
+    assert len(passes) == 7
+    assert intervene(plan, **options).identical(result)
+    assert len(passes) == 7
     assert set(result.attrs["keys"].values()) == {run.key for run in wb.runs(home)}
-    assert intervene(wb.SkipBlock.each(), timesteps=[800, 300]).drop_attrs().identical(result.drop_attrs())
+    assert intervene(plan, timesteps=[800]).drop_attrs().identical(result.drop_attrs())
 
 
 def test_a_run_under_way_is_cancelled_behind_its_pass(home: Path) -> None:
@@ -219,13 +221,20 @@ def test_vital_layers_come_first() -> None:
         ({"control": "random"}, "control is 'random'"),
         ({"repeats": 0}, "repeats is 0"),
         ({"space": "prompt"}, "space is 'prompt'"),
-        ({"interventions": ()}, "the plan says"),
+        ({"interventions": ()}, "The plan says"),
         ({"subject": "a dog", "truth": {"dog": np.ones((16, 24), bool)}}, "truth belongs to a picture"),
         ({"plan": [wb.SkipBlock(5)]}, "layers 0 to 4"),
         ({"plan": []}, "holds no intervention"),
         ({"layers": [9]}, "layers"),
+        ({"plan": wb.SkipBlock}, r"the plan is SkipBlock itself; expected .* SkipBlock.each\(\)"),
+        ({"plan": wb.SkipBlock.each}, "with parentheses"),
+        ({"step": 3}, "takes no step.* of capture: prompt, timesteps"),
+        ({"subject": "a dog", "timesteps": 3}, "takes no timesteps.* of generate: steps"),
+        ({"subject": dataset()}, "the subject is a dataset"),
+        ({"progress": 3}, "progress is 3"),
+        ({"cancel": True}, "threading.Event"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
 )
 def test_what_is_wrong_is_refused_before_anything_runs(
     options: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
@@ -233,6 +242,13 @@ def test_what_is_wrong_is_refused_before_anything_runs(
     monkeypatch.setattr(PIPE.transformer, "forward", lambda *args, **kwargs: pytest.fail("the model ran"))
     with pytest.raises(InputError, match=message):
         intervene(**{"plan": [wb.SkipBlock(1)]} | options)
+
+
+@pytest.mark.parametrize("by", ["lpips", "iou_shift", "psnr"])
+def test_what_cannot_rank_is_refused_before_anything_runs(by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PIPE.transformer, "forward", lambda *args, **kwargs: pytest.fail("the model ran"))
+    with pytest.raises(InputError, match="expected one of mean_map_distance, mean_iou_shift, which"):
+        wb.vital_layers(PICTURE, WORDS, model=PIPE, by=by)
 
 
 def test_a_prompt_is_told_from_the_path_of_a_picture(tmp_path: Path) -> None:

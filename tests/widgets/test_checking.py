@@ -15,8 +15,8 @@ DS = dataset()
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (3, "this is a int"),
-        (None, "this is a NoneType"),
+        (3, "this is of type int"),
+        (None, "this is of type NoneType"),
         (DS.output_total, "one variable ('output_total')"),
         (xr.Dataset(), "(it holds nothing)"),
         (DS[["image"]], "(it holds image)"),

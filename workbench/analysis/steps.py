@@ -12,6 +12,22 @@ Progress: TypeAlias = bool | Callable[[int, int], None]
 """True shows a bar; a function is called with the steps done and their number."""
 
 
+def check_progress(progress: Any, cancel: Any) -> None:
+    """Refuse what can be told nothing, or cannot end anything.
+
+    Raises
+    ------
+    InputError
+        Then.
+    """
+    if not (isinstance(progress, bool) or callable(progress)):
+        raise InputError(
+            f"progress is {progress!r}; expected True, False, or a function of what is done and of how much there is."
+        )
+    if cancel is not None and not hasattr(cancel, "is_set"):
+        raise InputError(f"cancel is {cancel!r}; expected a threading.Event, or None.")
+
+
 class Steps:
     """Counts steps.
 
@@ -29,12 +45,7 @@ class Steps:
     """
 
     def __init__(self, progress: Progress = False, cancel: Event | None = None) -> None:
-        if not (isinstance(progress, bool) or callable(progress)):
-            raise InputError(
-                f"progress is {progress!r}; expected True, False, or a function of the steps done and of all steps."
-            )
-        if cancel is not None and not hasattr(cancel, "is_set"):
-            raise InputError(f"cancel is {cancel!r}; expected a threading.Event, or None.")
+        check_progress(progress, cancel)
         self.total = 0
         self._progress, self._cancel = progress, cancel
         self._done = 0

@@ -105,7 +105,7 @@ def arms_of(plan: Plan, network: Network) -> list[Arm]:
             resolved = item.resolve(depth, network.heads, network.concepts)
             arms += [Arm((edit,), exhaustive=True) for edit in resolved]
         else:
-            arms.append(Arm(read(item)))
+            arms.append(Arm(read(item, "the plan")))
     if not arms or not all(arm.edits for arm in arms):
         raise InputError("the plan holds no intervention; expected for example SkipBlock.each() or [SkipBlock(3)].")
     if twice := [label for label, count in Counter(arm.label for arm in arms).items() if count > 1]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +15,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from workbench.analysis.resampling import mean_over_concepts
+from workbench.analysis.steps import check_progress
 from workbench.experiments.effects import (
     MAP_EFFECTS,
     SIZES,
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
 INTERVENTION: Final = "intervention"
 DRAW: Final = "draw"
 MOST_REPEATS: Final = 1000
+_OWN: Final = {"model", "layers", "spaces", "interventions", "record", "truth", "progress"}
+"""Options of a run that an experiment sets itself."""
 
 
 def intervene(
@@ -143,9 +147,14 @@ def intervene(
     (space,) = check_spaces((space,))
     if space == PROMPT:
         raise InputError("space is 'prompt'; expected one that has a map for each concept, such as 'output'.")
-    if wrong := {"interventions", "spaces", "record"} & set(options):
-        raise InputError(f"intervene takes no {', '.join(sorted(wrong))}: the plan says what is edited.")
+    if isinstance(subject, xr.Dataset | xr.DataArray):
+        raise InputError(
+            "the subject is a dataset, whose network has run already; expected a picture or a prompt to run again: "
+            "intervene(ds.image.to_numpy(), ...), or wb.ablate(ds), which knows both."
+        )
+    check_progress(progress, cancel)
     prompted = is_prompt(subject)
+    check_options("intervene", options, prompted)
     if prompted and truth is not None:
         raise InputError("truth belongs to a picture, but a prompt was given, whose pictures differ: leave it out.")
     subject = subject if prompted else read_image(subject)
@@ -206,6 +215,34 @@ def intervene(
     return result
 
 
+def check_options(name: str, options: Mapping[str, Any], prompted: bool) -> None:
+    """Refuse options that the runs of an experiment do not take.
+
+    Parameters
+    ----------
+    name
+        Of the function that was called.
+    options
+        Those beside its own.
+    prompted
+        Whether its runs generate pictures.
+
+    Raises
+    ------
+    InputError
+        If there are any; lists what is taken.
+    """
+    run = generate if prompted else capture
+    known = [one.name for one in signature(run).parameters.values() if one.kind is one.KEYWORD_ONLY]
+    known = [option for option in known if option not in _OWN]
+    if wrong := [option for option in options if option not in known]:
+        why = " The plan says what is edited." if set(wrong) & _OWN else ""
+        raise InputError(
+            f"{name} takes no {', '.join(wrong)}.{why} Of a {'prompt' if prompted else 'picture'} it takes its own "
+            f"options and those of {run.__name__}: {', '.join(known)}."
+        )
+
+
 def vital_layers(subject: Any, concepts: Sequence[str], *, by: str | None = None, **options: Any) -> xr.Dataset:
     """Rank the blocks of a network by what skipping each one does (Avrahami et al. 2025, "Stable Flow").
 
@@ -224,6 +261,13 @@ def vital_layers(subject: Any, concepts: Sequence[str], *, by: str | None = None
     xarray.Dataset
         As from :func:`intervene`, the most vital block first; ``layer`` beside ``intervention``.
     """
+    single = [effect for effect in SIZES if effect not in MAP_EFFECTS]
+    pictures = ("psnr", "ssim", "perceptual")
+    if by is not None and (by not in single or (by in pictures and not is_prompt(subject))):
+        known = [effect for effect in single if is_prompt(subject) or effect not in pictures]
+        raise InputError(f"by is {by!r}; expected one of {', '.join(known)}, which have one figure for each block.")
+    if by == "perceptual":
+        options = {"perceptual": True} | options
     result = intervene(subject, concepts, SkipBlock.each(), **options)
     for effect in (by,) if by else ("perceptual", "psnr", "mean_map_distance"):
         if effect in result and result[effect].dims == (INTERVENTION,):
@@ -234,9 +278,7 @@ def vital_layers(subject: Any, concepts: Sequence[str], *, by: str | None = None
             lists = {name: [result.attrs[name][place] for place in order] for name in ("plan", "controls")}
             found = result.assign_coords(layer=(INTERVENTION, depth)).isel({INTERVENTION: order})
             return found.assign_attrs(lists | {"sorted_by": effect})
-    raise InputError(
-        f"by is {by!r}; expected one of {', '.join(name for name in SIZES if name in result)}, one figure each."
-    )
+    raise InputError(f"by is {by!r}, which was not measured: leave perceptual=False out.")
 
 
 def is_prompt(subject: Any) -> bool:

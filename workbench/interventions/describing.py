@@ -328,13 +328,15 @@ Given: TypeAlias = Intervention | Mapping[str, Any]
 """A description, or what its :meth:`Intervention.as_dict` gave."""
 
 
-def read(given: Given | Iterable[Given]) -> tuple[Intervention, ...]:
+def read(given: Given | Iterable[Given], name: str = "interventions") -> tuple[Intervention, ...]:
     """Read one or several descriptions.
 
     Parameters
     ----------
     given
         A description, a mapping such as ``attrs["interventions"]`` holds, or an iterable of those.
+    name
+        What errors call it.
 
     Raises
     ------
@@ -343,24 +345,30 @@ def read(given: Given | Iterable[Given]) -> tuple[Intervention, ...]:
     """
     if isinstance(given, Each) or given is None:
         raise InputError(
-            "interventions is a plan for wb.intervene, which runs its members one after the other; expected edits such "
-            "as SkipBlock(3) here."
+            f"{name} is a plan for wb.intervene, which runs its members one after the other; expected edits such as "
+            "SkipBlock(3) here."
             if given is not None
-            else "interventions is None; expected edits such as SkipBlock(3), or () for none."
+            else f"{name} is None; expected edits such as SkipBlock(3), or () for none."
         )
     if isinstance(given, Intervention | Mapping):
-        return (_read_one(given),)
+        return (_read_one(given, name),)
+    kind = getattr(given, "__self__", given)
+    if isinstance(kind, type) and issubclass(kind, Intervention):
+        raise InputError(
+            f"{name} is {kind.__name__} itself; expected one of its kind such as {kind.__name__}(3), or a plan of all, "
+            f"{kind.__name__}.each(), with parentheses."
+        )
     if isinstance(given, str) or not isinstance(given, Iterable):
-        raise InputError(f"interventions is {given!r}; expected edits such as SkipBlock(3).")
-    return tuple(_read_one(one) for one in given)
+        raise InputError(f"{name} is {given!r}; expected edits such as SkipBlock(3).")
+    return tuple(_read_one(one, name) for one in given)
 
 
-def _read_one(given: Any) -> Intervention:
+def _read_one(given: Any, name: str = "interventions") -> Intervention:
     if isinstance(given, Intervention) and type(given) is not Intervention:
         return given
     kinds = {kind.__name__: kind for kind in Intervention.__subclasses__()}
     if not isinstance(given, Mapping) or given.get("edit") not in kinds:
-        raise InputError(f"interventions holds {given!r}; expected edits such as SkipBlock(3): {', '.join(kinds)}.")
+        raise InputError(f"{name} holds {given!r}; expected edits such as SkipBlock(3): {', '.join(kinds)}.")
     kind, options = kinds[given["edit"]], {name: value for name, value in given.items() if name != "edit"}
     try:
         if isinstance(options.get("source"), Mapping):
@@ -371,7 +379,7 @@ def _read_one(given: Any) -> Intervention:
             options["of"] = _read_one(options.get("of"))
         return kind(**options)
     except TypeError as error:
-        raise InputError(f"interventions holds {dict(given)!r}, which is no {kind.__name__}: {error}.") from error
+        raise InputError(f"{name} holds {dict(given)!r}, which is no {kind.__name__}: {error}.") from error
 
 
 def _plain(value: Any) -> Any:

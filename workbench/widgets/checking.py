@@ -28,7 +28,7 @@ def problem(ds: Any) -> str | None:
         return f"This is one variable ({ds.name!r}), not a dataset: pass the whole dataset, explore(ds)."
     if not isinstance(ds, xr.Dataset):
         return (
-            f"explore takes the dataset that wb.capture, wb.generate or wb.open returned; this is a "
+            "explore takes the dataset that wb.capture, wb.generate or wb.open returned; this is of type "
             f"{type(ds).__name__}."
         )
     spaces = held_spaces(ds)
