@@ -170,15 +170,15 @@ def test_runs_are_kept_and_a_cancelled_experiment_goes_on(home: Path, monkeypatc
     options = {"store": True, "home": home, "timesteps": [800]}
     with pytest.raises(CancelledError, match="goes on"):
         intervene(plan, progress=tell, cancel=cancel, **options)
-    assert told == [(0, 10), (1, 10), (2, 10), (3, 10)]
+    assert told == [(0, 13), (1, 13), (2, 13), (3, 13)]
     assert len(wb.runs(home)) == 3
     passes = []
     run = Trace.run
     monkeypatch.setattr(Trace, "run", lambda self, **inputs: (passes.append(1), run(self, **inputs)))
     result = intervene(plan, **options)
-    assert len(passes) == 7
+    assert len(passes) == 10
     assert intervene(plan, **options).identical(result)
-    assert len(passes) == 7
+    assert len(passes) == 10
     assert set(result.attrs["keys"].values()) == {run.key for run in wb.runs(home)}
     assert intervene(plan, timesteps=[800]).drop_attrs().identical(result.drop_attrs())
 
