@@ -195,6 +195,15 @@ def fusable(model: nn.Module) -> list[Any]:
 
 @pytest.mark.parametrize("layer", IN_BOTH_BLOCKS)
 def test_skipping_a_block_equals_the_model_built_without_it(sample: Edited, layer: int) -> None:
+    check_skipped(sample, layer)
+
+
+@pytest.mark.parametrize("layer", [0, 2, 3])
+def test_the_first_block_and_those_between_the_kinds_are_skipped_alike(flux: Edited, layer: int) -> None:
+    check_skipped(flux, layer)
+
+
+def check_skipped(sample: Edited, layer: int) -> None:
     output, seen = sample.run(SkipBlock(layer))
     smaller = Edited(without_block(sample.model, layer), sample.inputs, sample.concepts, sample.layers[:-1])
     expected, reference = smaller.run()
