@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 _FROM_CONTENT = ("attend", "pool")
+_OWN = ("store", "progress")
 _MOST_PROMPTS = 50
 _DEFAULTS = {"attend": "both", "pool": "first", "samples": 1, "seed": 0, "prompt": ""}
 
@@ -72,7 +73,7 @@ def ablate(
 
 
 def _panel(subject: Any, concepts: Sequence[str] | None, model: Any, options: dict[str, Any]) -> Ablation:
-    if wrong := sorted({"store", "interventions", "record", "spaces", "progress", "layers", "truth"} & set(options)):
+    if wrong := sorted({*_OWN, "interventions", "record", "spaces", "layers", "truth"} & set(options)):
         raise InputError(f"ablate takes no {', '.join(wrong)}: the panel says what is changed, and keeps its runs.")
     if not isinstance(subject, xr.Dataset):
         arrays = ("__array__", "__array_interface__")
@@ -99,7 +100,7 @@ def _panel(subject: Any, concepts: Sequence[str] | None, model: Any, options: di
     if options:
         from workbench.experiments.running import check_options
 
-        check_options("ablate", options, subject.attrs.get("kind") == "generate")
+        check_options("ablate", options, subject.attrs.get("kind") == "generate", _OWN)
     modes: dict[str, Mode] = {SWEEP: Sweeps(subject)}
     lacks = {}
     try:
@@ -241,7 +242,7 @@ def _from_subject(subject: Any, concepts: Sequence[str], model: Any, options: di
     adapter = open_adapter(model)
     last = len(adapter.layers) - 1 if prompted else max(adapter.default_layers)
     timesteps = np.atleast_1d(options.get("timesteps", [])).tolist() if not prompted else []
-    check_options("ablate", options, prompted)
+    check_options("ablate", options, prompted, _OWN)
     prompt = subject if prompted else str(options.get("prompt", ""))
     check_vocabulary(names, prompt, _named(model), adapter.info)
     facts = {

@@ -171,6 +171,20 @@ def test_a_sweep_tells_what_is_left_and_is_stopped_inside(panel: Locator, lab: c
     _run(view, 1)
 
 
+def test_warnings_of_a_run_are_shown_beside_its_result(lab: chromium.Notebook) -> None:
+    lab.run("panel = wb.ablate(ds.assign_attrs(default_layers=[77]))\npanel")
+    panel = lab.page.locator(".wb-ablation[data-ready=true]").last
+    view = _mode(panel)
+    view.locator("[data-control=over]").select_option("timestep")
+    _run(view, 1)
+    view.locator(".wb-notes").get_by_text("None of the model's default layers (77) was captured").wait_for()
+    view.locator("[data-control=over]").select_option("layer")
+    _run(view, 2)
+    assert not view.locator(".wb-notes").is_visible()
+    lab.run("panel.close()")
+    lab.clear()
+
+
 def test_two_way_sweeps_truth_by_hand_and_errors(panel: Locator, ds: xr.Dataset, lab: chromium.Notebook) -> None:
     view = _mode(panel)
     view.locator("[data-control=over]").select_option("layer × head")

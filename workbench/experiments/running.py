@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from threading import Event
@@ -215,7 +215,7 @@ def intervene(
     return result
 
 
-def check_options(name: str, options: Mapping[str, Any], prompted: bool) -> None:
+def check_options(name: str, options: Mapping[str, Any], prompted: bool, without: Collection[str] = ()) -> None:
     """Refuse options that the runs of an experiment do not take.
 
     Parameters
@@ -226,6 +226,8 @@ def check_options(name: str, options: Mapping[str, Any], prompted: bool) -> None
         Those beside its own.
     prompted
         Whether its runs generate pictures.
+    without
+        Options of such runs that it does not take either.
 
     Raises
     ------
@@ -234,7 +236,7 @@ def check_options(name: str, options: Mapping[str, Any], prompted: bool) -> None
     """
     run = generate if prompted else capture
     known = [one.name for one in signature(run).parameters.values() if one.kind is one.KEYWORD_ONLY]
-    known = [option for option in known if option not in _OWN]
+    known = [option for option in known if option not in _OWN and option not in without]
     if wrong := [option for option in options if option not in known]:
         why = " The plan says what is edited." if set(wrong) & _OWN else ""
         raise InputError(
@@ -319,8 +321,8 @@ class _Experiment:
             own = self._maps(arm.edits, arm.edits) | self._picture(arm.edits)
             if np.isnan(own["map_distance"]).all() and self._outcomes[()].ds.attrs["kind"] == "capture":
                 warn(
-                    f"{arm.label} edits every recorded layer, so no map is left to compare: record others too, with "
-                    "layers=.",
+                    f"{arm.label} edits every recorded layer, so no map is left to compare: edit fewer, or record "
+                    "others too, with layers=.",
                     stacklevel=4,
                 )
             missing = [{name: np.full_like(own[name], np.nan) for name in names}] * (draws - len(drawn))

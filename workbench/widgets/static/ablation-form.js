@@ -177,7 +177,7 @@ class Form {
 
   interventionFields() {
     const { known, change } = this;
-    const truths = [["none", "none: IoU with the unedited run"], ...(known.truth ? [["own", "the dataset’s own"]] : []), ...(known.grid ? [["drawn", "drawn here"]] : [])];
+    const truths = [["none", "the unedited run’s"], ...(known.truth ? [["own", "the dataset’s own"]] : []), ...(known.grid ? [["drawn", "drawn here"]] : [])];
     const all = { placeholder: "all" };
     this.prompts = h("datalist", { id: `wb-prompts-${(Form.count = (Form.count ?? 0) + 1)}` });
     return {
@@ -200,7 +200,7 @@ class Form {
       image: entry("image", "Other run: picture", { placeholder: "the same; or a file" }, (image) => change({ image })),
       control: choice("control", "Controls", known.controls, (control) => change({ control })),
       repeats: amount("repeats", "Draws of each control", { min: 1, max: 1000 }, (repeats) => change({ repeats })),
-      truth: choice("truth", "Truth", truths, (truth) => change({ truth })),
+      truth: choice("truth", "Truth of the IoU", truths, (truth) => change({ truth })),
     };
   }
 
@@ -256,7 +256,7 @@ class Form {
       }
       this.meaning.textContent = edit.meaning;
       hide("repeats", form.control === "none");
-      hide("truth", Boolean(known.prompted));
+      hide("truth", Boolean(known.prompted) || fields.truth.select.length < 2);
       this.hint.textContent = this.budget(form);
       if (this.drawing) this.drawing.element.hidden = form.truth !== "drawn";
     }
