@@ -5,7 +5,6 @@ import io
 import json
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,10 @@ import xarray as xr
 
 import workbench as wb
 from tests.synthetic import dataset
-from workbench import interventions
 from workbench.experiments.planning import Network, arms_of
 from workbench.schema import InputError
 from workbench.widgets.curves import best
-from workbench.widgets.edits import EDITS, read_list
+from workbench.widgets.edits import EDITS
 from workbench.widgets.intervening import EditForm, Interventions, effect_plots
 from workbench.widgets.results import INTERVENTION, table
 from workbench.widgets.tasks import side_by_side
@@ -94,79 +92,6 @@ def made(labels: list[str], draws: int) -> xr.Dataset:
             found[f"{name}_control"] = (found[name] * 0 + drawn).transpose("intervention", "draw", ...)
             found[f"{name}_rank"] = (abs(found[name]) > drawn).mean("draw")
     return found
-
-
-LIMITS: dict[str, Any] = {
-    "layers": [1, 2],
-    "heads": "1",
-    "tokens": "red, 5-6",
-    "timesteps": [500.0, 100.0],
-    "factor": 0.5,
-    "width": 2,
-    "mode": "concepts",
-    "streams": "prompt",
-    "prompt": "a blue house",
-    "seed": 3,
-}
-
-
-def test_every_kind_of_edit_is_offered() -> None:
-    kinds = {kind.__name__ for kind in interventions.Intervention.__subclasses__()}
-    assert set(EDITS) == kinds - {"RandomDirection"}
-    offered = {edit["name"]: edit for edit in Interventions(Laboratory()).describe()["edits"]}
-    assert set(offered) == set(EDITS)
-    for name, edit in offered.items():
-        known = {one.name for one in fields(getattr(interventions, name))} - {"concepts", "references"}
-        assert known <= set(edit["settings"]), "every limit can be set"
-
-
-@pytest.mark.parametrize("edit", EDITS)
-def test_every_limit_is_that_of_the_edits(edit: str) -> None:
-    """Also the code says it, and an edit without a limit says nothing of it."""
-    for over in EDITS[edit].over:
-        form = EditForm.from_json({"edit": edit, "over": list(over), **LIMITS}, FACTS, None)
-        arms = arms_of(form.plan(FACTS), NETWORK)
-        written = arms_of(eval(form.plan_code(FACTS), {"wb": wb}), NETWORK)
-        assert [arm.edits for arm in written] == [arm.edits for arm in arms]
-        assert written[0].exhaustive == arms[0].exhaustive
-        for (one,) in (arm.edits for arm in arms):
-            settings = one.as_dict() | {field.name: one[field.name] for field in fields(one)}
-            expected = {
-                "layers": (1, 2),
-                "heads": (1,),
-                "tokens": (5, 6, "red"),
-                "timesteps": (100.0, 500.0),
-                "factor": 0.5,
-                "width": 2.0,
-                "mode": "concepts",
-                "streams": ("text",),
-                "source": wb.Source(prompt="a blue house", seed=3),
-                "references": (wb.Source(prompt="a blue house", seed=3),),
-            }
-            for name, value in expected.items():
-                if name in settings and name.removesuffix("s") not in over:
-                    assert settings[name] == value, (over, name)
-
-
-@pytest.mark.parametrize("edit", EDITS)
-def test_every_plan_goes_over_its_labels_and_its_code_makes_it(edit: str) -> None:
-    for over in EDITS[edit].over:
-        form = EditForm.from_json({"edit": edit, "over": list(over), "layers": [1, 2], "seed": 1}, FACTS, None)
-        labels = form.labels(FACTS)
-        arms = arms_of(form.plan(FACTS), NETWORK)
-        assert len(arms) == int(np.prod([len(each) for each in labels]))
-        written = arms_of(eval(form.plan_code(FACTS), {"wb": wb}), NETWORK)
-        assert [arm.edits for arm in written] == [arm.edits for arm in arms]
-        for arm, at in zip(arms, np.ndindex(*(len(each) for each in labels)), strict=True):
-            (edited,) = arm.edits
-            for dim, place in zip(over, at, strict=True):
-                label = labels[list(over).index(dim)][place]
-                if dim == "timestep":
-                    assert edited["timesteps"] == (label, label)
-                elif dim == "mode":
-                    assert edited["mode"] == label
-                elif dim != "intervention":
-                    assert edited[f"{dim}s"] == (label,)
 
 
 def test_a_task_hands_over_what_was_chosen_and_its_code_says_it() -> None:
@@ -293,12 +218,6 @@ def test_what_cannot_be_meant_is_refused(values: Any) -> None:
 def test_what_makes_no_plan_is_refused_before_anything_runs(values: Any, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         Interventions(Laboratory(facts={**FACTS, "words": []})).task(values)
-
-
-def test_typed_lists_are_numbers_ranges_and_words() -> None:
-    assert read_list("heads", " 3, 0-2,, 1 ") == (3, 0, 1, 2)
-    assert read_list("tokens", "red, 7–8", words=True) == ("red", 7, 8)
-    assert read_list("heads", "") == ()
 
 
 def test_one_edit_of_all_that_is_chosen_is_one_point() -> None:

@@ -269,18 +269,18 @@ def vital_layers(subject: Any, concepts: Sequence[str], *, by: str | None = None
         known = [effect for effect in single if is_prompt(subject) or effect not in pictures]
         raise InputError(f"by is {by!r}; expected one of {', '.join(known)}, which have one figure for each block.")
     if by == "perceptual":
-        options = {"perceptual": True} | options
+        if options.get("perceptual") is False:
+            raise InputError("by is 'perceptual', but perceptual is False: leave one of them out.")
+        options["perceptual"] = True
     result = intervene(subject, concepts, SkipBlock.each(), **options)
-    for effect in (by,) if by else ("perceptual", "psnr", "mean_map_distance"):
-        if effect in result and result[effect].dims == (INTERVENTION,):
-            size = SIZES[effect](result[effect].to_numpy())
-            depth = [edits[0]["layers"][0] for edits in result.attrs["plan"]]
-            order = np.argsort(-np.nan_to_num(size, nan=-np.inf), kind="stable")
-            # Lists of the record go with the interventions they belong to.
-            lists = {name: [result.attrs[name][place] for place in order] for name in ("plan", "controls")}
-            found = result.assign_coords(layer=(INTERVENTION, depth)).isel({INTERVENTION: order})
-            return found.assign_attrs(lists | {"sorted_by": effect})
-    raise InputError(f"by is {by!r}, which was not measured: leave perceptual=False out.")
+    effect = by or next(effect for effect in ("perceptual", "psnr", "mean_map_distance") if effect in result)
+    size = SIZES[effect](result[effect].to_numpy())
+    depth = [edits[0]["layers"][0] for edits in result.attrs["plan"]]
+    order = np.argsort(-np.nan_to_num(size, nan=-np.inf), kind="stable")
+    # Lists of the record go with the interventions they belong to.
+    lists = {name: [result.attrs[name][place] for place in order] for name in ("plan", "controls")}
+    found = result.assign_coords(layer=(INTERVENTION, depth)).isel({INTERVENTION: order})
+    return found.assign_attrs(lists | {"sorted_by": effect})
 
 
 def is_prompt(subject: Any) -> bool:
