@@ -39,10 +39,14 @@ class View:
         return str(self.root.evaluate("root => root.workbench.code"))
 
     def settle(self) -> None:
-        """Until what is painted is what was asked for."""
+        """Until what is painted is what was asked for, and the picture has come."""
         self.root.page.wait_for_function(
-            "root => root.workbench && root.dataset.painted === root.dataset.revision && "
-            "root.querySelector('.wb-panel canvas')",
+            """root => {
+                const picture = root.querySelector('.wb-panel[data-kind=picture] canvas');
+                const opaque = canvas => canvas.getContext('2d').getImageData(0, 0, 1, 1).data[3] > 0;
+                return root.workbench && root.dataset.painted === root.dataset.revision &&
+                    root.querySelector('.wb-panel canvas') && (!picture || opaque(picture));
+            }""",
             arg=self.root.element_handle(),
             polling="raf",
             timeout=60_000,

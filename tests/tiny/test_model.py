@@ -47,7 +47,7 @@ def test_plain_diffusers_loads_and_runs_it() -> None:
 
 def test_its_maps_find_the_words() -> None:
     """A quarter of the test split; the model card has the figures of the whole."""
-    captured, _ = evaluate.capture_scenes(bundled("tiny-flux"), "test", 50)
+    captured, _ = evaluate.capture_scenes(bundled("tiny-flux"), "test", 30)
     at = [evaluate.TIMESTEPS.index(INFO["timestep"])]
     found = {space: evaluate.segmented(captured, space, at, INFO["default_layers"]) for space in evaluate.SPACES}
     rng = np.random.default_rng(0)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from workbench.tiny import components
 from workbench.tiny.autoencoder import held_out_psnr, train_autoencoder
 from workbench.tiny.bank import Bank, make_bank
+from workbench.tiny.muon import Muon
 from workbench.tiny.objective import Student, Words, sample_batch
 from workbench.tiny.scenes import NOUNS, SIZE
 
@@ -97,7 +98,7 @@ def optimisers(student: Student, rate: float) -> list[torch.optim.Optimizer]:
         projection = "transformer_blocks" in name and parameter.ndim == 2 and "norm" not in name
         (matrices if projection else rest).append(parameter)
     return [
-        torch.optim.Muon(matrices, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        Muon(matrices, lr=rate),
         torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 
