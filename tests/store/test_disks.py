@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,10 +27,12 @@ Mount = Callable[[str], Path]
 
 
 @pytest.fixture
-def mounted(tmp_path: Path) -> Iterator[Mount]:
-    """Mounts a small disk with the given options, where that is allowed."""
-    target = tmp_path / "disk"
-    target.mkdir()
+def mounted() -> Iterator[Mount]:
+    """Mounts a small disk with the given options, where that is allowed.
+
+    Not in a folder of pytest's, which could not be removed if a killed run left the disk there.
+    """
+    target = Path(tempfile.mkdtemp(prefix="workbench-disk-"))
 
     def mount(options: str) -> Path:
         command = ["mount", "-t", "tmpfs", "-o", options, "workbench-test", str(target)]
@@ -45,6 +48,7 @@ def mounted(tmp_path: Path) -> Iterator[Mount]:
     gc.collect()
     if os.path.ismount(target):
         subprocess.run(["umount", "--lazy", str(target)], check=True)
+    target.rmdir()
 
 
 def _sizes(error: BaseException) -> tuple[int, int]:
