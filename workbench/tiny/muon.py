@@ -16,7 +16,7 @@ def orthogonalised(matrices: Tensor, steps: int = 5) -> Tensor:
     """Newton-Schulz iteration towards the nearest (semi-)orthogonal matrices, of a stack (matrix, row, column)."""
     a, b, c = _COEFFICIENTS
     tall = matrices.shape[-2] > matrices.shape[-1]
-    x = matrices.mT if tall else matrices
+    x: Tensor = matrices.mT if tall else matrices
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
     for _ in range(steps):
         gram = x @ x.mT
