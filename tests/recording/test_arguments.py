@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,9 @@ from workbench.recording.arguments import (
     check_text,
     check_timesteps,
     check_vocabulary,
+    warn_beyond_training,
 )
-from workbench.schema import InputError
+from workbench.schema import InputError, WorkbenchWarning
 
 LAYERS = tuple(Layer(i, "dual" if i < 3 else "single", f"blocks.{i}") for i in range(5))
 SINGLE = tuple(Layer(i, "single", f"blocks.{i}") for i in range(2))
@@ -152,3 +154,32 @@ def test_closed_vocabulary() -> None:
         check_vocabulary(["sun"], "the sun on sea", "small", info)
     with pytest.raises(InputError, match="does not know 'a'"):
         check_vocabulary(["a"], "", "small", info)  # a filler is no concept
+
+
+def _adapter(**info: Any) -> Any:
+    """What the warning asks of an adapter, for a model that reads four tokens."""
+    return SimpleNamespace(
+        info=info,
+        native=(128, 128),
+        text_length=4,
+        prompt_length=lambda text: len(text.split()) + 1,
+        prompt_tokens=lambda text: (list(range(3)), text.split()[:3]),
+    )
+
+
+def test_a_long_prompt_is_warned_about() -> None:
+    with pytest.warns(WorkbenchWarning, match=r"5 tokens, and small reads 4 .* follows 'a sun on' is cut off"):
+        warn_beyond_training(_adapter(), "small", ["a sun on grass"], (128, 128))
+
+
+@pytest.mark.parametrize("size", [(512, 512), (128, 136), (48, 64)])
+def test_a_size_beyond_the_training_is_warned_about(size: tuple[int, int]) -> None:
+    with pytest.warns(WorkbenchWarning, match=r"sides of 64 to 128 pixels.*Leave size out for its own 128 x 128"):
+        warn_beyond_training(_adapter(sides=[64, 128]), "small", [""], size)
+
+
+def test_what_a_model_was_made_for_is_not_warned_about(recwarn: pytest.WarningsRecorder) -> None:
+    warn_beyond_training(_adapter(sides=[64, 128]), "small", ["a red sun", ""], (64, 128))
+    warn_beyond_training(_adapter(sides=[64, 128]), "small", [""], None)
+    warn_beyond_training(_adapter(), "large", ["a sun"], (1024, 1024))
+    assert not recwarn.list

@@ -1,50 +1,75 @@
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import numpy as np
 import pytest
 
-from workbench.tiny import evaluate
-from workbench.tiny.scenes import Scene, draw
+from workbench.tiny import evaluate, scoring
+from workbench.tiny.scenes import NOUNS, draw
+from workbench.tiny.tables import report
 
 
-def test_iou_sums_over_scenes_before_dividing() -> None:
-    image = np.zeros((2, 2, 3), np.uint8)
-    one = Scene(image, "", ("sun", "sky"), {"sun": "red"}, np.array([[0, 0], [1, 1]], np.uint8))
-    two = Scene(image, "", ("moon", "sky"), {"moon": "red"}, np.array([[0, 1], [1, 1]], np.uint8))
-    found = evaluate.figure([(one, np.array([[0, 1], [1, 1]])), (two, np.array([[1, 1], [1, 1]]))])
-    assert found.per_word == pytest.approx({"sun": 1 / 2, "moon": 0.0, "sky": (2 + 3) / (3 + 4)})
-    assert found.words == pytest.approx(np.mean([1 / 2, 0, 5 / 7]))
-    assert found.objects == pytest.approx(1 / 4)
-    assert found.backgrounds == pytest.approx(5 / 7)
-
-
-def test_nothing_by_patches_beats_the_oracle() -> None:
-    scenes = [draw(seed) for seed in range(10)]
-    rng = np.random.default_rng(0)
-    oracle = evaluate.figure((scene, evaluate.oracle(scene)) for scene in scenes)
-    majority = evaluate.figure((scene, evaluate.majority(scene)) for scene in scenes)
-    chance = evaluate.figure((scene, evaluate.chance(scene, rng)) for scene in scenes)
-    perfect = evaluate.figure((scene, scene.labels) for scene in scenes)
-    assert perfect.words == 1
-    assert 0.7 < oracle.words < 1
-    assert majority.words < oracle.words / 2
-    assert chance.words < oracle.words / 2
-
-
-def test_an_oracle_of_single_pixels_is_the_truth() -> None:
-    scene = draw(5)
-    np.testing.assert_array_equal(evaluate.oracle(scene, patch=1), scene.labels)
+def _captured(seed: int, layers: int, sharp: slice, at: int) -> evaluate.Captured:
+    """A scene whose maps are right in some layers at one timestep and blank elsewhere."""
+    scene = draw(seed)
+    truth = scoring.oracle(scene)[4::8, 4::8]
+    right = np.stack([truth == index for index in range(len(scene.words))]).astype(np.float32)
+    maps = np.zeros((len(evaluate.TIMESTEPS), layers, *right.shape), np.float32)
+    maps[at, sharp] = 9 * right
+    return evaluate.Captured(scene, scene.words, {"output": maps})
 
 
 def test_defaults_are_chosen_by_the_output_maps() -> None:
     """Two layers that see the scene at one timestep, the others blind: they must be found."""
-    scene = draw(3)
-    truth = evaluate.oracle(scene)[4::8, 4::8]
-    sharp = np.stack([truth == index for index in range(len(scene.words))]).astype(np.float32)
-    maps = np.full((len(evaluate.TIMESTEPS), 5, *sharp.shape), 1 / len(sharp), np.float32)
-    maps[6, 2:4] = sharp
-    layers, at = evaluate.choose([evaluate.Captured(scene, {"output": maps})], 5)
+    captured = [_captured(3, 5, slice(2, 4), 6)]
+    layers, at = evaluate.choose(captured, 5)
     assert at == 6
     assert {2, 3} & set(layers)
-    best = evaluate.segmented([evaluate.Captured(scene, {"output": maps})], "output", [at], layers)
-    assert best.words == pytest.approx(evaluate.figure([(scene, evaluate.oracle(scene))]).words)
+    best = evaluate.segmented(captured, "output", [at], layers)
+    scene = captured[0].scene
+    oracle = scoring.figure([scoring.tally(scene, scene.words, scoring.oracle(scene))])
+    assert best.words == pytest.approx(oracle.words)
+
+
+def test_distractors_are_not_in_the_scene() -> None:
+    scene = draw(11)
+    found = evaluate.distractors(scene, 11, 3)
+    assert len(set(found)) == 3
+    assert not set(found) & set(scene.words)
+    assert set(found) <= set(NOUNS)
+    assert found == evaluate.distractors(scene, 11, 3)
+    assert any(evaluate.distractors(scene, seed, 3) != found for seed in range(5))
+
+
+def test_a_softmax_weighs_layers_by_their_certainty() -> None:
+    """One layer certain and wrong by little, one uncertain and large: the two ways to reduce disagree."""
+    scene = draw(3)
+    patches = scoring.oracle(scene)[4::8, 4::8].shape
+    maps = np.zeros((1, 2, len(scene.words), *patches), np.float32)
+    maps[0, 0, 0], maps[0, 1, 1] = 100.0, 120.0
+    maps[0, 1, 0], maps[0, 0, 2:] = 0.0, -1000.0
+    captured = [evaluate.Captured(scene, scene.words, {"output": maps})]
+    soft, raw = (evaluate.segmented(captured, "output", [0], [0, 1], soft) for soft in (True, False))
+    assert soft.per_word != raw.per_word
+
+
+def test_the_whole_evaluation_of_a_few_scenes(monkeypatch: pytest.MonkeyPatch, untrained: Any) -> None:
+    """Every figure is there and lies between 0 and 1; the tables can be drawn."""
+    monkeypatch.setattr(evaluate, "TIMESTEPS", (500.0, 200.0))
+    result: dict[str, Any] = evaluate.evaluate(untrained, ([0, 1], 200.0), 2)
+    assert json.loads(json.dumps(result))
+    assert set(result["spaces"]) == set(result["distracted"]) == set(evaluate.SPACES)
+    assert set(result["attend"]) == set(evaluate.ATTEND)
+    assert len(result["heads"]["output"]) == len(result["layers"]["output"])
+    for found in (*result["spaces"].values(), *result["baselines"].values(), *result["timesteps"]["output"].values()):
+        low, high = found["interval"]
+        assert 0 <= low <= high <= 1
+        assert 0 <= found["words"] <= 1
+    assert result["baselines"]["oracle"]["words"] > 0.7 > result["spaces"]["output"]["words"]
+    assert result["distracted"]["output"]["words"] <= result["spaces"]["output"]["words"] + 0.2
+    text = report(result)
+    assert "| `output` |" in text
+    assert "the paper, on FLUX.1" in text
+    assert "nan" not in text

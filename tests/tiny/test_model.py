@@ -16,6 +16,7 @@ from diffusers import FluxPipeline
 import workbench as wb
 from workbench.models.loading import bundled, bundled_folder
 from workbench.schema import InputError, WorkbenchWarning
+from workbench.scores import softmax
 from workbench.tiny import evaluate
 from workbench.tiny.scenes import BACKGROUNDS, NOUNS, SPLITS, draw
 
@@ -34,27 +35,26 @@ def test_plain_diffusers_loads_and_runs_it() -> None:
     pipe.set_progress_bar_config(disable=True)
     (picture,) = pipe(
         "a red heart on grass",
-        height=96,
-        width=96,
+        height=INFO["size"][0],
+        width=INFO["size"][1],
         num_inference_steps=4,
         max_sequence_length=INFO["text_length"],
         generator=torch.Generator("cpu").manual_seed(0),
     ).images
-    assert picture.size == (96, 96)
+    assert picture.size == tuple(INFO["size"]) == (96, 96)
     weights = {tensor.dtype for tensor in FluxPipeline.from_pretrained(FOLDER).transformer.parameters()}
     assert weights == {torch.float32}
 
 
-def test_its_maps_find_the_words() -> None:
-    """A quarter of the test split; the model card has the figures of the whole."""
-    captured, _ = evaluate.capture_scenes(bundled("tiny-flux"), "test", 30)
-    at = [evaluate.TIMESTEPS.index(INFO["timestep"])]
-    found = {space: evaluate.segmented(captured, space, at, INFO["default_layers"]) for space in evaluate.SPACES}
-    rng = np.random.default_rng(0)
-    chance = evaluate.figure((one.scene, evaluate.chance(one.scene, rng)) for one in captured)
-    oracle = evaluate.figure((one.scene, evaluate.oracle(one.scene)) for one in captured)
-    assert chance.words < 0.25 < 0.55 < found["output"].words < oracle.words
-    assert found["output"].objects > 0.35
+@pytest.mark.parametrize("absent", [0, evaluate.DISTRACTORS])
+def test_its_maps_find_the_words(absent: int) -> None:
+    """A tenth of the test split; the model card has the figures of the whole."""
+    pipe, time = bundled("tiny-flux"), INFO["timestep"]
+    captured = evaluate.capture_scenes(pipe, "test", 50, absent, timesteps=[time])
+    found = {space: evaluate.segmented(captured, space, [0], INFO["default_layers"]) for space in evaluate.SPACES}
+    around = evaluate.baselines(captured)
+    assert around["chance"].words < 0.25 < 0.6 < found["output"].words < around["oracle"].words
+    assert found["output"].objects > 0.5
     assert all(found["output"].words > other.words - 0.05 for other in found.values())
 
 
@@ -62,11 +62,10 @@ def test_the_default_heat_map_is_the_one_that_is_scored() -> None:
     scene = draw(SPLITS["test"][3])
     ds = wb.capture(scene.image, scene.words, store=False, progress=False, truth=scene.truth)
     assert ds.timestep.item() == INFO["timestep"]
-    captured, layers = evaluate.capture_scenes(bundled("tiny-flux"), "test", 4)
-    at = evaluate.TIMESTEPS.index(INFO["timestep"])
-    maps = captured[3].maps["output"][at][[layers.index(layer) for layer in INFO["default_layers"]]].mean(0)
+    (*_, captured) = evaluate.capture_scenes(bundled("tiny-flux"), "test", 4, timesteps=[INFO["timestep"]])
+    maps = softmax(captured.maps["output"][0, INFO["default_layers"]], axis=1).mean(0)
     np.testing.assert_allclose(ds.wb.heatmap().transpose("concept", "y", "x"), maps, atol=1e-4)
-    alone = evaluate.figure([(scene, evaluate.to_pixels(maps.argmax(0), scene.labels.shape))])
+    alone = evaluate.segmented([captured], "output", [0], INFO["default_layers"])
     score = ds.wb.score()
     assert score.iou.to_series().to_dict() == pytest.approx(alone.per_word, abs=1e-6)
 
@@ -112,3 +111,14 @@ def test_the_demo(tmp_path: Path) -> None:
     assert "mean IoU" in ran.stdout
     assert "MB on disk" in ran.stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_misuse_is_warned_about() -> None:
+    scene = draw(SPLITS["test"][0])
+    with pytest.warns(WorkbenchWarning, match=r"512 x 512 pixels are outside .* Leave size out for its own 96 x 96"):
+        wb.capture(
+            scene.image, scene.words[:2], size=(512, 512), layers=[0], spaces=("output",), store=False, progress=False
+        )
+    prompt = " and ".join(["a red heart on grass"] * 5)
+    with pytest.warns(WorkbenchWarning, match=r"the prompt has 30 tokens, and tiny-flux reads 20"):
+        wb.generate(prompt, ["heart"], steps=1, store=False, progress=False)

@@ -298,7 +298,8 @@ class PipelineAdapter(ABC):
         A loaded pipeline; its components may be offloaded or quantised.
     info : mapping, optional
         What a pipeline's ``workbench.json`` says about it; every key is optional: ``size`` (native height and width in
-        pixels), ``text_length`` (tokens), ``default_layers``, ``timestep``, ``vocabulary``.
+        pixels), ``text_length`` (tokens), ``default_layers``, ``timestep``, ``vocabulary``, ``sides`` (shortest
+        and longest side of its training, in pixels).
     """
 
     def __init__(self, pipe: Any, info: Mapping[str, Any] | None = None) -> None:
@@ -415,6 +416,10 @@ class PipelineAdapter(ABC):
     @abstractmethod
     def prompt_tokens(self, prompt: str) -> tuple[list[int], list[str]]:
         """Positions and strings of a prompt's own tokens, without padding or end-of-text."""
+
+    @abstractmethod
+    def prompt_length(self, prompt: str) -> int:
+        """Tokens of a whole prompt with its end of text; what is beyond :attr:`text_length` is cut off."""
 
     def padding(self, prompt: str) -> list[bool]:
         """Which positions of the text sequence are padding: those after a prompt's own tokens and its end of text."""

@@ -241,6 +241,9 @@ class FluxPipelineAdapter(PipelineAdapter):
             counts.append(len(positions))
         return torch.cat(vectors, dim=1), counts
 
+    def prompt_length(self, prompt: str) -> int:
+        return len(self.component("tokenizer_2")(prompt).input_ids)
+
     def prompt_tokens(self, prompt: str) -> tuple[list[int], list[str]]:
         tokenizer = self.component("tokenizer_2")
         # One place is taken by the end-of-text token.

@@ -10,8 +10,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from workbench.models.base import Layer
-from workbench.schema import ATTEND_MODES, POOLS, SPACES, InputError
+from workbench.models.base import Layer, PipelineAdapter
+from workbench.schema import ATTEND_MODES, POOLS, SPACES, InputError, warn
 
 MOST_CONCEPTS: Final = 64
 MOST_SAMPLES: Final = 1000
@@ -229,6 +229,28 @@ def check_vocabulary(concepts: Sequence[str], prompt: str, model: str, info: Map
                 f"{model} does not know {', '.join(map(repr, unknown))}. Its words: {', '.join(allowed)}. "
                 'For other words load a larger model, for example model="black-forest-labs/FLUX.1-schnell".'
             )
+
+
+def warn_beyond_training(
+    adapter: PipelineAdapter, name: str, prompts: Sequence[str], size: tuple[int, int] | None
+) -> None:
+    """Warn of what the model was not made for: prompts longer than its text, and a given size unlike its training's."""
+    for prompt in prompts:
+        if (length := adapter.prompt_length(prompt)) > adapter.text_length:
+            _, kept = adapter.prompt_tokens(prompt)
+            warn(
+                f"the prompt has {length} tokens, and {name} reads {adapter.text_length} with the end of text: what "
+                f"follows {' '.join(kept[-3:])!r} is cut off. Shorten the prompt.",
+                stacklevel=3,
+            )
+    sides = adapter.info.get("sides")
+    if size is not None and sides and not (sides[0] <= min(size) and max(size) <= sides[1]):
+        height, width = adapter.native
+        warn(
+            f"{size[0]} x {size[1]} pixels are outside of what {name} was trained on, sides of {sides[0]} to "
+            f"{sides[1]} pixels: maps and pictures mean little there. Leave size out for its own {height} x {width}.",
+            stacklevel=3,
+        )
 
 
 def as_list(given: Any) -> list[Any]:

@@ -32,6 +32,7 @@ from workbench.recording.arguments import (
     check_text,
     check_timesteps,
     check_vocabulary,
+    warn_beyond_training,
 )
 from workbench.recording.intervening import SourceInputs, check_interventions, resolved, source_pictures
 from workbench.recording.pictures import Pixels, check_size, image_hash, read_image, resize
@@ -179,6 +180,7 @@ def capture(
     check_vocabulary(words, prompt, name, adapter.info)
     height, width = wanted or adapter.native_size(*pixels.shape[:2])
     grid = adapter.grid(height, width)
+    warn_beyond_training(adapter, name, [prompt], wanted)
     pixels = resize(pixels, (height, width))
     masks = None if truth is None else read_truth(truth, words, (height, width))
     tokens: tuple[tuple[int, str], ...] = ()

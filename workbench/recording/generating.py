@@ -27,6 +27,7 @@ from workbench.recording.arguments import (
     check_spaces,
     check_text,
     check_vocabulary,
+    warn_beyond_training,
 )
 from workbench.recording.capturing import check_home, concept_embeddings, identity, open_adapter, opened, traced
 from workbench.recording.intervening import check_interventions
@@ -146,6 +147,7 @@ def generate(
     check_vocabulary(words, " ".join([prompt, negative_prompt or ""]), name, adapter.info)
     height, width = wanted or adapter.native
     grid = adapter.grid(height, width)
+    warn_beyond_training(adapter, name, [prompt, negative_prompt or ""], wanted)
     scale = adapter.default_guidance if guidance is None else check_scale("guidance", guidance)
     if guidance is not None and adapter.default_guidance is None:
         raise InputError(f"guidance is {guidance}, but {name} takes no guidance scale: leave it out.")

@@ -1,16 +1,16 @@
 """How well tiny-flux finds what is in a picture: ``python -m workbench.tiny.evaluate``, or ``make bench-tiny``.
 
-Concepts are the nouns of each scene. A segmentation is the argmax of a heat map, brought to pixels by nearest
-neighbour. IoU is computed per word, with intersection and union summed over all scenes, and then averaged over words.
-Default layers and timestep are chosen on the validation split only; the figures are those of the test split.
+Concepts are the nouns of each scene, alone and beside nouns that are not in it. A segmentation is the argmax of a heat
+map, brought to pixels by nearest neighbour. Default layers and timestep are chosen on the validation split only,
+without distractors; the figures are those of the test split.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,115 +23,123 @@ from workbench.models.loading import INFO_FILE, bundled_folder, load_model
 from workbench.recording.capturing import capture
 from workbench.schema import total
 from workbench.scores import softmax
-from workbench.tiny.scenes import NOUNS, OBJECTS, SPLITS, Scene, draw
+from workbench.tiny.scenes import NOUNS, SPLITS, Scene, draw
+from workbench.tiny.scoring import Figure, chance, figure, majority, oracle, tally, to_pixels
+from workbench.tiny.tables import report
 
 SPACES = ("output", "cross", "reverse_cross", "value", "query")
+HEAD_SPACES = ("output", "cross")
+"""Spaces whose heads are scored one by one."""
 TIMESTEPS = (900.0, 800.0, 700.0, 600.0, 500.0, 400.0, 300.0, 200.0, 100.0)
+ATTEND = ("both", "image", "concepts", "none")
+DISTRACTORS = 3
+"""Nouns beside a scene's own that are not in it."""
 
-Labels = NDArray[np.int64]
-Share = NDArray[np.float32]
+Values = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Captured:
-    """Softmaxed maps of one scene: per space, (timestep, layer, concept, y, x)."""
-
-    scene: Scene
-    maps: dict[str, Share]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """Scores of one way to segment the scenes.
+    """Raw maps of one scene.
 
     Attributes
     ----------
+    scene
+        The scene.
     words
-        Mean IoU over all words.
-    objects, backgrounds
-        Mean IoU over these words alone.
-    per_word
-        IoU of each word.
+        The concepts: the scene's words, then the distractors.
+    maps
+        Per space, sums over heads (timestep, layer, concept, y, x).
+    heads
+        Per space of :data:`HEAD_SPACES`, values at one timestep (layer, head, concept, y, x); empty unless asked for.
     """
 
-    words: float
-    objects: float
-    backgrounds: float
-    per_word: dict[str, float]
+    scene: Scene
+    words: tuple[str, ...]
+    maps: Mapping[str, Values]
+    heads: Mapping[str, Values] = field(default_factory=dict)
 
 
-def capture_scenes(pipe: Any, split: str, scenes: int) -> tuple[list[Captured], list[int]]:
-    """Capture the scenes of a split at every timestep, layer and space; also returns the layers by depth."""
+def distractors(scene: Scene, seed: int, count: int) -> tuple[str, ...]:
+    """Nouns that are not in the scene; the same for the same seed."""
+    absent = [word for word in NOUNS if word not in scene.words]
+    return tuple(str(word) for word in np.random.default_rng([seed, 7]).choice(absent, count, replace=False))
+
+
+def capture_scenes(
+    pipe: Any,
+    split: str,
+    scenes: int,
+    absent: int = 0,
+    timesteps: Sequence[float] = TIMESTEPS,
+    spaces: Sequence[str] = SPACES,
+    heads_at: float | None = None,
+    attend: str = "both",
+) -> list[Captured]:
+    """Capture the first scenes of a split at every layer.
+
+    Parameters
+    ----------
+    pipe
+        The pipeline.
+    split, scenes
+        Name of the split and number of its scenes.
+    absent
+        Distractors beside each scene's words.
+    timesteps, spaces
+        What to record.
+    heads_at
+        Timestep at which heads are kept apart, in :data:`HEAD_SPACES`; None for none.
+    attend
+        What concepts attend to, one of :data:`ATTEND`.
+    """
     layers = list(range(len(pipe.transformer.transformer_blocks) + len(pipe.transformer.single_transformer_blocks)))
     captured = []
     for seed in tqdm(SPLITS[split][:scenes], desc=split, unit="scene"):
         scene = draw(seed)
+        words = scene.words + distractors(scene, seed, absent)
         run = capture(
             scene.image,
-            scene.words,
+            words,
             model=pipe,
-            timesteps=TIMESTEPS,
+            timesteps=timesteps,
             layers=layers,
-            spaces=SPACES,
+            spaces=spaces,
+            attend=attend,
             store=False,
             progress=False,
-        )
-        dims = ("sample", "timestep", "layer", "concept", "y", "x")
-        totals = {space: run[total(space)].transpose(*dims).to_numpy()[0] for space in SPACES}
-        captured.append(Captured(scene, {space: softmax(values, axis=2) for space, values in totals.items()}))
-    return captured, layers
+        ).isel(sample=0)
+        dims = ("timestep", "layer", "concept", "y", "x")
+        maps = {space: run[total(space)].transpose(*dims).to_numpy() for space in spaces}
+        heads = {}
+        if heads_at is not None:
+            at = run.sel(timestep=heads_at)
+            heads = {space: at[space].transpose("layer", "head", *dims[2:]).to_numpy() for space in HEAD_SPACES}
+        captured.append(Captured(scene, words, maps, heads))
+    return captured
 
 
-def to_pixels(labels: Labels, shape: tuple[int, ...]) -> Labels:
-    """Patch labels (y, x) to pixels by nearest neighbour."""
-    return labels.repeat(shape[0] // labels.shape[0], 0).repeat(shape[1] // labels.shape[1], 1)
+def score(captured: Sequence[Captured], heatmaps: Sequence[Values]) -> Figure:
+    """Scores of one heat map (concept, y, x) for each scene."""
+    return figure(
+        tally(one.scene, one.words, to_pixels(heatmap.argmax(0), one.scene.labels.shape))
+        for one, heatmap in zip(captured, heatmaps, strict=True)
+    )
 
 
-def figure(scenes: Iterable[tuple[Scene, Labels]]) -> Figure:
-    """Scores of segmentations, each (pixel_y, pixel_x) with indices into its scene's words."""
-    both = dict.fromkeys(NOUNS, 0)
-    either = dict.fromkeys(NOUNS, 0)
-    for scene, labels in scenes:
-        for index, word in enumerate(scene.words):
-            truth, found = scene.labels == index, labels == index
-            both[word] += int((truth & found).sum())
-            either[word] += int((truth | found).sum())
-    per_word = {word: both[word] / either[word] for word in NOUNS if either[word]}
+def segmented(
+    captured: Sequence[Captured], space: str, timesteps: Sequence[int], layers: Sequence[int], soft: bool = True
+) -> Figure:
+    """Scores of the heat map over some positions of timesteps and layers.
 
-    def mean(words: Iterable[str]) -> float:
-        return float(np.mean([value for word, value in per_word.items() if word in set(words)]))
+    ``soft`` is ``reduce="softmax_mean"`` (the mean after the softmax over concepts), else it is ``"mean"``.
+    """
 
-    grounds = [word for word in NOUNS if word not in OBJECTS]
-    return Figure(mean(NOUNS), mean(OBJECTS), mean(grounds), per_word)
+    def heatmap(one: Captured) -> Values:
+        chosen = one.maps[space][np.ix_(timesteps, layers)]
+        return np.asarray((softmax(chosen, axis=2) if soft else chosen).mean((0, 1)), dtype=np.float32)
 
-
-def segmented(captured: Sequence[Captured], space: str, timesteps: Sequence[int], layers: Sequence[int]) -> Figure:
-    """Scores of the heat map over some positions of timesteps and layers: the mean after the softmax."""
-
-    def labels(one: Captured) -> Labels:
-        chosen = one.maps[space][np.ix_(timesteps, layers)].mean((0, 1))
-        return to_pixels(chosen.argmax(0), one.scene.labels.shape)
-
-    return figure((one.scene, labels(one)) for one in captured)
-
-
-def oracle(scene: Scene, patch: int = 8) -> Labels:
-    """The best a segmentation by patches can do: each patch takes its most frequent word."""
-    height, width = (side // patch for side in scene.labels.shape)
-    blocks = scene.labels.reshape(height, patch, width, patch).transpose(0, 2, 1, 3).reshape(height, width, -1)
-    counts = np.stack([(blocks == index).sum(-1) for index in range(len(scene.words))])
-    return to_pixels(counts.argmax(0), scene.labels.shape)
-
-
-def majority(scene: Scene) -> Labels:
-    """Every pixel takes the scene's most frequent word."""
-    return np.full(scene.labels.shape, np.bincount(scene.labels.ravel()).argmax())
-
-
-def chance(scene: Scene, rng: np.random.Generator, patch: int = 8) -> Labels:
-    """Every patch takes one of the scene's words at random."""
-    height, width = (side // patch for side in scene.labels.shape)
-    return to_pixels(rng.integers(0, len(scene.words), (height, width)), scene.labels.shape)
+    return score(captured, [heatmap(one) for one in captured])
 
 
 def choose(captured: Sequence[Captured], duals: int) -> tuple[list[int], int]:
@@ -141,82 +149,73 @@ def choose(captured: Sequence[Captured], duals: int) -> tuple[list[int], int]:
     return max(options, key=lambda option: segmented(captured, "output", [option[1]], option[0]).words)
 
 
-def evaluate(pipe: Any, defaults: tuple[list[int], float], scenes: int) -> dict[str, Any]:
-    """Every figure of the model card on the test split, as plain values."""
-    captured, layers = capture_scenes(pipe, "test", scenes)
-    chosen, at = defaults[0], TIMESTEPS.index(defaults[1])
+def baselines(captured: Sequence[Captured]) -> dict[str, Figure]:
+    """What needs no model: a random word at each patch, the scene's largest word, and the right word of each patch."""
     rng = np.random.default_rng(0)
-    pictures = [one.scene for one in captured]
-    duals = len(pipe.transformer.transformer_blocks)
-
-    def both(found: Figure) -> dict[str, float]:
-        return {"words": found.words, "objects": found.objects, "backgrounds": found.backgrounds}
-
-    spaces = {space: segmented(captured, space, [at], chosen) for space in SPACES}
     return {
-        "scenes": len(captured),
-        "default_layers": chosen,
-        "timestep": defaults[1],
-        "spaces": {space: both(found) for space, found in spaces.items()},
-        "per_word": spaces["output"].per_word,
-        "baselines": {
-            "chance": both(figure((scene, chance(scene, rng)) for scene in pictures)),
-            "majority": both(figure((scene, majority(scene)) for scene in pictures)),
-            "oracle": both(figure((scene, oracle(scene)) for scene in pictures)),
-        },
-        "layers": {
-            space: {layer: segmented(captured, space, [at], [layer]).words for layer in layers} for space in SPACES
-        },
-        "all dual layers": {space: segmented(captured, space, [at], list(range(duals))).words for space in SPACES},
-        "timesteps": {
-            space: {time: segmented(captured, space, [i], chosen).words for i, time in enumerate(TIMESTEPS)}
-            for space in SPACES
-        },
+        "chance": figure(tally(one.scene, one.words, chance(one.scene, rng, len(one.words))) for one in captured),
+        "majority": figure(tally(one.scene, one.words, majority(one.scene)) for one in captured),
+        "oracle": figure(tally(one.scene, one.words, oracle(one.scene)) for one in captured),
     }
 
 
-def report(result: dict[str, Any]) -> str:
-    """The figures as Markdown tables."""
+def evaluate(pipe: Any, defaults: tuple[list[int], float], scenes: int) -> dict[str, Any]:
+    """Every figure of the model card on the test split, as plain values."""
+    chosen, time = defaults[0], defaults[1]
+    at = TIMESTEPS.index(time)
+    captured = capture_scenes(pipe, "test", scenes, heads_at=time)
+    distracted = capture_scenes(pipe, "test", scenes, absent=DISTRACTORS, timesteps=(time,))
+    attended = {
+        mode: capture_scenes(pipe, "test", scenes, timesteps=(time,), spaces=("output",), attend=mode)
+        for mode in ATTEND[1:]
+    }
+    duals = list(range(len(pipe.transformer.transformer_blocks)))
+    layers = list(range(captured[0].maps["output"].shape[1]))
+    spaces = {space: segmented(captured, space, [at], chosen) for space in SPACES}
+    beside = {space: segmented(distracted, space, [0], chosen) for space in SPACES}
+    return {
+        "scenes": len(captured),
+        "default_layers": chosen,
+        "dual_layers": len(duals),
+        "timestep": time,
+        "distractors": DISTRACTORS,
+        "spaces": {space: found.short() for space, found in spaces.items()},
+        "distracted": {space: found.short() for space, found in beside.items()},
+        "per_word": spaces["output"].per_word,
+        "baselines": {name: found.short() for name, found in baselines(captured).items()},
+        "distracted_baselines": {name: found.short() for name, found in baselines(distracted).items()},
+        "layers": {
+            space: {layer: segmented(captured, space, [at], [layer]).short() for layer in layers} for space in SPACES
+        },
+        "all_dual": {space: segmented(captured, space, [at], duals).short() for space in SPACES},
+        "timesteps": {
+            space: {time: segmented(captured, space, [i], chosen).short() for i, time in enumerate(TIMESTEPS)}
+            for space in SPACES
+        },
+        "heads": {space: _by_head(captured, space, layers) for space in HEAD_SPACES},
+        "attend": {
+            "both": spaces["output"].short(),
+            **{mode: segmented(runs, "output", [0], chosen).short() for mode, runs in attended.items()},
+        },
+        "raw": {space: segmented(captured, space, [at], chosen, soft=False).short() for space in ("output", "cross")},
+    }
 
-    def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-        lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-        return [*lines, *("| " + " | ".join(row) + " |" for row in rows), ""]
 
-    def cells(values: Iterable[float]) -> list[str]:
-        return [f"{value:.3f}" for value in values]
+def _by_head(captured: Sequence[Captured], space: str, layers: Sequence[int]) -> list[list[dict[str, Any]]]:
+    """Scores of single heads, [layer][head]."""
+    heads = range(captured[0].heads[space].shape[1])
 
-    layers, time = result["default_layers"], result["timestep"]
-    kinds = ("words", "objects", "backgrounds")
-    named = {f"`{space}`": found for space, found in result["spaces"].items()} | result["baselines"]
-    lines = [f"Mean IoU on {result['scenes']} test scenes; layers {layers[0]} to {layers[-1]}, timestep {time:g}.", ""]
-    lines += table(
-        ["map", "all words", *kinds[1:]], ([name, *cells(found[k] for k in kinds)] for name, found in named.items())
-    )
-    lines += ["By layer (dual blocks, then single-stream ones), at the default timestep:", ""]
-    some = result["layers"]["output"]
-    lines += table(
-        ["space", *map(str, some), "all dual"],
-        (
-            [f"`{s}`", *cells(found.values()), *cells([result["all dual layers"][s]])]
-            for s, found in result["layers"].items()
-        ),
-    )
-    lines += ["By timestep, with the default layers:", ""]
-    times = result["timesteps"]["output"]
-    lines += table(
-        ["space", *(f"{time:g}" for time in times)],
-        ([f"`{s}`", *cells(found.values())] for s, found in result["timesteps"].items()),
-    )
-    words = sorted(result["per_word"].items(), key=lambda item: -item[1])
-    lines += ["`output`, by word: " + ", ".join(f"{word} {value:.2f}" for word, value in words) + "."]
-    return "\n".join(lines)
+    def alone(layer: int, head: int) -> dict[str, Any]:
+        return score(captured, [one.heads[space][layer, head] for one in captured]).short()
+
+    return [[alone(layer, head) for head in heads] for layer in layers]
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="pipeline folder; the bundled tiny-flux by default")
-    parser.add_argument("--scenes", type=int, default=200, help="scenes of each split, at most 200")
+    parser.add_argument("--scenes", type=int, default=200, help="scenes of each split, at most 500")
     parser.add_argument("--choose", action="store_true", help="choose defaults on validation, write workbench.json")
     parser.add_argument("--json", type=Path, help="also write every figure to this file")
     options = parser.parse_args()
@@ -225,7 +224,7 @@ def main() -> None:
     path = folder / INFO_FILE
     info = json.loads(path.read_text())
     if options.choose:
-        captured, _ = capture_scenes(pipe, "validation", options.scenes)
+        captured = capture_scenes(pipe, "validation", options.scenes, spaces=("output",))
         chosen, at = choose(captured, len(pipe.transformer.transformer_blocks))
         info |= {"default_layers": chosen, "timestep": TIMESTEPS[at]}
         path.write_text(json.dumps(info, indent=2) + "\n")

@@ -21,8 +21,8 @@ COLOUR_WORDS: tuple[str, ...] = tuple(COLOURS)
 SIZE = 96
 """Side of a scene in pixels."""
 SPLITS: dict[str, range] = {
-    "validation": range(0, 200),
-    "test": range(1_000, 1_200),
+    "validation": range(0, 500),
+    "test": range(1_000, 1_500),
     "gallery": range(2_000, 2_012),
     "train": range(1_000_000, 100_000_000),
 }

@@ -211,6 +211,7 @@ def run(recipe: Recipe, folder: Path, device: str, compiled: bool = True) -> Non
     psnr = held_out_psnr(vae, device)
     info: dict[str, object] = {
         "size": [SIZE, SIZE],
+        "sides": [64, SIZE],
         "text_length": components.TEXT_LENGTH,
         "steps": 28,
         "vocabulary": list(NOUNS),

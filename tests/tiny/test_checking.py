@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from workbench.tiny import checking
+from workbench.tiny.scenes import COLOUR_WORDS, NOUNS, OBJECTS, Scene, draw
+
+
+class Knowing(checking.Checker):
+    """A checker that has been told what is in the pictures."""
+
+    def __init__(self, scenes: list[Scene]) -> None:
+        super().__init__()
+        present, hues = (torch.from_numpy(np.stack(part)) for part in zip(*map(checking.asked, scenes), strict=True))
+        self.presence = 2 * present - 1
+        self.hues = torch.nn.functional.one_hot(hues.clamp(min=0), len(COLOUR_WORDS)).float()
+
+    def forward(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.presence[: len(pictures)], self.hues[: len(pictures)]
+
+
+def test_what_a_caption_asks() -> None:
+    scene = draw(3)
+    present, hues = checking.asked(scene)
+    assert {word for word, there in zip(NOUNS, present, strict=True) if there} == set(scene.words)
+    named = {name: COLOUR_WORDS[hue] for name, hue in zip(OBJECTS, hues, strict=True) if hue >= 0}
+    assert named == scene.colours
+
+
+def test_shares_count_what_was_asked() -> None:
+    scenes = [draw(seed) for seed in range(6)]
+    pictures = [scene.image for scene in scenes]
+    told = checking.check(Knowing(scenes), pictures, scenes)
+    assert (told.shapes, told.colours, told.backgrounds, told.extra, told.pictures) == (1, 1, 1, 0, 6)
+    others = [draw(seed) for seed in range(6, 12)]
+    wrong = checking.check(Knowing(scenes), pictures, others)
+    asked = [(scene.words, other.words) for scene, other in zip(scenes, others, strict=True)]
+    right = sum(len(set(OBJECTS) & set(mine) & set(theirs)) for mine, theirs in asked)
+    assert wrong.shapes == pytest.approx(right / sum(len(other.colours) for other in others))
+    assert wrong.extra == pytest.approx(np.mean([len(set(OBJECTS) & set(a) - set(b)) for a, b in asked]))
+
+
+def test_a_checker_learns() -> None:
+    scenes = [draw(checking.FIRST_SEED + index) for index in range(8)]
+    pictures = [scene.image for scene in scenes]
+    before = checking.check(checking.Checker().eval(), pictures, scenes)
+    after = checking.check(checking.train_checker(scenes=8, steps=100, batch=8), pictures, scenes)
+    assert after.shapes > 0.9
+    assert after.colours > 0.9
+    assert after.backgrounds > 0.9
+    assert after.extra < 0.5
+    assert before.shapes + before.backgrounds - before.extra < after.shapes + after.backgrounds - after.extra
+
+
+def test_pictures_are_made_from_the_captions(untrained: Any) -> None:
+    scenes = [draw(seed) for seed in range(2)]
+    pictures = list(checking.generated(untrained, scenes))
+    assert [picture.shape for picture in pictures] == [scene.image.shape for scene in scenes]
+    assert (pictures[0] != pictures[1]).any()
+    again = next(iter(checking.generated(untrained, scenes)))
+    np.testing.assert_array_equal(again, pictures[0])

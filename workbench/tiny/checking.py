@@ -1,0 +1,178 @@
+"""Do pictures hold what their captions ask for? ``python -m workbench.tiny.checking``.
+
+A small convolutional network is trained on drawn scenes to say which nouns are in a picture and which colour each
+object has; its own errors on held-out scenes are reported beside what it finds in the model's pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from workbench.models.families import pipeline_adapter_for
+from workbench.models.loading import bundled_folder, info_of, load_model
+from workbench.tiny.scenes import COLOUR_WORDS, NOUNS, OBJECTS, SPLITS, Scene, draw
+from workbench.tiny.sheet import TRUE_GUIDANCE
+
+logger = logging.getLogger("workbench.tiny.checking")
+
+FIRST_SEED = 50_000_000
+"""Where the checker's training scenes begin, far from those of the model."""
+
+
+class Checker(nn.Module):
+    """Nouns and colours of a picture: 16 x 16 cells vote for nouns, and for colours where they do."""
+
+    def __init__(self, width: int = 96) -> None:
+        super().__init__()
+        sides = [(3, width // 3, 2, 1), (width // 3, 2 * width // 3, 2, 1), (2 * width // 3, width, 2, 1)]
+        layers: list[nn.Module] = []
+        for before, after, stride, dilation in [*sides, (width, width, 1, 1), (width, width, 1, 2)]:
+            conv = nn.Conv2d(before, after, 3, stride=stride, padding=dilation, dilation=dilation, bias=False)
+            layers += [conv, nn.BatchNorm2d(after), nn.ReLU()]
+        self.trunk = nn.Sequential(*layers)
+        self.nouns = nn.Conv2d(width, len(NOUNS), 1)
+        self.colours = nn.Conv2d(width, len(COLOUR_WORDS), 1)
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """Presence (picture, noun) and colour (picture, object, colour) logits of uint8 (picture, channel, y, x)."""
+        features = self.trunk(pictures.float() / 127.5 - 1)
+        votes = self.nouns(features).flatten(2)
+        presence = (torch.logsumexp(4 * votes, 2) - np.log(votes.shape[2])) / 4
+        where = votes[:, : len(OBJECTS)].softmax(2)
+        return presence, torch.einsum("bnp,bcp->bnc", where, self.colours(features).flatten(2))
+
+
+def asked(scene: Scene) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """What a scene's caption says: (noun,) 1.0 where it is named, (object,) colour index or -100."""
+    present = np.isin(NOUNS, scene.words).astype(np.float32)
+    hues = [COLOUR_WORDS.index(scene.colours[name]) if name in scene.colours else -100 for name in OBJECTS]
+    return present, np.array(hues)
+
+
+def train_checker(scenes: int = 6000, steps: int = 1500, batch: int = 48, device: str = "cpu") -> Checker:
+    """Train a checker on freshly drawn scenes."""
+    torch.manual_seed(0)
+    drawn = [draw(seed) for seed in tqdm(range(FIRST_SEED, FIRST_SEED + scenes), desc="drawing", unit="scene")]
+    pictures = torch.from_numpy(np.stack([scene.image for scene in drawn])).permute(0, 3, 1, 2).contiguous()
+    present, hues = (torch.from_numpy(np.stack(part)) for part in zip(*map(asked, drawn), strict=True))
+    checker = Checker().to(device)
+    optimiser = torch.optim.AdamW(checker.parameters(), lr=2e-3, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=3e-3, total_steps=steps)
+    for step in range(steps):
+        rows = torch.randint(0, scenes, (batch,))
+        presence, colour = checker(pictures[rows].to(device))
+        loss = F.binary_cross_entropy_with_logits(presence, present[rows].to(device))
+        loss = loss + 0.3 * F.cross_entropy(colour.flatten(0, 1), hues[rows].flatten().to(device), ignore_index=-100)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        if step % 100 == 0:
+            logger.info("checker step %d, loss %.4f", step, loss)
+    return checker.eval()
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Shares of what captions ask for that is found in the pictures.
+
+    Attributes
+    ----------
+    shapes, colours, backgrounds
+        Of the objects asked for: found; found in the right colour (of those found); of the backgrounds: found.
+    extra
+        Objects found that nobody asked for, per picture.
+    pictures
+        Number of pictures.
+    """
+
+    shapes: float
+    colours: float
+    backgrounds: float
+    extra: float
+    pictures: int
+
+
+@torch.no_grad()
+def check(checker: Checker, pictures: Sequence[NDArray[np.uint8]], scenes: Sequence[Scene]) -> Hits:
+    """Look for what the captions of ``scenes`` ask in ``pictures``, each (pixel_y, pixel_x, channel)."""
+    stack = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+    parts = [checker(part) for part in stack.split(64)]
+    found = torch.cat([presence for presence, _ in parts]).numpy() > 0
+    hue = torch.cat([colour for _, colour in parts]).argmax(2).numpy()
+    present, hues = (np.stack(part) for part in zip(*map(asked, scenes), strict=True))
+    objects = len(OBJECTS)
+    wanted, seen = present[:, :objects] > 0, found[:, :objects]
+    return Hits(
+        shapes=float(seen[wanted].mean()),
+        colours=float((hue == hues)[wanted & seen].mean()),
+        backgrounds=float(found[:, objects:][present[:, objects:] > 0].mean()),
+        extra=float((seen & ~wanted).sum(1).mean()),
+        pictures=len(scenes),
+    )
+
+
+def generated(pipe: Any, scenes: Sequence[Scene], guidance: float = TRUE_GUIDANCE) -> Iterator[NDArray[np.uint8]]:
+    """A picture for each scene's caption, seeds 0, 1, 2, …, with true classifier-free guidance."""
+    adapter = pipeline_adapter_for(pipe, info_of(pipe))
+    for seed, scene in enumerate(tqdm(scenes, desc="generating", unit="picture")):
+        yield np.asarray(
+            adapter.generate(
+                scene.caption,
+                steps=adapter.default_steps,
+                guidance=adapter.default_guidance,
+                seed=seed,
+                size=adapter.native,
+                negative_prompt="",
+                true_guidance=guidance,
+            )
+        )
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, help="pipeline folder; the bundled tiny-flux by default")
+    parser.add_argument("--captions", type=int, default=200, help="captions of test scenes, at most 500")
+    parser.add_argument("--checker", type=Path, help="file of a trained checker: read if it is there, else written")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    if options.checker is not None and options.checker.exists():
+        checker = Checker()
+        checker.load_state_dict(torch.load(options.checker, weights_only=True))
+        checker.eval()
+    else:
+        checker = train_checker()
+        if options.checker is not None:
+            torch.save(checker.state_dict(), options.checker)
+    scenes = [draw(seed) for seed in SPLITS["test"][: options.captions]]
+    pipe = load_model(options.model or bundled_folder("tiny-flux"), dtype=torch.float32)
+    pictures = list(generated(pipe, scenes))
+    result: dict[str, Any] = {
+        "drawn": vars(check(checker, [scene.image for scene in scenes], scenes)),
+        "generated": vars(check(checker, pictures, scenes)),
+    }
+    for count in range(1, 5):
+        chosen = [i for i, scene in enumerate(scenes) if len(scene.colours) == count]
+        if chosen:
+            result[f"generated, {count} asked"] = vars(
+                check(checker, [pictures[i] for i in chosen], [scenes[i] for i in chosen])
+            )
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
