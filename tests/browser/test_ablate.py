@@ -65,6 +65,13 @@ def _mode(panel: Locator, mode: str = "sweep") -> Locator:
     return panel.locator(f".wb-mode[data-mode={mode}]")
 
 
+def _interventions(lab: chromium.Notebook) -> tuple[Locator, Locator]:
+    """The newest panel with its interventions in front."""
+    panel = lab.page.locator(".wb-ablation[data-ready=true]").last
+    panel.locator("[data-tab=intervention]").click()
+    return panel, _mode(panel, "intervention")
+
+
 def _run(view: Locator, number: int) -> None:
     view.locator("[data-control=run]").click()
     view.locator(f".wb-result[data-result='{number}']").wait_for()
@@ -228,9 +235,7 @@ def test_interventions_are_stopped_go_on_and_are_compared_with_controls(lab: chr
         "real = wb.capture(scene.image, scene.words, truth=scene.truth, progress=False)\n"
         "panel = wb.ablate(real)\npanel"
     )
-    panel = lab.page.locator(".wb-ablation[data-ready=true]").last
-    panel.locator("[data-tab=intervention]").click()
-    view = _mode(panel, "intervention")
+    panel, view = _interventions(lab)
     view.locator("[data-control=repeats]").fill("3")
     view.locator("[data-control=repeats]").press("Tab")
     view.locator("[data-control=truth]").select_option("own")
@@ -293,9 +298,7 @@ def test_the_picture_of_a_prompt_is_shown_without_and_with_the_edit(lab: chromiu
         'made = wb.generate("a red heart on grass", ["heart", "grass"], steps=2, progress=False)\n'
         "panel = wb.ablate(made)\npanel"
     )
-    panel = lab.page.locator(".wb-ablation[data-ready=true]").last
-    panel.locator("[data-tab=intervention]").click()
-    view = _mode(panel, "intervention")
+    panel, view = _interventions(lab)
     view.locator("[data-control=edit]").select_option("MaskText")
     view.locator("[data-control=over]").select_option("token")
     assert view.locator("[data-control=tokens]").get_attribute("placeholder") == "all: a, red, heart, on, grass"

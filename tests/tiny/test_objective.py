@@ -10,7 +10,7 @@ from diffusers.models.transformers.transformer_flux import FluxAttnProcessor
 from torch import Tensor
 
 import workbench as wb
-from workbench.tiny import components
+from workbench.tiny import components, curves
 from workbench.tiny.bank import Bank
 from workbench.tiny.objective import (
     CONCEPTS,
@@ -24,6 +24,8 @@ from workbench.tiny.objective import (
 )
 from workbench.tiny.scenes import OBJECTS
 from workbench.tiny.train import Recipe, Trainer, new_student
+
+MIXED = pytest.mark.filterwarnings("ignore:Mismatch dtype")  # bfloat16 autocast and the float32 weights of RMSNorm
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +150,7 @@ def test_a_restart_forgets_what_was_read(bank: Bank) -> None:
     assert changed.tolist() == [True, False, False]
 
 
-@pytest.mark.filterwarnings("ignore:Mismatch dtype")  # bfloat16 autocast and the float32 weights of RMSNorm
+@MIXED
 def test_an_interrupted_training_goes_on_as_if_it_had_not_been(bank: Bank, tmp_path: Path) -> None:
     recipe = Recipe(small_steps=2, large_steps=4, hardened_from=2)
 
@@ -161,3 +163,12 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(bank: Bank, tmp_p
 
     whole = weights(tmp_path / "whole", 4)
     torch.testing.assert_close(weights(tmp_path / "parts", 1, 3, 4), whole, rtol=0, atol=1e-6)
+
+
+@MIXED
+def test_a_training_s_log_can_be_drawn(bank: Bank, tmp_path: Path) -> None:
+    Trainer(Recipe(), tmp_path, "cpu", compiled=False).train(bank, 2, 2, every=1)
+    log = curves.read_log(tmp_path / "log.jsonl")
+    assert [(record["step"], record["size"], record["rows"]) for record in log] == [(1, 32, 2), (2, 32, 2)]
+    (axes,) = curves.loss_curves(log).axes
+    assert [text.get_text() for text in axes.texts] == ["32 px"]

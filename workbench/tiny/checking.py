@@ -33,7 +33,7 @@ FIRST_SEED = 50_000_000
 
 
 class Checker(nn.Module):
-    """Nouns and colours of a picture: 16 x 16 cells vote for nouns, and for colours where they do."""
+    """Nouns and colours of a picture: cells of 8 x 8 pixels vote for nouns, and for colours where they do."""
 
     def __init__(self, width: int = 96) -> None:
         super().__init__()

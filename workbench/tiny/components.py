@@ -18,6 +18,8 @@ TEXT_LENGTH = 20
 """Tokens of a prompt or a concept after padding, in both text encoders."""
 VOCABULARY: tuple[str, ...] = ("a", "an", "and", "on", "under", *COLOUR_WORDS, *NOUNS)
 """Every word the tokenizers know; one token each."""
+PATCH = 8
+"""Side of a patch in pixels: two latent cells of four pixels each way."""
 TEXT_WIDTH = 128
 POOLED_WIDTH = 64
 LATENT_CHANNELS = 8

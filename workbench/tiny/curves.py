@@ -69,7 +69,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("log", type=Path, help="log.jsonl of a training folder")
     parser.add_argument("output", type=Path, help="picture to write")
-    parser.add_argument("--control", type=Path, help="log of a training with --control")
+    parser.add_argument("--control", type=Path, help="log of a training with --presence 0 --colour 0")
     options = parser.parse_args()
     log = read_log(options.log)
     control = [] if options.control is None else read_log(options.control)

@@ -177,9 +177,9 @@ class Trainer:
             self.seconds = seconds + time.monotonic() - start
             if self.step % every == 0:
                 means = {name: round(value / every, 4) for name, value in sums.items()}
-                self._log(
-                    {"step": self.step, "rows": rows, "seconds": round(self.seconds), "rate": self.rate()} | means
-                )
+                size = components.PATCH * bank.latents.shape[-1] // 2
+                about = {"step": self.step, "size": size, "rows": rows, "seconds": round(self.seconds)}
+                self._log(about | {"rate": self.rate()} | means)
                 sums = {}
             if self.step % (5 * every) == 0:
                 self.save()
