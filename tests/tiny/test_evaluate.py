@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,16 @@ def test_a_softmax_weighs_layers_by_their_certainty() -> None:
     captured = [evaluate.Captured(scene, scene.words, {"output": maps})]
     soft, raw = (evaluate.segmented(captured, "output", [0], [0, 1], soft) for soft in (True, False))
     assert soft.per_word != raw.per_word
+
+
+def test_processes_capture_what_one_does(untrained: Any) -> None:
+    folder = Path(untrained.config["_name_or_path"])
+    with evaluate.workers(folder, 1) as pool:
+        apart = evaluate.capture_scenes(None, "test", 2, pool, absent=1, timesteps=(500.0,), spaces=("output",))
+    here = evaluate.capture_scenes(untrained, "test", 2, absent=1, timesteps=(500.0,), spaces=("output",))
+    for one, other in zip(apart, here, strict=True):
+        assert one.words == other.words
+        np.testing.assert_allclose(one.maps["output"], other.maps["output"], rtol=1e-4, atol=1e-5)
 
 
 def test_the_whole_evaluation_of_a_few_scenes(monkeypatch: pytest.MonkeyPatch, untrained: Any) -> None:

@@ -50,7 +50,7 @@ def test_plain_diffusers_loads_and_runs_it() -> None:
 def test_its_maps_find_the_words(absent: int) -> None:
     """A tenth of the test split; the model card has the figures of the whole."""
     pipe, time = bundled("tiny-flux"), INFO["timestep"]
-    captured = evaluate.capture_scenes(pipe, "test", 50, absent, timesteps=[time])
+    captured = evaluate.capture_scenes(pipe, "test", 50, absent=absent, timesteps=[time])
     found = {space: evaluate.segmented(captured, space, [0], INFO["default_layers"]) for space in evaluate.SPACES}
     around = evaluate.baselines(captured)
     assert around["chance"].words < 0.25 < 0.6 < found["output"].words < around["oracle"].words

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -312,9 +313,9 @@ class PipelineAdapter(ABC):
         module: nn.Module = self.pipe.transformer
         return module
 
-    @property
+    @cached_property
     def device(self) -> torch.device:
-        """Where the pipeline computes, whatever is offloaded."""
+        """Where the pipeline computes, whatever is offloaded; asked for once, since diffusers looks at every module."""
         return torch.device(self.pipe._execution_device)
 
     @property

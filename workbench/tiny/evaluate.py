@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from workbench.models.loading import INFO_FILE, bundled_folder, load_model
+from workbench.models.loading import INFO_FILE, bundled_folder, info_of, load_model
 from workbench.recording.capturing import capture
 from workbench.schema import total
 from workbench.scores import softmax
@@ -66,24 +70,23 @@ def distractors(scene: Scene, seed: int, count: int) -> tuple[str, ...]:
     return tuple(str(word) for word in np.random.default_rng([seed, 7]).choice(absent, count, replace=False))
 
 
-def capture_scenes(
+def capture_scene(
     pipe: Any,
-    split: str,
-    scenes: int,
+    seed: int,
     absent: int = 0,
     timesteps: Sequence[float] = TIMESTEPS,
     spaces: Sequence[str] = SPACES,
     heads_at: float | None = None,
     attend: str = "both",
-) -> list[Captured]:
-    """Capture the first scenes of a split at every layer.
+) -> Captured:
+    """Capture the scene of a seed, in the size the model was made for, at every layer.
 
     Parameters
     ----------
     pipe
         The pipeline.
-    split, scenes
-        Name of the split and number of its scenes.
+    seed
+        Seed of the scene.
     absent
         Distractors beside each scene's words.
     timesteps, spaces
@@ -94,29 +97,53 @@ def capture_scenes(
         What concepts attend to, one of :data:`ATTEND`.
     """
     layers = list(range(len(pipe.transformer.transformer_blocks) + len(pipe.transformer.single_transformer_blocks)))
-    captured = []
-    for seed in tqdm(SPLITS[split][:scenes], desc=split, unit="scene"):
-        scene = draw(seed)
-        words = scene.words + distractors(scene, seed, absent)
-        run = capture(
-            scene.image,
-            words,
-            model=pipe,
-            timesteps=timesteps,
-            layers=layers,
-            spaces=spaces,
-            attend=attend,
-            store=False,
-            progress=False,
-        ).isel(sample=0)
-        dims = ("timestep", "layer", "concept", "y", "x")
-        maps = {space: run[total(space)].transpose(*dims).to_numpy() for space in spaces}
-        heads = {}
-        if heads_at is not None:
-            at = run.sel(timestep=heads_at)
-            heads = {space: at[space].transpose("layer", "head", *dims[2:]).to_numpy() for space in HEAD_SPACES}
-        captured.append(Captured(scene, words, maps, heads))
-    return captured
+    scene = draw(seed, info_of(pipe)["size"][0])
+    words = scene.words + distractors(scene, seed, absent)
+    run = capture(
+        scene.image,
+        words,
+        model=pipe,
+        timesteps=timesteps,
+        layers=layers,
+        spaces=spaces,
+        attend=attend,
+        store=False,
+        progress=False,
+    ).isel(sample=0)
+    dims = ("timestep", "layer", "concept", "y", "x")
+    maps = {space: run[total(space)].transpose(*dims).to_numpy() for space in spaces}
+    heads = {}
+    if heads_at is not None:
+        at = run.sel(timestep=heads_at)
+        heads = {space: at[space].transpose("layer", "head", *dims[2:]).to_numpy() for space in HEAD_SPACES}
+    return Captured(scene, words, maps, heads)
+
+
+def capture_scenes(pipe: Any, split: str, scenes: int, pool: Executor | None = None, **options: Any) -> list[Captured]:
+    """:func:`capture_scene` for the first scenes of a split, here or in the processes of :func:`workers`."""
+    seeds = SPLITS[split][:scenes]
+    each = partial(capture_scene, pipe, **options) if pool is None else partial(_in_worker, options)
+    found = map(each, seeds) if pool is None else pool.map(each, seeds, chunksize=4)
+    return list(tqdm(found, total=len(seeds), desc=split, unit="scene"))
+
+
+_mine: Any = None
+"""The pipeline of a worker process."""
+
+
+def _start_worker(folder: Path) -> None:
+    global _mine
+    torch.set_num_threads(1)
+    _mine = load_model(folder, dtype=torch.float32)
+
+
+def _in_worker(options: Mapping[str, Any], seed: int) -> Captured:
+    return capture_scene(_mine, seed, **options)
+
+
+def workers(folder: Path, count: int) -> Executor:
+    """Processes of one thread that have the pipeline of a folder: small models do not fill two cores otherwise."""
+    return ProcessPoolExecutor(count, get_context("spawn"), initializer=_start_worker, initargs=(folder,))
 
 
 def score(captured: Sequence[Captured], heatmaps: Sequence[Values]) -> Figure:
@@ -159,14 +186,14 @@ def baselines(captured: Sequence[Captured]) -> dict[str, Figure]:
     }
 
 
-def evaluate(pipe: Any, defaults: tuple[list[int], float], scenes: int) -> dict[str, Any]:
+def evaluate(pipe: Any, defaults: tuple[list[int], float], scenes: int, pool: Executor | None = None) -> dict[str, Any]:
     """Every figure of the model card on the test split, as plain values."""
     chosen, time = defaults[0], defaults[1]
     at = TIMESTEPS.index(time)
-    captured = capture_scenes(pipe, "test", scenes, heads_at=time)
-    distracted = capture_scenes(pipe, "test", scenes, absent=DISTRACTORS, timesteps=(time,))
+    captured = capture_scenes(pipe, "test", scenes, pool, heads_at=time)
+    distracted = capture_scenes(pipe, "test", scenes, pool, absent=DISTRACTORS, timesteps=(time,))
     attended = {
-        mode: capture_scenes(pipe, "test", scenes, timesteps=(time,), spaces=("output",), attend=mode)
+        mode: capture_scenes(pipe, "test", scenes, pool, timesteps=(time,), spaces=("output",), attend=mode)
         for mode in ATTEND[1:]
     }
     duals = list(range(len(pipe.transformer.transformer_blocks)))
@@ -217,18 +244,20 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="pipeline folder; the bundled tiny-flux by default")
     parser.add_argument("--scenes", type=int, default=200, help="scenes of each split, at most 500")
     parser.add_argument("--choose", action="store_true", help="choose defaults on validation, write workbench.json")
+    parser.add_argument("--workers", type=int, default=min(4, os.cpu_count() or 1), help="processes of one thread")
     parser.add_argument("--json", type=Path, help="also write every figure to this file")
     options = parser.parse_args()
     folder = options.model or bundled_folder("tiny-flux")
     pipe = load_model(folder, dtype=torch.float32)
     path = folder / INFO_FILE
     info = json.loads(path.read_text())
-    if options.choose:
-        captured = capture_scenes(pipe, "validation", options.scenes, spaces=("output",))
-        chosen, at = choose(captured, len(pipe.transformer.transformer_blocks))
-        info |= {"default_layers": chosen, "timestep": TIMESTEPS[at]}
-        path.write_text(json.dumps(info, indent=2) + "\n")
-    result = evaluate(pipe, (info["default_layers"], float(info["timestep"])), options.scenes)
+    with workers(folder, options.workers) as pool:
+        if options.choose:
+            captured = capture_scenes(pipe, "validation", options.scenes, pool, spaces=("output",))
+            chosen, at = choose(captured, len(pipe.transformer.transformer_blocks))
+            info |= {"default_layers": chosen, "timestep": TIMESTEPS[at]}
+            path.write_text(json.dumps(info, indent=2) + "\n")
+        result = evaluate(pipe, (info["default_layers"], float(info["timestep"])), options.scenes, pool)
     if options.json is not None:
         options.json.write_text(json.dumps(result, indent=2) + "\n")
     print(report(result))
