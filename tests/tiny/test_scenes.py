@@ -62,7 +62,7 @@ def test_a_word_that_is_not_there() -> None:
         scene.mask(missing)
 
 
-@pytest.mark.parametrize("wrong", [{"seed": -1}, {"seed": 0, "size": 20}, {"seed": 0, "most": 4}])
+@pytest.mark.parametrize("wrong", [{"seed": -1}, {"seed": 0, "size": 56}, {"seed": 0, "most": 4}])
 def test_impossible_scenes_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(InputError, match="expected seed >= 0"):
         scenes.draw(**wrong)

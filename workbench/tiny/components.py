@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -158,12 +159,12 @@ def save_pipeline(
     clip_tokenizer, t5_tokenizer = tokenizers()
     pipe = FluxPipeline(
         scheduler=scheduler(),
-        vae=vae,
-        text_encoder=clip,
+        vae=copy.deepcopy(vae),  # what is given stays in its own dtype
+        text_encoder=copy.deepcopy(clip),
         tokenizer=clip_tokenizer,
-        text_encoder_2=t5,
+        text_encoder_2=copy.deepcopy(t5),
         tokenizer_2=t5_tokenizer,
-        transformer=denoiser,
+        transformer=copy.deepcopy(denoiser),
     )
     pipe.to(torch.float16).save_pretrained(folder)
     (folder / "workbench.json").write_text(json.dumps(info, indent=2) + "\n")

@@ -116,9 +116,9 @@ def draw(seed: int, size: int = SIZE, most: int = 3) -> Scene:
     InputError
         If ``seed`` is negative, or ``most`` objects do not fit the rules above.
     """
-    if seed < 0 or not 1 <= most <= 3 or size < 48:
+    if seed < 0 or not 1 <= most <= 3 or size < 64:
         raise InputError(
-            f"got seed={seed}, size={size}, most={most}; expected seed >= 0, size >= 48 pixels and 1 to 3 objects"
+            f"got seed={seed}, size={size}, most={most}; expected seed >= 0, size >= 64 pixels and 1 to 3 objects"
         )
     rng = np.random.default_rng([seed, size, most])
     canvas, labels, backgrounds = _ground(rng, size)
