@@ -13,7 +13,7 @@ from workbench.tiny import control
 def test_two_pipelines_are_scored_layer_by_layer(
     untrained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, path = untrained.config["_name_or_path"], tmp_path / "control.json"
+    folder, path = str(untrained.config["_name_or_path"]), tmp_path / "control.json"
     monkeypatch.setattr(sys, "argv", ["control", folder, folder, str(path), "--scenes", "2", "--workers", "1"])
     control.main()
     found = json.loads(path.read_text())

@@ -19,24 +19,24 @@ def test_every_stage_leaves_a_pipeline(tmp_path: Path, monkeypatch: pytest.Monke
     for module in (autoencoder, train):
         monkeypatch.setattr(module, "held_out_psnr", lambda *_: torch.tensor([33.0, 30.0]))
     stages = (
-        train.Stage(size=48, most=1, steps=1, rows=2, scenes=4, level=0.5, length=12),
-        train.Stage(size=64, most=2, steps=1, rows=2, scenes=4, level=0.5, length=16, kept=0.5),
+        train.Stage(size=64, most=1, steps=1, rows=2, scenes=4),
+        train.Stage(size=80, most=2, steps=1, rows=2, scenes=4),
     )
-    recipe = train.Recipe(vae_steps=1, vae_scenes=2, stages=stages, decay=1, hardened_from=1)
+    recipe = train.Recipe(vae_minutes=0.001, vae_scenes=2, stages=stages, decay=1, hardened_from=1)
     train.run(recipe, tmp_path, "cpu", compiled=False, until=1)
     assert not (tmp_path / "tiny-flux").exists(), "ended after the first stage"
     train.run(recipe, tmp_path, "cpu", compiled=False)
     told = [json.loads((tmp_path / name / "workbench.json").read_text()) for name in ("step-1", "step-2", "tiny-flux")]
     assert [one["step"] for one in told] == [1, 2, 2]
-    assert [one["size"] for one in told] == [[48, 48], [64, 64], [64, 64]]
-    assert told[2]["sides"] == [48, 64]
+    assert [one["size"] for one in told] == [[64, 64], [80, 80], [80, 80]]
+    assert told[2]["sides"] == [64, 80]
     assert told[2]["vocabulary"] == list(NOUNS)
     assert (told[2]["vae_psnr"], told[2]["familiar_psnr"]) == (31.5, 29)
     first, last = (wb.load_model(str(tmp_path / f"step-{step}")).transformer for step in (1, 2))
     assert any((a != b).any() for a, b in zip(first.parameters(), last.parameters(), strict=True))
-    scene = draw(0, 64)
+    scene = draw(0, 80)
     ds = wb.capture(scene.image, scene.words, model=str(tmp_path / "tiny-flux"), store=False, progress=False)
-    assert dict(ds.sizes)["y"] == dict(ds.sizes)["x"] == 8
+    assert dict(ds.sizes)["y"] == dict(ds.sizes)["x"] == 10
     assert np.isfinite(ds.output_total).all()
 
 

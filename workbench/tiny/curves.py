@@ -16,8 +16,7 @@ _LOSSES = (("flow", "flow matching", "#0072B2"), ("presence", "presence", "#D55E
 
 def _stage(record: dict[str, Any]) -> str:
     """What a stage's steps have in common."""
-    part = f", {record['kept']:.0%} of the patches" if record["kept"] < 1 else ""
-    return f"{record['size']} px, {record['rows']} rows{part}"
+    return f"{record['size']} px, {record['rows']} rows"
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

@@ -59,7 +59,7 @@ class Batch:
     noise
         Like ``tokens``.
     hidden
-        (patch,) bool: patches that the concept tokens do not see in this step.
+        (row, patch) bool: patches that the row's concept tokens do not see.
     restart
         (row,) dual block in front of which the row's concept tokens forget what they have read; 0 for none.
     jitter
@@ -82,7 +82,7 @@ class Batch:
 
 
 class Words:
-    """Captions to token ids, remembered: the same few sentences come again and again."""
+    """Captions to token ids of both text encoders."""
 
     def __init__(self, clip: CLIPTokenizer, t5: T5Tokenizer) -> None:
         self._tokenizers = (clip, t5)
@@ -138,12 +138,12 @@ def sample_batch(
     sigma = torch.sigmoid(torch.randn(rows, generator=generator) + 0.3)
     pooled = torch.tensor([bool(text) and rng.random() < 0.5 for text in captions])
     noise = torch.randn(tokens.shape, generator=generator)
-    hidden = torch.zeros(height * width, dtype=torch.bool)
+    hidden = torch.zeros(tokens.shape[:2], dtype=torch.bool)
     restart = torch.zeros(rows, dtype=torch.long)
     jitter = torch.zeros(components.BLOCKS, rows, components.HEADS, CONCEPTS, components.HEAD_DIM)
     if hardened:
         jitter = 2 * torch.randn(jitter.shape, generator=generator)
-        hidden = torch.from_numpy(rng.random(height * width) < rng.uniform(0, 0.7))
+        hidden = torch.from_numpy(rng.random(tuple(hidden.shape)) < rng.uniform(0, 0.7, (rows, 1)))
         restart = torch.from_numpy(rng.integers(1, SUPERVISED[-1] + 1, rows) * (rng.random(rows) < 0.6))
     return Batch(
         tokens=tokens.to(device),
@@ -162,10 +162,11 @@ def sample_batch(
     )
 
 
-class PlainAttention:
-    """FLUX's attention written as two matrix products: on a CPU its backward pass is the faster one.
+class StreamAttention:
+    """FLUX's attention over [prompt; image], and the concepts' over [concepts; image] beside it.
 
-    Used in training only; the saved model runs with diffusers' own processor.
+    Prompt and image go through PyTorch's own attention, as in diffusers' processor, and never see the concepts. Used in
+    training only; the saved model runs with diffusers' own processor.
     """
 
     def __call__(
@@ -175,43 +176,69 @@ class PlainAttention:
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
         image_rotary_emb: tuple[Tensor, Tensor] | None = None,
+        length: int = 0,
         jitter: Tensor | None = None,
     ) -> Any:
-        """Attention over [text; image], as diffusers' processor computes it, with noise on the values."""
+        """Attention outputs of all tokens.
+
+        Parameters
+        ----------
+        attn
+            The attention module.
+        hidden_states, encoder_hidden_states
+            The image's (row, patch, width) and the text's (row, token, width) tokens; in single blocks all of them,
+            text first.
+        attention_mask
+            (row, 1, 1, concept + patch): minus infinity at what concepts do not see.
+        image_rotary_emb
+            Cosines and sines of the patches only; the text's rotation is the identity.
+        length
+            Prompt tokens in front of the concepts.
+        jitter
+            (row, head, concept, dim): noise on the concepts' own values, in units of a value's size.
+        """
         from diffusers.models import embeddings
 
         def by_head(tokens: Tensor) -> Tensor:
             return cast(Tensor, tokens.unflatten(-1, (attn.heads, -1)).transpose(1, 2))
 
+        assert image_rotary_emb is not None
+        assert attention_mask is not None
+        assert jitter is not None
+        rotate: Any = embeddings.apply_rotary_emb
+        patches = image_rotary_emb[0].shape[0]
         query = attn.norm_q(by_head(attn.to_q(hidden_states)))
         key = attn.norm_k(by_head(attn.to_k(hidden_states)))
         value = by_head(attn.to_v(hidden_states))
-        if encoder_hidden_states is not None:
-            text = encoder_hidden_states
-            query = torch.cat([attn.norm_added_q(by_head(attn.add_q_proj(text))), query], 2)
-            key = torch.cat([attn.norm_added_k(by_head(attn.add_k_proj(text))), key], 2)
-            value = torch.cat([by_head(attn.add_v_proj(text)), value], 2)
-        if jitter is not None:
-            value = value + (jitter * value.detach().float().square().mean().sqrt()).to(value.dtype)
-        rotate: Any = embeddings.apply_rotary_emb
+        if encoder_hidden_states is None:
+            text = [part[:, :, :-patches] for part in (query, key, value)]
+            query, key, value = (part[:, :, -patches:] for part in (query, key, value))
+        else:
+            text = [
+                attn.norm_added_q(by_head(attn.add_q_proj(encoder_hidden_states))),
+                attn.norm_added_k(by_head(attn.add_k_proj(encoder_hidden_states))),
+                by_head(attn.add_v_proj(encoder_hidden_states)),
+            ]
         query = rotate(query, image_rotary_emb).to(value.dtype)
         key = rotate(key, image_rotary_emb).to(value.dtype)
-        weights = (query @ key.transpose(-1, -2)) * attn.head_dim**-0.5
-        weights = weights if attention_mask is None else weights + attention_mask.to(weights.dtype)
-        out = (weights.softmax(-1).to(value.dtype) @ value).transpose(1, 2).flatten(2)
+        text = [part.to(value.dtype) for part in text]
+        heard = [torch.cat([mine[:, :, :length], its], 2) for mine, its in zip(text, (query, key, value), strict=True)]
+        out = F.scaled_dot_product_attention(heard[0], heard[1], heard[2]).transpose(1, 2).flatten(2)
+        asking, own, given = (part[:, :, length:] for part in text)
+        given = given + (jitter * given.detach().float().square().mean().sqrt()).to(given.dtype)
+        weights = asking @ torch.cat([own, key], 2).transpose(-1, -2) * attn.head_dim**-0.5
+        weights = (weights.float() + attention_mask).softmax(-1).to(value.dtype)
+        beside = (weights @ torch.cat([given, value], 2)).transpose(1, 2).flatten(2)
+        words, image = torch.cat([out[:, :length], beside], 1), out[:, length:]
         if encoder_hidden_states is None:
-            return out
-        length = encoder_hidden_states.shape[1]
-        return attn.to_out[0](out[:, length:]), attn.to_add_out(out[:, :length])
+            return torch.cat([words, image], 1)
+        return attn.to_out[0](image), attn.to_add_out(words)
 
 
 def visibility(concepts: int, hidden: Tensor) -> Tensor:
-    """(1, 1, query, key) over [prompt; concepts; image]: 0 where a query sees a key, else minus infinity."""
-    kind = torch.tensor([0] * TEXT_LENGTH + [1] * concepts, device=hidden.device)
-    kind = torch.cat([kind, 2 - 2 * hidden.long()])
-    query, key = kind[:, None], kind[None, :]
-    seen = torch.where(query == 1, key > 0, key != 1)
-    return torch.where(seen, 0.0, -torch.inf)[None, None]
+    """(row, 1, 1, concept + patch): 0 where a concept sees a key, else minus infinity."""
+    unseen = torch.cat([hidden.new_zeros(len(hidden), concepts), hidden], 1)
+    return torch.zeros(unseen.shape, device=hidden.device).masked_fill(unseen, -torch.inf)[:, None, None]
 
 
 class Reader(nn.Module):
@@ -244,7 +271,7 @@ class Student(nn.Module):
     def __init__(self, denoiser: FluxTransformer2DModel, clip: CLIPTextModel, t5: T5EncoderModel, noun_ids: Tensor):
         super().__init__()
         self.denoiser, self.clip, self.t5 = denoiser, clip, t5
-        denoiser.set_attn_processor(cast(Any, PlainAttention()))
+        denoiser.set_attn_processor(cast(Any, StreamAttention()))
         self.reader = Reader(denoiser.inner_dim)
         self.register_buffer("noun_ids", noun_ids, persistent=False)
 
@@ -274,13 +301,12 @@ class Student(nn.Module):
         text = model.context_embedder(torch.cat([prompt, concepts], 1))
         image = model.x_embedder(noised)
         temb = model.time_text_embed(batch.sigma * 1000, pooled)
-        ids = torch.zeros(text.shape[1] + image.shape[1], 3, device=device)
+        ids = torch.zeros(image.shape[1], 3, device=device)
         rows, columns = torch.meshgrid(*(torch.arange(side, device=device) for side in batch.grid), indexing="ij")
-        ids[text.shape[1] :, 1], ids[text.shape[1] :, 2] = rows.flatten(), columns.flatten()
+        ids[:, 1], ids[:, 2] = rows.flatten(), columns.flatten()
         rotary = model.pos_embed(ids)
         mask = visibility(concepts.shape[1], batch.hidden)
-        around = (0, 0, TEXT_LENGTH, image.shape[1])
-        extra = [{"attention_mask": mask, "jitter": F.pad(jitter, around)} for jitter in batch.jitter]
+        extra = [{"attention_mask": mask, "length": TEXT_LENGTH, "jitter": jitter} for jitter in batch.jitter]
         fresh = text[:, TEXT_LENGTH:]
         states = []
         for depth, block in enumerate(model.transformer_blocks):

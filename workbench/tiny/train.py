@@ -44,16 +44,6 @@ class Stage:
         Number of steps, and examples in each.
     scenes
         Number of different scenes.
-    level
-        Mean logit of the noise levels: larger pictures need more noise to hide the same things.
-    length
-        Tokens of a caption; the words of concepts are always padded to the model's own length.
-    kept
-        Share of the patches that take part in a step, drawn anew for each; the others are left out as if they were
-        not there.
-    bare, blind
-        Share of the rows without a caption, and whether the word losses ask in those only: see
-        :func:`workbench.tiny.objective.sample_batch`.
     """
 
     size: int
@@ -61,11 +51,6 @@ class Stage:
     steps: int
     rows: int
     scenes: int
-    level: float
-    length: int
-    kept: float = 1.0
-    bare: float = 0.4
-    blind: bool = True
 
 
 @dataclass(frozen=True)
@@ -74,8 +59,8 @@ class Recipe:
 
     Attributes
     ----------
-    vae_steps, vae_scenes
-        Steps of VAE training, and number of different scenes.
+    vae_minutes, vae_scenes
+        Minutes of VAE training, and number of different scenes.
     stages
         One after the other.
     decay
@@ -92,15 +77,15 @@ class Recipe:
         Seed of weights, batches and noise.
     """
 
-    vae_steps: int = 2500
+    vae_minutes: float = 7.0
     vae_scenes: int = 4000
     stages: tuple[Stage, ...] = (
-        Stage(64, 1, steps=700, rows=48, scenes=10_000, level=0.5, length=12),
-        Stage(128, 4, steps=2600, rows=24, scenes=12_000, level=1.0, length=components.TEXT_LENGTH),
+        Stage(size=64, most=2, steps=1000, rows=64, scenes=12_000),
+        Stage(size=96, most=3, steps=6000, rows=40, scenes=24_000),
     )
-    decay: int = 1100
-    rate: float = 2.5e-3
-    hardened_from: int = 1900
+    decay: int = 1800
+    rate: float = 1.5e-3
+    hardened_from: int = 3000
     presence: float = 1.0
     colour: float = 0.5
     average: float = 0.998
@@ -187,9 +172,7 @@ class Trainer:
     def take_step(self, bank: Bank, stage: Stage) -> dict[str, Tensor]:
         """One step of a stage; returns the losses."""
         hardened = self.step >= self.recipe.hardened_from
-        seed = (self.recipe.seed, self.step)
-        options = {name: getattr(stage, name) for name in ("level", "length", "kept", "bare", "blind")}
-        batch = sample_batch(bank, self.words, stage.rows, seed, self.device, hardened, **options)
+        batch = sample_batch(bank, self.words, stage.rows, (self.recipe.seed, self.step), self.device, hardened)
         rate = self.rate()
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
@@ -198,7 +181,6 @@ class Trainer:
         with torch.autocast(self.device, dtype=torch.bfloat16):
             losses: dict[str, Tensor] = self.student(batch)
         loss = losses["flow"] + self.recipe.presence * losses["presence"] + self.recipe.colour * losses["colour"]
-        loss = loss + self.recipe.presence * losses["nouns"] + self.recipe.colour * losses["hues"]
         loss.backward()
         nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
         for optimiser in self.optimisers:
@@ -220,7 +202,7 @@ class Trainer:
             self.seconds = seconds + time.monotonic() - start
             if self.step % every == 0:
                 means = {name: round(value / every, 4) for name, value in sums.items()}
-                about = {"step": self.step, "size": stage.size, "kept": stage.kept, "rows": stage.rows}
+                about = {"step": self.step, "size": stage.size, "rows": stage.rows}
                 self._log(about | {"seconds": round(self.seconds), "rate": self.rate()} | means)
                 sums = {}
             if self.step % (5 * every) == 0:
@@ -275,7 +257,7 @@ def run(recipe: Recipe, folder: Path, device: str, compiled: bool = True, until:
         Number of stages after which to end; all of them by default.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    vae = train_autoencoder(folder, recipe.vae_steps, device, recipe.vae_scenes, seed=recipe.seed)
+    vae = train_autoencoder(folder, recipe.vae_minutes, device, recipe.vae_scenes, seed=recipe.seed)
     trainer = Trainer(recipe, folder, device, compiled)
     end = 0
     for stage in recipe.stages[:until]:
