@@ -130,6 +130,21 @@ def test_word_losses_are_not_asked_for_in_noise(bank: Bank) -> None:
     assert losses["flow"].item() > 0
 
 
+def test_rows_without_a_caption_are_told_apart(bank: Bank) -> None:
+    student, words = new_student("cpu")
+    batch = _batch(bank, rows=32)
+    assert torch.equal(batch.bare, batch.t5_ids[:, 0] == words([""])[1][0, 0])
+    assert 0 < batch.bare.sum() < 32
+    torch.nn.init.zeros_(student.reader.heads[-1].weight)
+    seen = torch.full((32,), 0.4)
+    there = dataclasses.replace(batch, sigma=seen, present=batch.bare[:, None].float().expand(32, CONCEPTS))
+    for bias, every, bare in ((9.0, batch.bare.float().mean(), 1.0), (-9.0, 1 - batch.bare.float().mean(), 0.0)):
+        torch.nn.init.constant_(student.reader.heads[-1].bias, bias)
+        found = student(there)
+        assert found["accuracy"].item() == pytest.approx(float(every))
+        assert found["bare"].item() == bare
+
+
 def test_a_restart_forgets_what_was_read(bank: Bank) -> None:
     torch.manual_seed(2)
     student, _ = new_student("cpu")

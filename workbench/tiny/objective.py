@@ -48,6 +48,8 @@ class Batch:
         (row, token) caption tokens.
     pooled
         (row,) bool: whether the row sees CLIP's pooled caption, else zeros.
+    bare
+        (row,) bool: whether the row has no caption.
     nouns
         (row, concept) noun indices of the concept tokens.
     present
@@ -71,6 +73,7 @@ class Batch:
     t5_ids: Tensor
     clip_ids: Tensor
     pooled: Tensor
+    bare: Tensor
     nouns: Tensor
     present: Tensor
     colours: Tensor
@@ -151,6 +154,7 @@ def sample_batch(
         t5_ids=t5_ids.to(device),
         clip_ids=clip_ids.to(device),
         pooled=pooled.to(device),
+        bare=torch.tensor([not text for text in captions], device=device),
         nouns=torch.from_numpy(nouns).to(device),
         present=torch.from_numpy(present).to(device),
         colours=torch.from_numpy(colours).to(device),
@@ -249,8 +253,12 @@ class Reader(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in SUPERVISED)
         self.heads = nn.ModuleList(nn.Linear(width, 1 + len(COLOUR_WORDS)) for _ in SUPERVISED)
 
-    def forward(self, states: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Presence loss, colour loss, and the presence accuracy behind the last supervised block."""
+    def forward(self, states: list[Tensor], batch: Batch) -> dict[str, Tensor]:
+        """The losses ``presence`` and ``colour``, and how often the last supervised block is right about presence.
+
+        ``bare`` is that share in rows without a caption: elsewhere the image has read the words in the caption, and
+        concepts can read them off it without knowing what they look like.
+        """
         weight = (batch.sigma < LOUDEST).float()[:, None].expand_as(batch.present)
         targets = torch.where(weight > 0, batch.colours, -100).flatten()
         presence = colour = torch.zeros((), device=weight.device)
@@ -262,7 +270,13 @@ class Reader(nn.Module):
             losses = F.cross_entropy(logits[..., 1:].flatten(0, 1), targets, ignore_index=-100, reduction="sum")
             colour = colour + losses / (targets >= 0).sum().clamp(min=1) / len(SUPERVISED)
             right = ((logits[..., 0] > 0) == (batch.present > 0.5)).float()
-        return presence, colour, (right * weight).sum() / weight.sum().clamp(min=1)
+        alone = weight * batch.bare[:, None]
+        return {
+            "presence": presence,
+            "colour": colour,
+            "accuracy": (right * weight).sum() / weight.sum().clamp(min=1),
+            "bare": (right * alone).sum() / alone.sum().clamp(min=1),
+        }
 
 
 class Student(nn.Module):
@@ -276,13 +290,13 @@ class Student(nn.Module):
         self.register_buffer("noun_ids", noun_ids, persistent=False)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The losses of a batch: ``flow``, ``presence``, ``colour`` (and ``accuracy`` of presence)."""
+        """The losses of a batch: ``flow``, and what :class:`Reader` finds."""
         sigma = batch.sigma[:, None, None]
         noised = sigma * batch.noise + (1 - sigma) * batch.tokens
         velocity, states = self.denoise(noised, batch)
         flow = F.mse_loss(velocity.float(), batch.noise - batch.tokens)
-        presence, colour, accuracy = self.reader([states[layer] for layer in SUPERVISED], batch)
-        return {"flow": flow, "presence": presence, "colour": colour, "accuracy": accuracy}
+        read: dict[str, Tensor] = self.reader([states[layer] for layer in SUPERVISED], batch)
+        return {"flow": flow} | read
 
     def denoise(self, noised: Tensor, batch: Batch) -> tuple[Tensor, list[Tensor]]:
         """The transformer's own blocks, one after the other, with the concept tokens behind the prompt.
