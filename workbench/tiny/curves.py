@@ -42,9 +42,9 @@ def loss_curves(log: Sequence[dict[str, Any]], control: Sequence[dict[str, Any]]
         axes.annotate(
             _stage(record).replace(", ", "\n"),
             (start, 1),
-            (3, -3),
+            (0, 3),
             xycoords=("data", "axes fraction"),
-            va="top",
+            va="bottom",
             fontsize=7,
             textcoords="offset points",
             color="0.35",
