@@ -12,9 +12,16 @@ from workbench.tiny import curves
 def log(tmp_path: Path) -> Path:
     """Two stages; step 200 was taken twice, by a training that was resumed."""
     path = tmp_path / "log.jsonl"
-    told = [(100, 64, 8, 10), (200, 64, 8, 99), (200, 64, 8, 20), (300, 96, 4, 40), (400, 96, 4, 60)]
+    told = [
+        (100, 64, 1.0, 8, 10),
+        (200, 64, 1.0, 8, 99),
+        (200, 64, 1.0, 8, 20),
+        (300, 96, 0.5, 4, 40),
+        (400, 96, 0.5, 4, 60),
+    ]
+    names = ("step", "size", "kept", "rows", "seconds")
     losses = {"flow": 1.0, "presence": 0.5, "colour": 0.2}
-    records = [{"step": step, "size": size, "rows": rows, "seconds": time} | losses for step, size, rows, time in told]
+    records = [dict(zip(names, values, strict=True)) | losses for values in told]
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     return path
 
@@ -26,7 +33,10 @@ def test_a_resumed_log_is_read_once(log: Path) -> None:
 
 
 def test_throughput_is_told_by_stage(log: Path) -> None:
-    assert curves.throughput(curves.read_log(log)) == {64: pytest.approx(80), 96: pytest.approx(20)}
+    assert curves.throughput(curves.read_log(log)) == {
+        "64 px, 8 rows": pytest.approx(80),
+        "96 px, 4 rows, 50% of the patches": pytest.approx(20),
+    }
 
 
 def test_curves_show_every_loss_and_stage(log: Path) -> None:
@@ -39,5 +49,5 @@ def test_curves_show_every_loss_and_stage(log: Path) -> None:
         "colour",
         "control's flow",
     ]
-    assert [text.get_text() for text in axes.texts] == ["64 px", "96 px"]
+    assert [text.get_text() for text in axes.texts] == ["64 px\n8 rows", "96 px\n4 rows\n50% of the patches"]
     assert [line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 2] == [200]

@@ -11,19 +11,18 @@ from torch import Tensor
 
 import workbench as wb
 from workbench.tiny import components, curves
-from workbench.tiny.bank import Bank
+from workbench.tiny.bank import Bank, Described
 from workbench.tiny.objective import (
     CONCEPTS,
     LOUDEST,
     SUPERVISED,
     Batch,
-    PlainAttention,
     pack,
     sample_batch,
     visibility,
 )
 from workbench.tiny.scenes import OBJECTS
-from workbench.tiny.train import Recipe, Trainer, new_student
+from workbench.tiny.train import Recipe, Stage, Trainer, new_student
 
 MIXED = pytest.mark.filterwarnings("ignore:Mismatch dtype")  # bfloat16 autocast and the float32 weights of RMSNorm
 
@@ -32,32 +31,17 @@ MIXED = pytest.mark.filterwarnings("ignore:Mismatch dtype")  # bfloat16 autocast
 def bank() -> Bank:
     generator = torch.Generator().manual_seed(0)
     latents = torch.randn(20, components.LATENT_CHANNELS, 8, 8, generator=generator).bfloat16()
-    return Bank(latents, [(0, 3, 13), (5, 12)] * 10, [(0, 1), (2,)] * 10)
+    two = Described((0, 3, 13), (0, 1), (0, 1), (-1, 0, 1, -1))
+    return Bank(latents, [two, Described((5, 12), (2,), (2,), (-1,))] * 10)
 
 
 def _batch(bank: Bank, hardened: bool = False, rows: int = 3) -> Batch:
     return sample_batch(bank, new_student("cpu")[1], rows, (0, 7), "cpu", hardened)
 
 
-def test_plain_attention_equals_diffusers() -> None:
-    torch.manual_seed(0)
-    model = components.transformer().eval()
-    inputs = {
-        "hidden_states": torch.randn(2, 9, 32),
-        "encoder_hidden_states": torch.randn(2, 5, components.TEXT_WIDTH),
-        "pooled_projections": torch.randn(2, components.POOLED_WIDTH),
-        "timestep": torch.tensor([0.3, 0.8]),
-        "img_ids": torch.randn(9, 3),
-        "txt_ids": torch.zeros(5, 3),
-    }
-    with torch.no_grad():
-        expected = model(**inputs).sample
-        model.set_attn_processor(PlainAttention())
-        torch.testing.assert_close(model(**inputs).sample, expected, rtol=1e-4, atol=1e-5)
-
-
-def test_concepts_of_the_training_are_those_of_a_trace(bank: Bank) -> None:
-    """The student's concept tokens must be the concept stream that capture reads, or it would train something else."""
+def test_the_training_s_passes_are_diffusers_own_and_a_trace_s(bank: Bank) -> None:
+    """The student's prompt and image must go through the blocks as in diffusers, and its concept tokens as the
+    concept stream that capture reads, or it would train something else."""
     torch.manual_seed(1)
     student, words = new_student("cpu")
     for parameter in student.denoiser.parameters():
@@ -90,20 +74,29 @@ def test_concepts_of_the_training_are_those_of_a_trace(bank: Bank) -> None:
         torch.testing.assert_close(value, traced, rtol=1e-3, atol=1e-4)
 
 
-def test_nobody_sees_concepts_and_concepts_do_not_see_the_prompt() -> None:
-    hidden = torch.tensor([False, True, False])
-    seen = visibility(2, hidden)[0, 0] == 0
-    text = components.TEXT_LENGTH
-    prompt, concept, image = slice(0, text), slice(text, text + 2), slice(text + 2, None)
-    assert seen[prompt, prompt].all()
-    assert seen[prompt, image].all()
-    assert seen[image, prompt].all()
-    assert seen[image, image].all()
-    assert not seen[prompt, concept].any()
-    assert not seen[image, concept].any()
-    assert not seen[concept, prompt].any()
-    assert seen[concept, concept].all()
-    assert seen[concept, image].tolist() == [[True, False, True]] * 2
+def test_nobody_sees_concepts_and_concepts_do_not_see_the_prompt(bank: Bank) -> None:
+    torch.manual_seed(4)
+    student, _ = new_student("cpu")
+    for parameter in student.denoiser.parameters():
+        torch.nn.init.normal_(parameter, std=0.08)
+    batch = _batch(bank)
+    with torch.no_grad():
+        velocity, states = student.denoise(batch.tokens, batch)
+        other = dataclasses.replace(batch, nouns=batch.nouns.flip(1))
+        again, _ = student.denoise(batch.tokens, other)
+        assert torch.equal(velocity, again), "the image does not see the concepts"
+        # In the first block, where the image has not read the prompt yet, another prompt changes no concept.
+        prompted = dataclasses.replace(batch, t5_ids=batch.t5_ids.roll(1, 0))
+        assert torch.equal(student.denoise(batch.tokens, prompted)[1][0], states[0])
+        alone = dataclasses.replace(batch, hidden=torch.ones_like(batch.hidden))
+        unseeing, blind = (student.denoise(tokens, alone)[1] for tokens in (batch.tokens, -batch.tokens))
+    assert torch.equal(unseeing[-1], blind[-1]), "hidden patches are not seen"
+    assert not torch.equal(unseeing[0], states[0])
+
+
+def test_a_row_hides_its_own_patches() -> None:
+    seen = visibility(2, torch.tensor([[False, True, False], [False, False, False]])) == 0
+    assert seen[:, 0, 0].tolist() == [[True, True, True, False, True], [True] * 5]
 
 
 def test_tokens_are_packed_as_the_pipeline_packs_them() -> None:
@@ -152,13 +145,14 @@ def test_a_restart_forgets_what_was_read(bank: Bank) -> None:
 
 @MIXED
 def test_an_interrupted_training_goes_on_as_if_it_had_not_been(bank: Bank, tmp_path: Path) -> None:
-    recipe = Recipe(small_steps=2, large_steps=4, hardened_from=2)
+    stage = Stage(size=32, most=2, steps=4, rows=4, scenes=20, level=0.5, length=16)
+    recipe = Recipe(stages=(stage,), decay=3, hardened_from=2)
 
     def weights(folder: Path, *stops: int) -> Tensor:
         folder.mkdir()
         for stop in stops:
             trainer = Trainer(recipe, folder, "cpu", compiled=False)
-            trainer.train(bank, 4, stop)
+            trainer.train(bank, stage, stop)
         return torch.cat([value.flatten() for value in trainer.average.values()])
 
     whole = weights(tmp_path / "whole", 4)
@@ -167,8 +161,9 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(bank: Bank, tmp_p
 
 @MIXED
 def test_a_training_s_log_can_be_drawn(bank: Bank, tmp_path: Path) -> None:
-    Trainer(Recipe(), tmp_path, "cpu", compiled=False).train(bank, 2, 2, every=1)
+    stage = Stage(size=32, most=2, steps=2, rows=2, scenes=20, level=0.5, length=16)
+    Trainer(Recipe(stages=(stage,)), tmp_path, "cpu", compiled=False).train(bank, stage, 2, every=1)
     log = curves.read_log(tmp_path / "log.jsonl")
     assert [(record["step"], record["size"], record["rows"]) for record in log] == [(1, 32, 2), (2, 32, 2)]
     (axes,) = curves.loss_curves(log).axes
-    assert [text.get_text() for text in axes.texts] == ["32 px"]
+    assert [text.get_text() for text in axes.texts] == ["32 px\n2 rows"]

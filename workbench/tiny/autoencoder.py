@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from workbench.tiny import components
-from workbench.tiny.scenes import SPLITS, draw
+from workbench.tiny.scenes import SIZE, SPLITS, draw
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def pictures(seeds: range, size: int = 96) -> torch.Tensor:
+def pictures(seeds: range, size: int = SIZE) -> torch.Tensor:
     """Scenes of the given seeds as (scene, channel, pixel_y, pixel_x) uint8."""
     return torch.from_numpy(np.stack([draw(seed, size).image for seed in seeds])).permute(0, 3, 1, 2).contiguous()
 
@@ -30,7 +30,13 @@ def to_model(images: torch.Tensor) -> torch.Tensor:
 
 
 def train_autoencoder(
-    folder: Path, minutes: float, device: str = "cpu", scenes: int = 4000, batch: int = 24, seed: int = 0
+    folder: Path,
+    minutes: float,
+    device: str = "cpu",
+    scenes: int = 4000,
+    batch: int = 12,
+    seed: int = 0,
+    compiled: bool = True,
 ) -> AutoencoderKL:
     """Train the VAE for a time, normalise its latents to unit variance, and save it.
 
@@ -69,7 +75,7 @@ def train_autoencoder(
     while (share := (time.monotonic() - start) / (60 * minutes)) < 1:
         for group in optimiser.param_groups:
             group["lr"] = 2e-3 * min(1, step / 100) * (1 - share)
-        top, left = (int(offset) for offset in rng.integers(0, 33, 2))
+        top, left = (int(offset) for offset in rng.integers(0, SIZE - 63, 2))
         rows = torch.from_numpy(rng.integers(0, len(bank), batch))
         images = to_model(bank[rows, :, top : top + 64, left : left + 64]).to(device)
         images = images.contiguous(memory_format=torch.channels_last)
@@ -86,7 +92,13 @@ def train_autoencoder(
         optimiser.step()
         if step % 100 == 0:
             psnr = -10 * torch.log10(error.detach().square().mean() / 4)
-            logger.info("vae step %d, %.0f %% of the time, loss %.4f, crop PSNR %.2f dB", step, 100 * share, loss, psnr)
+            logger.info(
+                "vae step %d, %.0f %% of the time, loss %.4f, crop PSNR %.2f dB",
+                step,
+                100 * share,
+                float(loss.detach()),
+                psnr,
+            )
         step += 1
     vae.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-arg]
     with torch.no_grad():

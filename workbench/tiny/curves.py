@@ -14,6 +14,12 @@ from matplotlib.figure import Figure
 _LOSSES = (("flow", "flow matching", "#0072B2"), ("presence", "presence", "#D55E00"), ("colour", "colour", "#009E73"))
 
 
+def _stage(record: dict[str, Any]) -> str:
+    """What a stage's steps have in common."""
+    part = f", {record['kept']:.0%} of the patches" if record["kept"] < 1 else ""
+    return f"{record['size']} px, {record['rows']} rows{part}"
+
+
 def read_log(path: Path) -> list[dict[str, Any]]:
     """Records of a training's log by step; where a training was resumed, what it did last counts."""
     records = (json.loads(line) for line in path.read_text().splitlines())
@@ -30,13 +36,12 @@ def loss_curves(log: Sequence[dict[str, Any]], control: Sequence[dict[str, Any]]
     if control:
         own = [record["step"] for record in control]
         axes.plot(own, [record["flow"] for record in control], color="#0072B2", linestyle=":", label="control's flow")
-    starts = [0, *(before["step"] for before, after in pairwise(log) if after["rows"] != before["rows"])]
-    for start in starts[1:]:
-        axes.axvline(start, color="0.6", linewidth=0.8)
-    sizes = [record["size"] for before, record in pairwise([{}, *log]) if before.get("size") != record["size"]]
-    for start, size in zip(starts, sizes, strict=True):
+    starts = [(0, log[0]), *((a["step"], b) for a, b in pairwise(log) if _stage(a) != _stage(b))]
+    for start, record in starts:
+        if start:
+            axes.axvline(start, color="0.6", linewidth=0.8)
         axes.annotate(
-            f"{size} px",
+            _stage(record).replace(", ", "\n"),
             (start, 1),
             (3, -3),
             xycoords=("data", "axes fraction"),
@@ -48,20 +53,20 @@ def loss_curves(log: Sequence[dict[str, Any]], control: Sequence[dict[str, Any]]
     axes.set_yscale("log")
     axes.set_xlim(0, steps[-1])
     axes.set_xlabel("step")
-    axes.set_ylabel("loss, mean of 100 steps")
+    axes.set_ylabel("loss")
     axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
-def throughput(log: Sequence[dict[str, Any]]) -> dict[int, float]:
-    """Rows a second of each stage, by side in pixels: the median over its records, which idle machines lead."""
-    rates: dict[int, list[float]] = {}
+def throughput(log: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Rows a second of each stage: the median over its records, which idle machines lead."""
+    rates: dict[str, list[float]] = {}
     for before, after in pairwise(log):
-        if before["size"] == after["size"] and after["seconds"] > before["seconds"]:
+        if _stage(before) == _stage(after) and after["seconds"] > before["seconds"]:
             rows = (after["step"] - before["step"]) * after["rows"]
-            rates.setdefault(after["size"], []).append(rows / (after["seconds"] - before["seconds"]))
-    return {size: sorted(values)[len(values) // 2] for size, values in rates.items()}
+            rates.setdefault(_stage(after), []).append(rows / (after["seconds"] - before["seconds"]))
+    return {stage: sorted(values)[len(values) // 2] for stage, values in rates.items()}
 
 
 def main() -> None:
@@ -69,13 +74,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("log", type=Path, help="log.jsonl of a training folder")
     parser.add_argument("output", type=Path, help="picture to write")
-    parser.add_argument("--control", type=Path, help="log of a training with --presence 0 --colour 0")
+    parser.add_argument("--control", type=Path, help="log of a training with --control")
     options = parser.parse_args()
     log = read_log(options.log)
     control = [] if options.control is None else read_log(options.control)
     loss_curves(log, control).savefig(options.output, dpi=200)
-    for size, rate in throughput(log).items():
-        print(f"{size} px: {rate:.1f} rows/s")
+    for stage, rate in throughput(log).items():
+        print(f"{stage}: {rate:.1f} rows/s")
 
 
 if __name__ == "__main__":

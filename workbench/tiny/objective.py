@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from diffusers import FluxTransformer2DModel
     from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
-CONCEPTS = 6
+CONCEPTS = 8
 """Concept tokens beside each caption."""
 SUPERVISED = (2, 3, 4)
 """Dual blocks (by depth) behind which the heads read the concept tokens."""
+SEEN = 0.3
+"""Least share of a picture's patches that concept tokens see, but for chance."""
 LOUDEST = 0.85
 """Noise level above which the word losses are not asked for: nothing is left to see."""
 
@@ -42,8 +44,8 @@ class Batch:
     ----------
     tokens
         (row, patch, in_channels) clean packed latents.
-    grid
-        Patches in a column and in a row.
+    places
+        (patch, 2) row and column of each patch.
     t5_ids, clip_ids
         (row, token) caption tokens.
     pooled
@@ -59,7 +61,7 @@ class Batch:
     noise
         Like ``tokens``.
     hidden
-        (patch,) bool: patches that the concept tokens do not see in this step.
+        (row, patch) bool: patches that the row's concept tokens do not see.
     restart
         (row,) dual block in front of which the row's concept tokens forget what they have read; 0 for none.
     jitter
@@ -67,7 +69,7 @@ class Batch:
     """
 
     tokens: Tensor
-    grid: tuple[int, int]
+    places: Tensor
     t5_ids: Tensor
     clip_ids: Tensor
     pooled: Tensor
@@ -82,17 +84,15 @@ class Batch:
 
 
 class Words:
-    """Captions to token ids, remembered: the same few sentences come again and again."""
+    """Captions to token ids of both text encoders."""
 
     def __init__(self, clip: CLIPTokenizer, t5: T5Tokenizer) -> None:
         self._tokenizers = (clip, t5)
 
-    def __call__(self, captions: list[str]) -> tuple[Tensor, Tensor]:
-        """(caption, token) ids for CLIP and for T5, padded to the model's text length."""
+    def __call__(self, captions: list[str], length: int = TEXT_LENGTH) -> tuple[Tensor, Tensor]:
+        """(caption, token) ids for CLIP and for T5, padded to ``length``."""
         clip, t5 = (
-            tokenizer(
-                captions, padding="max_length", max_length=TEXT_LENGTH, truncation=True, return_tensors="pt"
-            ).input_ids
+            tokenizer(captions, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
             for tokenizer in self._tokenizers
         )
         return clip, t5
@@ -106,24 +106,49 @@ def pack(latents: Tensor) -> Tensor:
 
 
 def sample_batch(
-    bank: Bank, words: Words, rows: int, seed: tuple[int, int], device: str, hardened: bool = False
+    bank: Bank,
+    words: Words,
+    rows: int,
+    seed: tuple[int, int],
+    device: str,
+    hardened: bool = False,
+    level: float = 0.3,
+    length: int = TEXT_LENGTH,
+    kept: float = 1.0,
 ) -> Batch:
     """Draw the examples of a step; the same ``seed`` (run, step) gives the same batch.
 
-    ``hardened`` keeps the concept tokens from reading a word off a few telling patches in a single block: up to 70 %
-    of the patches are hidden from them, and in 60 % of the rows they start anew in front of a random block. Noise on
-    their own values makes attention to the image worth more to them than attention to themselves.
+    Parameters
+    ----------
+    bank, words
+        Scenes and tokenizers.
+    rows
+        Number of examples.
+    seed
+        Seed of the run, and the step.
+    device
+        Where the batch goes.
+    hardened
+        Keep the concept tokens from reading a word off a few telling patches in a single block: up to 70 % of the
+        patches are hidden from them, and in 60 % of the rows they start anew in front of a random block. Noise on
+        their own values makes attention to the image worth more to them than attention to themselves.
+    level
+        Mean logit of the noise levels.
+    length
+        Tokens of a caption.
+    kept
+        Share of the patches that take part, the same ones in every row.
     """
     rng = np.random.default_rng(seed)
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-    chosen = rng.integers(0, len(bank.words), rows)
+    chosen = rng.integers(0, len(bank.described), rows)
     nouns = np.empty((rows, CONCEPTS), dtype=np.int64)
     present = np.zeros((rows, CONCEPTS), dtype=np.float32)
     colours = np.full((rows, CONCEPTS), -100, dtype=np.int64)
     captions = []
     for row, index in enumerate(chosen):
-        mine, hues = bank.words[index], bank.colours[index]
-        captions.append(caption(rng, mine, hues))
+        mine, hues = bank.described[index].words, bank.described[index].colours
+        captions.append(caption(rng, bank.described[index]))
         absent = rng.permutation([noun for noun in range(len(NOUNS)) if noun not in mine])
         shown = rng.permutation(mine)[:CONCEPTS]
         order = np.concatenate([shown, absent])[:CONCEPTS]
@@ -132,22 +157,28 @@ def sample_batch(
             present[row, column] = 1
             if noun < len(OBJECTS):
                 colours[row, column] = hues[mine.index(int(noun))]
-    clip_ids, t5_ids = words(captions)
+    clip_ids, t5_ids = words(captions, length)
     tokens = pack(bank.latents[torch.from_numpy(chosen)].float())
     height, width = (side // 2 for side in bank.latents.shape[-2:])
-    sigma = torch.sigmoid(torch.randn(rows, generator=generator) + 0.3)
+    places = torch.cartesian_prod(torch.arange(height), torch.arange(width))
+    if kept < 1:
+        chosen_places = torch.randperm(len(places), generator=generator)[: round(kept * len(places))].sort().values
+        tokens, places = tokens[:, chosen_places], places[chosen_places]
+    sigma = torch.sigmoid(torch.randn(rows, generator=generator) + level)
     pooled = torch.tensor([bool(text) and rng.random() < 0.5 for text in captions])
     noise = torch.randn(tokens.shape, generator=generator)
-    hidden = torch.zeros(height * width, dtype=torch.bool)
+    hidden = torch.zeros(tokens.shape[:2], dtype=torch.bool)
     restart = torch.zeros(rows, dtype=torch.long)
     jitter = torch.zeros(components.BLOCKS, rows, components.HEADS, CONCEPTS, components.HEAD_DIM)
     if hardened:
         jitter = 2 * torch.randn(jitter.shape, generator=generator)
-        hidden = torch.from_numpy(rng.random(height * width) < rng.uniform(0, 0.7))
+        hidden = torch.from_numpy(
+            rng.random(tuple(hidden.shape)) < rng.uniform(0, max(0.0, 1 - SEEN / kept), (rows, 1))
+        )
         restart = torch.from_numpy(rng.integers(1, SUPERVISED[-1] + 1, rows) * (rng.random(rows) < 0.6))
     return Batch(
         tokens=tokens.to(device),
-        grid=(height, width),
+        places=places.to(device),
         t5_ids=t5_ids.to(device),
         clip_ids=clip_ids.to(device),
         pooled=pooled.to(device),
@@ -162,10 +193,11 @@ def sample_batch(
     )
 
 
-class PlainAttention:
-    """FLUX's attention written as two matrix products: on a CPU its backward pass is the faster one.
+class StreamAttention:
+    """FLUX's attention over [prompt; image], and the concepts' over [concepts; image] beside it.
 
-    Used in training only; the saved model runs with diffusers' own processor.
+    Prompt and image go through PyTorch's own attention, as in diffusers' processor, and never see the concepts. Used in
+    training only; the saved model runs with diffusers' own processor.
     """
 
     def __call__(
@@ -175,43 +207,69 @@ class PlainAttention:
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
         image_rotary_emb: tuple[Tensor, Tensor] | None = None,
+        length: int = 0,
         jitter: Tensor | None = None,
     ) -> Any:
-        """Attention over [text; image], as diffusers' processor computes it, with noise on the values."""
+        """Attention outputs of all tokens.
+
+        Parameters
+        ----------
+        attn
+            The attention module.
+        hidden_states, encoder_hidden_states
+            The image's (row, patch, width) and the text's (row, token, width) tokens; in single blocks all of them,
+            text first.
+        attention_mask
+            (row, 1, 1, concept + patch): minus infinity at what concepts do not see.
+        image_rotary_emb
+            Cosines and sines of the patches only; the text's rotation is the identity.
+        length
+            Prompt tokens in front of the concepts.
+        jitter
+            (row, head, concept, dim): noise on the concepts' own values, in units of a value's size.
+        """
         from diffusers.models import embeddings
 
         def by_head(tokens: Tensor) -> Tensor:
             return cast(Tensor, tokens.unflatten(-1, (attn.heads, -1)).transpose(1, 2))
 
+        assert image_rotary_emb is not None
+        assert attention_mask is not None
+        assert jitter is not None
+        rotate: Any = embeddings.apply_rotary_emb
+        patches = image_rotary_emb[0].shape[0]
         query = attn.norm_q(by_head(attn.to_q(hidden_states)))
         key = attn.norm_k(by_head(attn.to_k(hidden_states)))
         value = by_head(attn.to_v(hidden_states))
-        if encoder_hidden_states is not None:
-            text = encoder_hidden_states
-            query = torch.cat([attn.norm_added_q(by_head(attn.add_q_proj(text))), query], 2)
-            key = torch.cat([attn.norm_added_k(by_head(attn.add_k_proj(text))), key], 2)
-            value = torch.cat([by_head(attn.add_v_proj(text)), value], 2)
-        if jitter is not None:
-            value = value + (jitter * value.detach().float().square().mean().sqrt()).to(value.dtype)
-        rotate: Any = embeddings.apply_rotary_emb
+        if encoder_hidden_states is None:
+            text = [part[:, :, :-patches] for part in (query, key, value)]
+            query, key, value = (part[:, :, -patches:] for part in (query, key, value))
+        else:
+            text = [
+                attn.norm_added_q(by_head(attn.add_q_proj(encoder_hidden_states))),
+                attn.norm_added_k(by_head(attn.add_k_proj(encoder_hidden_states))),
+                by_head(attn.add_v_proj(encoder_hidden_states)),
+            ]
         query = rotate(query, image_rotary_emb).to(value.dtype)
         key = rotate(key, image_rotary_emb).to(value.dtype)
-        weights = (query @ key.transpose(-1, -2)) * attn.head_dim**-0.5
-        weights = weights if attention_mask is None else weights + attention_mask.to(weights.dtype)
-        out = (weights.softmax(-1).to(value.dtype) @ value).transpose(1, 2).flatten(2)
+        text = [part.to(value.dtype) for part in text]
+        heard = [torch.cat([mine[:, :, :length], its], 2) for mine, its in zip(text, (query, key, value), strict=True)]
+        out = F.scaled_dot_product_attention(heard[0], heard[1], heard[2]).transpose(1, 2).flatten(2)
+        asking, own, given = (part[:, :, length:] for part in text)
+        given = given + (jitter * given.detach().float().square().mean().sqrt()).to(given.dtype)
+        weights = asking @ torch.cat([own, key], 2).transpose(-1, -2) * attn.head_dim**-0.5
+        weights = (weights.float() + attention_mask).softmax(-1).to(value.dtype)
+        beside = (weights @ torch.cat([given, value], 2)).transpose(1, 2).flatten(2)
+        words, image = torch.cat([out[:, :length], beside], 1), out[:, length:]
         if encoder_hidden_states is None:
-            return out
-        length = encoder_hidden_states.shape[1]
-        return attn.to_out[0](out[:, length:]), attn.to_add_out(out[:, :length])
+            return torch.cat([words, image], 1)
+        return attn.to_out[0](image), attn.to_add_out(words)
 
 
 def visibility(concepts: int, hidden: Tensor) -> Tensor:
-    """(1, 1, query, key) over [prompt; concepts; image]: 0 where a query sees a key, else minus infinity."""
-    kind = torch.tensor([0] * TEXT_LENGTH + [1] * concepts, device=hidden.device)
-    kind = torch.cat([kind, 2 - 2 * hidden.long()])
-    query, key = kind[:, None], kind[None, :]
-    seen = torch.where(query == 1, key > 0, key != 1)
-    return torch.where(seen, 0.0, -torch.inf)[None, None]
+    """(row, 1, 1, concept + patch): 0 where a concept sees a key, else minus infinity."""
+    unseen = torch.cat([hidden.new_zeros(len(hidden), concepts), hidden], 1)
+    return torch.zeros(unseen.shape, device=hidden.device).masked_fill(unseen, -torch.inf)[:, None, None]
 
 
 class Reader(nn.Module):
@@ -244,7 +302,7 @@ class Student(nn.Module):
     def __init__(self, denoiser: FluxTransformer2DModel, clip: CLIPTextModel, t5: T5EncoderModel, noun_ids: Tensor):
         super().__init__()
         self.denoiser, self.clip, self.t5 = denoiser, clip, t5
-        denoiser.set_attn_processor(cast(Any, PlainAttention()))
+        denoiser.set_attn_processor(cast(Any, StreamAttention()))
         self.reader = Reader(denoiser.inner_dim)
         self.register_buffer("noun_ids", noun_ids, persistent=False)
 
@@ -274,21 +332,20 @@ class Student(nn.Module):
         text = model.context_embedder(torch.cat([prompt, concepts], 1))
         image = model.x_embedder(noised)
         temb = model.time_text_embed(batch.sigma * 1000, pooled)
-        ids = torch.zeros(text.shape[1] + image.shape[1], 3, device=device)
-        rows, columns = torch.meshgrid(*(torch.arange(side, device=device) for side in batch.grid), indexing="ij")
-        ids[text.shape[1] :, 1], ids[text.shape[1] :, 2] = rows.flatten(), columns.flatten()
+        length = prompt.shape[1]
+        ids = torch.zeros(image.shape[1], 3, device=device)
+        ids[:, 1:] = batch.places
         rotary = model.pos_embed(ids)
         mask = visibility(concepts.shape[1], batch.hidden)
-        around = (0, 0, TEXT_LENGTH, image.shape[1])
-        extra = [{"attention_mask": mask, "jitter": F.pad(jitter, around)} for jitter in batch.jitter]
-        fresh = text[:, TEXT_LENGTH:]
+        extra = [{"attention_mask": mask, "length": length, "jitter": jitter} for jitter in batch.jitter]
+        fresh = text[:, length:]
         states = []
         for depth, block in enumerate(model.transformer_blocks):
             if depth:
                 again = (batch.restart == depth)[:, None, None]
-                text = torch.cat([text[:, :TEXT_LENGTH], torch.where(again, fresh, text[:, TEXT_LENGTH:])], 1)
+                text = torch.cat([text[:, :length], torch.where(again, fresh, text[:, length:])], 1)
             text, image = block(image, text, temb, rotary, extra[depth])
-            states.append(text[:, TEXT_LENGTH:])
+            states.append(text[:, length:])
         for block, more in zip(model.single_transformer_blocks, extra[len(states) :], strict=True):
             text, image = block(image, text, temb, rotary, more)
         return model.proj_out(model.norm_out(image, temb)), states

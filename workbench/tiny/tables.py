@@ -16,7 +16,9 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def _value(found: Found) -> str:
-    return f"{found['words']:.3f}"
+    """The mean and half of its 95 % interval."""
+    low, high = found["interval"]
+    return f"{found['words']:.3f} ± {(high - low) / 2:.3f}"
 
 
 def _bounded(found: Found) -> str:
@@ -84,7 +86,10 @@ def report(result: Mapping[str, Any]) -> str:
     ]
     head = ["map", "all words", "objects", "backgrounds", "all words, distracted", "objects", "backgrounds"]
     lines += _table(head, (_row(*each) for each in named))
-    lines += ["By layer (dual blocks, then single-stream ones), at the default timestep:", ""]
+    lines += [
+        "By layer (dual blocks, then single-stream ones), at the default timestep; ± half of the 95 % interval:",
+        "",
+    ]
     some = result["layers"]["output"]
     lines += _table(
         ["space", *map(str, some), "all dual"],

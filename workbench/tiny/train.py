@@ -1,7 +1,7 @@
 """Train tiny-flux from scratch: ``python -m workbench.tiny.train --folder training``.
 
-Stages: the VAE; drawing and encoding the training scenes; the transformer and both text encoders on 64-pixel scenes,
-then on 96-pixel scenes with a linear decay at the end. Every stage resumes from what it finds in the folder.
+The VAE comes first; then the transformer and both text encoders, in stages of growing pictures. Scenes are drawn and
+encoded before each stage. Everything resumes from what it finds in the folder.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import logging
 import math
 import time
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +23,44 @@ from workbench.tiny import components
 from workbench.tiny.autoencoder import held_out_psnr, train_autoencoder
 from workbench.tiny.bank import Bank, make_bank
 from workbench.tiny.muon import Muon
-from workbench.tiny.objective import Student, Words, sample_batch
-from workbench.tiny.scenes import NOUNS, SIZE
+from workbench.tiny.objective import SUPERVISED, Student, Words, sample_batch
+from workbench.tiny.scenes import NOUNS
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
 
 logger = logging.getLogger("workbench.tiny.train")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Training on pictures of one size.
+
+    Attributes
+    ----------
+    size, most
+        Side in pixels and largest number of objects, as for :func:`workbench.tiny.scenes.draw`.
+    steps, rows
+        Number of steps, and examples in each.
+    scenes
+        Number of different scenes.
+    level
+        Mean logit of the noise levels: larger pictures need more noise to hide the same things.
+    length
+        Tokens of a caption; the words of concepts are always padded to the model's own length.
+    kept
+        Share of the patches that take part in a step, drawn anew for each; the others are left out as if they were
+        not there, which costs their picture nothing but time.
+    """
+
+    size: int
+    most: int
+    steps: int
+    rows: int
+    scenes: int
+    level: float
+    length: int
+    kept: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -37,12 +71,10 @@ class Recipe:
     ----------
     vae_minutes
         Minutes of VAE training.
-    small_steps, small_rows, small_scenes
-        Steps, rows a step and number of scenes of the first stage (64 x 64 pixels, at most two objects).
-    large_steps, large_rows, large_scenes
-        The same for the second stage (96 x 96 pixels).
+    stages
+        One after the other.
     decay
-        Share of the second stage's steps over which the learning rate falls to zero.
+        Steps at the end over which the learning rate falls to zero.
     rate
         Peak learning rate of both optimisers.
     hardened_from
@@ -55,20 +87,24 @@ class Recipe:
         Seed of weights, batches and noise.
     """
 
-    vae_minutes: float = 7.0
-    small_steps: int = 1000
-    small_rows: int = 64
-    small_scenes: int = 12_000
-    large_steps: int = 6000
-    large_rows: int = 40
-    large_scenes: int = 24_000
-    decay: float = 0.3
+    vae_minutes: float = 9.0
+    stages: tuple[Stage, ...] = (
+        Stage(size=64, most=1, steps=1000, rows=48, scenes=10_000, level=0.5, length=12),
+        Stage(size=128, most=4, steps=2200, rows=32, scenes=14_000, level=1.0, length=components.TEXT_LENGTH, kept=0.5),
+        Stage(size=128, most=4, steps=3400, rows=24, scenes=14_000, level=1.0, length=components.TEXT_LENGTH),
+    )
+    decay: int = 1800
     rate: float = 1.5e-3
-    hardened_from: int = 3000
+    hardened_from: int = 1000
     presence: float = 1.0
     colour: float = 0.5
     average: float = 0.998
     seed: int = 0
+
+    @property
+    def steps(self) -> int:
+        """Steps of all stages."""
+        return sum(stage.steps for stage in self.stages)
 
 
 def new_student(device: str) -> tuple[Student, Words]:
@@ -140,14 +176,16 @@ class Trainer:
 
     def rate(self) -> float:
         """Learning rate of the coming step: warm-up, constant, linear decay at the end."""
-        total = self.recipe.small_steps + self.recipe.large_steps
-        tail = self.recipe.decay * self.recipe.large_steps
-        return self.recipe.rate * min(1.0, (self.step + 1) / 200, max(0.0, (total - self.step) / tail))
+        left = (self.recipe.steps - self.step) / self.recipe.decay
+        return self.recipe.rate * min(1.0, (self.step + 1) / 200, max(0.0, left))
 
-    def take_step(self, bank: Bank, rows: int) -> dict[str, Tensor]:
-        """One step on ``rows`` examples; returns the losses."""
+    def take_step(self, bank: Bank, stage: Stage) -> dict[str, Tensor]:
+        """One step of a stage; returns the losses."""
         hardened = self.step >= self.recipe.hardened_from
-        batch = sample_batch(bank, self.words, rows, (self.recipe.seed, self.step), self.device, hardened)
+        seed = (self.recipe.seed, self.step)
+        batch = sample_batch(
+            bank, self.words, stage.rows, seed, self.device, hardened, stage.level, stage.length, stage.kept
+        )
         rate = self.rate()
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
@@ -162,24 +200,23 @@ class Trainer:
             optimiser.step()
         keep = min(self.recipe.average, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
-            for name, value in self.student.state_dict().items():
-                self.average[name].lerp_(value, 1 - keep)
+            now = self.student.state_dict()
+            torch._foreach_lerp_(list(self.average.values()), [now[name] for name in self.average], 1 - keep)
         self.step += 1
         return {name: value.detach() for name, value in losses.items()}
 
-    def train(self, bank: Bank, rows: int, until: int, every: int = 100) -> None:
-        """Take steps up to ``until``, logging and saving on the way."""
+    def train(self, bank: Bank, stage: Stage, until: int, every: int = 50) -> None:
+        """Take steps of a stage up to ``until``, logging and saving on the way."""
         start, seconds = time.monotonic(), self.seconds
         sums: dict[str, float] = {}
         while self.step < until:
-            for name, value in self.take_step(bank, rows).items():
+            for name, value in self.take_step(bank, stage).items():
                 sums[name] = sums.get(name, 0.0) + float(value)
             self.seconds = seconds + time.monotonic() - start
             if self.step % every == 0:
                 means = {name: round(value / every, 4) for name, value in sums.items()}
-                size = components.PATCH * bank.latents.shape[-1] // 2
-                about = {"step": self.step, "size": size, "rows": rows, "seconds": round(self.seconds)}
-                self._log(about | {"rate": self.rate()} | means)
+                about = {"step": self.step, "size": stage.size, "kept": stage.kept, "rows": stage.rows}
+                self._log(about | {"seconds": round(self.seconds), "rate": self.rate()} | means)
                 sums = {}
             if self.step % (5 * every) == 0:
                 self.save()
@@ -191,53 +228,77 @@ class Trainer:
             file.write(json.dumps(record) + "\n")
 
 
-def averaged(trainer: Trainer) -> Student:
-    """The student with its averaged weights, uncompiled, ready to save."""
+def write_pipeline(trainer: Trainer, vae: AutoencoderKL, stage: Stage, folder: Path) -> None:
+    """Write the averaged weights as a pipeline for pictures of a stage's size."""
     student, _ = new_student(trainer.device)
     student.load_state_dict(trainer.average)
-    return student.eval()
-
-
-def run(recipe: Recipe, folder: Path, device: str, compiled: bool = True) -> None:
-    """Run every stage that is not done yet and write the pipeline to ``folder / "tiny-flux"``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    vae = train_autoencoder(folder, recipe.vae_minutes, device, seed=recipe.seed)
-    small = make_bank(folder, vae, recipe.small_scenes, size=64, most=2, device=device)
-    trainer = Trainer(recipe, folder, device, compiled)
-    trainer.train(small, recipe.small_rows, recipe.small_steps)
-    large = make_bank(folder, vae, recipe.large_scenes, size=96, most=3, device=device)
-    trainer.train(large, recipe.large_rows, recipe.small_steps + recipe.large_steps)
-    student = averaged(trainer)
-    psnr = held_out_psnr(vae, device)
+    student.eval()
+    psnr = held_out_psnr(vae, trainer.device)
     info: dict[str, object] = {
-        "size": [SIZE, SIZE],
-        "sides": [64, SIZE],
+        "size": [stage.size, stage.size],
+        "sides": [each.size for each in trainer.recipe.stages if each.size <= stage.size],
         "text_length": components.TEXT_LENGTH,
         "steps": 28,
         "vocabulary": list(NOUNS),
         "fillers": [word for word in components.VOCABULARY if word not in NOUNS],
         "vae_psnr": round(float(psnr.mean()), 2),
         "familiar_psnr": math.floor(float(psnr.min()) - 1),
-        "recipe": asdict(recipe),
+        "recipe": asdict(trainer.recipe),
+        "step": trainer.step,
         "seconds": round(trainer.seconds),
+        "default_layers": list(SUPERVISED),
+        "timestep": 300.0,
     }
-    components.save_pipeline(folder / "tiny-flux", vae, student.denoiser, student.clip, student.t5, info)
-    logger.info("pipeline written to %s", folder / "tiny-flux")
+    components.save_pipeline(folder, vae, student.denoiser, student.clip, student.t5, info)
+    logger.info("pipeline of step %d written to %s", trainer.step, folder)
+
+
+def run(recipe: Recipe, folder: Path, device: str, compiled: bool = True, until: int | None = None) -> None:
+    """Run every stage that is not done yet; each leaves a pipeline ``step-<N>``, the last one also ``tiny-flux``.
+
+    Parameters
+    ----------
+    recipe
+        What to do.
+    folder
+        Checkpoint, log, scenes and results; an existing one is gone on with.
+    device
+        Torch device.
+    compiled
+        Compile the blocks.
+    until
+        Number of stages after which to end; all of them by default.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    vae = train_autoencoder(folder, recipe.vae_minutes, device, seed=recipe.seed)
+    trainer = Trainer(recipe, folder, device, compiled)
+    end = 0
+    for stage in recipe.stages[:until]:
+        end += stage.steps
+        if trainer.step < end:
+            bank = make_bank(folder, vae, stage.scenes, stage.size, stage.most, device)
+            trainer.train(bank, stage, end)
+            write_pipeline(trainer, vae, stage, folder / f"step-{end}")
+    if trainer.step >= recipe.steps:
+        write_pipeline(trainer, vae, recipe.stages[-1], folder / "tiny-flux")
 
 
 def main() -> None:
-    """Command line: one flag per field of :class:`Recipe`."""
+    """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("training"), help="checkpoints, log and result")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--eager", action="store_true", help="do not compile the blocks")
-    for name, value in asdict(Recipe()).items():
-        parser.add_argument("--" + name.replace("_", "-"), type=type(value), default=value, help=f"default {value}")
-    options = vars(parser.parse_args())
-    folder, device, eager = options.pop("folder"), options.pop("device"), options.pop("eager")
+    parser.add_argument("--eager", action="store_true", help="compile nothing")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights, batches and noise; default 0")
+    parser.add_argument("--stages", type=int, help="end after so many stages")
+    parser.add_argument("--control", action="store_true", help="flow matching alone: both word losses weigh nothing")
+    options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     warnings.filterwarnings("ignore", "Mismatch dtype")  # autocast's bfloat16 meets RMSNorm's float32 weights, as meant
-    run(Recipe(**options), folder, device, compiled=not eager)
+    recipe = Recipe(seed=options.seed)
+    if options.control:
+        recipe = replace(recipe, presence=0.0, colour=0.0)
+    run(recipe, options.folder, options.device, compiled=not options.eager, until=options.stages)
 
 
 if __name__ == "__main__":
