@@ -26,6 +26,8 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Any:
         "fillers": [word for word in components.VOCABULARY if word not in NOUNS],
         "default_layers": [0, 1],
         "timestep": 500.0,
+        "step": 0,
+        "recipe": {"presence": 1.0, "colour": 0.5},
     }
     folder = tmp_path_factory.mktemp("untrained")
     components.save_pipeline(folder, components.autoencoder(), components.transformer(), clip, t5, info)

@@ -35,8 +35,8 @@ def bank() -> Bank:
     return Bank(latents, [two, Described((5, 12), (2,), (2,), (-1,))] * 10)
 
 
-def _batch(bank: Bank, hardened: bool = False, rows: int = 3) -> Batch:
-    return sample_batch(bank, new_student("cpu")[1], rows, (0, 7), "cpu", hardened)
+def _batch(bank: Bank, hardened: bool = False, rows: int = 3, kept: float = 1.0) -> Batch:
+    return sample_batch(bank, new_student("cpu")[1], rows, (0, 7), "cpu", hardened, kept=kept)
 
 
 def test_the_training_s_passes_are_diffusers_own_and_a_trace_s(bank: Bank) -> None:
@@ -94,6 +94,17 @@ def test_nobody_sees_concepts_and_concepts_do_not_see_the_prompt(bank: Bank) -> 
     assert not torch.equal(unseeing[0], states[0])
 
 
+def test_patches_that_are_left_out_take_their_places_with_them(bank: Bank) -> None:
+    whole, half = _batch(bank), _batch(bank, kept=0.5)
+    assert whole.places.tolist() == [[row, column] for row in range(4) for column in range(4)]
+    assert half.places.shape == (8, 2)
+    at = half.places[:, 0] * 4 + half.places[:, 1]
+    assert torch.equal(half.tokens, whole.tokens[:, at])
+    assert half.noise.shape == half.tokens.shape
+    assert half.hidden.shape == half.tokens.shape[:2]
+    assert not torch.equal(at, torch.arange(8))
+
+
 def test_a_row_hides_its_own_patches() -> None:
     seen = visibility(2, torch.tensor([[False, True, False], [False, False, False]])) == 0
     assert seen[:, 0, 0].tolist() == [[True, True, True, False, True], [True] * 5]
@@ -129,6 +140,19 @@ def test_word_losses_are_not_asked_for_in_noise(bank: Bank) -> None:
     assert losses["presence"].item() == 0
     assert losses["colour"].item() == 0
     assert losses["flow"].item() > 0
+
+
+def test_rows_with_a_caption_can_be_left_unasked(bank: Bank) -> None:
+    words = new_student("cpu")[1]
+    blind = sample_batch(bank, words, 32, (0, 7), "cpu", bare=0.5, blind=True)
+    bare = blind.t5_ids[:, 0] == words([""])[1][0, 0]
+    assert 4 < bare.sum() < 28
+    assert torch.equal(blind.asked, bare)
+    assert sample_batch(bank, words, 32, (0, 7), "cpu", bare=0.5).asked.all()
+    student, _ = new_student("cpu")
+    batch = _batch(bank)
+    losses = student(dataclasses.replace(batch, asked=torch.zeros(3, dtype=torch.bool)))
+    assert losses["presence"].item() == losses["colour"].item() == 0
 
 
 def test_a_restart_forgets_what_was_read(bank: Bank) -> None:

@@ -110,18 +110,21 @@ def make_bank(
     return bank
 
 
-def caption(rng: np.random.Generator, described: Described) -> str:
-    """A random caption of a scene: nothing, a sentence with some or all adjectives, or a shuffled list of nouns."""
-    kind = rng.random()
-    if kind < 0.2:
+def caption(rng: np.random.Generator, described: Described, bare: float = 0.2) -> str:
+    """A random caption of a scene: a sentence with some or all adjectives, a shuffled list of nouns, or nothing.
+
+    ``bare`` is the share of the last.
+    """
+    kind = (rng.random() - bare) / (1 - bare)
+    if kind < 0:
         return ""
     objects = [NOUNS[word] for word in described.words if word < len(OBJECTS)]
     backgrounds = [NOUNS[word] for word in described.words if word >= len(OBJECTS)]
-    if kind > 0.88:
+    if kind > 0.85:
         nouns = [str(noun) for noun in rng.permutation(objects + backgrounds)]
         return " ".join(nouns[: int(rng.integers(1, len(nouns) + 1))])
     count = len(objects)
-    keep = 1.0 if kind < 0.7 else 0.5
+    keep = 1.0 if kind < 0.625 else 0.5
     adjectives = {}
     for name, colour, size in zip(objects, described.colours, described.sizes, strict=True):
         words = [SIZE_WORDS[size]] * bool(rng.random() < 0.75) + [COLOUR_WORDS[colour]] * bool(rng.random() < keep)

@@ -50,6 +50,8 @@ class Batch:
         (row, token) caption tokens.
     pooled
         (row,) bool: whether the row sees CLIP's pooled caption, else zeros.
+    asked
+        (row,) bool: whether the word losses ask the row's concept tokens.
     nouns
         (row, concept) noun indices of the concept tokens.
     present
@@ -73,6 +75,7 @@ class Batch:
     t5_ids: Tensor
     clip_ids: Tensor
     pooled: Tensor
+    asked: Tensor
     nouns: Tensor
     present: Tensor
     colours: Tensor
@@ -115,6 +118,8 @@ def sample_batch(
     level: float = 0.3,
     length: int = TEXT_LENGTH,
     kept: float = 1.0,
+    bare: float = 0.2,
+    blind: bool = False,
 ) -> Batch:
     """Draw the examples of a step; the same ``seed`` (run, step) gives the same batch.
 
@@ -138,6 +143,11 @@ def sample_batch(
         Tokens of a caption.
     kept
         Share of the patches that take part, the same ones in every row.
+    bare
+        Share of the rows without a caption.
+    blind
+        Ask the concept tokens in rows without a caption only: elsewhere the image has read the words in the caption,
+        and concepts can read them off it without looking for what they mean.
     """
     rng = np.random.default_rng(seed)
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
@@ -148,7 +158,7 @@ def sample_batch(
     captions = []
     for row, index in enumerate(chosen):
         mine, hues = bank.described[index].words, bank.described[index].colours
-        captions.append(caption(rng, bank.described[index]))
+        captions.append(caption(rng, bank.described[index], bare))
         absent = rng.permutation([noun for noun in range(len(NOUNS)) if noun not in mine])
         shown = rng.permutation(mine)[:CONCEPTS]
         order = np.concatenate([shown, absent])[:CONCEPTS]
@@ -166,6 +176,7 @@ def sample_batch(
         tokens, places = tokens[:, chosen_places], places[chosen_places]
     sigma = torch.sigmoid(torch.randn(rows, generator=generator) + level)
     pooled = torch.tensor([bool(text) and rng.random() < 0.5 for text in captions])
+    asked = torch.tensor([not (blind and text) for text in captions])
     noise = torch.randn(tokens.shape, generator=generator)
     hidden = torch.zeros(tokens.shape[:2], dtype=torch.bool)
     restart = torch.zeros(rows, dtype=torch.long)
@@ -182,6 +193,7 @@ def sample_batch(
         t5_ids=t5_ids.to(device),
         clip_ids=clip_ids.to(device),
         pooled=pooled.to(device),
+        asked=asked.to(device),
         nouns=torch.from_numpy(nouns).to(device),
         present=torch.from_numpy(present).to(device),
         colours=torch.from_numpy(colours).to(device),
@@ -282,7 +294,7 @@ class Reader(nn.Module):
 
     def forward(self, states: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Presence loss, colour loss, and the presence accuracy behind the last supervised block."""
-        weight = (batch.sigma < LOUDEST).float()[:, None].expand_as(batch.present)
+        weight = ((batch.sigma < LOUDEST) & batch.asked).float()[:, None].expand_as(batch.present)
         targets = torch.where(weight > 0, batch.colours, -100).flatten()
         presence = colour = torch.zeros((), device=weight.device)
         right = weight

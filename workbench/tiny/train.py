@@ -50,7 +50,10 @@ class Stage:
         Tokens of a caption; the words of concepts are always padded to the model's own length.
     kept
         Share of the patches that take part in a step, drawn anew for each; the others are left out as if they were
-        not there, which costs their picture nothing but time.
+        not there.
+    bare, blind
+        Share of the rows without a caption, and whether the word losses ask in those only: see
+        :func:`workbench.tiny.objective.sample_batch`.
     """
 
     size: int
@@ -61,6 +64,8 @@ class Stage:
     level: float
     length: int
     kept: float = 1.0
+    bare: float = 0.2
+    blind: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,8 +74,8 @@ class Recipe:
 
     Attributes
     ----------
-    vae_minutes
-        Minutes of VAE training.
+    vae_steps, vae_scenes
+        Steps of VAE training, and number of different scenes.
     stages
         One after the other.
     decay
@@ -87,13 +92,15 @@ class Recipe:
         Seed of weights, batches and noise.
     """
 
-    vae_minutes: float = 9.0
+    vae_steps: int = 2500
+    vae_scenes: int = 4000
     stages: tuple[Stage, ...] = (
-        Stage(size=64, most=1, steps=1000, rows=48, scenes=10_000, level=0.5, length=12),
-        Stage(size=128, most=4, steps=2200, rows=32, scenes=14_000, level=1.0, length=components.TEXT_LENGTH, kept=0.5),
-        Stage(size=128, most=4, steps=3400, rows=24, scenes=14_000, level=1.0, length=components.TEXT_LENGTH),
+        Stage(64, 1, steps=1000, rows=48, scenes=10_000, level=0.5, length=12),
+        Stage(128, 4, steps=1000, rows=32, scenes=14_000, level=1.0, length=28, kept=0.5),
+        Stage(128, 4, steps=2200, rows=32, scenes=14_000, level=1.0, length=28, kept=0.5, bare=0.5, blind=True),
+        Stage(128, 4, steps=2300, rows=24, scenes=14_000, level=1.0, length=28, bare=0.5, blind=True),
     )
-    decay: int = 1800
+    decay: int = 1600
     rate: float = 1.5e-3
     hardened_from: int = 1000
     presence: float = 1.0
@@ -183,9 +190,8 @@ class Trainer:
         """One step of a stage; returns the losses."""
         hardened = self.step >= self.recipe.hardened_from
         seed = (self.recipe.seed, self.step)
-        batch = sample_batch(
-            bank, self.words, stage.rows, seed, self.device, hardened, stage.level, stage.length, stage.kept
-        )
+        options = {name: getattr(stage, name) for name in ("level", "length", "kept", "bare", "blind")}
+        batch = sample_batch(bank, self.words, stage.rows, seed, self.device, hardened, **options)
         rate = self.rate()
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
@@ -270,7 +276,7 @@ def run(recipe: Recipe, folder: Path, device: str, compiled: bool = True, until:
         Number of stages after which to end; all of them by default.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    vae = train_autoencoder(folder, recipe.vae_minutes, device, seed=recipe.seed)
+    vae = train_autoencoder(folder, recipe.vae_steps, device, recipe.vae_scenes, seed=recipe.seed)
     trainer = Trainer(recipe, folder, device, compiled)
     end = 0
     for stage in recipe.stages[:until]:
