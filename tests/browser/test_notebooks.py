@@ -112,7 +112,7 @@ def test_every_text_can_be_read(lab: chromium.Notebook, theme: str) -> None:
 
 
 SCENE = """
-scene = scenes.draw(2443)
+scene = scenes.draw(2988)
 made = synthetic.dataset(
     concepts=scene.words, dual=5, single=3, heads=4, grid=(16, 16), timesteps=range(900, 0, -100), truth=True
 )

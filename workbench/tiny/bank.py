@@ -110,7 +110,7 @@ def make_bank(
     return bank
 
 
-def caption(rng: np.random.Generator, described: Described, bare: float = 0.2) -> str:
+def caption(rng: np.random.Generator, described: Described, bare: float = 0.4) -> str:
     """A random caption of a scene: a sentence with some or all adjectives, a shuffled list of nouns, or nothing.
 
     ``bare`` is the share of the last.

@@ -118,8 +118,8 @@ def sample_batch(
     level: float = 0.3,
     length: int = TEXT_LENGTH,
     kept: float = 1.0,
-    bare: float = 0.2,
-    blind: bool = False,
+    bare: float = 0.4,
+    blind: bool = True,
 ) -> Batch:
     """Draw the examples of a step; the same ``seed`` (run, step) gives the same batch.
 

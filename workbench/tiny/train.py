@@ -64,8 +64,8 @@ class Stage:
     level: float
     length: int
     kept: float = 1.0
-    bare: float = 0.2
-    blind: bool = False
+    bare: float = 0.4
+    blind: bool = True
 
 
 @dataclass(frozen=True)
@@ -95,14 +95,12 @@ class Recipe:
     vae_steps: int = 2500
     vae_scenes: int = 4000
     stages: tuple[Stage, ...] = (
-        Stage(64, 1, steps=1000, rows=48, scenes=10_000, level=0.5, length=12),
-        Stage(128, 4, steps=1000, rows=32, scenes=14_000, level=1.0, length=28, kept=0.5),
-        Stage(128, 4, steps=2200, rows=32, scenes=14_000, level=1.0, length=28, kept=0.5, bare=0.5, blind=True),
-        Stage(128, 4, steps=2300, rows=24, scenes=14_000, level=1.0, length=28, bare=0.5, blind=True),
+        Stage(64, 1, steps=700, rows=48, scenes=10_000, level=0.5, length=12),
+        Stage(128, 4, steps=3000, rows=24, scenes=12_000, level=1.0, length=components.TEXT_LENGTH),
     )
-    decay: int = 1600
-    rate: float = 1.5e-3
-    hardened_from: int = 1000
+    decay: int = 1200
+    rate: float = 2.5e-3
+    hardened_from: int = 2000
     presence: float = 1.0
     colour: float = 0.5
     average: float = 0.998
