@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -172,6 +173,7 @@ def save_pipeline(
     from diffusers import FluxPipeline
 
     clip_tokenizer, t5_tokenizer = tokenizers()
+    vae, denoiser, clip, t5 = (copy.deepcopy(part) for part in (vae, denoiser, clip, t5))  # they stay as they are
     pipe = FluxPipeline(
         scheduler=scheduler(),
         vae=vae,

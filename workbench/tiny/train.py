@@ -96,11 +96,11 @@ class Recipe:
     vae_scenes: int = 4000
     stages: tuple[Stage, ...] = (
         Stage(64, 1, steps=700, rows=48, scenes=10_000, level=0.5, length=12),
-        Stage(128, 4, steps=3000, rows=24, scenes=12_000, level=1.0, length=components.TEXT_LENGTH),
+        Stage(128, 4, steps=2600, rows=24, scenes=12_000, level=1.0, length=components.TEXT_LENGTH),
     )
-    decay: int = 1200
+    decay: int = 1100
     rate: float = 2.5e-3
-    hardened_from: int = 2000
+    hardened_from: int = 1900
     presence: float = 1.0
     colour: float = 0.5
     average: float = 0.998
