@@ -9,6 +9,7 @@ trains text-to-image attention, without a loss on attention or on concept maps a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -308,6 +309,37 @@ class Reader(nn.Module):
         return presence, colour, (right * weight).sum() / weight.sum().clamp(min=1)
 
 
+class Voter(nn.Module):
+    """Linear heads on the image's patches behind the supervised blocks: they vote for what the whole picture shows.
+
+    Nobody says where: the votes of all patches are pooled, and the caption's words are the target.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in SUPERVISED)
+        self.heads = nn.ModuleList(nn.Linear(width, len(NOUNS) + len(COLOUR_WORDS)) for _ in SUPERVISED)
+
+    def forward(self, states: list[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+        """Losses of the nouns in the picture, and of the colours of its objects."""
+        weight = ((batch.sigma < LOUDEST) & batch.asked).float()
+        rows = len(weight)
+        present = torch.zeros(rows, len(NOUNS), device=weight.device).scatter(1, batch.nouns, batch.present)
+        hues = torch.full((rows, len(NOUNS)), -100, device=weight.device).scatter(1, batch.nouns, batch.colours)
+        hues = torch.where(weight[:, None] > 0, hues[:, : len(OBJECTS)], -100).flatten()
+        nouns = colours = torch.zeros((), device=weight.device)
+        for state, norm, head in zip(states, self.norms, self.heads, strict=True):
+            votes, tints = head(norm(state)).float().split([len(NOUNS), len(COLOUR_WORDS)], -1)
+            pooled = (torch.logsumexp(4 * votes, 1) - math.log(votes.shape[1])) / 4
+            loss = F.binary_cross_entropy_with_logits(pooled, present, reduction="none").mean(1)
+            nouns = nouns + (loss * weight).sum() / weight.sum().clamp(min=1) / len(SUPERVISED)
+            where = votes[..., : len(OBJECTS)].softmax(1)
+            asked = torch.einsum("bpn,bpc->bnc", where, tints).flatten(0, 1)
+            loss = F.cross_entropy(asked, hues, ignore_index=-100, reduction="sum")
+            colours = colours + loss / (hues >= 0).sum().clamp(min=1) / len(SUPERVISED)
+        return nouns, colours
+
+
 class Student(nn.Module):
     """Everything that is trained together: transformer, both text encoders, and the heads."""
 
@@ -316,18 +348,27 @@ class Student(nn.Module):
         self.denoiser, self.clip, self.t5 = denoiser, clip, t5
         denoiser.set_attn_processor(cast(Any, StreamAttention()))
         self.reader = Reader(denoiser.inner_dim)
+        self.voter = Voter(denoiser.inner_dim)
         self.register_buffer("noun_ids", noun_ids, persistent=False)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The losses of a batch: ``flow``, ``presence``, ``colour`` (and ``accuracy`` of presence)."""
         sigma = batch.sigma[:, None, None]
         noised = sigma * batch.noise + (1 - sigma) * batch.tokens
-        velocity, states = self.denoise(noised, batch)
+        velocity, states, images = self.denoise(noised, batch)
         flow = F.mse_loss(velocity.float(), batch.noise - batch.tokens)
         presence, colour, accuracy = self.reader([states[layer] for layer in SUPERVISED], batch)
-        return {"flow": flow, "presence": presence, "colour": colour, "accuracy": accuracy}
+        nouns, hues = self.voter([images[layer] for layer in SUPERVISED], batch)
+        return {
+            "flow": flow,
+            "presence": presence,
+            "colour": colour,
+            "nouns": nouns,
+            "hues": hues,
+            "accuracy": accuracy,
+        }
 
-    def denoise(self, noised: Tensor, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+    def denoise(self, noised: Tensor, batch: Batch) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """The transformer's own blocks, one after the other, with the concept tokens behind the prompt.
 
         Returns
@@ -351,13 +392,14 @@ class Student(nn.Module):
         mask = visibility(concepts.shape[1], batch.hidden)
         extra = [{"attention_mask": mask, "length": length, "jitter": jitter} for jitter in batch.jitter]
         fresh = text[:, length:]
-        states = []
+        states, images = [], []
         for depth, block in enumerate(model.transformer_blocks):
             if depth:
                 again = (batch.restart == depth)[:, None, None]
                 text = torch.cat([text[:, :length], torch.where(again, fresh, text[:, length:])], 1)
             text, image = block(image, text, temb, rotary, extra[depth])
             states.append(text[:, length:])
+            images.append(image)
         for block, more in zip(model.single_transformer_blocks, extra[len(states) :], strict=True):
             text, image = block(image, text, temb, rotary, more)
-        return model.proj_out(model.norm_out(image, temb)), states
+        return model.proj_out(model.norm_out(image, temb)), states, images

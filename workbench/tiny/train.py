@@ -198,6 +198,7 @@ class Trainer:
         with torch.autocast(self.device, dtype=torch.bfloat16):
             losses: dict[str, Tensor] = self.student(batch)
         loss = losses["flow"] + self.recipe.presence * losses["presence"] + self.recipe.colour * losses["colour"]
+        loss = loss + self.recipe.presence * losses["nouns"] + self.recipe.colour * losses["hues"]
         loss.backward()
         nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
         for optimiser in self.optimisers:
