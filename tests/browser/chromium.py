@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, Locator, Page, Route
+    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Route
 
     from tests.browser.jupyter import Server
 
@@ -70,15 +70,6 @@ def launch() -> Iterator[Browser]:
             browser.close()
 
 
-def lab_alone(message: str, stack: str) -> bool:
-    """Whether an exception is JupyterLab's own: React takes out a node that is gone, now and then on a busy machine.
-
-    Every line of the stack has to be in JupyterLab's own files; an exception that passed through a widget is none.
-    """
-    places = re.findall(r"https?://\S+", stack)
-    return "'removeChild'" in message and bool(places) and all("/static/lab/" in place for place in places)
-
-
 class Notice:
     """What went wrong in a page, and what it asked of the network: both should stay empty.
 
@@ -102,12 +93,8 @@ class Notice:
 
     def _follow(self, page: Page) -> None:
         page.on("console", self._said)
-        page.on("pageerror", self._thrown)
+        page.on("pageerror", lambda error: self.errors.append(f"{error.name}: {error.message}\n{error.stack}"))
         page.on("websocket", lambda socket: _ELSEWHERE.match(socket.url) and self.left.append(socket.url))
-
-    def _thrown(self, error: Error) -> None:
-        if not lab_alone(error.message, error.stack or ""):
-            self.errors.append(f"{error.name}: {error.message}\n{error.stack}")
 
     def _said(self, message: ConsoleMessage) -> None:
         if message.type == "error":

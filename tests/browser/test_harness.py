@@ -36,16 +36,6 @@ def test_errors_of_a_page_are_seen(browser: Browser) -> None:
         assert "thrown" in notice.errors[1]
 
 
-def test_only_lab_s_own_loss_of_a_node_is_let_pass() -> None:
-    gone = "Failed to execute 'removeChild' on 'Node': The node to be removed is not a child of this node."
-    core = "NotFoundError: gone\n    at f (http://127.0.0.1:1/static/lab/jlab_core.88.js?v=88:13173:720)"
-    widget = core + "\n    at render (blob:http://127.0.0.1:1/ab-cd:5:7)"
-    assert chromium.lab_alone(gone, core)
-    assert not chromium.lab_alone(gone, widget)
-    assert not chromium.lab_alone(gone, "")
-    assert not chromium.lab_alone("x is undefined", core)
-
-
 def test_pixels_are_those_that_were_painted(browser: Browser) -> None:
     with chromium.context(browser) as (context, _):
         page = context.new_page()

@@ -88,7 +88,7 @@ def test_values_that_are_not_finite(wrong: float, name: str) -> None:
     given = piece(layer=4)
     tensors = {key: tensor[0] for key, tensor in (given.scores | given.lse).items()}
     tensors[name] = tensors[name].index_fill(0, torch.tensor(1), wrong)
-    with pytest.raises(TraceError, match=f"NaN or infinite scores in layer 4 {name}"):
+    with pytest.raises(TraceError, match=f"NaN or infinite values in layer 4 {name}"):
         piece_values(given, tensors, GRID)
 
 

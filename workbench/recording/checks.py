@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from workbench.models.base import BlockTensors, ConceptStream, Layer
 from workbench.recording.reading import Piece
+
+
+def not_finite(places: Sequence[str]) -> str:
+    """What is said of values that are NaN or infinite, whether the pass or the writer meets them first."""
+    return (
+        f"NaN or infinite values in {', '.join(places)}. Likely causes: float16 overflow in the model (load it in "
+        "bfloat16 or float32), or NaN in its inputs or weights"
+    )
 
 
 class ForwardPass:
@@ -95,10 +103,7 @@ class ForwardPass:
             )
         infinite = _infinite(self._finite)
         if infinite:
-            problems.append(
-                f"NaN or infinite values in {', '.join(infinite)}. Likely causes: float16 overflow in the model (load "
-                "it in bfloat16 or float32), or NaN in its inputs or weights"
-            )
+            problems.append(not_finite(infinite))
         return problems
 
     def _cause(self) -> str:

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from workbench.recording.checks import not_finite
 from workbench.recording.reading import Piece
 from workbench.schema import LAYER, SAMPLE, TIMESTEP, TraceError, total
 from workbench.store.pieces import Writer
@@ -251,8 +252,5 @@ def piece_values(piece: Piece, tensors: Mapping[str, Tensor], grid: tuple[int, i
         fits = max(-low, high) < _HALF_LIMIT
         values[name] = tensor.half().numpy().reshape(array.shape) if name in piece.scores and fits else array
         if not np.isfinite(values.get(total(name), array)).all():
-            raise TraceError(
-                f"NaN or infinite scores in layer {piece.layer} {name}. Likely causes: float16 overflow in the model "
-                "(load it in bfloat16 or float32), or NaN in its weights."
-            )
+            raise TraceError(not_finite([f"layer {piece.layer} {name}"]) + ".")
     return values
