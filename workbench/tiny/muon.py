@@ -14,7 +14,8 @@ _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 def _iterated(device: torch.device) -> torch.dtype:
     """What to iterate in: bfloat16 is enough for the direction of a step, where the device multiplies it quickly."""
-    quick = device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    mkldnn = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    quick = device.type != "cpu" or mkldnn
     return torch.bfloat16 if quick and device.type != "mps" else torch.float32
 
 

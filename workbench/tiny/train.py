@@ -241,7 +241,7 @@ def write_pipeline(trainer: Trainer, vae: AutoencoderKL, stage: Stage, folder: P
 
 
 def run(recipe: Recipe, folder: Path, device: str, compiled: bool = True, until: int | None = None) -> None:
-    """Run every stage that is not done yet; each leaves a pipeline ``step-<N>``, the last one also ``tiny-flux``.
+    """Run every stage that is not done yet; each leaves a pipeline ``step-<N>``, the last one ``tiny-flux``.
 
     Parameters
     ----------
@@ -265,9 +265,9 @@ def run(recipe: Recipe, folder: Path, device: str, compiled: bool = True, until:
         if trainer.step < end:
             bank = make_bank(folder, vae, stage.scenes, stage.size, stage.most, device)
             trainer.train(bank, stage, end)
-            write_pipeline(trainer, vae, stage, folder / f"step-{end}")
-    if trainer.step >= recipe.steps:
-        write_pipeline(trainer, vae, recipe.stages[-1], folder / "tiny-flux")
+        written = folder / ("tiny-flux" if end == recipe.steps else f"step-{end}")
+        if trainer.step == end and not written.exists():
+            write_pipeline(trainer, vae, stage, written)
 
 
 def main() -> None:
