@@ -161,12 +161,15 @@ class Notebook:
         self.page.evaluate("() => jupyterapp.shell.currentWidget.context.save()")
 
     def theme(self, name: str) -> None:
-        """Change JupyterLab's theme: ``"JupyterLab Light"`` or ``"JupyterLab Dark"``."""
+        """Change JupyterLab's theme: ``"JupyterLab Light"`` or ``"JupyterLab Dark"``.
+
+        Returns when the curtain that JupyterLab lowers meanwhile is gone: it would be in screenshots, and a second
+        change while it fades makes JupyterLab take it away twice.
+        """
         self.page.evaluate("(theme) => jupyterapp.commands.execute('apputils:change-theme', {theme})", name)
         light = "true" if name.endswith("Light") else "false"
         self.page.wait_for_selector(f"body[data-jp-theme-light='{light}']", state="attached")
-        # The curtain that JupyterLab lowers meanwhile would be in screenshots.
-        self.page.add_style_tag(content="#jupyterlab-splash { display: none; }")
+        self.page.wait_for_selector("#jupyterlab-splash", state="detached")
 
     def close(self) -> None:
         """End this notebook's kernel."""
