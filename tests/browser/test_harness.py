@@ -50,17 +50,6 @@ def test_pixels_are_those_that_were_painted(browser: Browser) -> None:
         np.testing.assert_array_equal(chromium.pixels(page.locator("canvas")), expected)
 
 
-def test_themes_may_follow_one_another_at_once(browser: Browser, server: jupyter.Server) -> None:
-    with chromium.context(browser) as (context, notice):
-        notebook = chromium.Notebook.open(context.new_page(), server, notice, server.write("themes"))
-        for _ in range(2):
-            notebook.theme("JupyterLab Dark")
-            notebook.theme("JupyterLab Light")
-        notebook.page.wait_for_timeout(400)
-        notebook.close()
-        assert notice.errors == []
-
-
 @pytest.mark.usefixtures("_there_is_a_browser")
 def test_a_server_ends_with_all_it_started_when_a_test_fails(tmp_path: Path) -> None:
     family: list[psutil.Process] = []

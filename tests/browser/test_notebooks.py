@@ -111,6 +111,14 @@ def test_every_text_can_be_read(lab: chromium.Notebook, theme: str) -> None:
     lab.theme("JupyterLab Light")
 
 
+def test_themes_may_follow_one_another_at_once(lab: chromium.Notebook) -> None:
+    for _ in range(2):
+        lab.theme("JupyterLab Dark")
+        lab.theme("JupyterLab Light")
+    lab.page.wait_for_timeout(400)
+    assert lab.notice.errors == []
+
+
 SCENE = """
 scene = scenes.draw(2008)
 made = synthetic.dataset(
