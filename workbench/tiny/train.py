@@ -44,6 +44,11 @@ class Stage:
         Number of steps, and examples in each.
     scenes
         Number of different scenes.
+    levels
+        Mean logits of the noise levels, of rows without a caption and with one: see
+        :func:`workbench.tiny.objective.sample_batch`. Larger pictures need more noise to hide the same things.
+    length
+        Tokens of a caption; the words of concepts are always padded to the model's own length.
     """
 
     size: int
@@ -51,6 +56,8 @@ class Stage:
     steps: int
     rows: int
     scenes: int
+    levels: tuple[float, float]
+    length: int
 
 
 @dataclass(frozen=True)
@@ -59,8 +66,8 @@ class Recipe:
 
     Attributes
     ----------
-    vae_minutes, vae_scenes
-        Minutes of VAE training, and number of different scenes.
+    vae_steps, vae_scenes
+        Steps of VAE training, and number of different scenes.
     stages
         One after the other.
     decay
@@ -77,15 +84,16 @@ class Recipe:
         Seed of weights, batches and noise.
     """
 
-    vae_minutes: float = 7.0
+    vae_steps: int = 2500
     vae_scenes: int = 4000
     stages: tuple[Stage, ...] = (
-        Stage(size=64, most=2, steps=1000, rows=64, scenes=12_000),
-        Stage(size=96, most=3, steps=6000, rows=40, scenes=24_000),
+        Stage(64, 1, steps=700, rows=48, scenes=10_000, levels=(0.5, 0.5), length=12),
+        Stage(128, 4, steps=2800, rows=24, scenes=24_000, levels=(1.0, 1.0), length=components.TEXT_LENGTH),
+        Stage(128, 4, steps=6500, rows=24, scenes=24_000, levels=(0.5, 2.4), length=components.TEXT_LENGTH),
     )
-    decay: int = 1800
-    rate: float = 1.5e-3
-    hardened_from: int = 3000
+    decay: int = 2500
+    rate: float = 2.5e-3
+    hardened_from: int = 6500
     presence: float = 1.0
     colour: float = 0.5
     average: float = 0.998
@@ -172,7 +180,10 @@ class Trainer:
     def take_step(self, bank: Bank, stage: Stage) -> dict[str, Tensor]:
         """One step of a stage; returns the losses."""
         hardened = self.step >= self.recipe.hardened_from
-        batch = sample_batch(bank, self.words, stage.rows, (self.recipe.seed, self.step), self.device, hardened)
+        seed = (self.recipe.seed, self.step)
+        batch = sample_batch(
+            bank, self.words, stage.rows, seed, self.device, hardened, levels=stage.levels, length=stage.length
+        )
         rate = self.rate()
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
@@ -257,7 +268,7 @@ def run(recipe: Recipe, folder: Path, device: str, compiled: bool = True, until:
         Number of stages after which to end; all of them by default.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    vae = train_autoencoder(folder, recipe.vae_minutes, device, recipe.vae_scenes, seed=recipe.seed)
+    vae = train_autoencoder(folder, recipe.vae_steps, device, recipe.vae_scenes, seed=recipe.seed)
     trainer = Trainer(recipe, folder, device, compiled)
     end = 0
     for stage in recipe.stages[:until]:
