@@ -60,6 +60,13 @@ def test_a_checker_says_where_it_sees_an_object() -> None:
     assert places[0, 0].tolist() == pytest.approx([7.5, 7.5])
 
 
+def test_a_relation_may_be_aslant() -> None:
+    middle, aslant, under = np.array([5.0, 5.0]), np.array([9.0, 10.0]), np.array([11.0, 5.5])
+    assert [word for word in RELATIONS if checking.holds(word, middle, aslant)] == ["left of", "above"]
+    assert [word for word in RELATIONS if checking.holds(word, under, middle)] == ["below"]
+    assert not any(checking.holds(word, middle, middle) for word in RELATIONS)
+
+
 def test_shares_count_what_was_asked() -> None:
     scenes = [draw(seed) for seed in range(6)]
     pictures = [scene.image for scene in scenes]

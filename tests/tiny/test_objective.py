@@ -149,7 +149,7 @@ def test_only_rows_without_a_caption_are_asked_for_words(bank: Bank) -> None:
 
 
 def test_rows_with_a_caption_may_be_noisier(bank: Bank) -> None:
-    batch = sample_batch(bank, new_student("cpu")[1], 64, (0, 7), "cpu", levels=(-9.0, 9.0))
+    batch = sample_batch(bank, new_student("cpu")[1], 64, (0, 7), "cpu", levels=((-9.0, 1.0), (9.0, 1.0)))
     assert torch.equal(batch.sigma < 0.5, batch.bare)
 
 
@@ -167,7 +167,7 @@ def test_a_restart_forgets_what_was_read(bank: Bank) -> None:
 
 @MIXED
 def test_an_interrupted_training_goes_on_as_if_it_had_not_been(bank: Bank, tmp_path: Path) -> None:
-    stage = Stage(size=32, most=2, steps=4, rows=4, scenes=20, levels=(0.5, 0.5), length=16)
+    stage = Stage(size=32, most=2, steps=4, rows=4, scenes=20, levels=((0.5, 1.0), (0.5, 1.0)), length=16)
     recipe = Recipe(stages=(stage,), decay=3, hardened_from=2)
 
     def weights(folder: Path, *stops: int) -> Tensor:
@@ -183,7 +183,7 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(bank: Bank, tmp_p
 
 @MIXED
 def test_a_training_s_log_can_be_drawn(bank: Bank, tmp_path: Path) -> None:
-    stage = Stage(size=32, most=2, steps=2, rows=2, scenes=20, levels=(0.5, 0.5), length=16)
+    stage = Stage(size=32, most=2, steps=2, rows=2, scenes=20, levels=((0.5, 1.0), (0.5, 1.0)), length=16)
     Trainer(Recipe(stages=(stage,)), tmp_path, "cpu", compiled=False).train(bank, stage, 2, every=1)
     log = curves.read_log(tmp_path / "log.jsonl")
     assert [(record["step"], record["size"], record["rows"]) for record in log] == [(1, 32, 2), (2, 32, 2)]

@@ -20,8 +20,8 @@ def test_every_stage_leaves_a_pipeline(tmp_path: Path, monkeypatch: pytest.Monke
     for module in (autoencoder, train):
         monkeypatch.setattr(module, "held_out_psnr", lambda *_: torch.tensor([33.0, 30.0]))
     stages = (
-        train.Stage(size=64, most=1, steps=1, rows=2, scenes=4, levels=(0.5, 0.5), length=12),
-        train.Stage(size=80, most=2, steps=1, rows=2, scenes=4, levels=(0.5, 0.5), length=16),
+        train.Stage(size=64, most=1, steps=1, rows=2, scenes=4, levels=((0.5, 1.0), (0.5, 1.0)), length=12),
+        train.Stage(size=80, most=2, steps=1, rows=2, scenes=4, levels=((0.5, 1.0), (0.5, 1.0)), length=16),
     )
     recipe = train.Recipe(vae_steps=1, vae_scenes=2, stages=stages, decay=1, hardened_from=1)
     train.run(recipe, tmp_path, "cpu", compiled=False, until=1)

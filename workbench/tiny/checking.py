@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from workbench.models.loading import bundled_folder, info_of, load_model
-from workbench.tiny.scenes import COLOUR_WORDS, NOUNS, OBJECTS, SIZE, SPLITS, Scene, draw, relation
+from workbench.tiny.scenes import COLOUR_WORDS, NOUNS, OBJECTS, RELATIONS, SIZE, SPLITS, Scene, draw
 from workbench.tiny.sheet import TRUE_GUIDANCE
 
 logger = logging.getLogger("workbench.tiny.checking")
@@ -103,6 +103,14 @@ def related(scene: Scene) -> list[tuple[str, str, str]]:
     ]
 
 
+def holds(word: str, first: NDArray[np.floating], second: NDArray[np.floating]) -> bool:
+    """Whether a place (y, x) lies to another as one of the relation words says, straight or up to 63 degrees aslant."""
+    down, right = first - second
+    ways = ((-right, down), (right, down), (-down, right), (down, right))
+    along, across = ways[RELATIONS.index(word)]
+    return bool(along > 0.5 * abs(across))
+
+
 @dataclass(frozen=True)
 class Hits:
     """Shares of what captions ask for that is found in the pictures.
@@ -139,7 +147,7 @@ def check(checker: Checker, pictures: Sequence[NDArray[np.uint8]], scenes: Seque
     objects = len(OBJECTS)
     wanted, seen = present[:, :objects] > 0, found[:, :objects]
     right = [
-        relation(*(tuple(places[row, OBJECTS.index(name)]) for name in (a, b))) == word
+        holds(word, *(places[row, OBJECTS.index(name)] for name in (a, b)))
         for row, scene in enumerate(scenes)
         for a, word, b in related(scene)
         if seen[row, OBJECTS.index(a)] and seen[row, OBJECTS.index(b)]

@@ -33,6 +33,8 @@ SUPERVISED = (2, 3, 4)
 """Dual blocks (by depth) behind which the heads read the concept tokens."""
 LOUDEST = 0.85
 """Noise level above which the word losses are not asked for: nothing is left to see."""
+Level = tuple[float, float]
+"""Mean and standard deviation of the logits of noise levels."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def sample_batch(
     seed: tuple[int, int],
     device: str,
     hardened: bool = False,
-    levels: tuple[float, float] = (0.3, 0.3),
+    levels: tuple[Level, Level] = ((0.3, 1.0), (0.3, 1.0)),
     length: int = TEXT_LENGTH,
 ) -> Batch:
     """Draw the examples of a step; the same ``seed`` (run, step) gives the same batch.
@@ -134,9 +136,9 @@ def sample_batch(
         patches are hidden from them, and in 60 % of the rows they start anew in front of a random block. Noise on
         their own values makes attention to the image worth more to them than attention to themselves.
     levels
-        Mean logits of the noise levels: of rows without a caption, and of rows with one. What a caption decides, an
-        object's place and colour, is decided in nearly pure noise: an object has thousands of latent values, which
-        together show its colour where each of them is noise.
+        Noise levels of rows without a caption, and of rows with one. What a caption decides, an object's place and
+        colour, is decided in nearly pure noise: an object has thousands of latent values, which together show its
+        colour where each of them is noise.
     length
         Tokens of a caption.
     """
@@ -161,8 +163,8 @@ def sample_batch(
     clip_ids, t5_ids = words(captions, length)
     tokens = pack(bank.latents[torch.from_numpy(chosen)].float())
     height, width = (side // 2 for side in bank.latents.shape[-2:])
-    means = torch.tensor([levels[bool(text)] for text in captions])
-    sigma = torch.sigmoid(torch.randn(rows, generator=generator) + means)
+    means, spreads = torch.tensor([levels[bool(text)] for text in captions]).T
+    sigma = torch.sigmoid(means + spreads * torch.randn(rows, generator=generator))
     pooled = torch.tensor([bool(text) and rng.random() < 0.5 for text in captions])
     noise = torch.randn(tokens.shape, generator=generator)
     hidden = torch.zeros(tokens.shape[:2], dtype=torch.bool)

@@ -23,13 +23,15 @@ from workbench.tiny import components
 from workbench.tiny.autoencoder import held_out_psnr, train_autoencoder
 from workbench.tiny.bank import Bank, make_bank
 from workbench.tiny.muon import Muon
-from workbench.tiny.objective import SUPERVISED, Student, Words, sample_batch
+from workbench.tiny.objective import SUPERVISED, Level, Student, Words, sample_batch
 from workbench.tiny.scenes import NOUNS
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
 logger = logging.getLogger("workbench.tiny.train")
+
+_LOW, _MID, _HIGH = (0.5, 1.0), (1.0, 1.0), (3.0, 1.8)
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,8 @@ class Stage:
     scenes
         Number of different scenes.
     levels
-        Mean logits of the noise levels, of rows without a caption and with one: see
-        :func:`workbench.tiny.objective.sample_batch`. Larger pictures need more noise to hide the same things.
+        Noise levels of rows without a caption and with one: see :func:`workbench.tiny.objective.sample_batch`. Larger
+        pictures need more noise to hide the same things.
     length
         Tokens of a caption; the words of concepts are always padded to the model's own length.
     """
@@ -56,7 +58,7 @@ class Stage:
     steps: int
     rows: int
     scenes: int
-    levels: tuple[float, float]
+    levels: tuple[Level, Level]
     length: int
 
 
@@ -87,9 +89,9 @@ class Recipe:
     vae_steps: int = 2500
     vae_scenes: int = 4000
     stages: tuple[Stage, ...] = (
-        Stage(64, 1, steps=700, rows=48, scenes=10_000, levels=(0.5, 0.5), length=12),
-        Stage(128, 4, steps=2800, rows=24, scenes=24_000, levels=(1.0, 1.0), length=components.TEXT_LENGTH),
-        Stage(128, 4, steps=6500, rows=24, scenes=24_000, levels=(0.5, 2.4), length=components.TEXT_LENGTH),
+        Stage(64, 1, steps=700, rows=48, scenes=10_000, levels=(_LOW, _LOW), length=12),
+        Stage(128, 4, steps=2800, rows=24, scenes=24_000, levels=(_MID, _MID), length=components.TEXT_LENGTH),
+        Stage(128, 4, steps=6500, rows=24, scenes=24_000, levels=(_LOW, _HIGH), length=components.TEXT_LENGTH),
     )
     decay: int = 2500
     rate: float = 2.5e-3
