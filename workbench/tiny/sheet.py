@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,10 +50,7 @@ def contact_sheet(pipe: DiffusionPipeline, columns: int = 4) -> Figure:
         axes = figure.add_subplot(rows, columns, index + 1)
         axes.imshow(picture, interpolation="nearest")
         axes.set_axis_off()
-        words = caption.split()
-        half = next((i for i in range(len(words) // 2, len(words)) if words[i] in ("and", "on", "under")), len(words))
-        lines = (" ".join(words[:half]), " ".join(words[half:]))
-        axes.set_title(caption if len(caption) < 26 else "\n".join(lines), fontsize=7)
+        axes.set_title("\n".join(textwrap.wrap(caption, 34)), fontsize=7)
     return figure
 
 

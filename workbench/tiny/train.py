@@ -91,7 +91,7 @@ class Recipe:
     stages: tuple[Stage, ...] = (
         Stage(64, 1, steps=700, rows=48, scenes=10_000, levels=(_LOW, _LOW), length=12),
         Stage(128, 4, steps=2800, rows=24, scenes=24_000, levels=(_MID, _MID), length=components.TEXT_LENGTH),
-        Stage(128, 4, steps=6500, rows=24, scenes=24_000, levels=(_LOW, _HIGH), length=components.TEXT_LENGTH),
+        Stage(128, 4, steps=6200, rows=24, scenes=24_000, levels=(_LOW, _HIGH), length=components.TEXT_LENGTH),
     )
     decay: int = 2500
     rate: float = 2.5e-3
@@ -236,7 +236,7 @@ def write_pipeline(trainer: Trainer, vae: AutoencoderKL, stage: Stage, folder: P
     psnr = held_out_psnr(vae, trainer.device)
     info: dict[str, object] = {
         "size": [stage.size, stage.size],
-        "sides": [each.size for each in trainer.recipe.stages if each.size <= stage.size],
+        "sides": sorted({each.size for each in trainer.recipe.stages if each.size <= stage.size}),
         "text_length": components.TEXT_LENGTH,
         "steps": 28,
         "vocabulary": list(NOUNS),
