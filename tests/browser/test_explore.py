@@ -227,6 +227,22 @@ def test_pointing_moves_no_map(view: View) -> None:
     assert place() == pytest.approx(before, abs=0.01)
 
 
+def test_the_figure_in_the_head_moves_no_map(view: View) -> None:
+    """It comes after the first maps, and goes where there is none."""
+    view.root.locator(".wb-glance b").wait_for()
+    with_it, without = view.root.evaluate(
+        """root => [false, true].map((hidden) => {
+            const glance = root.querySelector(".wb-glance");
+            const before = glance.hidden;
+            glance.hidden = hidden;
+            const height = root.querySelector(".wb-head").getBoundingClientRect().height;
+            glance.hidden = before;
+            return height;
+        })"""
+    )
+    assert with_it == without
+
+
 def _check_readout(view: View, values: xr.DataArray) -> None:
     text = view.root.locator(".wb-readout").inner_text()
     assert text.startswith("Row 4, column 6: ")
