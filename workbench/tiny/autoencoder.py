@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,8 @@ import numpy as np
 import torch
 
 from workbench.tiny import components
-from workbench.tiny.scenes import SPLITS, draw
+from workbench.tiny.precision import mixed
+from workbench.tiny.scenes import SIZE, SPLITS, draw
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def pictures(seeds: range, size: int = 96) -> torch.Tensor:
+def pictures(seeds: range, size: int = SIZE) -> torch.Tensor:
     """Scenes of the given seeds as (scene, channel, pixel_y, pixel_x) uint8."""
     return torch.from_numpy(np.stack([draw(seed, size).image for seed in seeds])).permute(0, 3, 1, 2).contiguous()
 
@@ -30,19 +30,19 @@ def to_model(images: torch.Tensor) -> torch.Tensor:
 
 
 def train_autoencoder(
-    folder: Path, minutes: float, device: str = "cpu", scenes: int = 4000, batch: int = 24, seed: int = 0
+    folder: Path, steps: int, device: str = "cpu", scenes: int = 4000, batch: int = 12, seed: int = 0
 ) -> AutoencoderKL:
-    """Train the VAE for a time, normalise its latents to unit variance, and save it.
+    """Train the VAE, normalise its latents to unit variance, and save it.
 
-    The loss is L1 + squared error + the error of neighbouring differences (edges) + a small Kullback-Leibler term.
-    Training steps follow a fixed clock: the learning rate falls linearly to zero over ``minutes``.
+    The loss is L1 + squared error + the error of neighbouring differences (edges) + a small Kullback-Leibler term; the
+    learning rate falls linearly to zero.
 
     Parameters
     ----------
     folder
         Where ``vae/`` is written; an existing one is loaded and returned instead.
-    minutes
-        Wall-clock training time.
+    steps
+        Number of steps.
     device
         Torch device.
     scenes
@@ -64,16 +64,14 @@ def train_autoencoder(
     vae = components.autoencoder()
     vae.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-arg]
     optimiser = torch.optim.AdamW(vae.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=1e-4)
-    start = time.monotonic()
-    step = 0
-    while (share := (time.monotonic() - start) / (60 * minutes)) < 1:
+    for step in range(steps):
         for group in optimiser.param_groups:
-            group["lr"] = 2e-3 * min(1, step / 100) * (1 - share)
-        top, left = (int(offset) for offset in rng.integers(0, 33, 2))
+            group["lr"] = 2e-3 * min(1, step / 100) * (1 - step / steps)
+        top, left = (int(offset) for offset in rng.integers(0, SIZE - 63, 2))
         rows = torch.from_numpy(rng.integers(0, len(bank), batch))
         images = to_model(bank[rows, :, top : top + 64, left : left + 64]).to(device)
         images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device, dtype=torch.bfloat16):
+        with mixed(device):
             posterior = vae.encode(images).latent_dist
             decoded = vae.decode(posterior.sample()).sample.float()
         error = decoded - images
@@ -86,13 +84,12 @@ def train_autoencoder(
         optimiser.step()
         if step % 100 == 0:
             psnr = -10 * torch.log10(error.detach().square().mean() / 4)
-            logger.info("vae step %d, %.0f %% of the time, loss %.4f, crop PSNR %.2f dB", step, 100 * share, loss, psnr)
-        step += 1
+            logger.info("vae step %d, loss %.4f, crop PSNR %.2f dB", step, float(loss.detach()), psnr)
     vae.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-arg]
     with torch.no_grad():
         latents = vae.encode(to_model(bank[:400]).to(device)).latent_dist.sample()
     vae.register_to_config(shift_factor=float(latents.mean()), scaling_factor=float(1 / latents.std()))
-    logger.info("vae trained in %d steps, held-out PSNR %.2f dB", step, held_out_psnr(vae, device).mean())
+    logger.info("vae trained in %d steps, held-out PSNR %.2f dB", steps, held_out_psnr(vae, device).mean())
     vae.save_pretrained(folder / "vae")
     return vae
 
@@ -113,7 +110,7 @@ def encode(vae: AutoencoderKL, images: torch.Tensor, device: str = "cpu") -> tor
     shift, scale = config.shift_factor, config.scaling_factor
     parts = []
     for part in images.split(64):
-        with torch.autocast(device, dtype=torch.bfloat16):
+        with mixed(device):
             latents = vae.encode(to_model(part).to(device)).latent_dist.sample()
         parts.append(((latents.float() - shift) * scale).bfloat16().cpu())
     return torch.cat(parts)

@@ -9,21 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from workbench.tiny.precision import quickest
+
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-
-
-def _iterated(device: torch.device) -> torch.dtype:
-    """What to iterate in: bfloat16 is enough for the direction of a step, where the device multiplies it quickly."""
-    mkldnn = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    quick = device.type != "cpu" or mkldnn
-    return torch.bfloat16 if quick and device.type != "mps" else torch.float32
 
 
 def orthogonalised(matrices: Tensor, steps: int = 5) -> Tensor:
     """Newton-Schulz iteration towards the nearest (semi-)orthogonal matrices, of a stack (matrix, row, column)."""
     a, b, c = _COEFFICIENTS
     tall = matrices.shape[-2] > matrices.shape[-1]
-    x: Tensor = (matrices.mT if tall else matrices).to(_iterated(matrices.device))
+    x: Tensor = (matrices.mT if tall else matrices).to(quickest(str(matrices.device)))
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
     for _ in range(steps):
         gram = x @ x.mT
