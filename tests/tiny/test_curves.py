@@ -51,3 +51,12 @@ def test_curves_show_every_loss_and_stage(log: Path) -> None:
     ]
     assert [text.get_text() for text in axes.texts] == ["64 px\n8 rows", "96 px\n4 rows"]
     assert [line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 2] == [200]
+
+
+def test_names_of_short_stages_do_not_overlap(log: Path) -> None:
+    records = curves.read_log(log)
+    records[-1]["step"] = 4000
+    figure = curves.loss_curves(records)
+    figure.canvas.draw()
+    first, second = (text.get_window_extent() for text in figure.axes[0].texts)
+    assert not first.overlaps(second)

@@ -25,13 +25,22 @@ def _captured(seed: int, layers: int, sharp: slice, at: int) -> evaluate.Capture
 def test_defaults_are_chosen_by_the_output_maps() -> None:
     """Two layers that see the scene at one timestep, the others blind: they must be found."""
     captured = [_captured(3, 5, slice(2, 4), 6)]
-    layers, at = evaluate.choose(captured, 5)
+    layers, at = evaluate.choose(captured, captured, 5)
     assert at == 6
     assert {2, 3} & set(layers)
     best = evaluate.segmented(captured, "output", [at], layers)
     scene = captured[0].scene
     oracle = scoring.figure([scoring.tally(scene, scene.words, scoring.oracle(scene))])
     assert best.words == pytest.approx(oracle.words)
+
+
+def test_defaults_serve_scenes_with_distractors_too() -> None:
+    """What is best without distractors and worthless with them loses to what is right with both."""
+    plain, beside = [_captured(3, 5, slice(0, 2), 2)], [_captured(3, 5, slice(3, 5), 4)]
+    plain[0].maps["output"][4, 3:5] = plain[0].maps["output"][2, 0:2]
+    plain[0].maps["output"][4, 3:5, :, 0] = 0
+    assert evaluate.choose(plain, plain, 5)[1] == 2
+    assert evaluate.choose(plain, beside, 5)[1] == 4
 
 
 def test_distractors_are_not_in_the_scene() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -36,13 +37,16 @@ def loss_curves(log: Sequence[dict[str, Any]], control: Sequence[dict[str, Any]]
         own = [record["step"] for record in control]
         axes.plot(own, [record["flow"] for record in control], color="#0072B2", linestyle=":", label="control's flow")
     starts = [(0, log[0]), *((a["step"], b) for a, b in pairwise(log) if _stage(a) != _stage(b))]
+    last = -math.inf
     for start, record in starts:
         if start:
             axes.axvline(start, color="0.6", linewidth=0.8)
+        crowded = start - last < 0.12 * steps[-1]
+        last = start
         axes.annotate(
             _stage(record).replace(", ", "\n"),
             (start, 1),
-            (0, 3),
+            (0, 23 if crowded else 3),
             xycoords=("data", "axes fraction"),
             va="bottom",
             fontsize=7,

@@ -1,8 +1,8 @@
 """How well tiny-flux finds what is in a picture: ``python -m workbench.tiny.evaluate``, or ``make bench-tiny``.
 
 Concepts are the nouns of each scene, alone and beside nouns that are not in it. A segmentation is the argmax of a heat
-map, brought to pixels by nearest neighbour. Default layers and timestep are chosen on the validation split only,
-without distractors; the figures are those of the test split.
+map, brought to pixels by nearest neighbour. Default layers and timestep are chosen on the validation split only, with
+distractors and without; the figures are those of the test split.
 """
 
 from __future__ import annotations
@@ -169,11 +169,18 @@ def segmented(
     return score(captured, [heatmap(one) for one in captured])
 
 
-def choose(captured: Sequence[Captured], duals: int) -> tuple[list[int], int]:
-    """Consecutive dual blocks (at least two) and the timestep's position with the best ``output`` heat map."""
+def choose(alone: Sequence[Captured], beside: Sequence[Captured], duals: int) -> tuple[list[int], int]:
+    """Consecutive dual blocks (at least two) and the timestep's position with the best ``output`` heat maps.
+
+    Best by the mean of two scores: with the scenes' own words, and with words beside them that are not there.
+    """
     spans = [list(range(start, stop)) for start in range(duals) for stop in range(start + 2, duals + 1)]
     options = [(span, index) for span in spans for index in range(len(TIMESTEPS))]
-    return max(options, key=lambda option: segmented(captured, "output", [option[1]], option[0]).words)
+
+    def both(option: tuple[list[int], int]) -> float:
+        return sum(segmented(captured, "output", [option[1]], option[0]).words for captured in (alone, beside))
+
+    return max(options, key=both)
 
 
 def baselines(captured: Sequence[Captured]) -> dict[str, Figure]:
@@ -253,8 +260,11 @@ def main() -> None:
     info = json.loads(path.read_text())
     with workers(folder, options.workers) as pool:
         if options.choose:
-            captured = capture_scenes(pipe, "validation", options.scenes, pool, spaces=("output",))
-            chosen, at = choose(captured, len(pipe.transformer.transformer_blocks))
+            alone, beside = (
+                capture_scenes(pipe, "validation", options.scenes, pool, absent=absent, spaces=("output",))
+                for absent in (0, DISTRACTORS)
+            )
+            chosen, at = choose(alone, beside, len(pipe.transformer.transformer_blocks))
             info |= {"default_layers": chosen, "timestep": TIMESTEPS[at]}
             path.write_text(json.dumps(info, indent=2) + "\n")
         result = evaluate(pipe, (info["default_layers"], float(info["timestep"])), options.scenes, pool)
