@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from workbench.tiny import checking
-from workbench.tiny.scenes import COLOUR_WORDS, NOUNS, OBJECTS, Scene, draw
+from workbench.tiny.scenes import COLOUR_WORDS, NOUNS, OBJECTS, RELATIONS, Scene, draw
 
 
 class Knowing(checking.Checker):
@@ -17,10 +17,18 @@ class Knowing(checking.Checker):
         super().__init__()
         present, hues = (torch.from_numpy(np.stack(part)) for part in zip(*map(checking.asked, scenes), strict=True))
         self.presence = 2 * present - 1
+        self.middles = torch.zeros(len(scenes), len(OBJECTS), 2)
+        for row, scene in enumerate(scenes):
+            for name in scene.colours:
+                middle = [axis.mean() for axis in np.nonzero(scene.mask(name))]
+                self.middles[row, OBJECTS.index(name)] = torch.tensor(middle)
         self.hues = torch.nn.functional.one_hot(hues.clamp(min=0), len(COLOUR_WORDS)).float()
 
     def forward(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return self.presence[: len(pictures)], self.hues[: len(pictures)]
+
+    def places(self, pictures: torch.Tensor) -> torch.Tensor:
+        return self.middles[: len(pictures)]
 
 
 def test_what_a_caption_asks() -> None:
@@ -31,11 +39,43 @@ def test_what_a_caption_asks() -> None:
     assert named == scene.colours
 
 
+def test_what_a_caption_says_of_places() -> None:
+    scenes = [draw(seed) for seed in range(60)]
+    stated = [(scene, *each) for scene in scenes for each in checking.related(scene)]
+    assert len(stated) > 10
+    assert {word for _, _, word, _ in stated} == set(RELATIONS)
+    assert len(stated) == sum(scene.caption.count(word) for scene in scenes for word in RELATIONS)
+    assert all(scene.relations[a, b] == word for scene, a, word, b in stated)
+
+
+def test_a_checker_says_where_it_sees_an_object() -> None:
+    """Votes in one cell only: that is the place."""
+    checker = checking.Checker().eval()
+    votes = torch.zeros(1, len(NOUNS), 16, 16)
+    votes[0, 2, 5, 11] = 100
+    checker.trunk = torch.nn.Identity()
+    checker.nouns = torch.nn.Identity()  # type: ignore[assignment]
+    places = checker.places(votes * 127.5 + 127.5)
+    assert places[0, 2].tolist() == pytest.approx([5, 11])
+    assert places[0, 0].tolist() == pytest.approx([7.5, 7.5])
+
+
+def test_a_relation_may_be_aslant() -> None:
+    middle, aslant, under = np.array([5.0, 5.0]), np.array([9.0, 10.0]), np.array([11.0, 5.5])
+    assert [word for word in RELATIONS if checking.holds(word, middle, aslant)] == ["left of", "above"]
+    assert [word for word in RELATIONS if checking.holds(word, under, middle)] == ["below"]
+    assert not any(checking.holds(word, middle, middle) for word in RELATIONS)
+
+
 def test_shares_count_what_was_asked() -> None:
     scenes = [draw(seed) for seed in range(6)]
     pictures = [scene.image for scene in scenes]
     told = checking.check(Knowing(scenes), pictures, scenes)
     assert (told.shapes, told.colours, told.backgrounds, told.extra, told.pictures) == (1, 1, 1, 0, 6)
+    assert told.relations == 1
+    mirrored = Knowing(scenes)
+    mirrored.middles = -mirrored.middles
+    assert checking.check(mirrored, pictures, scenes).relations == 0
     others = [draw(seed) for seed in range(6, 12)]
     wrong = checking.check(Knowing(scenes), pictures, others)
     asked = [(scene.words, other.words) for scene, other in zip(scenes, others, strict=True)]

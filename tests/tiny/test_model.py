@@ -25,7 +25,7 @@ INFO: dict[str, Any] = json.loads((FOLDER / "workbench.json").read_text())
 
 
 def test_it_is_small_and_whole() -> None:
-    assert sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file()) <= 20e6
+    assert sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file()) <= 25e6
     for part in ("transformer", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler"):
         assert (FOLDER / part).is_dir()
 
@@ -41,7 +41,7 @@ def test_plain_diffusers_loads_and_runs_it() -> None:
         max_sequence_length=INFO["text_length"],
         generator=torch.Generator("cpu").manual_seed(0),
     ).images
-    assert picture.size == tuple(INFO["size"]) == (96, 96)
+    assert picture.size == tuple(INFO["size"]) == (128, 128)
     weights = {tensor.dtype for tensor in FluxPipeline.from_pretrained(FOLDER).transformer.parameters()}
     assert weights == {torch.float32}
 
@@ -53,9 +53,9 @@ def test_its_maps_find_the_words(absent: int) -> None:
     captured = evaluate.capture_scenes(pipe, "test", 50, absent=absent, timesteps=[time])
     found = {space: evaluate.segmented(captured, space, [0], INFO["default_layers"]) for space in evaluate.SPACES}
     around = evaluate.baselines(captured)
-    assert around["chance"].words < 0.25 < 0.6 < found["output"].words < around["oracle"].words
-    assert found["output"].objects > 0.5
-    assert all(found["output"].words > other.words - 0.05 for other in found.values())
+    assert around["chance"].words < 0.25 < 0.7 < found["output"].words < around["oracle"].words
+    assert found["output"].objects > 0.6
+    assert all(found["output"].words > found[space].words + 0.1 for space in evaluate.SPACES if space != "output")
 
 
 def test_the_default_heat_map_is_the_one_that_is_scored() -> None:
@@ -115,10 +115,10 @@ def test_the_demo(tmp_path: Path) -> None:
 
 def test_misuse_is_warned_about() -> None:
     scene = draw(SPLITS["test"][0])
-    with pytest.warns(WorkbenchWarning, match=r"512 x 512 pixels are outside .* Leave size out for its own 96 x 96"):
+    with pytest.warns(WorkbenchWarning, match=r"512 x 512 pixels are outside .* Leave size out for its own 128 x 128"):
         wb.capture(
             scene.image, scene.words[:2], size=(512, 512), layers=[0], spaces=("output",), store=False, progress=False
         )
     prompt = " and ".join(["a red heart on grass"] * 5)
-    with pytest.warns(WorkbenchWarning, match=r"the prompt has 30 tokens, and tiny-flux reads 20"):
+    with pytest.warns(WorkbenchWarning, match=r"the prompt has 30 tokens, and tiny-flux reads 28"):
         wb.generate(prompt, ["heart"], steps=1, store=False, progress=False)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import workbench as wb
 from workbench.tiny import components, curves
-from workbench.tiny.bank import Bank
+from workbench.tiny.bank import Bank, Described
 from workbench.tiny.objective import (
     CONCEPTS,
     LOUDEST,
@@ -31,7 +31,8 @@ MIXED = pytest.mark.filterwarnings("ignore:Mismatch dtype")  # bfloat16 autocast
 def bank() -> Bank:
     generator = torch.Generator().manual_seed(0)
     latents = torch.randn(20, components.LATENT_CHANNELS, 8, 8, generator=generator).bfloat16()
-    return Bank(latents, [(0, 3, 13), (5, 12)] * 10, [(0, 1), (2,)] * 10)
+    two = Described((0, 3, 13), (0, 1), (0, 1), (-1, 0, 1, -1))
+    return Bank(latents, [two, Described((5, 12), (2,), (2,), (-1,))] * 10)
 
 
 def _batch(bank: Bank, hardened: bool = False, rows: int = 3) -> Batch:
@@ -130,19 +131,26 @@ def test_word_losses_are_not_asked_for_in_noise(bank: Bank) -> None:
     assert losses["flow"].item() > 0
 
 
-def test_rows_without_a_caption_are_told_apart(bank: Bank) -> None:
+def test_only_rows_without_a_caption_are_asked_for_words(bank: Bank) -> None:
     student, words = new_student("cpu")
     batch = _batch(bank, rows=32)
     assert torch.equal(batch.bare, batch.t5_ids[:, 0] == words([""])[1][0, 0])
     assert 0 < batch.bare.sum() < 32
-    torch.nn.init.zeros_(student.reader.heads[-1].weight)
+    for head in student.reader.heads:
+        torch.nn.init.zeros_(head.weight)
+        torch.nn.init.constant_(head.bias, 9.0)
     seen = torch.full((32,), 0.4)
     there = dataclasses.replace(batch, sigma=seen, present=batch.bare[:, None].float().expand(32, CONCEPTS))
-    for bias, every, bare in ((9.0, batch.bare.float().mean(), 1.0), (-9.0, 1 - batch.bare.float().mean(), 0.0)):
-        torch.nn.init.constant_(student.reader.heads[-1].bias, bias)
-        found = student(there)
-        assert found["accuracy"].item() == pytest.approx(float(every))
-        assert found["bare"].item() == bare
+    found = student(there)
+    assert found["accuracy"].item() == 1, "every word is there where there is no caption"
+    assert found["presence"].item() == pytest.approx(0, abs=1e-3)
+    found = student(dataclasses.replace(there, bare=torch.zeros(32, dtype=torch.bool)))
+    assert found["presence"].item() == found["colour"].item() == 0
+
+
+def test_rows_with_a_caption_may_be_noisier(bank: Bank) -> None:
+    batch = sample_batch(bank, new_student("cpu")[1], 64, (0, 7), "cpu", levels=((-9.0, 1.0), (9.0, 1.0)))
+    assert torch.equal(batch.sigma < 0.5, batch.bare)
 
 
 def test_a_restart_forgets_what_was_read(bank: Bank) -> None:
@@ -159,8 +167,8 @@ def test_a_restart_forgets_what_was_read(bank: Bank) -> None:
 
 @MIXED
 def test_an_interrupted_training_goes_on_as_if_it_had_not_been(bank: Bank, tmp_path: Path) -> None:
-    stage = Stage(size=32, most=2, steps=4, rows=4, scenes=20)
-    recipe = Recipe(stages=(stage,), decay=3, hardened_from=2)
+    stage = Stage(size=32, most=2, steps=4, rows=4, scenes=20, levels=((0.5, 1.0), (0.5, 1.0)), length=16, decay=3)
+    recipe = Recipe(stages=(stage,), hardened_from=2)
 
     def weights(folder: Path, *stops: int) -> Tensor:
         folder.mkdir()
@@ -174,8 +182,20 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(bank: Bank, tmp_p
 
 
 @MIXED
+def test_a_loss_that_is_not_finite_ends_the_training(bank: Bank, tmp_path: Path) -> None:
+    stage = Stage(size=32, most=2, steps=3, rows=4, scenes=20, levels=((0.5, 1.0), (0.5, 1.0)), length=16)
+    trainer = Trainer(Recipe(stages=(stage,)), tmp_path, "cpu", compiled=False)
+    trainer.train(bank, stage, 1)
+    saved = (tmp_path / "checkpoint.pt").read_bytes()
+    torch.nn.init.constant_(trainer.student.denoiser.proj_out.bias, torch.nan)
+    with pytest.raises(FloatingPointError, match=r"no longer finite at step 2; .* --eager"):
+        trainer.train(bank, stage, 3)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == saved
+
+
+@MIXED
 def test_a_training_s_log_can_be_drawn(bank: Bank, tmp_path: Path) -> None:
-    stage = Stage(size=32, most=2, steps=2, rows=2, scenes=20)
+    stage = Stage(size=32, most=2, steps=2, rows=2, scenes=20, levels=((0.5, 1.0), (0.5, 1.0)), length=16)
     Trainer(Recipe(stages=(stage,)), tmp_path, "cpu", compiled=False).train(bank, stage, 2, every=1)
     log = curves.read_log(tmp_path / "log.jsonl")
     assert [(record["step"], record["size"], record["rows"]) for record in log] == [(1, 32, 2), (2, 32, 2)]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,8 @@ from PIL import Image
 
 from workbench.schema import InputError
 from workbench.tiny import components, scenes
-from workbench.tiny.bank import caption
+from workbench.tiny.bank import caption, describe
 from workbench.tiny.gallery import write_gallery
-from workbench.tiny.shapes import PICTOGRAMS
 
 
 @settings(max_examples=25, deadline=None)
@@ -27,11 +27,12 @@ def test_a_scene_is_whole(seed: int) -> None:
     assert all(masks.any((1, 2)))
     objects = [word for word in scene.words if word in scenes.OBJECTS]
     grounds = [word for word in scene.words if word in scenes.BACKGROUNDS]
-    assert 1 <= len(objects) <= 3
+    assert 1 <= len(objects) <= 4
     assert 1 <= len(grounds) <= 2
     assert list(scene.words) == objects + grounds
     assert set(scene.colours) == set(objects)
-    assert set(scene.words) | set(scene.colours.values()) <= set(scene.caption.split())
+    told = set(scene.words) | set(scene.colours.values()) | set(scene.sizes.values())
+    assert told <= set(scene.caption.split()) <= set(components.VOCABULARY)
 
 
 @pytest.mark.parametrize("seed", [0, 1_000, 2_003])
@@ -42,12 +43,65 @@ def test_a_seed_means_one_scene(seed: int) -> None:
     assert (first.image != other.image).any()
 
 
-def test_objects_are_at_least_three_patches_across() -> None:
-    for seed in range(40):
+def test_sizes_and_relations_are_those_of_the_masks() -> None:
+    """Widths as drawn, of objects that nothing lies in front of; how two objects lie by the middles of their masks."""
+    widths: dict[str, list[int]] = {word: [] for word in scenes.SIZES}
+    for seed in range(60):
+        scene = scenes.draw(seed, most=1)
+        (name,) = scene.colours
+        rows, columns = np.nonzero(scene.mask(name))
+        widths[scene.sizes.get(name, "")].append(max(np.ptp(rows), np.ptp(columns)) + 1)
+        scene = scenes.draw(seed)
+        for (a, b), word in scene.relations.items():
+            down, right = (
+                np.nonzero(scene.mask(a))[axis].mean() - np.nonzero(scene.mask(b))[axis].mean() for axis in (0, 1)
+            )
+            far = {"left of": -right, "right of": right, "above": -down, "below": down}
+            assert far[word] > 0, (seed, a, word, b)
+    for word, found in widths.items():
+        assert found
+        assert all(0.88 * scenes.SIZES[word] <= width <= scenes.SIZES[word] for width in found), word
+
+
+def test_what_a_caption_leaves_open_of_places_is_little() -> None:
+    """One object stands in the middle; of two, none or one does; how many there are and how they lie says the rest."""
+
+    def middle(scene: scenes.Scene, word: str) -> tuple[float, float]:
+        rows, columns = np.nonzero(scene.mask(word))
+        return (rows.min() + rows.max() + 1) / 2 - 64, (columns.min() + columns.max() + 1) / 2 - 64
+
+    counts: dict[int, int] = {}
+    for seed in range(80):
+        scene = scenes.draw(seed)
+        large = [word for word, size in scene.sizes.items() if size == "large"]
+        counts[len(scene.colours)] = counts.get(len(scene.colours), 0) + 1
+        assert len(large) <= 1
+        if len(scene.colours) == 1:
+            assert np.abs(middle(scene, *scene.colours)).max() < 8
+        if len(scene.colours) == 2 and not large:
+            (y, x), (v, u) = (middle(scene, word) for word in scene.colours)
+            across = (x, u) if abs(x - u) > abs(y - v) else (y, v)
+            assert min(across) < -20 < 20 < max(across)
+        if large:
+            assert all(scene.sizes.get(word) == "small" for word in scene.colours if word not in large)
+    assert set(counts) == {1, 2, 3, 4}
+
+
+def test_objects_stand_in_front_of_one_another() -> None:
+    """Some scenes have an object that covers another, and never so far that a word is lost."""
+    covered = 0
+    for seed in range(60):
         scene = scenes.draw(seed)
         for word in scene.colours:
-            rows, columns = np.nonzero(scene.mask(word))
-            assert max(np.ptp(rows), np.ptp(columns)) + 1 >= 24
+            alone = scenes.PICTOGRAMS[word]
+            width = scenes.SIZES[scene.sizes.get(word, "")]
+            axis = (np.arange(width, dtype=np.float32) + 0.5) / width * 2 - 1
+            v, u = np.broadcast_arrays(axis[:, None], axis[None, :])
+            whole = np.any([inside for inside, _ in alone(u, v)], axis=0).sum()
+            share = scene.mask(word).sum() / whole
+            assert share > 0.25
+            covered += share < 0.9
+    assert covered >= 5
 
 
 def test_splits_do_not_overlap() -> None:
@@ -62,7 +116,9 @@ def test_a_word_that_is_not_there() -> None:
         scene.mask(missing)
 
 
-@pytest.mark.parametrize("wrong", [{"seed": -1}, {"seed": 0, "size": 56}, {"seed": 0, "most": 4}])
+@pytest.mark.parametrize(
+    "wrong", [{"seed": -1}, {"seed": 0, "size": 48}, {"seed": 0, "size": 120}, {"seed": 0, "most": 5}]
+)
 def test_impossible_scenes_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(InputError, match="expected seed >= 0"):
         scenes.draw(**wrong)
@@ -84,17 +140,34 @@ def test_every_word_is_one_token_and_every_caption_fits() -> None:
 @given(st.integers(0, 2**32))
 def test_training_captions_say_only_what_is_there(seed: int) -> None:
     scene = scenes.draw(seed % 50)
-    words = tuple(scenes.NOUNS.index(word) for word in scene.words)
-    colours = tuple(scenes.COLOUR_WORDS.index(colour) for colour in scene.colours.values())
-    said = caption(np.random.default_rng(seed), words, colours).split()
+    said = caption(np.random.default_rng(seed), describe(scene)).split()
     assert {word for word in said if word in scenes.NOUNS} <= set(scene.words)
-    for colour, noun in itertools.pairwise(said):
-        if colour in scenes.COLOUR_WORDS and noun in scenes.OBJECTS:
-            assert scene.colours[noun] == colour
+    for colour, name in itertools.pairwise(said):
+        if colour in scenes.COLOUR_WORDS and name in scenes.OBJECTS:
+            assert scene.colours[name] == colour
+    text = " ".join(said)
+    noun, relation = "|".join(scenes.OBJECTS), "|".join(scenes.RELATIONS)
+    for size, name in re.findall(rf"(small|large) (?:\w+ )?({noun})", text):
+        assert scene.sizes[name] == size
+    for before, word, after in re.findall(rf"({noun}) ({relation}) an? (?:\w+ )??(?:\w+ )??({noun})", text):
+        assert scene.relations[before, after] == word
 
 
-def test_typical_colours_exist() -> None:
-    assert {colour for _, colour in PICTOGRAMS.values()} <= set(scenes.COLOUR_WORDS)
+def test_a_caption_reads_as_a_sentence() -> None:
+    joined = {("star", "sun"): "left of", ("sun", "star"): "right of"}
+    described = {"star": "small orange", "sun": "blue"}
+    text = scenes.sentence(["star", "sun", "moon"], described, ["grass", "sky"], joined)
+    assert text == "a small orange star left of a blue sun and a moon on grass under sky"
+    assert scenes.sentence([], {}, []) == ""
+
+
+def test_there_are_words_enough() -> None:
+    assert min(map(len, (scenes.OBJECTS, scenes.BACKGROUNDS, scenes.COLOUR_WORDS))) >= 10
+
+
+def test_colours_are_free_of_shapes() -> None:
+    pairs = {pair for seed in range(1500) for pair in scenes.draw(seed, 80, 4).colours.items()}
+    assert len(pairs) == len(scenes.OBJECTS) * len(scenes.COLOUR_WORDS)
 
 
 def test_the_gallery_is_what_the_repository_holds(tmp_path: Path) -> None:

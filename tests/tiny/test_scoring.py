@@ -8,7 +8,7 @@ from workbench.tiny.scenes import Scene, draw
 
 
 def _scene(words: tuple[str, ...], labels: list[list[int]]) -> Scene:
-    return Scene(np.zeros((2, 2, 3), np.uint8), "", words, {words[0]: "red"}, np.array(labels, np.uint8))
+    return Scene(np.zeros((2, 2, 3), np.uint8), "", words, {words[0]: "red"}, {}, {}, np.array(labels, np.uint8))
 
 
 def test_iou_sums_over_scenes_before_dividing() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 import workbench as wb
-from workbench.tiny import autoencoder, train
+from workbench.tiny import autoencoder, gauge, train
 from workbench.tiny.scenes import NOUNS, draw
 
 
@@ -20,10 +21,11 @@ def test_every_stage_leaves_a_pipeline(tmp_path: Path, monkeypatch: pytest.Monke
     for module in (autoencoder, train):
         monkeypatch.setattr(module, "held_out_psnr", lambda *_: torch.tensor([33.0, 30.0]))
     stages = (
-        train.Stage(size=64, most=1, steps=1, rows=2, scenes=4),
-        train.Stage(size=80, most=2, steps=1, rows=2, scenes=4),
+        train.Stage(size=64, most=1, steps=1, rows=2, scenes=4, levels=((0.5, 1.0), (0.5, 1.0)), length=12),
+        train.Stage(size=80, most=2, steps=1, rows=2, scenes=4, levels=((0.5, 1.0), (0.5, 1.0)), length=16),
     )
-    recipe = train.Recipe(vae_minutes=0.001, vae_scenes=2, stages=stages, decay=1, hardened_from=1)
+    monkeypatch.setattr(train, "settle", partial(gauge.settle, batches=1, rows=4))
+    recipe = train.Recipe(vae_steps=1, vae_scenes=2, stages=stages, hardened_from=1)
     train.run(recipe, tmp_path, "cpu", compiled=False, until=1)
     assert not (tmp_path / "tiny-flux").exists(), "ended after the first stage"
     shutil.rmtree(tmp_path / "step-1")  # as if it had been interrupted in front of writing it
@@ -55,13 +57,20 @@ def test_a_control_has_no_word_losses(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert control.stages == plain.stages
 
 
-def test_the_rate_warms_up_and_falls_at_the_end(tmp_path: Path) -> None:
-    recipe = train.Recipe()
+def test_the_rate_warms_up_and_falls_where_a_stage_asks_for_it(tmp_path: Path) -> None:
+    levels = ((0.5, 1.0), (0.5, 1.0))
+    stages = tuple(
+        train.Stage(64, 1, steps, rows=2, scenes=4, levels=levels, length=12, decay=decay)
+        for steps, decay in ((300, 0), (500, 100), (400, 200))
+    )
+    recipe = train.Recipe(stages=stages)
     trainer = train.Trainer(recipe, tmp_path, "cpu", compiled=False)
     rates = []
     for trainer.step in range(recipe.steps + 1):
         rates.append(trainer.rate())
     assert max(rates) == recipe.rate
-    assert rates[0] == pytest.approx(recipe.rate / 200)
-    assert rates[recipe.steps - recipe.decay // 2] == pytest.approx(recipe.rate / 2)
-    assert rates[-1] == 0
+    assert rates[0] == rates[800] == pytest.approx(recipe.rate / 200)
+    assert rates[200] == rates[300] == rates[700] == rates[1000] == recipe.rate
+    assert rates[750] == rates[1100] == pytest.approx(recipe.rate / 2)
+    assert rates[1199] == pytest.approx(recipe.rate / 200)
+    assert rates[1200] == 0

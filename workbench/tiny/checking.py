@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from workbench.models.loading import bundled_folder, info_of, load_model
-from workbench.tiny.scenes import COLOUR_WORDS, NOUNS, OBJECTS, SPLITS, Scene, draw
+from workbench.tiny.scenes import COLOUR_WORDS, NOUNS, OBJECTS, RELATIONS, SIZE, SPLITS, Scene, draw
 from workbench.tiny.sheet import TRUE_GUIDANCE
 
 logger = logging.getLogger("workbench.tiny.checking")
@@ -53,6 +54,13 @@ class Checker(nn.Module):
         where = votes[:, : len(OBJECTS)].softmax(2)
         return presence, torch.einsum("bnp,bcp->bnc", where, self.colours(features).flatten(2))
 
+    def places(self, pictures: Tensor) -> Tensor:
+        """Where the cells are that vote for each object: (picture, object, 2), in cells down and right."""
+        votes = self.nouns(self.trunk(pictures.float() / 127.5 - 1))[:, : len(OBJECTS)]
+        where = votes.flatten(2).softmax(2).unflatten(2, votes.shape[2:])
+        middles = [where.sum(3 - axis) @ torch.arange(where.shape[2 + axis]).float() for axis in (0, 1)]
+        return torch.stack(middles, -1)
+
 
 def asked(scene: Scene) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """What a scene's caption says: (noun,) 1.0 where it is named, (object,) colour index or -100."""
@@ -61,10 +69,12 @@ def asked(scene: Scene) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     return present, np.array(hues)
 
 
-def train_checker(scenes: int = 6000, steps: int = 1500, batch: int = 48, device: str = "cpu") -> Checker:
-    """Train a checker on freshly drawn scenes."""
+def train_checker(
+    scenes: int = 6000, steps: int = 1500, batch: int = 48, device: str = "cpu", size: int = SIZE
+) -> Checker:
+    """Train a checker on freshly drawn scenes of a size."""
     torch.manual_seed(0)
-    drawn = [draw(seed) for seed in tqdm(range(FIRST_SEED, FIRST_SEED + scenes), desc="drawing", unit="scene")]
+    drawn = [draw(seed, size) for seed in tqdm(range(FIRST_SEED, FIRST_SEED + scenes), desc="drawing", unit="scene")]
     pictures = torch.from_numpy(np.stack([scene.image for scene in drawn])).permute(0, 3, 1, 2).contiguous()
     present, hues = (torch.from_numpy(np.stack(part)) for part in zip(*map(asked, drawn), strict=True))
     checker = Checker().to(device)
@@ -84,6 +94,23 @@ def train_checker(scenes: int = 6000, steps: int = 1500, batch: int = 48, device
     return checker.eval()
 
 
+def related(scene: Scene) -> list[tuple[str, str, str]]:
+    """The relations a scene's caption states, as (object, relation, object)."""
+    return [
+        (a, word, b)
+        for (a, b), word in scene.relations.items()
+        if re.search(rf"\b{a} {word} an? (?:\w+ ){{0,2}}{b}\b", scene.caption)
+    ]
+
+
+def holds(word: str, first: NDArray[np.floating], second: NDArray[np.floating]) -> bool:
+    """Whether a place (y, x) lies to another as one of the relation words says, straight or up to 63 degrees aslant."""
+    down, right = first - second
+    ways = ((-right, down), (right, down), (-down, right), (down, right))
+    along, across = ways[RELATIONS.index(word)]
+    return bool(along > 0.5 * abs(across))
+
+
 @dataclass(frozen=True)
 class Hits:
     """Shares of what captions ask for that is found in the pictures.
@@ -92,6 +119,8 @@ class Hits:
     ----------
     shapes, colours, backgrounds
         Of the objects asked for: found; found in the right colour (of those found); of the backgrounds: found.
+    relations
+        Of the relations asked for between objects that are found: right; NaN where none is asked for.
     extra
         Objects found that nobody asked for, per picture.
     pictures
@@ -101,6 +130,7 @@ class Hits:
     shapes: float
     colours: float
     backgrounds: float
+    relations: float
     extra: float
     pictures: int
 
@@ -110,15 +140,23 @@ def check(checker: Checker, pictures: Sequence[NDArray[np.uint8]], scenes: Seque
     """Look for what the captions of ``scenes`` ask in ``pictures``, each (pixel_y, pixel_x, channel)."""
     stack = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
     parts = [checker(part) for part in stack.split(64)]
+    places = torch.cat([checker.places(part) for part in stack.split(64)]).numpy()
     found = torch.cat([presence for presence, _ in parts]).numpy() > 0
     hue = torch.cat([colour for _, colour in parts]).argmax(2).numpy()
     present, hues = (np.stack(part) for part in zip(*map(asked, scenes), strict=True))
     objects = len(OBJECTS)
     wanted, seen = present[:, :objects] > 0, found[:, :objects]
+    right = [
+        holds(word, *(places[row, OBJECTS.index(name)] for name in (a, b)))
+        for row, scene in enumerate(scenes)
+        for a, word, b in related(scene)
+        if seen[row, OBJECTS.index(a)] and seen[row, OBJECTS.index(b)]
+    ]
     return Hits(
         shapes=float(seen[wanted].mean()),
         colours=float((hue == hues)[wanted & seen].mean()),
         backgrounds=float(found[:, objects:][present[:, objects:] > 0].mean()),
+        relations=float(np.mean(right)) if right else float("nan"),
         extra=float((seen & ~wanted).sum(1).mean()),
         pictures=len(scenes),
     )

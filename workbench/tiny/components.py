@@ -9,15 +9,29 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from workbench.tiny.scenes import COLOUR_WORDS, NOUNS
+from workbench.tiny.scenes import COLOUR_WORDS, NOUNS, RELATIONS, SIZE_WORDS
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
     from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
-TEXT_LENGTH = 20
+TEXT_LENGTH = 28
 """Tokens of a prompt or a concept after padding, in both text encoders."""
-VOCABULARY: tuple[str, ...] = ("a", "an", "and", "on", "under", *COLOUR_WORDS, *NOUNS)
+VOCABULARY: tuple[str, ...] = tuple(
+    dict.fromkeys(
+        (
+            "a",
+            "an",
+            "and",
+            "on",
+            "under",
+            *" ".join(RELATIONS).split(),
+            *filter(None, SIZE_WORDS),
+            *COLOUR_WORDS,
+            *NOUNS,
+        )
+    )
+)
 """Every word the tokenizers know; one token each."""
 PATCH = 8
 """Side of a patch in pixels: two latent cells of four pixels each way."""
@@ -26,7 +40,9 @@ POOLED_WIDTH = 64
 LATENT_CHANNELS = 8
 DUAL_BLOCKS, SINGLE_BLOCKS = 5, 2
 BLOCKS = DUAL_BLOCKS + SINGLE_BLOCKS
-HEADS, HEAD_DIM = 4, 32
+HEADS, HEAD_DIM = 2, 64
+ROTARY = (8, 28, 28)
+"""Dimensions of a head turned by id, row and column: wide enough that several frequencies tell 16 places apart."""
 
 
 def _merged(pieces: list[str], merges: list[tuple[str, str]]) -> list[str]:
@@ -121,7 +137,7 @@ def autoencoder() -> AutoencoderKL:
 
 
 def transformer() -> FluxTransformer2DModel:
-    """Untrained FLUX transformer: 5 dual and 2 single blocks, 4 heads of 32."""
+    """Untrained FLUX transformer: 5 dual and 2 single blocks, 2 heads of 64."""
     from diffusers import FluxTransformer2DModel
 
     model: FluxTransformer2DModel = FluxTransformer2DModel(
@@ -132,7 +148,7 @@ def transformer() -> FluxTransformer2DModel:
         num_attention_heads=HEADS,
         joint_attention_dim=TEXT_WIDTH,
         pooled_projection_dim=POOLED_WIDTH,
-        axes_dims_rope=(8, 12, 12),
+        axes_dims_rope=ROTARY,
     )
     return model
 

@@ -3,8 +3,9 @@
 Both losses see pictures and captions only. Beside each caption ride a few *concept tokens*, exactly as in
 ConceptAttention: single words embedded alone, which attend to one another and to the image and are seen by nobody.
 Linear heads on their hidden states (thrown away after training) predict whether the caption of the picture names the
-word and, for objects, which colour it gives. Plain flow matching trains image-to-text attention only; this objective
-trains text-to-image attention, without a loss on attention or on concept maps and without positions.
+word and, for objects, which colour it gives; they are asked in the rows whose caption the model does not get to see.
+This trains text-to-image attention, without a loss on attention or on concept maps and without positions;
+:mod:`workbench.tiny.control` shows what flow matching alone makes of it.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ if TYPE_CHECKING:
     from diffusers import FluxTransformer2DModel
     from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
-CONCEPTS = 6
+CONCEPTS = 8
 """Concept tokens beside each caption."""
 SUPERVISED = (2, 3, 4)
 """Dual blocks (by depth) behind which the heads read the concept tokens."""
 LOUDEST = 0.85
 """Noise level above which the word losses are not asked for: nothing is left to see."""
+Level = tuple[float, float]
+"""Mean and standard deviation of the logits of noise levels."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Batch:
     pooled
         (row,) bool: whether the row sees CLIP's pooled caption, else zeros.
     bare
-        (row,) bool: whether the row has no caption.
+        (row,) bool: whether the row has no caption; only these are asked for words.
     nouns
         (row, concept) noun indices of the concept tokens.
     present
@@ -90,12 +93,10 @@ class Words:
     def __init__(self, clip: CLIPTokenizer, t5: T5Tokenizer) -> None:
         self._tokenizers = (clip, t5)
 
-    def __call__(self, captions: list[str]) -> tuple[Tensor, Tensor]:
-        """(caption, token) ids for CLIP and for T5, padded to the model's text length."""
+    def __call__(self, captions: list[str], length: int = TEXT_LENGTH) -> tuple[Tensor, Tensor]:
+        """(caption, token) ids for CLIP and for T5, padded to ``length``."""
         clip, t5 = (
-            tokenizer(
-                captions, padding="max_length", max_length=TEXT_LENGTH, truncation=True, return_tensors="pt"
-            ).input_ids
+            tokenizer(captions, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
             for tokenizer in self._tokenizers
         )
         return clip, t5
@@ -109,24 +110,48 @@ def pack(latents: Tensor) -> Tensor:
 
 
 def sample_batch(
-    bank: Bank, words: Words, rows: int, seed: tuple[int, int], device: str, hardened: bool = False
+    bank: Bank,
+    words: Words,
+    rows: int,
+    seed: tuple[int, int],
+    device: str,
+    hardened: bool = False,
+    levels: tuple[Level, Level] = ((0.3, 1.0), (0.3, 1.0)),
+    length: int = TEXT_LENGTH,
 ) -> Batch:
     """Draw the examples of a step; the same ``seed`` (run, step) gives the same batch.
 
-    ``hardened`` keeps the concept tokens from reading a word off a few telling patches in a single block: up to 70 %
-    of the patches are hidden from them, and in 60 % of the rows they start anew in front of a random block. Noise on
-    their own values makes attention to the image worth more to them than attention to themselves.
+    Parameters
+    ----------
+    bank, words
+        Scenes and tokenizers.
+    rows
+        Number of examples.
+    seed
+        Seed of the run, and the step.
+    device
+        Where the batch goes.
+    hardened
+        Keep the concept tokens from reading a word off a few telling patches in a single block: up to 70 % of the
+        patches are hidden from them, and in 60 % of the rows they start anew in front of a random block. Noise on
+        their own values makes attention to the image worth more to them than attention to themselves.
+    levels
+        Noise levels of rows without a caption, and of rows with one. What a caption decides, an object's place and
+        colour, is decided in nearly pure noise: an object has thousands of latent values, which together show its
+        colour where each of them is noise.
+    length
+        Tokens of a caption.
     """
     rng = np.random.default_rng(seed)
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-    chosen = rng.integers(0, len(bank.words), rows)
+    chosen = rng.integers(0, len(bank.described), rows)
     nouns = np.empty((rows, CONCEPTS), dtype=np.int64)
     present = np.zeros((rows, CONCEPTS), dtype=np.float32)
     colours = np.full((rows, CONCEPTS), -100, dtype=np.int64)
     captions = []
     for row, index in enumerate(chosen):
-        mine, hues = bank.words[index], bank.colours[index]
-        captions.append(caption(rng, mine, hues))
+        mine, hues = bank.described[index].words, bank.described[index].colours
+        captions.append(caption(rng, bank.described[index]))
         absent = rng.permutation([noun for noun in range(len(NOUNS)) if noun not in mine])
         shown = rng.permutation(mine)[:CONCEPTS]
         order = np.concatenate([shown, absent])[:CONCEPTS]
@@ -135,10 +160,11 @@ def sample_batch(
             present[row, column] = 1
             if noun < len(OBJECTS):
                 colours[row, column] = hues[mine.index(int(noun))]
-    clip_ids, t5_ids = words(captions)
+    clip_ids, t5_ids = words(captions, length)
     tokens = pack(bank.latents[torch.from_numpy(chosen)].float())
     height, width = (side // 2 for side in bank.latents.shape[-2:])
-    sigma = torch.sigmoid(torch.randn(rows, generator=generator) + 0.3)
+    means, spreads = torch.tensor([levels[bool(text)] for text in captions]).T
+    sigma = torch.sigmoid(means + spreads * torch.randn(rows, generator=generator))
     pooled = torch.tensor([bool(text) and rng.random() < 0.5 for text in captions])
     noise = torch.randn(tokens.shape, generator=generator)
     hidden = torch.zeros(tokens.shape[:2], dtype=torch.bool)
@@ -254,12 +280,12 @@ class Reader(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(width, 1 + len(COLOUR_WORDS)) for _ in SUPERVISED)
 
     def forward(self, states: list[Tensor], batch: Batch) -> dict[str, Tensor]:
-        """The losses ``presence`` and ``colour``, and how often the last supervised block is right about presence.
+        """The losses ``presence`` and ``colour``, and the ``accuracy`` of presence behind the last supervised block.
 
-        ``bare`` is that share in rows without a caption: elsewhere the image has read the words in the caption, and
-        concepts can read them off it without knowing what they look like.
+        All three are of the rows without a caption: elsewhere the image has read the words in the caption, and concepts
+        could read them off it without knowing what they look like.
         """
-        weight = (batch.sigma < LOUDEST).float()[:, None].expand_as(batch.present)
+        weight = ((batch.sigma < LOUDEST) & batch.bare).float()[:, None].expand_as(batch.present)
         targets = torch.where(weight > 0, batch.colours, -100).flatten()
         presence = colour = torch.zeros((), device=weight.device)
         right = weight
@@ -270,12 +296,10 @@ class Reader(nn.Module):
             losses = F.cross_entropy(logits[..., 1:].flatten(0, 1), targets, ignore_index=-100, reduction="sum")
             colour = colour + losses / (targets >= 0).sum().clamp(min=1) / len(SUPERVISED)
             right = ((logits[..., 0] > 0) == (batch.present > 0.5)).float()
-        alone = weight * batch.bare[:, None]
         return {
             "presence": presence,
             "colour": colour,
             "accuracy": (right * weight).sum() / weight.sum().clamp(min=1),
-            "bare": (right * alone).sum() / alone.sum().clamp(min=1),
         }
 
 
@@ -315,20 +339,21 @@ class Student(nn.Module):
         text = model.context_embedder(torch.cat([prompt, concepts], 1))
         image = model.x_embedder(noised)
         temb = model.time_text_embed(batch.sigma * 1000, pooled)
+        length = prompt.shape[1]
         ids = torch.zeros(image.shape[1], 3, device=device)
         rows, columns = torch.meshgrid(*(torch.arange(side, device=device) for side in batch.grid), indexing="ij")
         ids[:, 1], ids[:, 2] = rows.flatten(), columns.flatten()
         rotary = model.pos_embed(ids)
         mask = visibility(concepts.shape[1], batch.hidden)
-        extra = [{"attention_mask": mask, "length": TEXT_LENGTH, "jitter": jitter} for jitter in batch.jitter]
-        fresh = text[:, TEXT_LENGTH:]
+        extra = [{"attention_mask": mask, "length": length, "jitter": jitter} for jitter in batch.jitter]
+        fresh = text[:, length:]
         states = []
         for depth, block in enumerate(model.transformer_blocks):
             if depth:
                 again = (batch.restart == depth)[:, None, None]
-                text = torch.cat([text[:, :TEXT_LENGTH], torch.where(again, fresh, text[:, TEXT_LENGTH:])], 1)
+                text = torch.cat([text[:, :length], torch.where(again, fresh, text[:, length:])], 1)
             text, image = block(image, text, temb, rotary, extra[depth])
-            states.append(text[:, TEXT_LENGTH:])
+            states.append(text[:, length:])
         for block, more in zip(model.single_transformer_blocks, extra[len(states) :], strict=True):
             text, image = block(image, text, temb, rotary, more)
         return model.proj_out(model.norm_out(image, temb)), states

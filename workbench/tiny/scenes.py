@@ -1,11 +1,14 @@
-"""Drawn scenes with exact masks: one to three coloured pictograms on one or two textured grounds.
+"""Drawn scenes with exact masks: one to four coloured pictograms on one or two textured grounds.
 
 ``draw(seed)`` is deterministic, so a split is a range of seeds (:data:`SPLITS`) and no data set has to be shipped.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise, permutations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,18 +21,23 @@ BACKGROUNDS: tuple[str, ...] = tuple(GROUNDS)
 NOUNS: tuple[str, ...] = OBJECTS + BACKGROUNDS
 """Every word that can be a concept of the bundled model."""
 COLOUR_WORDS: tuple[str, ...] = tuple(COLOURS)
-SIZE = 96
+SIZES: dict[str, int] = {"small": 48, "": 64, "large": 96}
+"""Size words and widths of objects in pixels; what is neither small nor large has no word."""
+SIZE_WORDS: tuple[str, ...] = tuple(SIZES)
+RELATIONS: tuple[str, ...] = ("left of", "right of", "above", "below")
+_FORWARD = ("left of", "above")
+SIZE = 128
 """Side of a scene in pixels."""
 SPLITS: dict[str, range] = {
     "validation": range(0, 500),
     "test": range(1_000, 1_500),
-    "gallery": range(2_000, 2_012),
+    "gallery": range(2_980, 2_992),
     "train": range(1_000_000, 100_000_000),
 }
 """Disjoint seed ranges: training, choice of defaults, reported figures, and the scenes shipped as files."""
 
 _SUPERSAMPLING = 3
-_TYPICAL_COLOUR = 0.65
+_GRID = 16
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,10 @@ class Scene:
         The nouns in the picture, objects first; the concepts of a capture.
     colours
         Colour word of each object.
+    sizes
+        "small" or "large" for the objects that are either.
+    relations
+        For each ordered pair of objects, how the first lies to the second: one of :data:`RELATIONS`.
     labels
         (pixel_y, pixel_x) uint8: index into ``words``; every pixel belongs to exactly one word.
     """
@@ -54,6 +66,8 @@ class Scene:
     caption: str
     words: tuple[str, ...]
     colours: dict[str, str]
+    sizes: dict[str, str]
+    relations: dict[tuple[str, str], str]
     labels: NDArray[np.uint8]
 
     def mask(self, word: str) -> NDArray[np.bool_]:
@@ -88,24 +102,63 @@ def article(word: str) -> str:
     return ("an " if word[0] in "aeiou" else "a ") + word
 
 
-def sentence(objects: list[str], colours: dict[str, str], backgrounds: list[str]) -> str:
-    """A caption: "a red heart and a yellow sun on grass under sky"; objects missing from ``colours`` go without one."""
-    phrases = [article(f"{colours[name]} {name}" if name in colours else name) for name in objects]
-    place = (" on " + " under ".join(backgrounds)) if backgrounds else ""
-    return " and ".join(phrases) + place
+def sentence(
+    objects: Sequence[str],
+    described: Mapping[str, str],
+    backgrounds: Sequence[str],
+    joined: Mapping[tuple[str, str], str] | None = None,
+) -> str:
+    """A caption: "a large red heart left of a sun and a blue star on grass under sky".
+
+    Parameters
+    ----------
+    objects
+        Object nouns in the order of the sentence.
+    described
+        Adjectives of some of them: "large red".
+    backgrounds
+        The lower ground, then the upper one.
+    joined
+        What stands between neighbours, instead of "and".
+    """
+    phrases = [article(f"{described[name]} {name}" if described.get(name) else name) for name in objects]
+    text = phrases[0] if phrases else ""
+    for (before, after), phrase in zip(pairwise(objects), phrases[1:], strict=True):
+        text += f" {(joined or {}).get((before, after), 'and')} {phrase}"
+    return text + (" on " + " under ".join(backgrounds) if backgrounds else "")
 
 
-def draw(seed: int, size: int = SIZE, most: int = 3) -> Scene:
+def order_of_words(
+    rng: np.random.Generator, objects: Sequence[str], relations: Mapping[tuple[str, str], str]
+) -> tuple[list[str], dict[tuple[str, str], str]]:
+    """In which order a caption names objects, and what it says between them instead of "and".
+
+    Seven of ten captions go from left to right and from top to bottom; the others in any order. Between two objects in
+    that order three of four captions say how they lie, between two against it all of them do: what a caption leaves
+    open is little.
+    """
+    joined = {pair: word for pair, word in relations.items() if word not in _FORWARD or rng.random() < 0.75}
+    behind = {name: sum(relations[other, name] in _FORWARD for other in objects if other != name) for name in objects}
+    if rng.random() < 0.7:
+        return sorted(objects, key=lambda name: behind[name]), joined
+    return [objects[index] for index in rng.permutation(len(objects))], joined
+
+
+def draw(seed: int, size: int = SIZE, most: int = 4) -> Scene:
     """Draw the scene of a seed.
+
+    Objects are 48, 64 or 96 pixels wide. One stands in the middle, several stand in a row, a triangle or the four
+    quarters; a large one stands in the middle, and small ones in front of it overlap it. Colours and sizes are free of
+    shapes.
 
     Parameters
     ----------
     seed
         Any non-negative integer; the same seed always gives the same scene. See :data:`SPLITS`.
     size
-        Side in pixels; objects keep their size in pixels, so a smaller scene holds fewer of them.
+        Side in pixels, a multiple of 16; objects keep their size in pixels, so a smaller scene holds fewer of them.
     most
-        Largest number of objects, 1 to 3.
+        Largest number of objects, 1 to 4; fewer where they do not fit.
 
     Returns
     -------
@@ -114,56 +167,94 @@ def draw(seed: int, size: int = SIZE, most: int = 3) -> Scene:
     Raises
     ------
     InputError
-        If ``seed`` is negative, or ``most`` objects do not fit the rules above.
+        If ``seed`` is negative, or ``size`` or ``most`` do not fit the rules above.
     """
-    if seed < 0 or not 1 <= most <= 3 or size < 64:
+    if seed < 0 or not 1 <= most <= 4 or size < 64 or size % _GRID:
         raise InputError(
-            f"got seed={seed}, size={size}, most={most}; expected seed >= 0, size >= 64 pixels and 1 to 3 objects"
+            f"got seed={seed}, size={size}, most={most}; expected seed >= 0, a size of 64 pixels or more in steps of "
+            f"{_GRID}, and 1 to 4 objects"
         )
     rng = np.random.default_rng([seed, size, most])
     canvas, labels, backgrounds = _ground(rng, size)
-    count = min(most, int(rng.choice([1, 2, 3], p=[0.35, 0.4, 0.25])))
+    count = min(most, int(rng.choice([1, 2, 3, 4], p=[0.38, 0.36, 0.16, 0.1])))
     places = _places(rng, size, count)
     objects = [str(name) for name in rng.choice(OBJECTS, len(places), replace=False)]
-    colours: dict[str, str] = {}
-    for index, (name, (y, x, radius)) in enumerate(zip(objects, places, strict=True)):
-        colour = PICTOGRAMS[name][1] if rng.random() < _TYPICAL_COLOUR else str(rng.choice(COLOUR_WORDS))
-        colours[name] = colour
-        _stamp(canvas, labels, name, colour, (y, x, radius), index)
+    colours = {name: str(rng.choice(COLOUR_WORDS)) for name in objects}
+    for index, (name, place) in enumerate(zip(objects, places, strict=True)):
+        _stamp(canvas, labels, name, colours[name], place, index)
     labels[labels >= 100] -= 100 - len(objects)
     image = np.clip(canvas * 255 + 0.5, 0, 255).astype(np.uint8)
+    words_of = {width: word for word, width in SIZES.items()}
+    sizes = {name: words_of[2 * place[2]] for name, place in zip(objects, places, strict=True)}
+    relations = {
+        (a, b): relation(p[:2], q[:2]) for (a, p), (b, q) in permutations(zip(objects, places, strict=True), 2)
+    }
+    described = {name: f"{sizes[name]} {colours[name]}".strip() for name in objects}
+    order, joined = order_of_words(rng, objects, relations)
     words = (*objects, *backgrounds)
-    return Scene(image, sentence(objects, colours, backgrounds), words, colours, labels)
+    sizes = {name: word for name, word in sizes.items() if word}
+    caption = sentence(order, described, backgrounds, joined)
+    return Scene(image, caption, words, colours, sizes, relations, labels)
+
+
+def relation(first: tuple[float, float], second: tuple[float, float]) -> str:
+    """How a place (y, x) lies to another, along the axis in which they differ more: one of :data:`RELATIONS`."""
+    down, right = first[0] - second[0], first[1] - second[1]
+    if abs(right) >= abs(down):
+        return RELATIONS[0] if right < 0 else RELATIONS[1]
+    return RELATIONS[2] if down < 0 else RELATIONS[3]
 
 
 def _ground(rng: np.random.Generator, size: int) -> tuple[NDArray[np.float32], NDArray[np.uint8], list[str]]:
     """Canvas, labels (100 + background index until the objects are known) and background words, lower one first."""
     names = [str(name) for name in rng.choice(BACKGROUNDS, 2, replace=False)]
-    canvas = GROUNDS[names[0]](rng, size, size)
+    canvas = _texture(names[0], size).copy()
     labels = np.full((size, size), 100, dtype=np.uint8)
     if rng.random() < 0.5:
         return canvas, labels, names[:1]
-    x = np.arange(size)
-    level = size * rng.uniform(0.38, 0.62) + rng.uniform(-0.12, 0.12) * (x - size / 2)
-    level = level + rng.uniform(0, 3) * np.sin(x / rng.uniform(6, 14) + rng.random() * 6)
-    above = np.arange(size)[:, None] < level[None, :]
-    canvas[above] = GROUNDS[names[1]](rng, size, size)[above]
-    labels[above] = 101
+    level = int(rng.choice([3, 4, 5])) * size // 8
+    canvas[:level] = _texture(names[1], size)[:level]
+    labels[:level] = 101
     return canvas, labels, names
 
 
-def _places(rng: np.random.Generator, size: int, count: int) -> list[tuple[float, float, float]]:
-    """Centres and half-sizes of ``count`` objects whose boxes hardly touch, in pixels; fewer if they do not fit."""
-    largest = {1: 30.0, 2: 25.0, 3: 21.0}[count]
-    places: list[tuple[float, float, float]] = []
-    for _ in range(60):
-        radius = rng.uniform(17.0, largest)
-        y, x = rng.uniform(radius + 1, size - radius - 1, 2)
-        if all(max(abs(y - b), abs(x - a)) > (radius + r) * 0.95 for b, a, r in places):
-            places.append((y, x, radius))
-        if len(places) == count:
-            break
-    return places
+@cache
+def _texture(name: str, size: int) -> NDArray[np.float32]:
+    """A ground, the same one each time: what is to be learnt about it is its word."""
+    return GROUNDS[name](np.random.default_rng(BACKGROUNDS.index(name)), size, size)
+
+
+def _places(rng: np.random.Generator, size: int, count: int) -> list[tuple[int, int, int]]:
+    """Centres (y, x) and half-widths of objects in pixels, the largest first; fewer than ``count`` if they do not fit.
+
+    One object stands in the middle, two side by side or one above the other, three in a triangle, four in the quarters;
+    beside a large one in the middle stand one or two small ones, in front of it.
+    """
+    middle = size // 2
+    if size < SIZE:
+        return [(middle, middle, SIZES[str(rng.choice(["small", ""]))] // 2)]
+    near, far = size // 4, 3 * size // 4
+    if count < 4 and rng.random() < (0.3, 0.3, 0.4)[count - 1]:
+        half = SIZES["small"] // 2
+        sides = _turned(rng, [(middle, half), (middle, size - half)])
+        return [(middle, middle, SIZES["large"] // 2), *((y, x, half) for y, x in sides[: count - 1])]
+    triangles = ([(near, near), (near, far), (far, middle)], [(near, middle), (far, near), (far, far)])
+    layouts = {
+        1: [(middle, middle)],
+        2: _turned(rng, [(middle, near), (middle, far)]),
+        3: triangles[int(rng.random() >= 0.5)],
+        4: [(y, x) for y in (near, far) for x in (near, far)],
+    }
+    places = layouts[count]
+    small = sorted(rng.random() < (0.5, 0.5, 0.6, 0.7)[count - 1] for _ in places)
+    order = rng.permutation(len(places))
+    return [(*places[at], SIZES["small" if less else ""] // 2) for at, less in zip(order, small, strict=True)]
+
+
+def _turned(rng: np.random.Generator, places: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Places (y, x) in any order, and the axes exchanged or not."""
+    turned = places if rng.random() < 0.5 else [(x, y) for y, x in places]
+    return [turned[index] for index in rng.permutation(len(turned))]
 
 
 def _stamp(
@@ -171,7 +262,7 @@ def _stamp(
     labels: NDArray[np.uint8],
     name: str,
     colour: str,
-    place: tuple[float, float, float],
+    place: tuple[int, int, int],
     index: int,
 ) -> None:
     """Paint one object with a dark outline, antialiased; a pixel is the object's when at least half covered."""
@@ -186,7 +277,7 @@ def _stamp(
     base = np.array(COLOURS[colour], dtype=np.float32)
     paint = np.zeros((*u.shape, 3), dtype=np.float32)
     covered = np.zeros(u.shape, dtype=bool)
-    for inside, tint in PICTOGRAMS[name][0](u, v):
+    for inside, tint in PICTOGRAMS[name](u, v):
         own = base if tint is None else np.clip(base * tint, 0, 1) if isinstance(tint, float) else np.array(tint)
         paint[inside] = own
         covered |= inside

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,17 +17,17 @@ if TYPE_CHECKING:
 
 CAPTIONS = (
     "a red heart on grass",
-    "a yellow sun on sky",
-    "a green tree on sand under sky",
+    "a large yellow sun on sky",
+    "a cyan tree on sand under sky",
     "a blue boat on water",
-    "a purple balloon on wood",
-    "an orange fish and a white moon on night",
-    "a red house and a green tree on snow under night",
-    "a pink flower on brick",
-    "a red mushroom on sand under night",
-    "a green apple and an orange star on brick under snow",
-    "a blue heart and a yellow sun on grass under sky",
-    "a red apple and a pink flower and a blue boat on wood",
+    "a small purple fish on wood",
+    "an orange fish right of a white moon on night",
+    "a red house left of a green tree on snow under night",
+    "a pink flower above a black heart on brick",
+    "a large red mushroom on lava",
+    "a small green star below an orange mushroom on stone under snow",
+    "a blue heart and a small yellow sun above a small white boat on grass under water",
+    "a small red house and a small pink flower and a small cyan moon and a small orange star on wood",
 )
 TRUE_GUIDANCE = 2.5
 
@@ -49,10 +50,7 @@ def contact_sheet(pipe: DiffusionPipeline, columns: int = 4) -> Figure:
         axes = figure.add_subplot(rows, columns, index + 1)
         axes.imshow(picture, interpolation="nearest")
         axes.set_axis_off()
-        words = caption.split()
-        half = next((i for i in range(len(words) // 2, len(words)) if words[i] in ("and", "on", "under")), len(words))
-        lines = (" ".join(words[:half]), " ".join(words[half:]))
-        axes.set_title(caption if len(caption) < 26 else "\n".join(lines), fontsize=7)
+        axes.set_title("\n".join(textwrap.wrap(caption, 34)), fontsize=7)
     return figure
 
 

@@ -22,14 +22,20 @@ from torch import Tensor, nn
 from workbench.tiny import components
 from workbench.tiny.autoencoder import held_out_psnr, train_autoencoder
 from workbench.tiny.bank import Bank, make_bank
+from workbench.tiny.gauge import settle
 from workbench.tiny.muon import Muon
-from workbench.tiny.objective import SUPERVISED, Student, Words, sample_batch
+from workbench.tiny.objective import SUPERVISED, Level, Student, Words, sample_batch
+from workbench.tiny.precision import mixed
 from workbench.tiny.scenes import NOUNS
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
 logger = logging.getLogger("workbench.tiny.train")
+
+_LOW, _MID, _HIGH, _LAST = (0.5, 1.0), (1.0, 1.0), (3.0, 1.8), (2.4, 1.3)
+
+_WARM_UP = 200
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,13 @@ class Stage:
         Number of steps, and examples in each.
     scenes
         Number of different scenes.
+    levels
+        Noise levels of rows without a caption and with one: see :func:`workbench.tiny.objective.sample_batch`. Larger
+        pictures need more noise to hide the same things.
+    length
+        Tokens of a caption; the words of concepts are always padded to the model's own length.
+    decay
+        Steps at the end over which the learning rate falls to zero; the next stage warms up again.
     """
 
     size: int
@@ -51,6 +64,9 @@ class Stage:
     steps: int
     rows: int
     scenes: int
+    levels: tuple[Level, Level]
+    length: int
+    decay: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,12 +75,10 @@ class Recipe:
 
     Attributes
     ----------
-    vae_minutes, vae_scenes
-        Minutes of VAE training, and number of different scenes.
+    vae_steps, vae_scenes
+        Steps of VAE training, and number of different scenes.
     stages
         One after the other.
-    decay
-        Steps at the end over which the learning rate falls to zero.
     rate
         Peak learning rate of both optimisers.
     hardened_from
@@ -77,15 +91,16 @@ class Recipe:
         Seed of weights, batches and noise.
     """
 
-    vae_minutes: float = 7.0
+    vae_steps: int = 2500
     vae_scenes: int = 4000
     stages: tuple[Stage, ...] = (
-        Stage(size=64, most=2, steps=1000, rows=64, scenes=12_000),
-        Stage(size=96, most=3, steps=6000, rows=40, scenes=24_000),
+        Stage(64, 1, steps=700, rows=48, scenes=10_000, levels=(_LOW, _LOW), length=12),
+        Stage(128, 4, steps=2800, rows=24, scenes=24_000, levels=(_MID, _MID), length=components.TEXT_LENGTH),
+        Stage(128, 4, 6200, rows=24, scenes=24_000, levels=(_LOW, _HIGH), length=components.TEXT_LENGTH, decay=2500),
+        Stage(128, 4, 4300, rows=24, scenes=24_000, levels=(_LOW, _LAST), length=components.TEXT_LENGTH, decay=3000),
     )
-    decay: int = 1800
-    rate: float = 1.5e-3
-    hardened_from: int = 3000
+    rate: float = 2.5e-3
+    hardened_from: int = 6500
     presence: float = 1.0
     colour: float = 0.5
     average: float = 0.998
@@ -165,20 +180,29 @@ class Trainer:
         self._path.with_suffix(".part").replace(self._path)
 
     def rate(self) -> float:
-        """Learning rate of the coming step: warm-up, constant, linear decay at the end."""
-        left = (self.recipe.steps - self.step) / self.recipe.decay
-        return self.recipe.rate * min(1.0, (self.step + 1) / 200, max(0.0, left))
+        """Learning rate of the coming step: warm-up, constant, linear decay where a stage asks for it."""
+        end = warmed = 0
+        for stage in self.recipe.stages:
+            end += stage.steps
+            if self.step < end:
+                left = (end - self.step) / stage.decay if stage.decay else 1.0
+                return self.recipe.rate * min(1.0, (self.step - warmed + 1) / _WARM_UP, left)
+            warmed = end if stage.decay else warmed
+        return 0.0
 
     def take_step(self, bank: Bank, stage: Stage) -> dict[str, Tensor]:
         """One step of a stage; returns the losses."""
         hardened = self.step >= self.recipe.hardened_from
-        batch = sample_batch(bank, self.words, stage.rows, (self.recipe.seed, self.step), self.device, hardened)
+        seed = (self.recipe.seed, self.step)
+        batch = sample_batch(
+            bank, self.words, stage.rows, seed, self.device, hardened, levels=stage.levels, length=stage.length
+        )
         rate = self.rate()
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = rate
             optimiser.zero_grad(set_to_none=True)
-        with torch.autocast(self.device, dtype=torch.bfloat16):
+        with mixed(self.device):
             losses: dict[str, Tensor] = self.student(batch)
         loss = losses["flow"] + self.recipe.presence * losses["presence"] + self.recipe.colour * losses["colour"]
         loss.backward()
@@ -199,6 +223,11 @@ class Trainer:
         while self.step < until:
             for name, value in self.take_step(bank, stage).items():
                 sums[name] = sums.get(name, 0.0) + float(value)
+            if not all(map(math.isfinite, sums.values())):
+                raise FloatingPointError(
+                    f"a loss is no longer finite at step {self.step}; what was saved before it is unharmed. The same "
+                    "command goes on from there; with --eager if compiled blocks are to blame."
+                )
             self.seconds = seconds + time.monotonic() - start
             if self.step % every == 0:
                 means = {name: round(value / every, 4) for name, value in sums.items()}
@@ -215,15 +244,17 @@ class Trainer:
             file.write(json.dumps(record) + "\n")
 
 
-def write_pipeline(trainer: Trainer, vae: AutoencoderKL, stage: Stage, folder: Path) -> None:
-    """Write the averaged weights as a pipeline for pictures of a stage's size."""
-    student, _ = new_student(trainer.device)
+def write_pipeline(trainer: Trainer, vae: AutoencoderKL, stage: Stage, folder: Path, bank: Bank | None = None) -> None:
+    """Write the averaged weights as a pipeline for pictures of a stage's size; settled with the scenes of ``bank``."""
+    student, words = new_student(trainer.device)
     student.load_state_dict(trainer.average)
     student.eval()
+    if bank is not None:
+        settle(student, words, bank)
     psnr = held_out_psnr(vae, trainer.device)
     info: dict[str, object] = {
         "size": [stage.size, stage.size],
-        "sides": [each.size for each in trainer.recipe.stages if each.size <= stage.size],
+        "sides": sorted({each.size for each in trainer.recipe.stages if each.size <= stage.size}),
         "text_length": components.TEXT_LENGTH,
         "steps": 28,
         "vocabulary": list(NOUNS),
@@ -257,17 +288,18 @@ def run(recipe: Recipe, folder: Path, device: str, compiled: bool = True, until:
         Number of stages after which to end; all of them by default.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    vae = train_autoencoder(folder, recipe.vae_minutes, device, recipe.vae_scenes, seed=recipe.seed)
+    vae = train_autoencoder(folder, recipe.vae_steps, device, recipe.vae_scenes, seed=recipe.seed)
     trainer = Trainer(recipe, folder, device, compiled)
     end = 0
     for stage in recipe.stages[:until]:
         end += stage.steps
-        if trainer.step < end:
-            bank = make_bank(folder, vae, stage.scenes, stage.size, stage.most, device)
-            trainer.train(bank, stage, end)
-        written = folder / ("tiny-flux" if end == recipe.steps else f"step-{end}")
-        if trainer.step == end and not written.exists():
-            write_pipeline(trainer, vae, stage, written)
+        last = end == recipe.steps
+        written = folder / ("tiny-flux" if last else f"step-{end}")
+        if trainer.step > end or (trainer.step == end and written.exists()):
+            continue
+        bank = make_bank(folder, vae, stage.scenes, stage.size, stage.most, device)
+        trainer.train(bank, stage, end)
+        write_pipeline(trainer, vae, stage, written, bank if last and recipe.presence else None)
 
 
 def main() -> None:
