@@ -120,9 +120,9 @@ def test_themes_may_follow_one_another_at_once(lab: chromium.Notebook) -> None:
 
 
 SCENE = """
-scene = scenes.draw(2008)
+scene = scenes.draw(2988)
 made = synthetic.dataset(
-    concepts=scene.words, dual=5, single=3, heads=4, grid=(12, 12), timesteps=range(900, 0, -100), truth=True
+    concepts=scene.words, dual=5, single=3, heads=4, grid=(16, 16), timesteps=range(900, 0, -100), truth=True
 )
 coarse = np.stack([scene.mask(word)[4::8, 4::8] for word in scene.words])
 scores = made.output_total + xr.DataArray(coarse, dims=("concept", "y", "x")) * xr.DataArray(range(8), dims="layer")
