@@ -35,6 +35,8 @@ def test_every_stage_leaves_a_pipeline(tmp_path: Path, monkeypatch: pytest.Monke
     assert [one["size"] for one in told] == [[64, 64], [80, 80]]
     assert told[1]["sides"] == [64, 80]
     assert told[1]["vocabulary"] == list(NOUNS)
+    for config in (tmp_path / "tiny-flux").rglob("*.json"):
+        assert str(tmp_path) not in config.read_text(), "a pipeline names no folder of the machine that made it"
     assert (told[1]["vae_psnr"], told[1]["familiar_psnr"]) == (31.5, 29)
     first, last = (wb.load_model(str(tmp_path / name)).transformer for name in ("step-1", "tiny-flux"))
     assert any((a != b).any() for a, b in zip(first.parameters(), last.parameters(), strict=True))

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_BARE = 0.3
+"""Share of captions that say nothing."""
+
 
 class Described(NamedTuple):
     """What captions can say of a scene; no masks, no label maps, no positions.
@@ -121,12 +124,9 @@ def make_bank(
     return bank
 
 
-def caption(rng: np.random.Generator, described: Described, bare: float = 0.3) -> str:
-    """A random caption of a scene: a sentence with some or all adjectives, a shuffled list of nouns, or nothing.
-
-    ``bare`` is the share of the last.
-    """
-    kind = (rng.random() - bare) / (1 - bare)
+def caption(rng: np.random.Generator, described: Described) -> str:
+    """A random caption of a scene: a sentence with some or all adjectives, a shuffled list of nouns, or nothing."""
+    kind = (rng.random() - _BARE) / (1 - _BARE)
     if kind < 0:
         return ""
     objects = [NOUNS[word] for word in described.words if word < len(OBJECTS)]

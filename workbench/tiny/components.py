@@ -182,5 +182,6 @@ def save_pipeline(
         tokenizer_2=t5_tokenizer,
         transformer=copy.deepcopy(denoiser),
     )
+    pipe.vae.register_to_config(_name_or_path="")  # no folder of the machine that trained it
     pipe.to(torch.float16).save_pretrained(folder)
     (folder / "workbench.json").write_text(json.dumps(info, indent=2) + "\n")
