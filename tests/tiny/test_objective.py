@@ -182,6 +182,18 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(bank: Bank, tmp_p
 
 
 @MIXED
+@pytest.mark.parametrize("words", [0.0, 0.1])
+def test_a_stage_weighs_the_word_losses(bank: Bank, tmp_path: Path, words: float) -> None:
+    stage = Stage(32, 2, 1, rows=4, scenes=20, levels=((0.5, 1.0), (0.5, 1.0)), length=16, words=words)
+    trainer = Trainer(Recipe(stages=(stage,)), tmp_path, "cpu", compiled=False)
+    losses = trainer.take_step(bank, stage)
+    assert losses["presence"] > 0
+    asked = [bool(head.weight.grad.any()) for head in trainer.student.reader.heads]
+    assert asked == [words > 0] * len(SUPERVISED)
+    assert trainer.student.denoiser.proj_out.weight.grad.any(), "flow matching is always asked for"
+
+
+@MIXED
 def test_a_loss_that_is_not_finite_ends_the_training(bank: Bank, tmp_path: Path) -> None:
     stage = Stage(size=32, most=2, steps=3, rows=4, scenes=20, levels=((0.5, 1.0), (0.5, 1.0)), length=16)
     trainer = Trainer(Recipe(stages=(stage,)), tmp_path, "cpu", compiled=False)

@@ -57,6 +57,9 @@ class Stage:
         Tokens of a caption; the words of concepts are always padded to the model's own length.
     decay
         Steps at the end over which the learning rate falls to zero; the next stage warms up again.
+    words
+        Factor of both word losses. Their gradients are larger than flow matching's and as noisy for their size, and the
+        optimisers see the sum only: once words are read, a smaller factor is what lets pictures be learnt.
     """
 
     size: int
@@ -67,6 +70,7 @@ class Stage:
     levels: tuple[Level, Level]
     length: int
     decay: int = 0
+    words: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,7 @@ class Recipe:
         Stage(128, 4, steps=2800, rows=24, scenes=24_000, levels=(_MID, _MID), length=components.TEXT_LENGTH),
         Stage(128, 4, 6200, rows=24, scenes=24_000, levels=(_LOW, _HIGH), length=components.TEXT_LENGTH, decay=2500),
         Stage(128, 4, 4300, rows=24, scenes=24_000, levels=(_LOW, _LAST), length=components.TEXT_LENGTH, decay=3000),
+        Stage(128, 4, 6900, 24, 24_000, levels=(_LOW, _LAST), length=components.TEXT_LENGTH, decay=3000, words=0.1),
     )
     rate: float = 2.5e-3
     hardened_from: int = 6500
@@ -204,8 +209,8 @@ class Trainer:
             optimiser.zero_grad(set_to_none=True)
         with mixed(self.device):
             losses: dict[str, Tensor] = self.student(batch)
-        loss = losses["flow"] + self.recipe.presence * losses["presence"] + self.recipe.colour * losses["colour"]
-        loss.backward()
+        words = self.recipe.presence * losses["presence"] + self.recipe.colour * losses["colour"]
+        (losses["flow"] + stage.words * words).backward()
         nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
         for optimiser in self.optimisers:
             optimiser.step()
