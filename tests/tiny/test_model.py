@@ -18,6 +18,7 @@ from workbench.models.loading import bundled, bundled_folder
 from workbench.schema import InputError, WorkbenchWarning
 from workbench.scores import softmax
 from workbench.tiny import evaluate
+from workbench.tiny.checking import generated
 from workbench.tiny.scenes import BACKGROUNDS, NOUNS, SPLITS, draw
 
 FOLDER = bundled_folder("tiny-flux")
@@ -95,6 +96,19 @@ def test_generate_draws_what_was_asked() -> None:
     red, green, blue = np.moveaxis(ds.image.to_numpy()[0].astype(float), -1, 0)
     assert 0.02 < ((red > 150) & (green < 110) & (blue < 130)).mean() < 0.5, "a red object, and more than that"
     assert ((green > red) & (green > blue)).mean() > 0.3, "grass"
+
+
+def test_pictures_show_the_objects_they_were_asked_for() -> None:
+    """A caption of one object on one ground leaves nothing open, so its picture is the drawn one up to the outline."""
+    scenes = [scene for scene in map(draw, SPLITS["test"][:60]) if len(scene.words) == 2]
+    pictures = generated(bundled("tiny-flux"), [scene.caption for scene in scenes])
+    agreeing = []
+    for scene, picture in zip(scenes, pictures, strict=True):
+        rows, columns = (np.flatnonzero(scene.mask(scene.words[0]).any(axis)) for axis in (1, 0))
+        box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        apart = np.abs(picture[box].astype(int) - scene.image[box].astype(int)).max(-1)
+        agreeing.append(np.mean(apart < 80))
+    assert np.median(agreeing) > 0.95
 
 
 def test_the_demo(tmp_path: Path) -> None:
