@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+# The rounding of MKL products in float32 depends on the processor, and a softmax over large scores enlarges it to 3e-5.
+# Tests compare with numbers of another machine and allow 1e-5, so they use the products that are the same on every one.
+# MKL reads this at its first call; the processes that tests start inherit it.
 os.environ.setdefault("MKL_CBWR", "COMPATIBLE")
-"""MKL's products in float32 differ with the processor; a softmax over large scores makes 2e-6 of it 3e-5. Tests compare
-with numbers of another machine and allow 1e-5, so they use the products that are the same on every processor. MKL reads
-it at its first call: before any test, and in the processes tests start."""
 
 LONGEST = (
     "test_notebooks.py",

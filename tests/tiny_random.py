@@ -8,6 +8,9 @@ import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
 
+from workbench.tiny.bank import Bank, Described
+from workbench.tiny.components import LATENT_CHANNELS
+
 WORDS = ("a", "and", "on", "under", "dog", "cat", "grass", "sky", "sun", "house", "tree", "water", "red", "blue")
 """Words the T5 tokenizer knows as one token; "skyscraper" takes two, other words fall apart into letters."""
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -132,3 +135,12 @@ def flux_pipeline(seed: int = 0, dtype: torch.dtype = torch.float32, **overrides
         pipe.to(dtype)
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def random_bank(scenes: int, cells: int) -> Bank:
+    """Noise for latents, and what captions can say of two scenes by turns: two objects, and one."""
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(scenes, LATENT_CHANNELS, cells, cells, generator=generator).bfloat16()
+    two = Described((0, 3, 13), (0, 1), (0, 1), (-1, 0, 1, -1))
+    one = Described((5, 12), (2,), (2,), (-1,))
+    return Bank(latents, [two, one] * (scenes // 2))

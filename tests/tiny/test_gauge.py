@@ -6,18 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from workbench.tiny import components, gauge
-from workbench.tiny.bank import Bank, Described
+from tests.tiny_random import random_bank
+from workbench.tiny import gauge
+from workbench.tiny.bank import Bank
 from workbench.tiny.objective import SUPERVISED, Student, Words, sample_batch
 from workbench.tiny.train import new_student
 
 
 @pytest.fixture(scope="module")
 def bank() -> Bank:
-    generator = torch.Generator().manual_seed(0)
-    latents = torch.randn(8, components.LATENT_CHANNELS, 16, 16, generator=generator).bfloat16()
-    two = Described((0, 3, 13), (0, 1), (0, 1), (-1, 0, 1, -1))
-    return Bank(latents, [two, Described((5, 12), (2,), (2,), (-1,))] * 4)
+    return random_bank(scenes=8, cells=16)
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ from diffusers.models.transformers.transformer_flux import FluxAttnProcessor
 from torch import Tensor
 
 import workbench as wb
+from tests.tiny_random import random_bank
 from workbench.tiny import components, curves
-from workbench.tiny.bank import Bank, Described
+from workbench.tiny.bank import Bank
 from workbench.tiny.objective import (
     CONCEPTS,
     LOUDEST,
@@ -29,10 +30,7 @@ MIXED = pytest.mark.filterwarnings("ignore:Mismatch dtype")  # bfloat16 autocast
 
 @pytest.fixture(scope="module")
 def bank() -> Bank:
-    generator = torch.Generator().manual_seed(0)
-    latents = torch.randn(20, components.LATENT_CHANNELS, 8, 8, generator=generator).bfloat16()
-    two = Described((0, 3, 13), (0, 1), (0, 1), (-1, 0, 1, -1))
-    return Bank(latents, [two, Described((5, 12), (2,), (2,), (-1,))] * 10)
+    return random_bank(scenes=20, cells=8)
 
 
 def _batch(bank: Bank, hardened: bool = False, rows: int = 3) -> Batch:
