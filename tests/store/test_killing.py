@@ -102,7 +102,8 @@ def _generate(home: Path) -> xr.Dataset:
     torch.set_num_threads(1)  # sums of floats depend on it
     try:
         pipe = flux_pipeline()
-        return wb.generate("a dog", ["dog", "sky"], model=pipe, steps=6, samples=2, home=home, progress=False)
+        made = {"size": (64, 64), "steps": 6, "samples": 2, "home": home, "progress": False}
+        return wb.generate("a dog", ["dog", "sky"], model=pipe, **made)
     finally:
         torch.set_num_threads(before)
 
