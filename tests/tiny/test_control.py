@@ -15,8 +15,8 @@ def test_two_pipelines_are_scored_layer_by_layer(
     untrained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, path = str(untrained.config["_name_or_path"]), tmp_path / "control.json"
-    monkeypatch.setattr(sys, "argv", ["control", folder, folder, str(path), "--scenes", "2"])
-    monkeypatch.setattr(control, "workers", lambda *_: nullcontext())  # in this process
+    monkeypatch.setattr(sys, "argv", ["control", folder, folder, str(path), "--scenes", "2", "--workers", "1"])
+    monkeypatch.setattr(control, "workers", lambda folder, count: nullcontext())  # in this process
     control.main()
     found = json.loads(path.read_text())
     assert found["scenes"] == 2

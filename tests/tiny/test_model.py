@@ -100,7 +100,7 @@ def test_generate_draws_what_was_asked() -> None:
 
 def test_pictures_show_the_objects_they_were_asked_for() -> None:
     """A caption of one object on one ground leaves nothing open, so its picture is the drawn one up to the outline."""
-    scenes = [scene for scene in map(draw, SPLITS["test"][:30]) if len(scene.words) == 2]
+    scenes = [scene for scene in map(draw, SPLITS["test"][:60]) if len(scene.words) == 2]
     pictures = generated(bundled("tiny-flux"), [scene.caption for scene in scenes])
     agreeing = []
     for scene, picture in zip(scenes, pictures, strict=True):
