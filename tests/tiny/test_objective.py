@@ -180,14 +180,16 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(bank: Bank, tmp_p
 
 
 @MIXED
-@pytest.mark.parametrize("words", [0.0, 0.1])
-def test_a_stage_weighs_the_word_losses(bank: Bank, tmp_path: Path, words: float) -> None:
-    stage = Stage(32, 2, 1, rows=4, scenes=20, levels=((0.5, 1.0), (0.5, 1.0)), length=16, words=words)
-    trainer = Trainer(Recipe(stages=(stage,)), tmp_path, "cpu", compiled=False)
+@pytest.mark.parametrize(("presence", "colour"), [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)])
+def test_a_recipe_weighs_the_word_losses(bank: Bank, tmp_path: Path, presence: float, colour: float) -> None:
+    stage = Stage(32, 2, 1, rows=4, scenes=20, levels=((0.5, 1.0), (0.5, 1.0)), length=16)
+    recipe = Recipe(stages=(stage,), presence=presence, colour=colour)
+    trainer = Trainer(recipe, tmp_path, "cpu", compiled=False)
     losses = trainer.take_step(bank, stage)
     assert losses["presence"] > 0
-    asked = [bool(head.weight.grad.any()) for head in trainer.student.reader.heads]
-    assert asked == [words > 0] * len(SUPERVISED)
+    for head in trainer.student.reader.heads:
+        assert bool(head.weight.grad[0].any()) == (presence > 0)
+        assert bool(head.weight.grad[1:].any()) == (colour > 0)
     assert trainer.student.denoiser.proj_out.weight.grad.any(), "flow matching is always asked for"
 
 

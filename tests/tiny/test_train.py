@@ -38,8 +38,10 @@ def test_every_stage_leaves_a_pipeline(tmp_path: Path, monkeypatch: pytest.Monke
     for config in (tmp_path / "tiny-flux").rglob("*.json"):
         assert str(tmp_path) not in config.read_text(), "a pipeline names no folder of the machine that made it"
     assert (told[1]["vae_psnr"], told[1]["familiar_psnr"]) == (31.5, 29)
-    first, last = (wb.load_model(str(tmp_path / name)).transformer for name in ("step-1", "tiny-flux"))
-    assert any((a != b).any() for a, b in zip(first.parameters(), last.parameters(), strict=True))
+    names = ("step-1", "unsettled", "tiny-flux")
+    first, unsettled, last = (wb.load_model(str(tmp_path / name)).transformer for name in names)
+    for before, after in ((first, unsettled), (unsettled, last)):
+        assert any((a != b).any() for a, b in zip(before.parameters(), after.parameters(), strict=True))
     scene = draw(0, 80)
     ds = wb.capture(scene.image, scene.words, model=str(tmp_path / "tiny-flux"), store=False, progress=False)
     assert dict(ds.sizes)["y"] == dict(ds.sizes)["x"] == 10
@@ -57,6 +59,17 @@ def test_a_control_has_no_word_losses(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert whole is None
     assert (control.presence, control.colour, control.seed, until) == (0, 0, 3, 1)
     assert control.stages == plain.stages
+
+
+def test_projections_are_trained_with_muon_and_nothing_else_is() -> None:
+    student, _ = train.new_student("cpu")
+    muon, adam = ({id(each) for each in one.param_groups[0]["params"]} for one in train.optimisers(student, 1e-3))
+    assert not muon & adam
+    assert len(muon | adam) == len(list(student.parameters()))
+    names = {name for name, parameter in student.named_parameters() if id(parameter) in muon}
+    assert {"t5.encoder.block.1.layer.0.SelfAttention.q.weight", "clip.encoder.layers.0.mlp.fc1.weight"} <= names
+    assert "denoiser.single_transformer_blocks.1.proj_out.weight" in names
+    assert not [name for name in names if "norm" in name or "embed" in name or "bias" in name]
 
 
 def test_the_rate_warms_up_and_falls_where_a_stage_asks_for_it(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,14 @@ logger = logging.getLogger(__name__)
 
 
 def pictures(seeds: range, size: int = SIZE) -> torch.Tensor:
-    """Scenes of the given seeds as (scene, channel, pixel_y, pixel_x) uint8."""
-    return torch.from_numpy(np.stack([draw(seed, size).image for seed in seeds])).permute(0, 3, 1, 2).contiguous()
+    """Scenes of the given seeds as (scene, channel, pixel_y, pixel_x) uint8, drawn by all cores."""
+    with ProcessPoolExecutor() as pool:
+        images = np.stack(list(pool.map(_picture, seeds, [size] * len(seeds), chunksize=50)))
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+
+
+def _picture(seed: int, size: int) -> np.ndarray:
+    return draw(seed, size).image
 
 
 def to_model(images: torch.Tensor) -> torch.Tensor:

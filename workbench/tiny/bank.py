@@ -87,7 +87,7 @@ def _described(seeds: range, size: int, most: int) -> tuple[np.ndarray, list[Des
 
 
 def make_bank(
-    folder: Path, vae: AutoencoderKL, scenes: int, size: int, most: int, device: str = "cpu", workers: int = 2
+    folder: Path, vae: AutoencoderKL, scenes: int, size: int, most: int, device: str = "cpu", workers: int | None = None
 ) -> Bank:
     """Draw and encode training scenes, or load the bank an earlier call left in ``folder``.
 
@@ -104,7 +104,7 @@ def make_bank(
     device
         Torch device of the encoder.
     workers
-        Drawing processes.
+        Drawing processes; by default as many as there are cores.
     """
     path = folder / f"bank-{size}-{scenes}.pt"
     if path.exists():

@@ -80,7 +80,11 @@ def tokenizers() -> tuple[CLIPTokenizer, T5Tokenizer]:
 
 
 def text_encoders(clip_size: int, t5_size: int) -> tuple[CLIPTextModel, T5EncoderModel]:
-    """Untrained text encoders for vocabularies of the given sizes."""
+    """Untrained text encoders for vocabularies of the given sizes.
+
+    T5's heads start with strong preferences for some distances between tokens. With its own, twenty times smaller, a
+    caption stays a bag of words: after 16,000 steps of training, exchanging two nouns in it changed nothing.
+    """
     from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
     clip = CLIPTextModel(
@@ -113,6 +117,8 @@ def text_encoders(clip_size: int, t5_size: int) -> tuple[CLIPTextModel, T5Encode
             eos_token_id=1,
         )
     )
+    first: Any = t5.encoder.block[0]
+    torch.nn.init.normal_(first.layer[0].SelfAttention.relative_attention_bias.weight, std=2.0)
     return clip, t5
 
 

@@ -51,13 +51,9 @@ class Muon(torch.optim.Optimizer):
                 if parameter.grad is not None:
                     shapes[parameter.shape].append(parameter)
             for shape, parameters in shapes.items():
-                updates = []
-                for parameter in parameters:
-                    grad, state = parameter.grad, self.state[parameter]
-                    assert grad is not None
-                    buffer = state.setdefault("momentum", torch.zeros_like(parameter))
-                    buffer.lerp_(grad, 1 - group["momentum"])
-                    updates.append(grad.lerp(buffer, group["momentum"]))
-                scale = group["lr"] * 0.2 * max(shape) ** 0.5
-                for parameter, update in zip(parameters, orthogonalised(torch.stack(updates)), strict=True):
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(scale * update)
+                grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
+                buffers = [self.state[each].setdefault("momentum", torch.zeros_like(each)) for each in parameters]
+                torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
+                updates = orthogonalised(torch.stack(torch._foreach_lerp(grads, buffers, group["momentum"])))
+                torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+                torch._foreach_sub_(parameters, list(updates.unbind()), alpha=group["lr"] * 0.2 * max(shape) ** 0.5)

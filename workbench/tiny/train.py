@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("workbench.tiny.train")
 
-_LOW, _MID, _HIGH, _LAST = (0.5, 1.0), (1.0, 1.0), (3.0, 1.8), (2.4, 1.3)
+_LOW, _HIGH = (0.5, 1.0), (2.4, 1.3)
 
 _WARM_UP = 200
 
@@ -57,9 +57,6 @@ class Stage:
         Tokens of a caption; the words of concepts are always padded to the model's own length.
     decay
         Steps at the end over which the learning rate falls to zero; the next stage warms up again.
-    words
-        Factor of both word losses. Their gradients are larger than flow matching's and as noisy for their size, and the
-        optimisers see the sum only: once words are read, a smaller factor is what lets pictures be learnt.
     """
 
     size: int
@@ -70,7 +67,6 @@ class Stage:
     levels: tuple[Level, Level]
     length: int
     decay: int = 0
-    words: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -88,7 +84,8 @@ class Recipe:
     hardened_from
         Step from which concept tokens have it harder: see :func:`workbench.tiny.objective.sample_batch`.
     presence, colour
-        Weights of the word losses beside flow matching's 1.
+        Weights of the word losses beside flow matching's 1. Were they as large, their gradients would be the larger
+        ones and mostly noise, and the optimisers see the sum only: pictures are then hardly learnt.
     average
         Decay of the running average of the weights, which is what is saved.
     seed
@@ -98,16 +95,13 @@ class Recipe:
     vae_steps: int = 2500
     vae_scenes: int = 4000
     stages: tuple[Stage, ...] = (
-        Stage(64, 1, steps=700, rows=48, scenes=10_000, levels=(_LOW, _LOW), length=12),
-        Stage(128, 4, steps=2800, rows=24, scenes=24_000, levels=(_MID, _MID), length=components.TEXT_LENGTH),
-        Stage(128, 4, 6200, rows=24, scenes=24_000, levels=(_LOW, _HIGH), length=components.TEXT_LENGTH, decay=2500),
-        Stage(128, 4, 4300, rows=24, scenes=24_000, levels=(_LOW, _LAST), length=components.TEXT_LENGTH, decay=3000),
-        Stage(128, 4, 6900, 24, 24_000, levels=(_LOW, _LAST), length=components.TEXT_LENGTH, decay=3000, words=0.1),
+        Stage(64, 1, steps=1000, rows=48, scenes=10_000, levels=(_LOW, _HIGH), length=12),
+        Stage(128, 4, 6800, rows=48, scenes=24_000, levels=(_LOW, _HIGH), length=components.TEXT_LENGTH, decay=3000),
     )
     rate: float = 2.5e-3
-    hardened_from: int = 6500
-    presence: float = 1.0
-    colour: float = 0.5
+    hardened_from: int = 3000
+    presence: float = 0.1
+    colour: float = 0.05
     average: float = 0.998
     seed: int = 0
 
@@ -137,11 +131,15 @@ def new_student(device: str) -> tuple[Student, Words]:
 
 
 def optimisers(student: Student, rate: float) -> list[torch.optim.Optimizer]:
-    """Muon for the blocks' projection matrices, AdamW for everything else."""
+    """Muon for the projection matrices of transformer blocks and text encoders, AdamW for everything else.
+
+    With AdamW at this rate T5's attention, which divides by nothing, saturates within a hundred steps.
+    """
     matrices: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     for name, parameter in student.named_parameters():
-        projection = "transformer_blocks" in name and parameter.ndim == 2 and "norm" not in name
+        inside = name.startswith(("t5.encoder.block.", "clip.encoder.layers.")) or "transformer_blocks" in name
+        projection = inside and parameter.ndim == 2 and "norm" not in name and "relative" not in name
         (matrices if projection else rest).append(parameter)
     return [
         Muon(matrices, lr=rate),
@@ -168,6 +166,7 @@ class Trainer:
                 optimiser.load_state_dict(saved)
             self.average, self.step, self.seconds = state["average"], state["step"], state["seconds"]
             logger.info("resumed at step %d", self.step)
+        self._now = list(self.student.state_dict().values())
         if compiled:
             for block in [*self.student.denoiser.transformer_blocks, *self.student.denoiser.single_transformer_blocks]:
                 block.compile(dynamic=False)
@@ -210,35 +209,36 @@ class Trainer:
         with mixed(self.device):
             losses: dict[str, Tensor] = self.student(batch)
         words = self.recipe.presence * losses["presence"] + self.recipe.colour * losses["colour"]
-        (losses["flow"] + stage.words * words).backward()
+        (losses["flow"] + words).backward()
         nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
         for optimiser in self.optimisers:
             optimiser.step()
         keep = min(self.recipe.average, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
-            now = self.student.state_dict()
-            torch._foreach_lerp_(list(self.average.values()), [now[name] for name in self.average], 1 - keep)
+            torch._foreach_lerp_(list(self.average.values()), self._now, 1 - keep)
         self.step += 1
-        return {name: value.detach() for name, value in losses.items()}
+        return {name: value.detach().clone() for name, value in losses.items()}
 
     def train(self, bank: Bank, stage: Stage, until: int, every: int = 50) -> None:
         """Take steps of a stage up to ``until``, logging and saving on the way."""
         start, seconds = time.monotonic(), self.seconds
-        sums: dict[str, float] = {}
+        losses: list[dict[str, Tensor]] = []
         while self.step < until:
-            for name, value in self.take_step(bank, stage).items():
-                sums[name] = sums.get(name, 0.0) + float(value)
-            if not all(map(math.isfinite, sums.values())):
-                raise FloatingPointError(
-                    f"a loss is no longer finite at step {self.step}; what was saved before it is unharmed. The same "
-                    "command goes on from there; with --eager if compiled blocks are to blame."
-                )
-            self.seconds = seconds + time.monotonic() - start
-            if self.step % every == 0:
-                means = {name: round(value / every, 4) for name, value in sums.items()}
-                about = {"step": self.step, "size": stage.size, "rows": stage.rows}
-                self._log(about | {"seconds": round(self.seconds), "rate": self.rate()} | means)
-                sums = {}
+            losses.append(self.take_step(bank, stage))
+            if self.step % every == 0 or self.step == until:
+                told = {name: torch.stack([each[name] for each in losses]).cpu() for name in losses[0]}
+                finite = torch.stack(list(told.values())).isfinite().all(0).tolist()
+                if not all(finite):
+                    first = self.step - len(losses) + finite.index(False) + 1
+                    raise FloatingPointError(
+                        f"a loss is no longer finite at step {first}; what was saved before it is unharmed. The same "
+                        "command goes on from there; with --eager if compiled blocks are to blame."
+                    )
+                self.seconds = seconds + time.monotonic() - start
+                about: dict[str, Any] = {"step": self.step, "size": stage.size, "rows": stage.rows}
+                about |= {"seconds": round(self.seconds), "rate": self.rate()}
+                self._log(about | {name: round(float(values.mean()), 4) for name, values in told.items()})
+                losses = []
             if self.step % (5 * every) == 0:
                 self.save()
         self.save()
@@ -279,6 +279,8 @@ def write_pipeline(trainer: Trainer, vae: AutoencoderKL, stage: Stage, folder: P
 def run(recipe: Recipe, folder: Path, device: str, compiled: bool = True, until: int | None = None) -> None:
     """Run every stage that is not done yet; each leaves a pipeline ``step-<N>``, the last one ``tiny-flux``.
 
+    ``unsettled`` beside it are the last one's weights before :func:`workbench.tiny.gauge.settle`, as a control's stay.
+
     Parameters
     ----------
     recipe
@@ -304,7 +306,10 @@ def run(recipe: Recipe, folder: Path, device: str, compiled: bool = True, until:
             continue
         bank = make_bank(folder, vae, stage.scenes, stage.size, stage.most, device)
         trainer.train(bank, stage, end)
-        write_pipeline(trainer, vae, stage, written, bank if last and recipe.presence else None)
+        settled = last and recipe.presence > 0
+        if settled:
+            write_pipeline(trainer, vae, stage, folder / "unsettled")
+        write_pipeline(trainer, vae, stage, written, bank if settled else None)
 
 
 def main() -> None:
@@ -312,17 +317,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("training"), help="checkpoints, log and result")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--eager", action="store_true", help="compile nothing")
+    parser.add_argument("--eager", action="store_true", help="compile nothing; a GPU always runs eagerly, as fast")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, batches and noise; default 0")
     parser.add_argument("--stages", type=int, help="end after so many stages")
     parser.add_argument("--control", action="store_true", help="flow matching alone: both word losses weigh nothing")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     warnings.filterwarnings("ignore", "Mismatch dtype")  # autocast's bfloat16 meets RMSNorm's float32 weights, as meant
+    torch.set_float32_matmul_precision("high")  # TF32 on a GPU that has it; a CPU's products stay as they are
     recipe = Recipe(seed=options.seed)
     if options.control:
         recipe = replace(recipe, presence=0.0, colour=0.0)
-    run(recipe, options.folder, options.device, compiled=not options.eager, until=options.stages)
+    compiled = options.device == "cpu" and not options.eager
+    run(recipe, options.folder, options.device, compiled, until=options.stages)
 
 
 if __name__ == "__main__":
