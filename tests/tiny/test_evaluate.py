@@ -9,7 +9,7 @@ import pytest
 
 from workbench.tiny import evaluate, scoring
 from workbench.tiny.scenes import NOUNS, draw
-from workbench.tiny.tables import report
+from workbench.tiny.tables import over_seeds, report
 
 
 def _captured(seed: int, layers: int, sharp: slice, at: int) -> evaluate.Captured:
@@ -93,3 +93,30 @@ def test_the_whole_evaluation_of_a_few_scenes(monkeypatch: pytest.MonkeyPatch, u
     assert "| `output` |" in text
     assert "the paper, on FLUX.1" in text
     assert "nan" not in text
+
+
+def figure(words: float) -> dict[str, Any]:
+    return {"words": words, "objects": words, "backgrounds": words, "interval": [words, words]}
+
+
+def test_seeds_are_set_side_by_side() -> None:
+    """Mean, lowest and highest; the heads of each seed by their own scores, since their numbers mean nothing."""
+
+    def seed(score: float, heads: list[float]) -> dict[str, Any]:
+        one = {"output": figure(score), "cross": figure(0.25)}
+        return {
+            "spaces": one,
+            "dual_layers": 1,
+            "layers": {space: {"0": found} for space, found in one.items()},
+            "timesteps": {space: {"300.0": found} for space, found in one.items()},
+            "heads": {"output": [[figure(head) for head in heads]]},
+            "all_dual": one,
+            "raw": one,
+            "attend": {"both": figure(score)},
+        }
+
+    lines = over_seeds([seed(0.5, [0.1, 0.4]), seed(0.7, [0.6, 0.3])]).splitlines()
+    assert "| 0 | 0.600 (0.500 to 0.700) | 0.250 (0.250 to 0.250) |" in lines
+    assert "| 300 | 0.600 (0.500 to 0.700) | 0.250 (0.250 to 0.250) |" in lines
+    assert "| 0 | 0.500 (0.400 to 0.600) | 0.200 (0.100 to 0.300) |" in lines
+    assert any(line.startswith("| output beats cross attention | 0.500 (") and "| 0.700 (" in line for line in lines)

@@ -1,9 +1,16 @@
-"""The figures of :mod:`workbench.tiny.evaluate` as the Markdown tables of the model card."""
+"""The figures of :mod:`workbench.tiny.evaluate` as the Markdown tables of the model card.
+
+``python -m workbench.tiny.tables FILE FILE FILE`` sets those of several training seeds side by side: JSON files of
+``python -m workbench.tiny.evaluate --json``.
+"""
 
 from __future__ import annotations
 
+import argparse
 import itertools
+import json
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 Found = Mapping[str, Any]
@@ -32,7 +39,7 @@ def _row(name: str, alone: Found, beside: Found) -> list[str]:
     return [name, _bounded(alone), objects, grounds, _bounded(beside), more_objects, more_grounds]
 
 
-def _findings(result: Mapping[str, Any]) -> list[str]:
+def _findings(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What the paper says of FLUX.1, and what is measured here."""
     output, duals = result["layers"]["output"], list(result["layers"]["output"])
     duals = duals[: result["dual_layers"]]
@@ -47,7 +54,7 @@ def _findings(result: Mapping[str, Any]) -> list[str]:
     def versus(one: Found, other: Found) -> str:
         return f"{_bounded(one)} against {_bounded(other)}"
 
-    rows = [
+    return [
         (
             "deeper layers are better",
             f"{rising} of {len(duals) - 1} steps between dual blocks go up; the best is block {best} "
@@ -68,7 +75,6 @@ def _findings(result: Mapping[str, Any]) -> list[str]:
             f"best is `{first}`; " + ", ".join(f"{mode} {found['words']:.3f}" for mode, found in attend.items()),
         ),
     ]
-    return _table(["the paper, on FLUX.1", "here, mean IoU on the test scenes"], rows)
 
 
 def report(result: Mapping[str, Any]) -> str:
@@ -115,5 +121,63 @@ def report(result: Mapping[str, Any]) -> str:
     )
     words = sorted(result["per_word"].items(), key=lambda item: -item[1])
     lines += ["`output`, by word: " + ", ".join(f"{word} {value:.2f}" for word, value in words) + ".", ""]
-    lines += ["Does the paper's picture hold here?", "", *_findings(result)]
+    lines += ["Does the paper's picture hold here?", ""]
+    lines += _table(["the paper, on FLUX.1", "here, mean IoU on the test scenes"], _findings(result))
     return "\n".join(lines)
+
+
+def over_seeds(results: Sequence[Mapping[str, Any]]) -> str:
+    """The figures of several training seeds as Markdown tables: their mean, and the lowest and highest.
+
+    Heads of one number have nothing in common from seed to seed, so they are told apart by their own scores.
+    """
+
+    def told(found: Iterable[Found]) -> str:
+        means = [one["words"] for one in found]
+        return f"{sum(means) / len(means):.3f} ({min(means):.3f} to {max(means):.3f})"
+
+    def ranked(result: Mapping[str, Any], space: str, layer: int, place: int) -> Found:
+        heads: list[Found] = sorted(result["heads"][space][layer], key=lambda found: -found["words"])
+        return heads[place]
+
+    spaces, cut = list(results[0]["spaces"]), list(results[0]["heads"])
+    heads = results[0]["heads"][cut[0]]
+    lines = [
+        f"{len(results)} seeds: mean (lowest to highest) of mean IoU on the test scenes, by layer and by timestep:",
+        "",
+    ]
+    for by, name in (("layers", "layer"), ("timesteps", "timestep")):
+        lines += _table(
+            [name, *(f"`{space}`" for space in spaces)],
+            (
+                [f"{float(at):g}", *(told(one[by][space][at] for one in results) for space in spaces)]
+                for at in results[0][by][spaces[0]]
+            ),
+        )
+    lines += ["By head, the better ones of each seed first:", ""]
+    columns = list(itertools.product(cut, range(len(heads[0]))))
+    lines += _table(
+        ["layer", *(f"`{space}` {place + 1}." for space, place in columns)],
+        (
+            [str(layer), *(told(ranked(one, space, layer, place) for one in results) for space, place in columns)]
+            for layer in range(len(heads))
+        ),
+    )
+    lines += ["Does the paper's picture hold in each?", ""]
+    found = [_findings(result) for result in results]
+    lines += _table(
+        ["the paper, on FLUX.1", *(f"seed {number}" for number in range(len(results)))],
+        ([rows[0][0], *(measured for _, measured in rows)] for rows in zip(*found, strict=True)),
+    )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path, nargs="+", help="JSON files of the evaluation, one for each seed")
+    print(over_seeds([json.loads(path.read_text()) for path in parser.parse_args().results]))
+
+
+if __name__ == "__main__":
+    main()
