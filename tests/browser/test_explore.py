@@ -203,6 +203,24 @@ def test_the_overview_shows_its_statistic_and_selects(view: View, ds: xr.Dataset
     assert view.control("layers-high").get_attribute("aria-valuetext") == "4"
 
 
+def test_a_section_stays_open_when_something_changes_at_once(view: View) -> None:
+    """The browser tells of what unfolded a moment later; a change in between must not fold it again."""
+    overview = view.root.locator("details[data-section=overview]")
+    overview.evaluate(
+        """details => {
+            details.querySelector('summary').click()
+            const select = details.querySelector('[data-control=statistic]')
+            select.value = 'entropy'
+            select.dispatchEvent(new Event('change'))
+        }"""
+    )
+    view.settle()
+    overview.locator("[data-cell='0,0']").wait_for()
+    assert overview.evaluate("details => details.open")
+    overview.locator("summary").first.click()
+    overview.locator("[data-cell='0,0']").wait_for(state="hidden")
+
+
 def test_pointing_reads_values_and_keeps_them_true(view: View, ds: xr.Dataset) -> None:
     view.hover_patch(3, 5)
     _check_readout(view, ds.wb.heatmap().isel(y=3, x=5))

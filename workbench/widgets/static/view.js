@@ -204,10 +204,14 @@ class View {
   section(name, title, hint, part) {
     const summary = h("summary", { tabindex: 0 }, h("span.wb-section-title", {}, title), h("span.wb-hint", {}, hint));
     const element = h("details.wb-section", { data: { section: name } }, summary, part.element);
+    // The browser tells of a toggle a moment later, and a change in between would fold the section again.
+    summary.addEventListener("click", (event) => {
+      event.preventDefault();
+      this.flip(name);
+    });
     element.addEventListener("toggle", () => {
       const { open } = this.store.state;
-      if (element.open === open.includes(name)) return;
-      this.store.change({ open: element.open ? [...open, name] : open.filter((other) => other !== name) });
+      if (element.open !== open.includes(name)) this.flip(name); // found by the browser's own search, say
     });
     part.fold = element;
     return element;
