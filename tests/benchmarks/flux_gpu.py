@@ -162,6 +162,8 @@ def _peak(way: Callable[[], None]) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rehearse", action="store_true", help="a narrow model on the CPU: does the script run?")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="interleaved rounds of each comparison")
+    parser.add_argument("--passes", type=int, default=PASSES, help="forward passes of a run")
     options = parser.parse_args()
     if options.rehearse:
         narrow = FLUX_1 | {"num_layers": 1, "num_single_layers": 1, "num_attention_heads": 1, "joint_attention_dim": 64}
@@ -169,4 +171,4 @@ if __name__ == "__main__":
     elif not torch.cuda.is_available():
         sys.exit("no CUDA device: run this on a machine with one (48 GB or more), or --rehearse the script on the CPU")
     else:
-        run("flux_gpu", lambda: measure(FLUX_1, "cuda"))
+        run("flux_gpu", lambda: measure(FLUX_1, "cuda", options.rounds, options.passes))

@@ -129,7 +129,8 @@ def report(result: Mapping[str, Any]) -> str:
 def over_seeds(results: Sequence[Mapping[str, Any]]) -> str:
     """The figures of several training seeds as Markdown tables: their mean, and the lowest and highest.
 
-    Heads of one number have nothing in common from seed to seed, so they are told apart by their own scores.
+    Heads of one number have nothing in common from seed to seed, so they are told apart by their own scores. Seeds are
+    numbered from 0 in the order of ``results``.
     """
 
     def told(found: Iterable[Found]) -> str:

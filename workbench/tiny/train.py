@@ -217,7 +217,7 @@ class Trainer:
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.values()), self._now, 1 - keep)
         self.step += 1
-        return {name: value.detach().clone() for name, value in losses.items()}
+        return {name: value.detach() for name, value in losses.items()}
 
     def train(self, bank: Bank, stage: Stage, until: int, every: int = 50) -> None:
         """Take steps of a stage up to ``until``, logging and saving on the way."""
@@ -249,14 +249,15 @@ class Trainer:
             file.write(json.dumps(record) + "\n")
 
 
-def write_pipeline(trainer: Trainer, vae: AutoencoderKL, stage: Stage, folder: Path, bank: Bank | None = None) -> None:
+def write_pipeline(
+    trainer: Trainer, vae: AutoencoderKL, psnr: Tensor, stage: Stage, folder: Path, bank: Bank | None = None
+) -> None:
     """Write the averaged weights as a pipeline for pictures of a stage's size; settled with the scenes of ``bank``."""
     student, words = new_student(trainer.device)
     student.load_state_dict(trainer.average)
     student.eval()
     if bank is not None:
         settle(student, words, bank)
-    psnr = held_out_psnr(vae, trainer.device)
     info: dict[str, object] = {
         "size": [stage.size, stage.size],
         "sides": sorted({each.size for each in trainer.recipe.stages if each.size <= stage.size}),
@@ -306,10 +307,11 @@ def run(recipe: Recipe, folder: Path, device: str, compiled: bool = True, until:
             continue
         bank = make_bank(folder, vae, stage.scenes, stage.size, stage.most, device)
         trainer.train(bank, stage, end)
+        psnr = held_out_psnr(vae, device)
         settled = last and recipe.presence > 0
         if settled:
-            write_pipeline(trainer, vae, stage, folder / "unsettled")
-        write_pipeline(trainer, vae, stage, written, bank if settled else None)
+            write_pipeline(trainer, vae, psnr, stage, folder / "unsettled")
+        write_pipeline(trainer, vae, psnr, stage, written, bank if settled else None)
 
 
 def main() -> None:
@@ -324,7 +326,8 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     warnings.filterwarnings("ignore", "Mismatch dtype")  # autocast's bfloat16 meets RMSNorm's float32 weights, as meant
-    torch.set_float32_matmul_precision("high")  # TF32 on a GPU that has it; a CPU's products stay as they are
+    if options.device != "cpu":
+        torch.set_float32_matmul_precision("high")  # TF32
     recipe = Recipe(seed=options.seed)
     if options.control:
         recipe = replace(recipe, presence=0.0, colour=0.0)
