@@ -48,7 +48,7 @@ PROMPTLESS = replace(PLAN, kind="generate", spaces=("output",), tokens=(), promp
 
 
 def piece(layer: int = 1, value: float = 1.0) -> Piece:
-    return Piece(step=0, layer=layer, scores={space: torch.full((1, 2, 2, 6), value) for space in PLAN.spaces})
+    return Piece(step=0, layer=layer, scores={space: torch.full((1, 2, 2, 6), float(value)) for space in PLAN.spaces})
 
 
 def test_key_depends_on_everything_but_the_module_names() -> None:

@@ -15,8 +15,8 @@ from tests.synthetic import dataset
 from workbench import store
 from workbench.recording import streaming
 from workbench.recording.reading import Piece
-from workbench.recording.streaming import MOST_PIECES, Stream, piece_values
-from workbench.schema import LAYER, SAMPLE, TIMESTEP, StoreError, TraceError, score_dims, total, total_dims
+from workbench.recording.streaming import MOST_PIECES, Stream
+from workbench.schema import LAYER, SAMPLE, TIMESTEP, StoreError, score_dims, total, total_dims
 
 GRID = (2, 3)
 POSITIONS = {1: 0, 4: 1}
@@ -53,43 +53,6 @@ def piece(step: int = 0, layer: int = 1, value: float = 0.0) -> Piece:
 
 def stream_to(run: Recorder, **options: Any) -> Stream:
     return Stream(run, GRID, POSITIONS, **options)  # type: ignore[arg-type]
-
-
-def test_values_of_a_piece() -> None:
-    given = piece(value=0.25)
-    tensors = {name: tensor[0] for name, tensor in (given.scores | given.lse).items()}
-    values = piece_values(given, tensors, GRID)
-    assert {name: (array.shape, array.dtype.name) for name, array in values.items()} == {
-        "output": ((2, 2, 2, 3), "float16"),
-        "output_total": ((2, 2, 3), "float32"),
-        "lse_image": ((2, 2), "float32"),
-    }
-    assert np.array_equal(values["output"][1, 1], [[18.25, 19.25, 20.25], [21.25, 22.25, 23.25]]), "row by row"
-    assert np.array_equal(values["output_total"], values["output"].sum(0, dtype=np.float32))
-
-
-@pytest.mark.parametrize(
-    ("extreme", "dtype"), [(65504, "float16"), (-65519.9, "float16"), (65520, "float32"), (-1e30, "float32")]
-)
-def test_values_that_float16_cannot_hold(extreme: float, dtype: str) -> None:
-    given = piece()
-    scores = given.scores["output"][0].clone()
-    scores[1, 0, 2] = extreme
-    values = piece_values(given, {"output": scores}, GRID)
-    assert values["output"].dtype == dtype
-    assert np.isfinite(values["output"]).all()
-    with np.errstate(over="ignore"):
-        assert np.array_equal(values["output"], scores.numpy().reshape(2, 2, 2, 3).astype(dtype)), "rounded as by NumPy"
-
-
-@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
-@pytest.mark.parametrize("name", ["output", "lse_image"])
-def test_values_that_are_not_finite(wrong: float, name: str) -> None:
-    given = piece(layer=4)
-    tensors = {key: tensor[0] for key, tensor in (given.scores | given.lse).items()}
-    tensors[name] = tensors[name].index_fill(0, torch.tensor(1), wrong)
-    with pytest.raises(TraceError, match=f"NaN or infinite values in layer 4 {name}"):
-        piece_values(given, tensors, GRID)
 
 
 def test_everything_is_written_in_order_by_another_thread() -> None:
@@ -223,18 +186,19 @@ def test_several_threads_write_what_one_would(stored: bool, home: Path, monkeypa
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_pieces_leave_a_gpu_on_a_side_stream() -> None:
+@pytest.mark.parametrize("on_device", [True, False])
+def test_pieces_leave_a_gpu_on_a_side_stream(on_device: bool) -> None:
     run = Recorder()
     run.go.clear()
     given = [piece(step, value=float(step)) for step in range(40)]
 
-    def on_device(one: Piece) -> Piece:
+    def sent(one: Piece) -> Piece:
         scores, lse = ({name: tensor.cuda() for name, tensor in part.items()} for part in (one.scores, one.lse))
         return Piece(one.step, one.layer, scores, lse)
 
-    with stream_to(run) as stream:
+    with stream_to(run, on_device=on_device) as stream:
         for step, one in enumerate(given):
-            stream.write(on_device(one), 0, step)
+            stream.write(sent(one), 0, step)
             # Takes the piece's memory if it was given back before the copy was done.
             torch.full((1, 2, 2, 6), -1.0, device="cuda")
         run.go.set()

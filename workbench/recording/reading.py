@@ -68,6 +68,24 @@ class Piece:
     mass: Mapping[str, Tensor] = field(default_factory=dict)
     vectors: Mapping[str, Tensor] = field(default_factory=dict)
 
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """What is stored of it: scores, log-sum-exps and mass by name."""
+        return {**self.scores, **self.lse, **self.mass}
+
+    def to_host(self, pinned: bool = False) -> Piece:
+        """The same scores, log-sum-exps and mass on the host; without waiting when the memory there is pinned."""
+
+        def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            if not pinned:
+                return {name: tensor.cpu() for name, tensor in tensors.items()}
+            return {
+                name: torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor, non_blocking=True)
+                for name, tensor in tensors.items()
+            }
+
+        return Piece(self.step, self.layer, copied(self.scores), copied(self.lse), copied(self.mass))
+
 
 @dataclass(frozen=True)
 class Reading:

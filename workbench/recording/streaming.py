@@ -1,8 +1,9 @@
 """From the model to the writer: scores leave the device and reach the disk while the next layers compute.
 
-On a CUDA device a piece is copied by a stream of its own into pinned memory. Background threads wait for the copy, sum
-over heads, round, and hand the piece to the writer. The number of pieces under way is bounded, so memory on both sides
-stays flat however long a run is; when the disk is slower than the model, the model waits.
+On a CUDA device a piece is summed over heads and rounded by a stream of its own, which then copies the result into
+pinned memory; on the CPU the background threads do that. They hand the piece to the writer. The number of pieces under
+way is bounded, so memory on both sides stays flat however long a run is; when the disk is slower than the model, the
+model waits.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import queue
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -21,11 +23,10 @@ from typing import Any, Final, Self
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from workbench.recording.checks import not_finite
 from workbench.recording.reading import Piece
-from workbench.schema import LAYER, SAMPLE, TIMESTEP, TraceError, total
+from workbench.recording.reducing import Layout, reduce_into, stored_values
+from workbench.schema import LAYER, SAMPLE, TIMESTEP
 from workbench.store.pieces import Writer
 
 log = logging.getLogger(__name__)
@@ -36,8 +37,6 @@ MOST_PIECES: Final = 64
 """Pieces under way at most, however small they are."""
 WRITERS: Final = min(4, max(1, (os.cpu_count() or 1) // 2))
 """Threads that round, compress and write: one takes about 5 ms for a piece of FLUX.1, which a large GPU outruns."""
-_HALF_LIMIT: Final = 65520.0
-"""What does not stay below this rounds to infinity in float16."""
 
 
 class _Mark(enum.Enum):
@@ -56,15 +55,27 @@ class _Whole:
     sample: int
 
 
+class _Buffers:
+    """Memory for one reduced piece: on the host, and beside it on a CUDA device for the pieces that are reduced there."""
+
+    def __init__(self, layout: Layout, device: torch.device) -> None:
+        self.layout = layout
+        self.device = device
+        self.host = torch.empty(layout.size, dtype=torch.uint8, pin_memory=device.type == "cuda")
+        self.on_host = layout.views(self.host)
+        if device.type == "cuda":
+            self.there = torch.empty(layout.size, dtype=torch.uint8, device=device)
+            self.on_device = layout.views(self.there)
+
+
 @dataclass(frozen=True)
 class _Transfer:
     """A piece on its way to the host."""
 
     piece: Piece
     at: Mapping[str, int]
-    tensors: Mapping[str, Tensor]
-    wait: Callable[[], None]
-    buffer: Tensor | None
+    arrive: Callable[[], _Buffers]
+    """Waits until the reduced piece is on the host, and says where."""
 
 
 class Stream:
@@ -80,6 +91,8 @@ class Stream:
         Position along ``layer`` of every recorded layer.
     buffered : int
         Bytes that pieces under way may take.
+    on_device : bool
+        Whether a GPU sums and rounds before the copy; otherwise the host does, behind a copy twice as long.
 
     Raises
     ------
@@ -88,15 +101,23 @@ class Stream:
     """
 
     def __init__(
-        self, run: Writer, grid: tuple[int, int], positions: Mapping[int, int], buffered: int = BUFFERED_BYTES
+        self,
+        run: Writer,
+        grid: tuple[int, int],
+        positions: Mapping[int, int],
+        buffered: int = BUFFERED_BYTES,
+        *,
+        on_device: bool = True,
     ) -> None:
         self._run = run
         self._grid = grid
         self._positions = positions
         self._buffered = buffered
+        self._on_device = on_device
         self._queue: queue.Queue[_Transfer | _Whole | _Mark] = queue.Queue()
         self._room: threading.Semaphore | None = None
-        self._free: list[Tensor] = []
+        self._layouts: dict[tuple[tuple[str, tuple[int, ...]], ...], Layout] = {}
+        self._free: list[_Buffers] = []
         self._sides: dict[torch.device, torch.cuda.Stream] = {}
         self._thread = threading.Thread(target=self._work, name="workbench-writer", daemon=True)
         self._error: BaseException | None = None
@@ -113,13 +134,12 @@ class Stream:
             Positions along those dimensions.
         """
         self._raise_error()
-        tensors = {name: tensor[0] for name, tensor in (*piece.scores.items(), *piece.lse.items(), *piece.mass.items())}
         if self._room is None:
-            size = sum(tensor.nbytes for tensor in tensors.values())
+            size = sum(tensor.nbytes for tensor in piece.tensors.values())
             self._room = threading.Semaphore(min(max(self._buffered // size, 2), MOST_PIECES))
         self._room.acquire()
         at = {SAMPLE: sample, TIMESTEP: timestep, LAYER: self._positions[piece.layer]}
-        self._queue.put(self._transfer(piece, at, tensors))
+        self._queue.put(self._transfer(piece, at))
 
     def put(self, name: str, values: np.ndarray[Any, Any], sample: int) -> None:
         """Send one sample of a variable that does not come in pieces."""
@@ -155,32 +175,51 @@ class Stream:
             raise self._error
 
     # --- the model's side ---------------------------------------------------------------------------------------
-    def _transfer(self, piece: Piece, at: Mapping[str, int], tensors: Mapping[str, Tensor]) -> _Transfer:
-        device = next(iter(tensors.values())).device
+    def _transfer(self, piece: Piece, at: Mapping[str, int]) -> _Transfer:
+        device = next(iter(piece.tensors.values())).device
         if device.type != "cuda":
-            return _Transfer(piece, at, {name: tensor.cpu() for name, tensor in tensors.items()}, lambda: None, None)
+            here = piece if device.type == "cpu" else piece.to_host()
+            return _Transfer(here, at, partial(self._reduced_here, here))
         if device not in self._sides:
             self._sides[device] = torch.cuda.Stream(device)
         side = self._sides[device]
         side.wait_stream(torch.cuda.current_stream(device))
-        buffer = self._buffer(sum(tensor.numel() for tensor in tensors.values()))
-        copies, start = {}, 0
+        done = torch.cuda.Event()
         with torch.cuda.stream(side):
-            for name, tensor in tensors.items():
-                copies[name] = buffer[start : start + tensor.numel()].view(tensor.shape)
-                copies[name].copy_(tensor, non_blocking=True)
-                # Its memory is not used again before the copy is done.
+            for tensor in piece.tensors.values():
+                # Its memory is not used again before the side stream is done with it.
                 tensor.record_stream(side)
-                start += tensor.numel()
-            copied = torch.cuda.Event()
-            copied.record(side)
-        return _Transfer(piece, at, copies, copied.synchronize, buffer)
+            if not self._on_device:
+                copied = piece.to_host(pinned=True)
+                done.record(side)
+                return _Transfer(copied, at, partial(self._reduced_here, copied, done))
+            buffers = self._buffers(piece, device)
+            reduce_into(buffers.on_device, piece)
+            buffers.host.copy_(buffers.there, non_blocking=True)
+            done.record(side)
 
-    def _buffer(self, elements: int) -> Tensor:
-        """Pinned memory that no copy uses."""
-        if self._free:
-            return self._free.pop()
-        return torch.empty(elements, dtype=torch.float32, pin_memory=True)
+        def arrive() -> _Buffers:
+            done.synchronize()
+            return buffers
+
+        return _Transfer(piece, at, arrive)
+
+    def _reduced_here(self, piece: Piece, copied: torch.cuda.Event | None = None) -> _Buffers:
+        if copied is not None:
+            copied.synchronize()
+        buffers = self._buffers(piece, torch.device("cpu"))
+        reduce_into(buffers.on_host, piece)
+        return buffers
+
+    def _buffers(self, piece: Piece, device: torch.device) -> _Buffers:
+        """Memory that no piece uses."""
+        shapes = tuple((name, tuple(tensor.shape)) for name, tensor in piece.tensors.items())
+        layout = self._layouts.get(shapes) or self._layouts.setdefault(shapes, Layout(piece))
+        with suppress(IndexError):
+            buffers = self._free.pop()
+            if buffers.layout is layout and buffers.device == device:
+                return buffers
+        return _Buffers(layout, device)
 
     # --- the writer's side --------------------------------------------------------------------------------------
     def _work(self) -> None:
@@ -200,12 +239,11 @@ class Stream:
 
     def _write(self, item: _Transfer) -> None:
         def write() -> None:
-            item.wait()
-            self._run.write(item.at, piece_values(item.piece, item.tensors, self._grid))
+            buffers = item.arrive()
+            self._run.write(item.at, stored_values(buffers.on_host, item.piece, self._grid))
+            self._free.append(buffers)
 
         self._attempt(write)
-        if item.buffer is not None:
-            self._free.append(item.buffer)
         assert self._room is not None
         self._room.release()
 
@@ -216,41 +254,3 @@ class Stream:
                 action()
             except BaseException as error:
                 self._error = self._error or error
-
-
-def piece_values(piece: Piece, tensors: Mapping[str, Tensor], grid: tuple[int, int]) -> dict[str, Any]:
-    """What the store takes of a piece: per-head maps (head, concept, y, x), their sums, and the rest as it is.
-
-    Parameters
-    ----------
-    piece : Piece
-        Says which of the tensors are scores.
-    tensors : mapping of str to Tensor
-        Scores (head, concept, patch), log-sum-exps (head, concept) and mass (head, text), float32 on the host, by name.
-    grid : tuple of int
-        Patches per column and row.
-
-    Returns
-    -------
-    dict of str to ndarray
-        ``<space>`` in float16, or in float32 when a value would overflow; ``<space>_total``, summed over heads in
-        float32 before anything is rounded; log-sum-exps and mass in float32 where there are any.
-
-    Raises
-    ------
-    TraceError
-        If a value is NaN or infinite.
-    """
-    values: dict[str, Any] = {}
-    for name, tensor in tensors.items():
-        array = tensor.numpy()
-        if name in piece.scores:
-            array = array.reshape(*array.shape[:-1], *grid)
-            values[total(name)] = array.sum(axis=0)
-        # torch rounds twenty times as fast as NumPy.
-        low, high = (bound.item() for bound in tensor.aminmax())
-        fits = max(-low, high) < _HALF_LIMIT
-        values[name] = tensor.half().numpy().reshape(array.shape) if name in piece.scores and fits else array
-        if not np.isfinite(values.get(total(name), array)).all():
-            raise TraceError(not_finite([f"layer {piece.layer} {name}"]) + ".")
-    return values

@@ -1,0 +1,134 @@
+"""What is stored of a piece: its scores in float16, their sums over heads, and whether float16 holds them.
+
+All of it is a few tensor operations that run wherever the scores are: on a GPU before the copy, which is then half as
+long, or on the host. On the CPU both give the same bits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workbench.recording.checks import not_finite
+from workbench.recording.reading import Piece
+from workbench.schema import TraceError, total
+
+HALF_LIMIT: Final = 65520.0
+"""What does not stay below this rounds to infinity in float16."""
+_ALIGNMENT: Final = 256
+_HALF: Final = " float16"
+_EXTREMES: Final = " extremes"
+
+
+class _Field(NamedTuple):
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    start: int
+
+    @property
+    def end(self) -> int:
+        return self.start + math.prod(self.shape) * self.dtype.itemsize
+
+
+class Layout:
+    """Where the reduced tensors of a piece are in one buffer of bytes, so that one copy moves all of them.
+
+    Parameters
+    ----------
+    piece : Piece
+        Batch 1; every piece of a run has the same layout.
+    """
+
+    def __init__(self, piece: Piece) -> None:
+        self._fields: dict[str, _Field] = {}
+        for name, scores in piece.scores.items():
+            shape = tuple(scores.shape[1:])
+            self._add(name + _HALF, shape, torch.float16)
+            self._add(total(name), shape[1:], torch.float32)
+            self._add(name + _EXTREMES, (2,), torch.float32)
+        for name, values in (*piece.lse.items(), *piece.mass.items()):
+            self._add(name, tuple(values.shape[1:]), torch.float32)
+
+    @property
+    def size(self) -> int:
+        """Bytes of a buffer."""
+        return max((field.end for field in self._fields.values()), default=0)
+
+    def views(self, buffer: Tensor) -> dict[str, Tensor]:
+        """The tensors inside a buffer (byte) of at least :attr:`size`."""
+        return {
+            name: buffer[field.start : field.end].view(field.dtype).view(field.shape)
+            for name, field in self._fields.items()
+        }
+
+    def _add(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        last = max((field.end for field in self._fields.values()), default=0)
+        self._fields[name] = _Field(shape, dtype, math.ceil(last / _ALIGNMENT) * _ALIGNMENT)
+
+
+def reduce_into(views: Mapping[str, Tensor], piece: Piece) -> None:
+    """Fill the tensors of a :class:`Layout` from a piece of batch 1 on the same device; nothing waits for the device.
+
+    Parameters
+    ----------
+    views : mapping of str to Tensor
+        From :meth:`Layout.views`.
+    piece : Piece
+        Scores (batch 1, head, concept, patch), log-sum-exps (batch 1, head, concept), mass (batch 1, head, text).
+    """
+    for name, scores in piece.scores.items():
+        torch.sum(scores[0], dim=0, out=views[total(name)])
+        views[name + _HALF].copy_(scores[0])
+        low, high = views[name + _EXTREMES]
+        torch.aminmax(scores, out=(low, high))
+    for name, values in (*piece.lse.items(), *piece.mass.items()):
+        views[name].copy_(values[0])
+
+
+def stored_values(views: Mapping[str, Tensor], piece: Piece, grid: tuple[int, int]) -> dict[str, Any]:
+    """What the store takes of a piece: per-head maps (head, concept, y, x), their sums, and the rest as it is.
+
+    Parameters
+    ----------
+    views : mapping of str to Tensor
+        The filled tensors of a layout, on the host.
+    piece : Piece
+        Where they came from, on any device: scores that overflow float16 are fetched from it as they are.
+    grid : tuple of int
+        Patches per column and row.
+
+    Returns
+    -------
+    dict of str to ndarray
+        ``<space>`` in float16, or in float32 when a value would overflow; ``<space>_total``, summed over heads in
+        float32 before anything is rounded; log-sum-exps and mass in float32 where there are any.
+
+    Raises
+    ------
+    TraceError
+        If a value is NaN or infinite.
+    """
+    values: dict[str, Any] = {}
+    for name in piece.scores:
+        low, high = views[name + _EXTREMES].tolist()
+        fits = max(-low, high) < HALF_LIMIT  # not when one of them is NaN
+        scores = views[name + _HALF] if fits else piece.scores[name][0].cpu()
+        for key, tensor in ((name, scores), (total(name), views[total(name)])):
+            array = tensor.numpy()
+            values[key] = array.reshape(*array.shape[:-1], *grid)
+        if not fits:
+            _check_finite(values[total(name)], piece, name)
+    for name in (*piece.lse, *piece.mass):
+        values[name] = views[name].numpy()
+        _check_finite(values[name], piece, name)
+    return values
+
+
+def _check_finite(values: np.ndarray[Any, Any], piece: Piece, name: str) -> None:
+    if not np.isfinite(values).all():
+        raise TraceError(not_finite([f"layer {piece.layer} {name}"]) + ".")
