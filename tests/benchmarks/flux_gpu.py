@@ -230,7 +230,7 @@ class Bench:
         return torch.cuda.max_memory_allocated()
 
     def launches(self, rounds: int) -> dict[str, list[float]]:
-        """Seconds of a pass of few tokens, for which the host's launches are nearly all the time: three ways, in turn."""
+        """Seconds of a pass of few tokens, nearly all of which are the host's launches: three ways, in turn."""
 
         def one_pass() -> None:
             with torch.no_grad():
@@ -331,8 +331,8 @@ def measure(bench: Bench, file: Path, *, minutes: float, counts: Mapping[int, in
         "device": name,
         "torch": version("torch"),
         "diffusers": version("diffusers"),
-        "size": f"{len(bench.layers)} blocks, {bench.config['num_attention_heads']} heads, "
-        f"{GRID[0] * GRID[1]} patches, {bench.inputs['encoder_hidden_states'].shape[1]} text tokens, {len(WORDS)} concepts",
+        "size": f"{len(bench.layers)} blocks, {bench.config['num_attention_heads']} heads, {GRID[0] * GRID[1]} patches, "
+        f"{bench.inputs['encoder_hidden_states'].shape[1]} text tokens, {len(WORDS)} concepts",
         "rounds": {},
     }
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -382,9 +382,11 @@ def told(found: Mapping[str, Any]) -> str:
                 cells.append(f"{figure.value:.3f} ({figure.low:.3f} – {figure.high:.3f})")
         cells.append(_slope(found, stage))
         most = found["rounds"][numbers[-1]]
-        for part in ("open", "flush", "close"):
-            cells.append(_middle([1000 * each[stage].get(part, np.nan) for each in most if stage in each], "ms"))
-        cells.append(_middle([1000 * e[stage]["processor"] / int(numbers[-1]) for e in most if stage in e], "ms"))
+        of_stage = [each[stage] for each in most if stage in each]
+        cells += [
+            _middle([1000 * one.get(part, np.nan) for one in of_stage], "ms") for part in ("open", "flush", "close")
+        ]
+        cells.append(_middle([1000 * one["processor"] / int(numbers[-1]) for one in of_stage], "ms"))
         cells.append(f"{found['peaks'][stage] / 2**30:.2f} GiB" if "peaks" in found else "")
         lines.append(f"| {' | '.join(cells)} |")
     if "launch" in found:

@@ -21,7 +21,7 @@ def summed(events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``owners``: milliseconds and number by ``"the model's"`` / ``"ours"``; ``streams``: the same by owner and stream;
+        ``owners``: milliseconds and number by ``"the model's"`` / ``"ours"``; ``streams``: by owner and stream;
         ``kernels``: ours, the longest first; ``span``, ``busy``: milliseconds from the first to the last, and of these
         during which the stream that has most to do was busy.
     """

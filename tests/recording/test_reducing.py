@@ -1,4 +1,4 @@
-"""What is stored of a piece: rounded, summed before rounding, wide where float16 overflows, refused where not finite."""
+"""What is stored of a piece: summed before rounding, wide where float16 overflows, refused where not finite."""
 
 from __future__ import annotations
 

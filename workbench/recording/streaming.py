@@ -56,7 +56,7 @@ class _Whole:
 
 
 class _Buffers:
-    """Memory for one reduced piece: on the host, and beside it on a CUDA device for the pieces that are reduced there."""
+    """Memory for one reduced piece: on the host, and on a CUDA device as well for pieces that are reduced there."""
 
     def __init__(self, layout: Layout, device: torch.device) -> None:
         self.layout = layout
