@@ -93,6 +93,7 @@ class Bench:
 
     def __init__(self, config: Mapping[str, Any], device: str, text: int = TEXT) -> None:
         self.device = device
+        self.text = text
         self.config = config
         self.layers = range(config["num_layers"] + config["num_single_layers"])
         self.default_layers = range(config["num_layers"] // 2, config["num_layers"])
@@ -331,8 +332,8 @@ def measure(bench: Bench, file: Path, *, minutes: float, counts: Mapping[int, in
         "device": name,
         "torch": version("torch"),
         "diffusers": version("diffusers"),
-        "size": f"{len(bench.layers)} blocks, {bench.config['num_attention_heads']} heads, {GRID[0] * GRID[1]} patches, "
-        f"{bench.inputs['encoder_hidden_states'].shape[1]} text tokens, {len(WORDS)} concepts",
+        "size": f"{len(bench.layers)} blocks, {bench.config['num_attention_heads']} heads, "
+        f"{GRID[0] * GRID[1]} patches, {bench.text} text tokens, {len(WORDS)} concepts",
         "rounds": {},
     }
     file.parent.mkdir(parents=True, exist_ok=True)
