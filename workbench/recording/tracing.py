@@ -29,6 +29,7 @@ from workbench.recording.eager import eager, is_compiled
 from workbench.recording.editing import Editing, Stop
 from workbench.recording.reading import Piece, Reading
 from workbench.recording.resolving import refuse_mass, resolve
+from workbench.recording.turns import holder
 from workbench.schema import ATTEND_MODES, InputError, TraceError, warn
 
 _Place = tuple[str, dict[str, nn.Module | None], str, nn.Module]
@@ -36,6 +37,21 @@ _Place = tuple[str, dict[str, nn.Module | None], str, nn.Module]
 
 _traced: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 _traced_lock = threading.Lock()
+
+
+def refuse_traced(transformer: nn.Module) -> None:
+    """Refuse a transformer that is being traced.
+
+    Raises
+    ------
+    TraceError
+        If a trace of it is open, or a call in another thread uses it; says which.
+    """
+    other = holder(transformer)
+    if other is not None or transformer in _traced:
+        by = "" if other is None else f" by {other}"
+        remedy = "close the first trace, or ask it for all spaces at once" if other is None else "wait for it"
+        raise TraceError(f"this transformer is being traced already{by}: {remedy}.")
 
 
 class Trace:
@@ -143,10 +159,7 @@ class Trace:
     # --- the context ------------------------------------------------------------------------------------------
     def __enter__(self) -> Self:
         with _traced_lock:
-            if self._model in _traced:
-                raise TraceError(
-                    "this transformer is being traced already: close the first trace, or ask it for all spaces at once."
-                )
+            refuse_traced(self._model)
             _traced.add(self._model)
         try:
             refuse_shortcuts(self._model)
