@@ -21,12 +21,13 @@ from PIL import Image
 
 from tests.tiny_random import flux_pipeline
 from workbench import store
-from workbench.models import runtime
 from workbench.models.loading import load_model
 from workbench.recording import capturing
 from workbench.recording.capturing import capture
 from workbench.recording.tracing import trace
 from workbench.schema import InputError, ModelError, StoreError, TraceError, WorkbenchWarning, patch_centres, validate
+
+pytestmark = pytest.mark.usefixtures("tests_code")
 
 CONCEPTS = ["dog", "grass", "sky"]
 SIZE = (24, 32)
@@ -52,12 +53,6 @@ def take(picture: npt.NDArray[np.uint8], shared: FluxPipeline, home: Path) -> Ca
         return capture(image, concepts, **({"model": shared, "size": SIZE, "home": home, "progress": False} | options))
 
     return call
-
-
-@pytest.fixture(autouse=True)
-def _hooks_of_tests_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests count passes with hooks, which would keep their runs from being stored."""
-    monkeypatch.setattr(runtime, "_HOOKS", ())
 
 
 class Passes:

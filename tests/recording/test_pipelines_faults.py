@@ -17,10 +17,11 @@ from torch import Tensor, nn
 import workbench
 from tests.tiny_random import concept_embeddings, flux_inputs, flux_pipeline, flux_transformer
 from tests.traced import LAYERS, record, same, snapshot
-from workbench.models import runtime
 from workbench.recording.reading import Piece
 from workbench.recording.tracing import trace
 from workbench.schema import TraceError
+
+pytestmark = pytest.mark.usefixtures("tests_code")
 
 SMALL: dict[str, Any] = {
     "height": 16,
@@ -29,12 +30,6 @@ SMALL: dict[str, Any] = {
     "max_sequence_length": 12,
     "output_type": "pt",
 }
-
-
-@pytest.fixture(autouse=True)
-def _hooks_of_tests_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests break passes with hooks, which would keep their runs from being stored."""
-    monkeypatch.setattr(runtime, "_HOOKS", ())
 
 
 def seeded() -> torch.Generator:

@@ -244,7 +244,7 @@ def _change_after(pipe: FluxPipeline, monkeypatch: pytest.MonkeyPatch, calls: in
         return original(self, *args, **kwargs)
 
     monkeypatch.setattr(type(pipe.transformer), "forward", forward)
-    monkeypatch.setattr("workbench.models.runtime.replaced", lambda classes: [])
+    monkeypatch.setattr("workbench.models.runtime.foreign_code", lambda classes: [])
 
 
 @pytest.mark.parametrize("kind", ["capture", "generate"])

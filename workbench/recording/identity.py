@@ -15,7 +15,7 @@ from workbench.models.base import PipelineAdapter
 from workbench.models.fingerprint import fingerprint
 from workbench.models.runtime import COMPILED
 from workbench.recording.sessions import at_end, in_session, once
-from workbench.recording.tracing import refuse_traced
+from workbench.recording.turns import refuse_traced
 from workbench.schema import ModelError, noted
 from workbench.store.pieces import Writer
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -44,6 +45,8 @@ class _Turn:
 _queue: list[_Turn] = []
 """Turns that are held or waited for, in the order of asking."""
 _changed = threading.Condition()
+_traced: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+"""Transformers of which a trace is open."""
 
 
 @contextmanager
@@ -93,6 +96,40 @@ def turn(pipe: Any, what: str, progress: bool = False) -> Iterator[None]:
 def quoted(words: Sequence[str], most: int = 3) -> str:
     """Some words as they are said of a call."""
     return ", ".join([*map(repr, words[:most]), *["…"] * (len(words) > most)])
+
+
+def claim(transformer: nn.Module) -> None:
+    """Have a transformer traced by one trace only, until it is released.
+
+    Raises
+    ------
+    TraceError
+        As from :func:`refuse_traced`.
+    """
+    with _changed:
+        refuse_traced(transformer)
+        _traced.add(transformer)
+
+
+def release(transformer: nn.Module) -> None:
+    """End what :func:`claim` began."""
+    with _changed:
+        _traced.discard(transformer)
+
+
+def refuse_traced(transformer: nn.Module) -> None:
+    """Refuse a transformer that is being traced.
+
+    Raises
+    ------
+    TraceError
+        If a trace of it is open, or a call in another thread uses it; says which.
+    """
+    other = holder(transformer)
+    if other is not None or transformer in _traced:
+        by = "" if other is None else f" by {other}"
+        remedy = "close the first trace, or ask it for all spaces at once" if other is None else "wait for it"
+        raise TraceError(f"this transformer is being traced already{by}: {remedy}.")
 
 
 def holder(module: nn.Module) -> str | None:
