@@ -1,0 +1,81 @@
+"""The concept step beside the model: on a CUDA device it runs on a stream of its own, while the next block computes.
+
+The model's stream does not begin a block before the concept step of the block before the last is over, so what a step
+reads is kept for one block only, and none of it is written again too early.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from workbench.models.base import BlockTensors, ConceptStream
+
+_MOVES_WEIGHTS = ("_hf_hook", "_diffusers_hook")
+"""Where accelerate and diffusers keep what loads and unloads a module's weights around its forward pass."""
+
+
+class Aside:
+    """Side streams of one trace, one for each CUDA device."""
+
+    def __init__(self) -> None:
+        self._allowed = False
+        self._streams: dict[torch.device, torch.cuda.Stream] = {}
+        self._over: torch.cuda.Event | None = None
+        self._device: torch.device | None = None
+        self._kept: tuple[object, ...] = ()
+
+    def begin(self, parts: Iterable[nn.Module]) -> None:
+        """A forward pass begins.
+
+        Parameters
+        ----------
+        parts : iterable of nn.Module
+            All modules of the model: steps stay on its own stream where weights are moved during a pass, or are of a
+            kind whose modules may keep something between calls, as quantised ones do.
+        """
+        self.join()
+        self._allowed = torch.cuda.is_available() and all(map(_stays, parts))
+
+    @contextmanager
+    def step(self, block: BlockTensors, stream: ConceptStream) -> Iterator[None]:
+        """Launch what is launched inside beside the model; it waits for what the model was given before.
+
+        Parameters
+        ----------
+        block, stream : BlockTensors, ConceptStream
+            What the step reads; on a device other than CUDA nothing changes.
+        """
+        device = block.output.device
+        if device.type != "cuda" or not self._allowed:
+            yield
+            return
+        self.join()
+        if device not in self._streams:
+            # High priority: its few small kernels are not to wait until the model's fill the device no more.
+            self._streams[device] = torch.cuda.Stream(device, priority=-1)
+        side = self._streams[device]
+        side.wait_stream(torch.cuda.current_stream(device))
+        self._device, self._kept = device, (block, stream)
+        try:
+            with torch.cuda.stream(side):
+                yield
+        finally:
+            self._over = side.record_event()
+
+    def join(self) -> None:
+        """Let what the model's stream is given from now on wait for the last step."""
+        if self._over is not None:
+            torch.cuda.current_stream(self._device).wait_event(self._over)
+        self._over, self._kept = None, ()
+
+
+def _stays(module: nn.Module) -> bool:
+    """Whether the weights of a module (not of those inside it) are plain, and where they are for a whole pass."""
+    attributes = module.__dict__
+    return not any(name in attributes for name in _MOVES_WEIGHTS) and all(
+        parameter is None or type(parameter) is nn.Parameter for parameter in module._parameters.values()
+    )
