@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import torch
 from torch import nn
 
 from workbench.models.base import BlockTensors, ConceptStream
 
-_MOVES_WEIGHTS = ("_hf_hook", "_diffusers_hook")
+_PRIORITY: Final = -1
+"""High: the few small kernels of a step are not to wait until the model's no longer fill the device."""
+_MOVES_WEIGHTS: Final = ("_hf_hook", "_diffusers_hook")
 """Where accelerate and diffusers keep what loads and unloads a module's weights around its forward pass."""
 
 
@@ -55,8 +58,7 @@ class Aside:
             return
         self.join()
         if device not in self._streams:
-            # High priority: its few small kernels are not to wait until the model's fill the device no more.
-            self._streams[device] = torch.cuda.Stream(device, priority=-1)
+            self._streams[device] = torch.cuda.Stream(device, priority=_PRIORITY)
         side = self._streams[device]
         side.wait_stream(torch.cuda.current_stream(device))
         self._device, self._kept = device, (block, stream)
