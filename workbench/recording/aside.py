@@ -21,12 +21,15 @@ _MOVES_WEIGHTS: Final = ("_hf_hook", "_diffusers_hook")
 """Where accelerate and diffusers keep what loads and unloads a module's weights around its forward pass."""
 
 
+_sides: dict[tuple[torch.device, int], torch.cuda.Stream] = {}
+"""By device and the model's stream, for all traces: memory that a stream has used is not given to another."""
+
+
 class Aside:
-    """Side streams of one trace, one for each CUDA device."""
+    """The steps of one trace."""
 
     def __init__(self) -> None:
         self._allowed = False
-        self._streams: dict[torch.device, torch.cuda.Stream] = {}
         self._over: torch.cuda.Event | None = None
         self._device: torch.device | None = None
         self._kept: tuple[object, ...] = ()
@@ -57,10 +60,10 @@ class Aside:
             yield
             return
         self.join()
-        if device not in self._streams:
-            self._streams[device] = torch.cuda.Stream(device, priority=_PRIORITY)
-        side = self._streams[device]
-        side.wait_stream(torch.cuda.current_stream(device))
+        main = torch.cuda.current_stream(device)
+        key = (device, main.cuda_stream)
+        side = _sides.get(key) or _sides.setdefault(key, torch.cuda.Stream(device, priority=_PRIORITY))
+        side.wait_stream(main)
         self._device, self._kept = device, (block, stream)
         try:
             with torch.cuda.stream(side):

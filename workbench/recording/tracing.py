@@ -435,7 +435,8 @@ def trace(
     tokens : sequence of int, optional
         Positions of the prompt tokens in the ``prompt`` space; all, padding included, by default.
     on_piece : callable, optional
-        Receives each :class:`Piece` as soon as it is computed; nothing is kept then.
+        Receives each :class:`Piece` as soon as it is computed; nothing is kept then. On a CUDA device it is called with
+        the stream that computed it as the current one, which the model's waits for at the end of the pass.
     on_pass : callable, optional
         Receives the index of each forward pass whose pieces all arrived and passed every check. Pieces of a pass that
         it is not called for are not to be trusted.
