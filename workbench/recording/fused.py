@@ -27,6 +27,8 @@ _BLOCK: Final = 64
 _ATTENTION_WARPS: Final = 4
 _SCORES_WARPS: Final = 8
 """Warps of a program, of 4 and 8 (blocks of 32, 64 and 128 patches) the fastest on an H200."""
+_GROUP: Final = 16
+"""Concepts that tensor cores take at a time."""
 _STEP: Final = 32
 """Blocks that are joined at a time."""
 _LENGTH: Final = 1024
@@ -34,6 +36,7 @@ _LENGTH: Final = 1024
 _HALVES: Final = (torch.bfloat16, torch.float16)
 
 _Result = TypeVar("_Result")
+_zeros: dict[tuple[torch.device, int], list[tuple[Tensor, Tensor]]] = {}
 _proven: dict[torch.device, bool] = {}
 """Devices on which the kernels have run, or could not be built."""
 
@@ -49,15 +52,14 @@ class Attended(NamedTuple):
         Over the image.
     magnitude : Tensor ()
         The largest of the logits without their signs; NaN if one is.
-    lse_image, lse_concept : Tensor (batch, head, concept)
-        Log-sum-exps of the logits over image and concepts.
+    lse : Tensor (2, batch, head, concept)
+        Log-sum-exps of the logits over the image, then over concepts.
     """
 
     output: Tensor
     logits: Tensor
     magnitude: Tensor
-    lse_image: Tensor
-    lse_concept: Tensor
+    lse: Tensor
 
 
 def fits(
@@ -74,19 +76,21 @@ def fits(
     table : tuple of Tensor (patch, dim), optional
         Cosines and sines of the rotary embedding.
     """
-    tensors = (*concepts, *(image for image in images if image is not None), *(table or ()))
-    device, dim = concepts[0].device, concepts[0].shape[-1]
-    return (
-        device.type == "cuda"
-        and torch.version.hip is None
-        and _proven.get(device, True)
-        and dim in _DIMS
-        and all(each.shape[2] <= MOST_CONCEPTS for each in concepts)
-        and all(image is None or image.dtype in _HALVES for image in images)
-        and all(t.device == device and t.shape[-1] == dim and t.stride(-1) == 1 for t in tensors)
-        and (table is None or all(angles.dtype == torch.float32 for angles in table))
-        and (table is None or table[0].stride() == table[1].stride())
-    )
+    first = concepts[0]
+    device, dim = first.device, first.shape[-1]
+    if device.type != "cuda" or torch.version.hip is not None or not _proven.get(device, True) or dim not in _DIMS:
+        return False
+    if any(each.size(2) > MOST_CONCEPTS for each in concepts):
+        return False
+    given = [image for image in images if image is not None]
+    if any(image.dtype not in _HALVES or image.dtype != given[0].dtype for image in given):
+        return False
+    if table is not None and (
+        table[0].dtype != torch.float32 or table[1].dtype != torch.float32 or table[0].stride() != table[1].stride()
+    ):
+        return False
+    tensors = (*concepts, *given, *(table or ()))
+    return all(each.stride(-1) == 1 and each.size(-1) == dim and each.device == device for each in tensors)
 
 
 def attend(
@@ -128,23 +132,21 @@ def attend(
     def run(kernels: Any) -> Attended:
         new = partial(torch.empty, device=query.device, dtype=torch.float32)
         logits = new(batch, heads, concepts, patches)
-        parts = new(batch, heads, concepts, blocks, 2 + dim)
-        mixed, tops, sums = _split(parts, dim)
+        parts = new(batch * heads * concepts * blocks * (dim + 2))
         joined = new(batch, concepts, heads, dim)
-        lse_image, lse_concept = new(2, batch, heads, concepts)
-        magnitude = torch.zeros((), device=query.device, dtype=torch.float32)
+        lse = new(2, batch, heads, concepts)
+        bits, magnitude = _zero(query.device)
         kernels.attention_kernel[blocks, heads, batch](
-            *(query, key, value, cos, sin, logits, magnitude.view(torch.int32), tops, sums, mixed),
-            *(scale, concepts, patches),
+            *(query, key, value, cos, sin, logits, bits, parts, scale, concepts, patches),
             *(*query.stride()[:3], *key.stride()[:3], *value.stride()[:3], cos.stride(0)),
             BLOCK=_BLOCK,
             DIM=dim,
+            GROUP=_GROUP,
             num_warps=_ATTENTION_WARPS,
             enable_fp_fusion=False,  # the model rounds products before it adds them
         )
         kernels.joining_kernel[concepts, heads, batch](
-            *(query, own_key, own_value, tops, sums, mixed, joined, lse_image, lse_concept),
-            *(scale, concepts, blocks),
+            *(query, own_key, own_value, parts, joined, lse, scale, concepts, blocks),
             *(*query.stride()[:3], *own_key.stride()[:3], *own_value.stride()[:3]),
             OWN=with_own,
             CONCEPTS=_power(concepts),
@@ -152,7 +154,7 @@ def attend(
             STEP=_STEP,
             DIM=dim,
         )
-        return Attended(joined.transpose(1, 2), logits, magnitude, lse_image, lse_concept)
+        return Attended(joined.transpose(1, 2), logits, magnitude, lse)
 
     return _on(query.device, run)
 
@@ -184,9 +186,9 @@ def scores(
 
     def run(kernels: Any) -> tuple[Tensor, Tensor]:
         found = torch.empty(batch, heads, concepts, patches, device=vectors.device, dtype=torch.float32)
-        magnitude = torch.zeros((), device=vectors.device, dtype=torch.float32)
+        bits, magnitude = _zero(vectors.device)
         kernels.scores_kernel[-(-patches // _BLOCK), heads, batch](
-            *(vectors, image, cos, sin, found, magnitude.view(torch.int32), scale, concepts, patches),
+            *(vectors, image, cos, sin, found, bits, scale, concepts, patches),
             *(*vectors.stride()[:3], *image.stride()[:3], cos.stride(0)),
             ROTARY=table is not None,
             BLOCK=_BLOCK,
@@ -219,11 +221,15 @@ def reduce(values: Tensor, magnitude: Tensor, half: Tensor, summed: Tensor, most
     return bool(_on(values.device, run))
 
 
-def _split(parts: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
-    """One allocation as values (..., block, dim), tops and sums (..., block)."""
-    count = parts.numel() // (2 + dim)
-    mixed, tops, sums = parts.flatten().split([count * dim, count, count])
-    return mixed, tops, sums
+def _zero(device: torch.device) -> tuple[Tensor, Tensor]:
+    """A zero that only work on the current stream writes, as int32 and as float32; many are made at a time."""
+    stream = torch.cuda.current_stream(device).cuda_stream
+    free = _zeros.setdefault((device, stream), [])
+    if not free:
+        with torch.inference_mode(False):
+            bits = torch.zeros(256, device=device, dtype=torch.int32)
+            free.extend(zip(bits.unbind(), bits.view(torch.float32).unbind(), strict=True))
+    return free.pop()
 
 
 def _power(number: int) -> int:

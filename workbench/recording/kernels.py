@@ -85,54 +85,65 @@ def scores_kernel(
 
 @triton.jit(do_not_specialize=["concepts", "patches"])
 def attention_kernel(
-    query, key, value, cos, sin, scores, magnitude, tops, sums, mixed, scale, concepts, patches,
+    query, key, value, cos, sin, scores, magnitude, parts, scale, concepts, patches,
     query_batch, query_head, query_concept, key_batch, key_head, key_row, value_batch, value_head, value_row, table_row,
-    BLOCK: tl.constexpr, DIM: tl.constexpr,
+    BLOCK: tl.constexpr, DIM: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
     """Logits over the image, and the softmax-weighted values of one block of patches, before the blocks are joined.
 
-    Grid (blocks of patches, head, batch). ``tops`` and ``sums`` (batch, head, concept, block) are the largest logit of
-    a block and the sum of its powers, ``mixed`` (batch, head, concept, block, dim) its values weighted by them.
+    Grid (blocks of patches, head, batch). ``parts`` holds, for each block, the values weighted by the powers of its
+    logits (batch, head, concept, block, dim), then its largest logit and the sum of the powers (batch, head, concept,
+    block). Tensor cores multiply 16-bit numbers exactly and add in float32; a power is the sum of three of those.
     """
     block, blocks = tl.program_id(0).to(tl.int64), tl.num_programs(0)
     head, batch = tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
+    heads = tl.num_programs(1)
+    dtype: tl.constexpr = key.dtype.element_ty
     dims = tl.arange(0, DIM)
     rows = block * BLOCK + tl.arange(0, BLOCK)
     inside = rows < patches
     key += batch * key_batch + head * key_head
     even, odd = _image(key, cos, sin, rows, inside, key_row, table_row, True, BLOCK, DIM)
+    keys = tl.trans(tl.reshape(tl.join(even, odd), (BLOCK, DIM)).to(dtype))
     value += batch * value_batch + head * value_head
-    values = tl.load(value + rows[:, None] * value_row + dims[None, :], mask=inside[:, None], other=0.0).to(tl.float32)
+    values = tl.load(value + rows[:, None] * value_row + dims[None, :], mask=inside[:, None], other=0.0)
     query += batch * query_batch + head * query_head
-    first = (batch * tl.num_programs(1) + head) * concepts
-    scores += first * patches + rows
-    at = first * blocks + block
+    first = (batch * heads + head) * concepts
+    count = tl.num_programs(2).to(tl.int64) * heads * concepts * blocks
     most = tl.zeros((), tl.int32)
-    for _ in range(concepts):
-        logits = _row(query, even, odd, scale, DIM)
-        tl.store(scores, logits, mask=inside)
-        most = tl.maximum(most, _bits(logits, inside))
-        logits = tl.where(inside, logits, float("-inf"))
-        top = tl.max(logits, axis=0)
-        powers = tl.exp(logits - top)
-        tl.store(tops + at, top)
-        tl.store(sums + at, tl.sum(powers, axis=0))
-        tl.store(mixed + at * DIM + dims, tl.sum(powers[:, None] * values, axis=0))
-        query += query_concept
-        scores += patches
-        at += blocks
+    for start in range(0, concepts, GROUP):
+        group = start + tl.arange(0, GROUP)
+        present = group < concepts
+        queries = tl.load(query + group[:, None] * query_concept + dims[None, :], mask=present[:, None], other=0.0)
+        logits = tl.dot(queries, keys) * scale
+        there = present[:, None] & inside[None, :]
+        tl.store(scores + (first + group)[:, None] * patches + rows[None, :], logits, mask=there)
+        sizes = tl.where(there, tl.abs(logits), 0.0).to(tl.int32, bitcast=True)
+        most = tl.maximum(most, tl.max(tl.max(sizes, axis=1), axis=0))
+        logits = tl.where(inside[None, :], logits, float("-inf"))
+        tops = tl.max(logits, axis=1)
+        powers = tl.exp(logits - tops[:, None])
+        high = powers.to(dtype)
+        rest = powers - high.to(tl.float32)
+        middle = rest.to(dtype)
+        low = (rest - middle.to(tl.float32)).to(dtype)
+        mixed = tl.dot(high, values, tl.dot(middle, values, tl.dot(low, values)))
+        at = (first + group) * blocks + block
+        tl.store(parts + at[:, None] * DIM + dims[None, :], mixed, mask=present[:, None])
+        tl.store(parts + count * DIM + at, tops, mask=present)
+        tl.store(parts + count * (DIM + 1) + at, tl.sum(powers, axis=1), mask=present)
     tl.atomic_max(magnitude, most)
 
 
 @triton.jit(do_not_specialize=["concepts", "blocks"])
 def joining_kernel(
-    query, key, value, tops, sums, mixed, attended, lse_image, lse_concept, scale, concepts, blocks,
+    query, key, value, parts, attended, lse, scale, concepts, blocks,
     query_batch, query_head, query_concept, key_batch, key_head, key_concept, value_batch, value_head, value_concept,
     OWN: tl.constexpr, CONCEPTS: tl.constexpr, BLOCKS: tl.constexpr, STEP: tl.constexpr, DIM: tl.constexpr,
 ):  # fmt: skip
     """Attention over the image, and over the concepts as well when ``OWN``; grid (concept, head, batch).
 
-    ``attended`` is (batch, concept, head, dim), the log-sum-exps are (batch, head, concept).
+    ``attended`` is (batch, concept, head, dim), ``lse`` (image or concepts, batch, head, concept).
     """
     concept, heads = tl.program_id(0).to(tl.int64), tl.num_programs(1)
     head, batch = tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
@@ -148,16 +159,17 @@ def joining_kernel(
     own_top = tl.max(own_logits, axis=0)
 
     place = (batch * heads + head) * concepts + concept
-    tops += place * blocks
-    sums += place * blocks
-    mixed += place * blocks * DIM
+    every_place = tl.num_programs(2).to(tl.int64) * heads * concepts
+    mixed = parts + place * blocks * DIM
+    tops = parts + every_place * blocks * DIM + place * blocks
+    sums = parts + every_place * blocks * (DIM + 1) + place * blocks
     every = tl.arange(0, BLOCKS)
     block_tops = tl.load(tops + every, mask=every < blocks, other=float("-inf"))
     block_sums = tl.load(sums + every, mask=every < blocks, other=0.0)
     image_top = tl.max(block_tops, axis=0)
     image_sum = tl.sum(block_sums * tl.exp(block_tops - image_top), axis=0)
-    tl.store(lse_image + place, image_top + tl.log(image_sum))
-    tl.store(lse_concept + place, own_top + tl.log(tl.sum(tl.exp(own_logits - own_top), axis=0)))
+    tl.store(lse + place, image_top + tl.log(image_sum))
+    tl.store(lse + every_place + place, own_top + tl.log(tl.sum(tl.exp(own_logits - own_top), axis=0)))
 
     top = image_top
     if OWN:
@@ -167,8 +179,8 @@ def joining_kernel(
     for start in range(0, blocks, STEP):
         some = start + tl.arange(0, STEP)
         weights = tl.exp(tl.load(tops + some, mask=some < blocks, other=float("-inf")) - top)
-        parts = tl.load(mixed + some[:, None] * DIM + dims[None, :], mask=(some < blocks)[:, None], other=0.0)
-        output += tl.sum(weights[:, None] * parts, axis=0)
+        joined = tl.load(mixed + some[:, None] * DIM + dims[None, :], mask=(some < blocks)[:, None], other=0.0)
+        output += tl.sum(weights[:, None] * joined, axis=0)
     if OWN:
         own_values = tl.load(value + others[:, None] * value_concept + dims[None, :], mask=present[:, None], other=0.0)
         powers = tl.exp(own_logits - top)

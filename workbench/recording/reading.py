@@ -216,6 +216,8 @@ class Reading:
         own = (projection.query, projection.key, projection.value)
         if not adapter.rotates_pairs or not fused.fits(own, (key, value, block.output, block.query), table):
             return None
+        if projection.query.dtype != key.dtype:
+            return None
         found = fused.attend(*own, key, value, table, scale, with_own=self.attend == "both")
         if found is None or place is None:
             return None if found is None else (found.output, None)
@@ -241,7 +243,7 @@ class Reading:
                     continue
                 compared = fused.scores(prompt, key, scale, table)
             scores[space], magnitudes[space] = _present(compared)
-        lse = {"lse_image": found.lse_image, "lse_concept": found.lse_concept} if self.lse else {}
+        lse = {"lse_image": found.lse[0], "lse_concept": found.lse[1]} if self.lse else {}
         vectors = self._vectors(found.output, projection, block)
         return found.output, Piece(*place, scores, lse, {}, vectors, magnitudes)
 
