@@ -21,7 +21,19 @@ _MOVES_WEIGHTS: Final = ("_hf_hook", "_diffusers_hook")
 """Where accelerate and diffusers keep what loads and unloads a module's weights around its forward pass."""
 
 
-_sides: dict[tuple[torch.device, int], torch.cuda.Stream] = {}
+class _Side:
+    """A side stream, and the events at which it begins and at which it is waited for.
+
+    An event is recorded again and again: making one takes longer, and who waits for a later record waits for all.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.stream = torch.cuda.Stream(device, priority=_PRIORITY)
+        self.begins = torch.cuda.Event()
+        self.over = torch.cuda.Event()
+
+
+_sides: dict[tuple[torch.device, int], _Side] = {}
 """By device and the model's stream, for all traces: memory that a stream has used is not given to another."""
 
 
@@ -62,14 +74,16 @@ class Aside:
         self.join()
         main = torch.cuda.current_stream(device)
         key = (device, main.cuda_stream)
-        side = _sides.get(key) or _sides.setdefault(key, torch.cuda.Stream(device, priority=_PRIORITY))
-        side.wait_stream(main)
+        side = _sides.get(key) or _sides.setdefault(key, _Side(device))
+        side.begins.record(main)
+        side.stream.wait_event(side.begins)
         self._device, self._kept = device, (block, stream)
         try:
-            with torch.cuda.stream(side):
+            with torch.cuda.stream(side.stream):
                 yield
         finally:
-            self._over = side.record_event()
+            side.over.record(side.stream)
+            self._over = side.over
 
     def join(self) -> None:
         """Let what the model's stream is given from now on wait for the last step."""
