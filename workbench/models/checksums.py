@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -27,6 +28,8 @@ _TOGETHER: Final = 64
 _SEED: Final = 1502_04320
 
 _Words = npt.NDArray[np.int64]
+
+_scratch = threading.local()
 
 
 def checksum(tensor: torch.Tensor, advance: Callable[[int], Any] = lambda count: None) -> str:
@@ -99,7 +102,16 @@ def _sums_on_host(blocks: torch.Tensor) -> _Words:
 
 def _sums_of(block: _Words) -> tuple[np.int64, np.int64]:
     odd = _odd_numbers()[: len(block)]
-    return np.dot(block, odd), np.dot(block >> 32, odd)
+    # Memory for the shifted words is kept by each thread: asking for it anew costs more than the arithmetic.
+    shifted = _shifted_words()[: len(block)]
+    return np.dot(block, odd), np.dot(np.right_shift(block, 32, out=shifted), odd)
+
+
+def _shifted_words() -> _Words:
+    if not hasattr(_scratch, "words"):
+        _scratch.words = np.empty(_BLOCK, np.int64)
+    words: _Words = _scratch.words
+    return words
 
 
 @cache

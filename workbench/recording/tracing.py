@@ -23,6 +23,7 @@ from workbench.models.base import BlockTensors, ConceptStream, Hooks, Layer, Tra
 from workbench.models.families import adapter_for
 from workbench.models.shortcuts import refuse_shortcuts
 from workbench.recording.arguments import check_embeddings, check_spaces, traced_layers
+from workbench.recording.aside import Aside
 from workbench.recording.checks import ForwardPass
 from workbench.recording.eager import eager, is_compiled
 from workbench.recording.editing import Editing, Stop
@@ -74,6 +75,7 @@ class Trace:
         self._on_pass = on_pass
         self.editing = editing
         self._hooks = Hooks()
+        self._aside = Aside()
         self._bounds: list[torch.utils.hooks.RemovableHandle] = []
         self._parts: list[nn.Module] = []
         self._places: list[_Place] = []
@@ -240,6 +242,7 @@ class Trace:
         self._places.clear()
         self._resources.close()
         self._pass = None
+        self._aside.join()
         release(self._model)
 
     def _restore_context(self, shadowed: Any) -> None:
@@ -276,6 +279,7 @@ class Trace:
         if not conditional or self.editing.collects:
             return
         self._pieces, self._stacked = [], {}
+        self._aside.begin(self._parts)
         self._pass = ForwardPass(self._stream_layers, self._adapter.heads, self._concepts.shape[1])
         self._hooks.active = True
 
@@ -308,26 +312,25 @@ class Trace:
         assert state.stream is not None
         if self.editing.skips(layer.index):
             return
-        with self._hooks.silenced(), self.editing.changes.silenced():
-            state.stream = state.stream.to(block.output.device)
-            projection = self._adapter.project(layer, state.stream)
-            with torch.autocast(block.output.device.type, enabled=False):
-                place = (self.passes, layer.index) if layer.index in self.layers else None
-                reading = self.editing.reading(layer.index, self._reading)
-                attended, piece = reading.read(self._adapter, projection, block, place)
-            if layer.index != self.layers[-1]:
-                after = self._adapter.advance(layer, state.stream, projection, attended)
-                state.stream = self.editing.concepts_after(layer.index, state.stream, after)
-        if piece is not None:
-            state.check(piece)
-            if self._on_piece is None:
-                state.pieces.append(piece)
-            else:
-                self._on_piece(piece)
+        with self._aside.step(block, state.stream):
+            with self._hooks.silenced(), self.editing.changes.silenced():
+                state.stream = state.stream.to(block.output.device)
+                projection = self._adapter.project(layer, state.stream)
+                with torch.autocast(block.output.device.type, enabled=False):
+                    place = (self.passes, layer.index) if layer.index in self.layers else None
+                    reading = self.editing.reading(layer.index, self._reading)
+                    attended, piece = reading.read(self._adapter, projection, block, place)
+                if layer.index != self.layers[-1]:
+                    after = self._adapter.advance(layer, state.stream, projection, attended)
+                    state.stream = self.editing.concepts_after(layer.index, state.stream, after)
+            if piece is not None:
+                state.check(piece)
+                (state.pieces.append if self._on_piece is None else self._on_piece)(piece)
 
     def _finish(self) -> None:
         state, self._pass = self._pass, None
         self._hooks.active = False
+        self._aside.join()
         self.editing.finish()
         if state is None:
             return
@@ -423,7 +426,8 @@ def trace(
     tokens : sequence of int, optional
         Positions of the prompt tokens in the ``prompt`` space; all, padding included, by default.
     on_piece : callable, optional
-        Receives each :class:`Piece` as soon as it is computed; nothing is kept then.
+        Receives each :class:`Piece` as soon as it is computed; nothing is kept then. On a CUDA device it is called with
+        the stream that computed it as the current one, which the model's waits for at the end of the pass.
     on_pass : callable, optional
         Receives the index of each forward pass whose pieces all arrived and passed every check. Pieces of a pass that
         it is not called for are not to be trusted.
