@@ -20,6 +20,9 @@ from workbench.store.catalogue import find as find
 from workbench.store.locations import content_key as content_key
 from workbench.store.locations import home as home
 from workbench.store.memory import in_memory as in_memory
+from workbench.store.ownership import claim as claim
+from workbench.store.ownership import discard_for_anew as discard_for_anew
+from workbench.store.ownership import keep_ownership as keep_ownership
 from workbench.store.pruning import Pruned as Pruned
 from workbench.store.pruning import prune as prune
 from workbench.store.reading import Run as Run

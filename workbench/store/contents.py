@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench.store.locations import MANIFEST
+from workbench.store.locations import CLAIMED, MANIFEST
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
@@ -52,6 +52,10 @@ class Contents(ABC):
     def zarr(self) -> Store:
         """A zarr store that reads them."""
 
+    @abstractmethod
+    def claimed(self) -> bool:
+        """Whether the user asked for the run himself, whatever it was made for."""
+
 
 class Folder(Contents):
     """A run in a folder."""
@@ -78,6 +82,9 @@ class Folder(Contents):
 
         return LocalStore(self.location, read_only=True)
 
+    def claimed(self) -> bool:
+        return self.location.with_suffix(CLAIMED).is_file()
+
 
 class Archive(Contents):
     """A run in a zip file."""
@@ -103,6 +110,9 @@ class Archive(Contents):
         from zarr.storage import ZipStore
 
         return ZipStore(self.location, mode="r", read_only=True)
+
+    def claimed(self) -> bool:
+        return True  # it was exported by its name
 
     @contextmanager
     def _opened(self) -> Iterator[zipfile.ZipFile]:
