@@ -332,7 +332,7 @@ def _described(run: Run) -> dict[str, Any]:
 
 
 def _readable(size: int) -> str:
-    from workbench.store.reading import readable
+    from workbench.store.listing import readable
 
     return readable(size)
 
