@@ -13,8 +13,8 @@ The home may be an fsspec URL, such as ``s3://bucket/runs``, where the extra ``c
 Nothing in a stored run decides what code is executed; see :mod:`workbench.store.guarding`.
 """
 
-from workbench.store.archives import export_run as export_run
-from workbench.store.archives import import_run as import_run
+from workbench.store.archives import export_runs as export_runs
+from workbench.store.archives import import_runs as import_runs
 from workbench.store.catalogue import check_writable as check_writable
 from workbench.store.catalogue import find as find
 from workbench.store.locations import content_key as content_key

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 ARCHIVE_SUFFIX = ".zarr.zip"
 """What the name of an exported run ends in."""
+OTHERS = {"runs/": True, "derived/": False}
+"""Folders of further runs in such a file, one in ``<key>.zarr/`` each, and whether those are the user's own."""
 
 
 class Contents(ABC):
@@ -87,7 +89,7 @@ class Folder(Contents):
 
 
 class Archive(Contents):
-    """A run in a zip file."""
+    """The run at the root of a zip file; others may lie in the folders :data:`OTHERS`."""
 
     def __init__(self, path: Path) -> None:
         self.location: Path = path
@@ -95,7 +97,11 @@ class Archive(Contents):
 
     def sizes(self) -> dict[str, int]:
         with self._opened() as archive:
-            members = {member.filename: member.file_size for member in archive.infolist() if not member.is_dir()}
+            members = {
+                member.filename: member.file_size
+                for member in archive.infolist()
+                if not member.is_dir() and not member.filename.startswith(tuple(OTHERS))
+            }
         members.pop(MANIFEST, None)
         return members
 

@@ -47,7 +47,7 @@ def claim(key: str, home: str | os.PathLike[str] | None = None) -> None:
     """
     place = home_of(home)
     contents = find_contents(key, place)
-    if contents is None or not _is_derived(contents):
+    if contents is None or not is_derived(contents):
         return
     if isinstance(place, str):
         _mark(key, place)
@@ -102,7 +102,7 @@ def discard_for_anew(key: str, derived: bool, home: str | os.PathLike[str] | Non
     """
     place = home_of(home)
     contents = find_contents(key, place)
-    own = contents is not None and not _is_derived(contents)
+    own = contents is not None and not is_derived(contents)
     discard(key, place)
     if own and derived:
         _mark(key, place)
@@ -119,7 +119,7 @@ def _mark(key: str, place: Path | str) -> None:
         log.info("the run %s is listed among those of experiments: %s", key, error)
 
 
-def _is_derived(contents: Contents) -> bool:
+def is_derived(contents: Contents) -> bool:
     """Whether a run was made for an experiment and nobody asked for it since; not so when that cannot be read."""
     try:
         record = contents.record if isinstance(contents, RemoteRun) else read_manifest(contents).record
