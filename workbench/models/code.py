@@ -19,9 +19,7 @@ import diffusers
 import torch
 import transformers
 
-import workbench
-
-_PACKAGES: Final = (workbench, torch, diffusers, transformers, accelerate)
+_PACKAGES: Final = (torch, diffusers, transformers, accelerate)
 """Also where these are used from a checkout."""
 _PATCHED: Final = ("torch", "torch.nn.functional")
 """Modules whose functions models call, beside those that define their classes and all of ``diffusers.models``."""
@@ -51,8 +49,8 @@ def is_library(code: Any) -> bool:
     return _is_installed(getattr(code, "__module__", None) or type(code).__module__) and is_library(type(code))
 
 
-def replaced(classes: Iterable[type]) -> Iterator[str]:
-    """Methods of classes, and functions of the modules that define them, which no library defined.
+def foreign_code(classes: Iterable[type]) -> Iterator[str]:
+    """Classes, their methods, and functions of the modules that define them, which no library defined.
 
     Parameters
     ----------
@@ -62,27 +60,28 @@ def replaced(classes: Iterable[type]) -> Iterator[str]:
     Yields
     ------
     str
-        What was replaced.
+        What is not a library's, and why it matters.
     """
     bases = {base for cls in classes for base in cls.__mro__ if base is not object}
+    for own in sorted(name_of(base) for base in bases if not is_library(base)):
+        yield f"the class {own} takes part"
+    bases = {base for base in bases if is_library(base)}
     for base in sorted(bases, key=name_of):
-        if not is_library(base):
-            yield f"the class {name_of(base)}"
-            continue
         for name, method in vars(base).items():
             if isinstance(method, FunctionType | staticmethod | classmethod | property) and not is_library(method):
-                yield f"{name_of(base)}.{name}"
+                yield f"{name_of(base)}.{name} was replaced"
     names = {base.__module__ for base in bases} | {name for name in sys.modules if name.startswith("diffusers.models.")}
     for module in sorted((names & set(sys.modules)) | set(_PATCHED)):
         for name, value in list(vars(sys.modules[module]).items()):
             if isinstance(value, FunctionType) and not is_library(value):
-                yield f"{module}.{name}"
+                yield f"{module}.{name} was replaced"
 
 
 @cache
 def _roots() -> tuple[Path, ...]:
     folders = {sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     folders |= {str(Path(str(package.__file__)).parent) for package in _PACKAGES}
+    folders.add(str(Path(__file__).parents[1]))
     return tuple(Path(folder).resolve() for folder in folders)
 
 

@@ -23,7 +23,7 @@ from torch import nn
 
 from workbench.models.ambient import foreign_modes
 from workbench.models.checksums import checksum
-from workbench.models.code import is_library, name_of, replaced
+from workbench.models.code import foreign_code, is_library, name_of
 
 COMPILED: Final = "_orig_mod"
 """Where torch.compile's wrapper keeps the module."""
@@ -139,7 +139,7 @@ def runtime(pipe: Any) -> Runtime:
             # Tokenizers keep much that only says where they came from; their fingerprint has what they compute with.
             options = described.attributes(vars(component))
             found.state[name] = "" if hasattr(component, "get_vocab") else _hash(options)
-    found.foreign += [f"{what} was replaced" for what in replaced(classes)]
+    found.foreign += foreign_code(classes)
     found.foreign += [f"the mode {mode} is active" for mode in foreign_modes()]
     everywhere = torch.nn.modules.module
     if everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks:
@@ -215,8 +215,6 @@ class _Description:
 
     def _object(self, value: Any, path: str, depth: int) -> Any:
         cls = type(value)
-        if not is_library(cls):
-            self._refuse(path, f"is of a class of its own, {name_of(cls)}")
         self._classes.add(cls)
         if isinstance(value, nn.Module) or depth == _DEPTH or not hasattr(value, "__dict__"):
             return name_of(cls)
