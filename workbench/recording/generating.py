@@ -33,8 +33,9 @@ from workbench.recording.capturing import check_home, concept_embeddings, open_a
 from workbench.recording.identity import confirm, identity
 from workbench.recording.intervening import check_interventions
 from workbench.recording.pictures import Pixels, check_size
+from workbench.recording.provenance import model_attrs, model_name
 from workbench.recording.reading import Piece
-from workbench.recording.runs import Plan, model_name, writing
+from workbench.recording.runs import Plan, writing
 from workbench.recording.sessions import check_cancelled
 from workbench.recording.streaming import Stream
 from workbench.recording.turns import quoted, turn
@@ -191,6 +192,7 @@ def generate(
         if unwritable is not None:
             raise unwritable
         template = plan.template(adapter, name, adapter_for(adapter.transformer).heads, key)
+        template.attrs |= model_attrs(model)
         template.attrs |= {"steps": len(sigmas), "guidance": scale}
         template.attrs |= {"negative_prompt": negative_prompt or "", "true_guidance": float(true_guidance)}
         image = (SAMPLE, PIXEL_Y, PIXEL_X, CHANNEL)

@@ -18,9 +18,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from workbench.schema import StoreError
+from workbench.schema import ROLE, StoreError
 from workbench.store.contents import Contents, Folder
-from workbench.store.locations import MANIFEST, check_key, is_key, local_home
+from workbench.store.locations import CLAIMED, MANIFEST, check_key, is_key, local_home
 from workbench.store.manifest import FORMAT, read_manifest, sealed, unsealed
 
 if TYPE_CHECKING:
@@ -33,13 +33,15 @@ _GROUP: Final = re.compile(r"[0-9a-f]{32}\.zarr")
 class RemoteRun(Contents):
     """A run at a URL."""
 
-    def __init__(self, key: str, url: str, pointer: bytes) -> None:
-        """Take the text of ``<key>.json``, which need not be sound."""
+    def __init__(self, key: str, url: str, pointer: bytes, claimed: bool | None = None) -> None:
+        """Take the text of ``<key>.json``, which need not be sound, and whether it is claimed, where that is known."""
         self.key = key
+        self._claimed = claimed
         self.problem: Exception | None = None
         self.record: dict[str, Any] = {}
         self.size = 0
         self.location: str = f"{url}/runs/{key}.json"
+        self._claim = f"{url}/runs/{key}{CLAIMED}"
         try:
             content = unsealed(pointer, f"{key}.json")
             if not _GROUP.fullmatch(str(content["group"])):
@@ -69,6 +71,20 @@ class RemoteRun(Contents):
         from zarr.storage import FsspecStore
 
         return FsspecStore.from_url(self.location, storage_options=dict(_OPTIONS), read_only=True)
+
+    def claimed(self) -> bool:
+        if self._claimed is not None or not self.record.get(ROLE):  # which saves a request
+            return bool(self._claimed)
+        fs, path = filesystem(self._claim)
+        with _remote_errors(self._claim):
+            return bool(fs.exists(path))
+
+    def claim(self) -> None:
+        """Make it the user's own."""
+        fs, path = filesystem(self._claim)
+        with _remote_errors(self._claim):
+            fs.pipe_file(path, b"")
+        self._claimed = True
 
 
 def filesystem(url: str) -> tuple[Any, str]:
@@ -138,15 +154,17 @@ def all_runs(url: str) -> list[RemoteRun]:
     fs, root = filesystem(url)
     with _remote_errors(url):
         try:
-            paths = [path for path in fs.ls(f"{root}/runs", detail=False) if path.endswith(".json")]
+            listed = fs.ls(f"{root}/runs", detail=False)
         except FileNotFoundError:
             return []
+        paths = [path for path in listed if path.endswith(".json")]
         texts = fs.cat(paths, on_error="return") if paths else {}
+    found = {path.rpartition("/")[2].removesuffix(".json"): text for path, text in sorted(texts.items())}
+    claimed = {path.rpartition("/")[2].removesuffix(CLAIMED) for path in listed if path.endswith(CLAIMED)}
     return [
-        RemoteRun(path.rpartition("/")[2].removesuffix(".json"), url, text)
-        for path, text in sorted(texts.items())
-        # Another process may have removed it meanwhile.
-        if isinstance(text, bytes) and is_key(path.rpartition("/")[2].removesuffix(".json"))
+        RemoteRun(key, url, text, key in claimed)
+        for key, text in found.items()
+        if isinstance(text, bytes) and is_key(key)  # another process may have removed it meanwhile
     ]
 
 
@@ -212,6 +230,8 @@ def remove(run: RemoteRun) -> None:
     fs, root = filesystem(url)
     with _remote_errors(url):
         fs.rm_file(f"{root}/runs/{run.key}.json")
+        with suppress(FileNotFoundError):
+            fs.rm_file(f"{root}/runs/{run.key}{CLAIMED}")
         if run.problem is None:
             fs.rm(f"{root}/runs/{run.key}/{run.location.rpartition('/')[2]}", recursive=True)
 
