@@ -173,7 +173,7 @@ def test_where_readers_cannot_be_seen_nothing_is_removed_unless_told(
         raise OSError(37, "No locks available")
 
     _made(home, a=40)
-    monkeypatch.setattr(store.leases.fcntl, "lockf", none)
+    monkeypatch.setattr(store.reader_locks.fcntl, "lockf", none)
     with pytest.raises(StoreError, match="force=True"):
         store.prune(home, keep=0)
     assert _keys(home) == ["a"]

@@ -17,7 +17,7 @@ from zarr.abc.store import Store
 from zarr.storage import WrapperStore
 
 from workbench.schema import StoreError
-from workbench.store import leases
+from workbench.store import reader_locks
 from workbench.store.contents import Contents, Folder
 from workbench.store.files import Digest
 from workbench.store.manifest import Manifest
@@ -44,7 +44,7 @@ class RunStore(WrapperStore[Store]):
         self._contents = contents
         self._files: Mapping[str, Digest] = {}
         if isinstance(contents, Folder) and contents.location.parent.name == "runs":
-            leases.hold(self, contents.location.absolute())
+            reader_locks.hold(self, contents.location.absolute())
 
     def expect(self, manifest: Manifest) -> None:
         """Refuse from now on to take a file of the manifest for one that was never written."""

@@ -14,10 +14,10 @@ from typing import Final
 from workbench.schema import InputError, StoreError
 from workbench.store import remote
 from workbench.store.catalogue import REMOVED, check_writable, find_contents, hide
-from workbench.store.leases import unread
 from workbench.store.locations import home as home_of
 from workbench.store.locations import is_key, lock_path
 from workbench.store.locks import unwritten
+from workbench.store.reader_locks import unread
 from workbench.store.reading import Run, readable, runs
 from workbench.store.remote import RemoteRun
 
