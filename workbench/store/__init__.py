@@ -10,7 +10,7 @@ the run alone.
 The home may be an fsspec URL, such as ``s3://bucket/runs``, where the extra ``cloud`` is installed; see
 :mod:`workbench.store.remote`.
 
-Nothing in a stored run decides what code is executed; see :mod:`workbench.store.guarding`.
+Nothing in a stored run decides what code is executed; see :mod:`workbench.store.metadata`.
 """
 
 from workbench.store.archives import export_run as export_run

@@ -16,11 +16,11 @@ from workbench.store import remote
 from workbench.store.catalogue import check_writable, find_contents
 from workbench.store.contents import ARCHIVE_SUFFIX, Archive
 from workbench.store.files import UNFINISHED, disk_errors, write_file
-from workbench.store.guarding import RunStore
 from workbench.store.locations import MANIFEST, check_key, partial_path, run_path
 from workbench.store.locks import exclusively
 from workbench.store.manifest import Manifest, damage_of, damaged, parse_manifest, read_manifest
 from workbench.store.reading import Run, listed, locate, open_contents
+from workbench.store.run_store import RunStore
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 

@@ -16,12 +16,13 @@ from workbench.schema import SCHEMA_VERSION, InputError, StoreError, warn
 from workbench.store import remote
 from workbench.store.catalogue import all_contents, find_contents
 from workbench.store.contents import Archive, Contents, Folder
-from workbench.store.guarding import ROOT, RunStore, check_metadata
 from workbench.store.locations import check_key, is_url
 from workbench.store.locations import home as home_of
 from workbench.store.manifest import NewerError, damage_of, damaged, read_manifest
+from workbench.store.metadata import ROOT, check_metadata
 from workbench.store.pieces import string_type
 from workbench.store.remote import RemoteRun
+from workbench.store.run_store import RunStore
 
 _NEWER: Final = "made by a newer version"
 
