@@ -30,8 +30,8 @@ except ImportError:  # Windows, where removing a file that is open fails by itse
 
 _READERS: Final = "readers"
 _REMOVER: Final = -1
-# Reentrant, because the garbage collector may end a reader lock while the same thread begins one. For the same reason a token
-# is entered before the file is opened: the file of a home without tokens is closed.
+# Reentrant, because the garbage collector may end a reader lock while the same thread begins one. For the same reason a
+# token is entered before the file is opened: the file of a home without tokens is closed.
 _lock = threading.RLock()
 _files: dict[Path, int] = {}
 _held: defaultdict[Path, dict[int, set[int]]] = defaultdict(dict)

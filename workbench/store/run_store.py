@@ -1,4 +1,4 @@
-"""The zarr store of an open run: it holds the reader lock, and a chunk that the manifest lists is never read as missing.
+"""The zarr store of an open run: it holds the reader lock, and never takes a chunk of the manifest for one left out.
 
 zarr would fill what is missing with NaN.
 """
