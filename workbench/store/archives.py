@@ -12,8 +12,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from workbench.schema import InputError, StoreError
-from workbench.store import remote
-from workbench.store.catalogue import check_writable, find_contents
+from workbench.store import durability, remote
+from workbench.store.catalogue import check_writable, find_contents, hide
 from workbench.store.contents import ARCHIVE_SUFFIX, Archive
 from workbench.store.files import UNFINISHED, disk_errors, write_file
 from workbench.store.locations import MANIFEST, check_key, partial_path, run_path
@@ -70,15 +70,15 @@ def export_run(
         raise damaged(contents, problems)
     unfinished = target.with_name(target.name + UNFINISHED)
     try:
-        with (
-            disk_errors(target.parent, lambda: manifest.size, "Nothing was written: make room and call again."),
-            zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
-        ):
-            for name in [*sorted(manifest.files), MANIFEST]:
-                member = zipfile.ZipInfo(name, _EPOCH)
-                member.external_attr = 0o644 << 16
-                archive.writestr(member, contents.read(name))
-        unfinished.replace(target)
+        with disk_errors(target.parent, lambda: manifest.size, "Nothing was written: make room and call again."):
+            with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+                for name in [*sorted(manifest.files), MANIFEST]:
+                    member = zipfile.ZipInfo(name, _EPOCH)
+                    member.external_attr = 0o644 << 16
+                    archive.writestr(member, contents.read(name))
+            durability.sync_file(unfinished)
+            unfinished.replace(target)
+            durability.sync_folder(target.parent)
     finally:
         unfinished.unlink(missing_ok=True)
         del reading
@@ -125,7 +125,7 @@ def import_run(file: str | os.PathLike[str], home: str | os.PathLike[str] | None
                 _unpack(source, manifest, members, key, folder)
             if isinstance(place, str):
                 remote.publish(run, key, place)
-                shutil.rmtree(run)
+                shutil.rmtree(hide(run, folder))
     found = find_contents(key, place)
     assert found is not None
     return listed(found)
@@ -176,19 +176,20 @@ def _unpack(source: Path, manifest: Manifest, members: dict[str, zipfile.ZipInfo
     kept = "Nothing was imported: make room and call again."
     try:
         with disk_errors(folder, lambda: manifest.size, kept), zipfile.ZipFile(source) as archive:
-            for name, info in [*sorted(members.items()), (MANIFEST, archive.getinfo(MANIFEST))]:
+            for name, info in sorted(members.items()):
                 with _refusals(source):
                     data = archive.read(info)
-                    if name != MANIFEST and sha256(data).hexdigest() != manifest.files[name].sha256:
+                    if sha256(data).hexdigest() != manifest.files[name].sha256:
                         raise ValueError(f"{name} differs from its checksum in the manifest")
                 path = run / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_file(path, data)
-        with _refusals(source):
-            open_contents(Archive(source))
-        target = run_path(key, folder)
-        shutil.rmtree(target, ignore_errors=True)
-        run.replace(target)
+            with _refusals(source):
+                open_contents(Archive(source))
+                text = archive.read(MANIFEST)
+            durability.sync_tree(run)
+            write_file(run / MANIFEST, text, sync=True)
+            durability.make_visible(run, run_path(key, folder))
         shutil.rmtree(partial_path(key, folder), ignore_errors=True)  # an unfinished run that is not needed now
     finally:
         shutil.rmtree(partial, ignore_errors=True)

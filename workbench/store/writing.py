@@ -16,8 +16,8 @@ import numpy as np
 import xarray as xr
 
 from workbench.schema import CONCEPT, PIECE_DIMS, StoreError
-from workbench.store import remote
-from workbench.store.catalogue import check_writable, find
+from workbench.store import durability, remote
+from workbench.store.catalogue import check_writable, find, hide
 from workbench.store.files import disk_errors
 from workbench.store.locations import canonical_json, partial_path, plain, run_path
 from workbench.store.locks import exclusively
@@ -97,9 +97,10 @@ class _DiskWriter(Writer):
             return
         with self._disk_errors():
             plan = self._plan()
-            resumed = self._partial.resume(plan)
+            template = self._template.assign_attrs(self.attrs)
+            resumed = self._partial.resume(template, plan)
             if resumed is None:
-                self._partial.prepare(self._template.assign_attrs(self.attrs), plan)
+                self._partial.prepare(template, plan)
                 return
         self.done, self._put_done, self._wide = resumed
         log.info("run %s was interrupted; going on with %d pieces in place", key, len(self.done))
@@ -117,11 +118,9 @@ class _DiskWriter(Writer):
                 self._partial.widen(name, self.done)
             run = self._partial.run
             self._partial.consolidate(plain(self.attrs))
+            durability.sync_tree(run)
             write_manifest(run, self._record(), self._partial.chunks())
-            target = run_path(self._key, self._folder)
-            if target.exists():  # a folder without a manifest: no run
-                shutil.rmtree(target)
-            run.replace(target)
+            durability.make_visible(run, run_path(self._key, self._folder))
             shutil.rmtree(self._partial.folder)
         if isinstance(self._place, str):
             self._upload(self._place)
@@ -130,7 +129,7 @@ class _DiskWriter(Writer):
         run = run_path(self._key, self._folder)
         if not find(self._key, url):
             remote.publish(run, self._key, url)
-        shutil.rmtree(run)
+        shutil.rmtree(hide(run, self._folder))
 
     def _record(self) -> dict[str, Any]:
         names = ("kind", "model", "prompt", "created", "schema_version")
