@@ -10,7 +10,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -25,16 +27,25 @@ _UNSUPPORTED: Final = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOS
 
 
 def flush(descriptor: int) -> None:
-    """Wait until the disk has an open file or folder, and on macOS everything else that was synced to that disk."""
+    """Wait until the disk has an open file or folder, and on macOS everything else that was synced to that disk.
+
+    Some file systems of networks have nothing to wait for; they are taken as they are.
+    """
     full = getattr(fcntl, "F_FULLFSYNC", None)  # there, fsync leaves the data in the disk's own cache
     if full is not None:
-        try:
+        with _where_supported():
             fcntl.fcntl(descriptor, full)
-            return
-        except OSError as error:
-            if error.errno not in _UNSUPPORTED:
-                raise
-    os.fsync(descriptor)
+    with _where_supported():
+        os.fsync(descriptor)
+
+
+@contextmanager
+def _where_supported() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
 
 
 def sync_folder(folder: Path) -> None:
@@ -44,9 +55,6 @@ def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         flush(descriptor)
-    except OSError as error:
-        if error.errno not in _UNSUPPORTED:
-            raise
     finally:
         os.close(descriptor)
 
@@ -62,16 +70,13 @@ def sync_file(path: Path) -> None:
     """
     descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
-        os.fsync(descriptor)
-        return
-    except OSError as error:
-        if error.errno in _UNSUPPORTED:
-            return
-        failure = error
-    finally:
+        with _where_supported():
+            os.fsync(descriptor)
+    except OSError:
         os.close(descriptor)
-    path.unlink()
-    raise failure
+        path.unlink()
+        raise
+    os.close(descriptor)
 
 
 def sync_tree(folder: Path) -> None:
