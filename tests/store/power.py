@@ -244,7 +244,7 @@ def states(work: Callable[[Path, Path], Iterator[None]], home: Path, beside: Pat
     next(working)
     disk = Disk(home)
     if careless:
-        setattr(durability, careless, lambda _: None)
+        setattr(durability, careless, lambda *_, **__: None)
     disk.watch()
     next(working, None)
     disk.stop()

@@ -10,9 +10,10 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +36,10 @@ def flush(descriptor: int) -> None:
     if full is not None:
         with _where_supported():
             fcntl.fcntl(descriptor, full)
+    _fsync(descriptor)
+
+
+def _fsync(descriptor: int) -> None:
     with _where_supported():
         os.fsync(descriptor)
 
@@ -48,13 +53,13 @@ def _where_supported() -> Iterator[None]:
             raise
 
 
-def sync_folder(folder: Path) -> None:
-    """Wait until the disk has the names in a folder, where the file system can."""
+def sync_folder(folder: Path, how: Callable[[int], None] = flush) -> None:
+    """Wait until the disk has the names in a folder, where the system can."""
     if os.name == "nt":  # folders cannot be opened; NTFS keeps the order of what is done to names
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        flush(descriptor)
+        how(descriptor)
     finally:
         os.close(descriptor)
 
@@ -70,8 +75,7 @@ def sync_file(path: Path) -> None:
     """
     descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
-        with _where_supported():
-            os.fsync(descriptor)
+        _fsync(descriptor)
     except OSError:
         os.close(descriptor)
         path.unlink()
@@ -80,7 +84,10 @@ def sync_file(path: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Wait until the disk has every file and folder below a folder, and the folder itself; see :func:`sync_file`."""
+    """Sync every file and folder below a folder, and the folder itself; see :func:`sync_file`.
+
+    On macOS all of it may then still be in the disk's own cache, until the next :func:`flush`.
+    """
     files, folders = [], []
     for at, _, names in os.walk(folder):
         folders.append(Path(at))
@@ -88,7 +95,7 @@ def sync_tree(folder: Path) -> None:
     with ThreadPoolExecutor(_THREADS) as pool:
         for _ in pool.map(sync_file, files):
             pass
-        for _ in pool.map(sync_folder, folders):
+        for _ in pool.map(partial(sync_folder, how=_fsync), folders):
             pass
 
 

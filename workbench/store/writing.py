@@ -160,7 +160,7 @@ class _DiskWriter(Writer):
 
     def _disk_errors(self) -> AbstractContextManager[None]:
         kept = (
-            "The pieces committed so far are kept: mend the cause and make the same call again, and the run goes on "
+            "The pieces committed so far are kept: fix the cause and make the same call again, and the run goes on "
             "from there."
         )
         return disk_errors(self._folder, self._needed, kept)
