@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import xarray as xr
 
-from workbench.schema import SCHEMA_VERSION, InputError, StoreError, warn
+from workbench.schema import SCHEMA_VERSION, InputError, SchemaError, StoreError, upgraded, warn
 from workbench.store import remote
 from workbench.store.catalogue import all_contents, find_contents
 from workbench.store.contents import Archive, Contents, Folder
@@ -190,7 +190,8 @@ def open(
     Returns
     -------
     xarray.Dataset
-        Coordinates in memory, variables lazy, without dask.
+        Coordinates in memory, variables lazy, without dask. A run of an earlier schema version is upgraded to the
+        present one; what is stored stays as it is.
 
     Raises
     ------
@@ -225,7 +226,10 @@ def open_contents(contents: Contents, *, verify: bool = False) -> xr.Dataset:
             f"the run {contents.location} cannot be read ({error}); open it with verify=True to see which files are "
             "damaged"
         ) from error
-    return ds
+    try:
+        return upgraded(ds)
+    except SchemaError as error:
+        raise StoreError(f"the run {contents.location} cannot be opened: {error}") from error
 
 
 def info(key_or_path: str | os.PathLike[str], home: str | os.PathLike[str] | None = None) -> Run:
