@@ -214,7 +214,7 @@ def test_export_and_import(
     assert (code, json.loads(out)) == (0, {"path": str(file), "bytes": file.stat().st_size})
     assert workbench.open(file).attrs["created"].startswith("2020")
     code, out, _ = run(monkeypatch, capsys, "import", file, "--home", tmp_path / "other", "--json")
-    assert (code, json.loads(out)["key"]) == (0, "old1")
+    assert (code, [found["key"] for found in json.loads(out)]) == (0, ["old1"])
     code, out, _ = run(monkeypatch, capsys, "import", file, "--home", tmp_path / "other")
     assert (code, out.split()[0]) == (0, "old1")
     code, out, _ = run(monkeypatch, capsys, "export", "new", tmp_path / "new.zarr.zip", "--home", two)
@@ -271,3 +271,59 @@ def test_lab_copies_the_notebooks_it_starts_on(
     monkeypatch.setattr(cli, "find_spec", lambda name: None)
     code, _, err = run(monkeypatch, capsys, "lab", "--folder", tmp_path)
     assert (code, "concept-workbench[lab]" in err) == (2, True)
+
+
+@pytest.fixture
+def experiment(two: Path) -> Path:
+    """The same home, with two runs of an experiment with the new run."""
+    for key, role, edit in (("base", "baseline", ""), ("rand", "control", "SkipBlock(3)")):
+        ds = synthetic.dataset(timesteps=(500.0,), dual=1, single=0, default_layers=(0,))
+        save(ds.assign_attrs(parent="new2", role=role, edit=edit), two, key)
+    gc.collect()
+    return two
+
+
+def test_runs_of_experiments_are_counted_or_listed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], experiment: Path
+) -> None:
+    code, out, _ = run(monkeypatch, capsys, "runs", "--home", experiment)
+    lines = out.splitlines()
+    assert code == 0
+    assert [line.split()[0] for line in lines] == ["key", "new2", "+", "old1", "2"]
+    assert "2 runs of an experiment" in lines[2]
+    assert lines[-1].startswith("2 runs, ")
+    assert "; and 2 runs of experiments, " in lines[-1]
+
+    code, out, _ = run(monkeypatch, capsys, "runs", "--all", "--home", experiment)
+    assert {line.split()[0] for line in out.splitlines()} == {"key", "new2", "base", "rand", "old1", "2"}
+    assert "control: SkipBlock(3)" in out
+
+    code, out, _ = run(monkeypatch, capsys, "runs", "--json", "--home", experiment)
+    found = {one["key"]: (one["role"], one["parent"], one["edit"]) for one in json.loads(out)}
+    assert found == {
+        "new2": ("", "", ""),
+        "old1": ("", "", ""),
+        "base": ("baseline", "new2", ""),
+        "rand": ("control", "new2", "SkipBlock(3)"),
+    }
+    assert [one["key"] for one in json.loads(out)][:2] == ["new2", "old1"]
+
+
+def test_prune_keeps_ones_own_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], experiment: Path
+) -> None:
+    code, out, _ = run(monkeypatch, capsys, "prune", "--keep", 2, "--home", experiment)
+    assert code == 0
+    assert "(made for an experiment)" in out
+    assert [found.key for found in workbench.runs(experiment)] == ["new2", "old1"]
+
+
+def test_several_runs_are_exported_with_their_experiments(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], experiment: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "all.zarr.zip"
+    assert run(monkeypatch, capsys, "export", "new", "old", file, "--derived", "--home", experiment)[0] == 0
+    code, out, _ = run(monkeypatch, capsys, "import", file, "--home", tmp_path / "other")
+    assert (code, [line.split()[0] for line in out.splitlines()][:2]) == (0, ["new2", "old1"])
+    assert [found.role for found in workbench.runs(tmp_path / "other")][:2] == ["", ""]
+    assert {found.parent for found in workbench.runs(tmp_path / "other")[2:]} == {"new2"}

@@ -173,15 +173,24 @@ def show(
 
 
 @app.command(epilog="Example: workbench runs --json")
-def runs(home: Home = None, as_json: Json = False) -> None:
-    """List the stored runs."""
+def runs(
+    every: Annotated[
+        bool, typer.Option("--all", help="Also list each run that was made for an experiment, below its own run.")
+    ] = False,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """List the stored runs; those that were made for experiments are counted below the run that they belong to."""
     import workbench as wb
 
     found = wb.runs(home)
     if as_json:
         typer.echo(json.dumps([_described(run) for run in found], indent=2))
     elif found:
-        typer.echo(f"{found}\n{_count(found)}, {_readable(sum(run.size for run in found))}")
+        typer.echo(found.table(every=every))
+        own, made = ([run for run in found if run.own is mine] for mine in (True, False))
+        more = f"; and {_count(made)} of experiments, {_readable(sum(run.size for run in made))}" if made else ""
+        typer.echo(f"{_count(own)}, {_readable(sum(run.size for run in own))}{more}")
     else:
         typer.echo("no runs yet: make one with `workbench capture IMAGE CONCEPT...`")
 
@@ -227,7 +236,7 @@ def verify(
 @app.command(epilog="Example: workbench prune --older-than 30d --keep 10 --dry-run")
 def prune(
     older_than: Annotated[str | None, typer.Option(help="Remove runs made before that: 12h, 30d, 2w.")] = None,
-    keep: Annotated[int | None, typer.Option(help="Keep that many of the newest runs in any case.")] = None,
+    keep: Annotated[int | None, typer.Option(help="Keep that many of your own newest runs in any case.")] = None,
     max_size: Annotated[str | None, typer.Option(help="Keep the newest runs that fit into that: 500MB, 20GB.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")] = False,
     force: Annotated[
@@ -236,7 +245,10 @@ def prune(
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Remove old runs and what interrupted processes left behind; never a run that is being written or read."""
+    """Remove old runs and what interrupted processes left behind; never a run that is being written or read.
+
+    Runs that were made for experiments are removed before your own.
+    """
     from workbench import store
 
     done = store.prune(home, older_than=older_than, keep=keep, max_size=max_size, dry_run=dry_run, force=force)
@@ -256,15 +268,18 @@ def prune(
 
 @app.command(epilog="Example: workbench export 3f2a figure-2.zarr.zip")
 def export(
-    run: Annotated[str, typer.Argument(help=_RUN)],
+    chosen: Annotated[list[str], typer.Argument(metavar="RUN...", help=_RUN)],
     file: Annotated[Path, typer.Argument(help="New file; its name ends in .zarr.zip.")],
+    derived: Annotated[
+        bool, typer.Option("--derived", help="Also take the runs that were made for experiments with these.")
+    ] = False,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Write a run into one file, which `workbench import`, workbench.open and plain xarray read."""
+    """Write runs into one file for `workbench import`; workbench.open and plain xarray read the first of them."""
     from workbench import store
 
-    written = store.export_run(run, file, home)
+    written = store.export_runs(chosen, file, home, derived=derived)
     size = written.stat().st_size
     if as_json:
         typer.echo(json.dumps({"path": str(written.absolute()), "bytes": size}, indent=2))
@@ -278,11 +293,14 @@ def import_(
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Check an exported run and take it into the store."""
+    """Check exported runs and take them into the store."""
     from workbench import store
 
-    run = store.import_run(file, home)
-    typer.echo(json.dumps(_described(run), indent=2) if as_json else f"{run.key}  {_readable(run.size)}  {run.path}")
+    found = store.import_runs(file, home)
+    if as_json:
+        typer.echo(json.dumps([_described(run) for run in found], indent=2))
+    for run in [] if as_json else found:
+        typer.echo(f"{run.key}  {_readable(run.size)}  {run.path}")
 
 
 @app.command(epilog="Example: workbench lab --folder my-notebooks")
@@ -328,17 +346,22 @@ def _described(run: Run) -> dict[str, Any]:
         "bytes": run.size,
         "path": str(run.path),
         "note": run.note,
+        "edit": run.edit,
+        "role": run.role,
+        "parent": run.parent,
     }
 
 
 def _readable(size: int) -> str:
-    from workbench.store.reading import readable
+    from workbench.store.listing import readable
 
     return readable(size)
 
 
 def _count(items: Sequence[object]) -> str:
-    return f"{len(items)} run{'s' * (len(items) != 1)}"
+    from workbench.store.listing import counted
+
+    return counted(items)
 
 
 def _finish(ds: xr.Dataset, figure: Path | None, home: str | None, as_json: bool, run: Run | None = None) -> None:

@@ -188,16 +188,16 @@ def compute(home: Path, _: Path) -> Iterator[None]:
 def take_in(home: Path, beside: Path) -> Iterator[None]:
     """An exported run that is imported."""
     save(small(), beside / "first")
-    file = store.export_run("run", beside / "run.zarr.zip", beside / "first")
+    file = store.export_runs("run", beside / "run.zarr.zip", beside / "first")
     yield
-    store.import_run(file, home)
+    store.import_runs(file, home)
 
 
 def export(home: Path, beside: Path) -> Iterator[None]:
     """A run that is exported."""
     save(small(), beside / "first")
     yield
-    store.export_run("run", home / "run.zarr.zip", beside / "first")
+    store.export_runs("run", home / "run.zarr.zip", beside / "first")
 
 
 def discard(home: Path, _: Path) -> Iterator[None]:

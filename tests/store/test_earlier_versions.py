@@ -57,13 +57,13 @@ def test_a_stored_run(stored: Path, expected: Mapping[str, Any]) -> None:
 def test_an_exported_run(home: Path, expected: Mapping[str, Any]) -> None:
     store.verify(FILE)
     _same(wb.open(FILE), "generate", expected)
-    run = store.import_run(FILE, home)
+    (run,) = store.import_runs(FILE, home)
     assert run.key == FILE_KEY
     store.verify(run.key, home)
     _same(wb.open(run.key, home), "generate", expected)
 
 
 def test_it_is_exported_and_uploaded_as_ever(stored: Path, tmp_path: Path, expected: Mapping[str, Any]) -> None:
-    file = store.export_run(FOLDER.stem, tmp_path / "capture.zarr.zip", stored)
-    uploaded = store.import_run(file, "memory://earlier")
+    file = store.export_runs(FOLDER.stem, tmp_path / "capture.zarr.zip", stored)
+    (uploaded,) = store.import_runs(file, "memory://earlier")
     _same(uploaded.open(verify=True), "capture", expected)

@@ -389,10 +389,10 @@ def test_a_chunk_that_is_gone_is_no_gap(url: str) -> None:
 
 def test_export_and_import(url: str, tmp_path: Path) -> None:
     save(_small(), url)
-    file = store.export_run("run", tmp_path / "run.zarr.zip", url)
-    here = store.import_run(file, tmp_path / "home")
+    file = store.export_runs("run", tmp_path / "run.zarr.zip", url)
+    here = store.import_runs(file, tmp_path / "home")[0]
     xr.testing.assert_identical(here.open(verify=True), _small())
-    there = store.import_run(file, f"{url}/elsewhere")
+    there = store.import_runs(file, f"{url}/elsewhere")[0]
     assert str(there.path).startswith(f"{url}/elsewhere/runs/run/")
     xr.testing.assert_identical(there.open(verify=True), _small())
 

@@ -36,8 +36,9 @@ from workbench.recording.arguments import (
 )
 from workbench.recording.intervening import SourceInputs, check_interventions, resolved, source_pictures
 from workbench.recording.pictures import Pixels, check_size, image_hash, read_image, resize
+from workbench.recording.provenance import is_derived, model_attrs, model_name
 from workbench.recording.reading import Piece
-from workbench.recording.runs import Plan, model_name, remaining_passes, writing
+from workbench.recording.runs import Plan, remaining_passes, writing
 from workbench.recording.sessions import check_cancelled, once
 from workbench.recording.streaming import Stream
 from workbench.recording.tracing import Trace, trace
@@ -219,6 +220,7 @@ def capture(
     if unwritable is not None:
         raise unwritable
     template = plan.template(adapter, name, adapter_for(adapter.transformer).heads, key)
+    template.attrs |= model_attrs(model)
     template[IMAGE] = ((PIXEL_Y, PIXEL_X, CHANNEL), pixels)
     if masks is not None:
         template[TRUTH] = ((CONCEPT, PIXEL_Y, PIXEL_X), masks)
@@ -345,8 +347,10 @@ def opened(key: str, home: str | Path | None, progress: bool, verify: bool) -> x
             f"the stored run {key} is damaged and is computed anew: {'; '.join(problems[:5])}",
             stacklevel=3,
         )
-        runs_store.discard(key, home)
+        runs_store.discard_for_anew(key, is_derived(), home)
         return None
+    if not is_derived():
+        runs_store.claim(key, home)
     message = f"run {key} is stored already: opened, nothing was computed"
     logger.info(message)
     if progress:

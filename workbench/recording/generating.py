@@ -32,8 +32,9 @@ from workbench.recording.arguments import (
 from workbench.recording.capturing import check_home, concept_embeddings, identity, open_adapter, opened, traced
 from workbench.recording.intervening import check_interventions
 from workbench.recording.pictures import Pixels, check_size
+from workbench.recording.provenance import model_attrs, model_name
 from workbench.recording.reading import Piece
-from workbench.recording.runs import Plan, model_name, writing
+from workbench.recording.runs import Plan, writing
 from workbench.recording.sessions import check_cancelled
 from workbench.recording.streaming import Stream
 from workbench.schema import CHANNEL, IMAGE, PIXEL_X, PIXEL_Y, SAMPLE, InputError, ModelError, TraceError
@@ -187,6 +188,7 @@ def generate(
     if unwritable is not None:
         raise unwritable
     template = plan.template(adapter, name, adapter_for(adapter.transformer).heads, key)
+    template.attrs |= model_attrs(model)
     template.attrs |= {"steps": len(sigmas), "guidance": scale}
     template.attrs |= {"negative_prompt": negative_prompt or "", "true_guidance": float(true_guidance)}
     image = (SAMPLE, PIXEL_Y, PIXEL_X, CHANNEL)

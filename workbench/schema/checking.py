@@ -79,6 +79,12 @@ _ATTRIBUTES: Final[Mapping[str, _Rule]] = {
     "created": (_is_time, "a time in ISO 8601 with its zone"),
     "missing": (_is_list(_is_missing_piece), 'a list of {"sample": ..., "timestep": ..., "layer": ...}'),
 }
+_OPTIONAL_ATTRIBUTES: Final[Mapping[str, _Rule]] = {
+    MODEL_FROM: _one_of(MODEL_ORIGINS),
+    ROLE: _one_of(ROLES),
+    PARENT: (_is_str, "a string"),
+    EDIT: (_is_str, "a string"),
+}
 _GENERATE_ATTRIBUTES: Final[Mapping[str, _Rule]] = {
     "steps": (_is_positive, "a positive int"),
     "guidance": (lambda value: value is None or _is_number(value), "a number or None"),
@@ -118,7 +124,7 @@ def validate(ds: xr.Dataset, *, values: bool = False) -> None:
 
 
 def _attribute_problems(attrs: Mapping[Any, Any]) -> list[str]:
-    rules = dict(_ATTRIBUTES)
+    rules = dict(_ATTRIBUTES) | {name: rule for name, rule in _OPTIONAL_ATTRIBUTES.items() if name in attrs}
     if attrs.get("kind") == "generate":
         rules |= _GENERATE_ATTRIBUTES
     problems = []

@@ -13,13 +13,16 @@ The home may be an fsspec URL, such as ``s3://bucket/runs``, where the extra ``c
 Nothing in a stored run decides what code is executed; see :mod:`workbench.store.metadata`.
 """
 
-from workbench.store.archives import export_run as export_run
-from workbench.store.archives import import_run as import_run
+from workbench.store.archives import export_runs as export_runs
+from workbench.store.archives import import_runs as import_runs
 from workbench.store.catalogue import check_writable as check_writable
 from workbench.store.catalogue import find as find
 from workbench.store.locations import content_key as content_key
 from workbench.store.locations import home as home
 from workbench.store.memory import in_memory as in_memory
+from workbench.store.ownership import claim as claim
+from workbench.store.ownership import discard_for_anew as discard_for_anew
+from workbench.store.ownership import keep_ownership as keep_ownership
 from workbench.store.pruning import Pruned as Pruned
 from workbench.store.pruning import prune as prune
 from workbench.store.reading import Run as Run

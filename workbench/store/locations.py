@@ -18,6 +18,8 @@ from workbench.schema import CAPTURE_VERSION, InputError
 KEY_LENGTH: Final = 20
 """Characters of a content key: 80 bits of the hash."""
 MANIFEST: Final = "manifest.json"
+CLAIMED: Final = ".own"
+"""What the name of the empty file beside a run ends in that was made for an experiment and is the user's own now."""
 
 _KEY: Final = re.compile(r"[0-9a-z][0-9a-z_-]*")
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]+://")
@@ -154,6 +156,11 @@ def run_path(key: str, home_: Path) -> Path:
 def partial_path(key: str, home_: Path) -> Path:
     """Where a run grows until it is complete."""
     return home_ / "partial" / check_key(key)
+
+
+def claim_path(key: str, home_: Path) -> Path:
+    """The empty file that makes a run the user's own which was made for an experiment."""
+    return run_path(key, home_).with_suffix(CLAIMED)
 
 
 def lock_path(key: str, home_: Path) -> Path:

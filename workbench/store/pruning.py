@@ -14,11 +14,12 @@ from typing import Final
 from workbench.schema import InputError, StoreError
 from workbench.store import remote
 from workbench.store.catalogue import REMOVED, check_writable, find_contents, hide
+from workbench.store.listing import Run, families, readable
+from workbench.store.locations import CLAIMED, claim_path, is_key, lock_path, run_path
 from workbench.store.locations import home as home_of
-from workbench.store.locations import is_key, lock_path
 from workbench.store.locks import unwritten
 from workbench.store.reader_locks import unread
-from workbench.store.reading import Run, readable, runs
+from workbench.store.reading import runs
 from workbench.store.remote import RemoteRun
 
 _AGES: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -69,8 +70,10 @@ def prune(
     """Remove stored runs, oldest first, and what interrupted processes left behind.
 
     A run goes when it is older than ``older_than``, or when the runs newer than it fill ``max_size``; with ``keep``
-    alone, all but the newest go. The newest ``keep`` runs stay in any case, and so does a run that a process is
-    writing, or reading: while a dataset opened from it is alive. Unfinished runs go when nobody writes them and they
+    alone, all but the newest go. The newest ``keep`` of the user's own runs stay in any case, and so does a run that a
+    process is writing, or reading: while a dataset opened from it is alive. Runs that were made for experiments count
+    as older than all of the user's own for ``keep`` and ``max_size``, are removed before them, and go with the run that
+    they belong to. Unfinished runs go when nobody writes them and they
     were last written before ``older_than``, or 7 days ago; so do the files of locks that nobody holds.
 
     Parameters
@@ -80,7 +83,7 @@ def prune(
     older_than
         Age, by the time at which a run was made: such as ``"30d"`` (m, h, d and w are known), or a timedelta.
     keep
-        Number of runs, 0 or more.
+        Number of the user's own runs, 0 or more.
     max_size
         Size of all runs together: such as ``"20GB"``, or bytes.
     dry_run
@@ -112,27 +115,37 @@ def prune(
             "they are not, and say so with force=True (--force)"
         )
     now = datetime.now(UTC)
-    chosen = _chosen(list(runs(place)), now, age, keep, bytes_)
+    found = list(runs(place))
+    chosen = _chosen(found, now, age, keep, bytes_)
     limit = now - (_ABANDONED if age is None else age)
     if isinstance(place, str):
         uploads = _prune_uploads(place, min(limit, now - _UPLOADING), dry_run)
         staged = _prune_partial(remote.staging(place), limit, dry_run)
-        return [*_prune_remote(chosen, place, dry_run), *uploads, *staged]
+        return [*_prune_remote([*chosen, *_following(chosen, found).values()], place, dry_run), *uploads, *staged]
     if not place.exists():
         return []
     check_writable(place)
     removed = [_prune_run(run, reason, place, dry_run, force) for run, reason in chosen]
-    return [*removed, *_prune_partial(place, limit, dry_run), *_prune_locks(place, dry_run)]
+    left = {item.key for item in removed if item.kept}
+    for (head, _), (run, reason) in _following(chosen, found).items():
+        if head not in left:
+            removed.append(_prune_run(run, reason, place, dry_run, force))
+    rest = [*_prune_partial(place, limit, dry_run), *_prune_locks(place, dry_run)]
+    if not dry_run:
+        _prune_claims(place)
+    return [*removed, *rest]
 
 
 def _chosen(
     found: list[Run], now: datetime, age: timedelta | None, keep: int | None, limit: int | None
 ) -> list[tuple[Run, str]]:
-    """The runs that go, each with the reason."""
+    """The runs that go by themselves, each with the reason; those of experiments first."""
+    own = [run for run in found if run.own]
+    derived = sorted((run for run in found if not run.own), key=lambda run: run.created, reverse=True)
     chosen, total = [], 0
-    for index, run in enumerate(found):  # the newest first
+    for index, run in enumerate([*own, *derived]):  # the newest first
         total += run.size
-        if run.note or (keep is not None and index < keep):
+        if run.note or (keep is not None and run.own and index < keep):
             continue
         made = _time(run.created)
         if age is not None and made is not None and now - made > age:
@@ -140,8 +153,19 @@ def _chosen(
         elif limit is not None and total > limit:
             chosen.append((run, f"beyond {readable(limit)}"))
         elif age is None and limit is None:
-            chosen.append((run, f"not among the newest {keep}"))
-    return chosen
+            chosen.append((run, f"not among the newest {keep}" if run.own else "made for an experiment"))
+    return sorted(chosen, key=lambda item: item[0].own)
+
+
+def _following(chosen: list[tuple[Run, str]], found: list[Run]) -> dict[tuple[str, str], tuple[Run, str]]:
+    """The runs that go because the one that they belong to goes, by the key of that one and their own."""
+    going = {run.key for run, _ in chosen}
+    return {
+        (family.head.key, run.key): (run, f"made for {family.head.key}, which goes")
+        for family in families(found)
+        for run in family.derived
+        if family.head.key in going and run.key not in going and not run.note
+    }
 
 
 def _prune_run(run: Run, reason: str, home: Path, dry_run: bool, force: bool) -> Pruned:
@@ -152,12 +176,15 @@ def _prune_run(run: Run, reason: str, home: Path, dry_run: bool, force: bool) ->
             return _left(entry, "being written")
         if not unused:
             return _left(entry, "being read")
+        if not run.own and claim_path(run.key, home).exists():
+            return _left(entry, "asked for meanwhile")
         if dry_run or not path.exists():
             return entry
         try:
             hidden = hide(path, home)
         except PermissionError:  # Windows, where an open file keeps its folder in place
             return _left(entry, "being read")
+        claim_path(run.key, home).unlink(missing_ok=True)
     shutil.rmtree(hidden, ignore_errors=True)
     return entry
 
@@ -206,6 +233,15 @@ def _prune_locks(home: Path, dry_run: bool) -> list[Pruned]:
                         lock_path(path.stem, home).unlink()
                     removed.append(Pruned("lock", path.stem, 0, modified, "held by nobody"))
     return removed
+
+
+def _prune_claims(home: Path) -> None:
+    """Marks of the user's own runs that are gone."""
+    for path in (home / "runs").glob(f"*{CLAIMED}"):
+        if is_key(path.stem) and not (home / "partial" / path.stem).exists():
+            with unwritten(path.stem, home) as idle:
+                if idle and not run_path(path.stem, home).exists():
+                    path.unlink(missing_ok=True)
 
 
 def _prune_remote(chosen: list[tuple[Run, str]], url: str, dry_run: bool) -> list[Pruned]:

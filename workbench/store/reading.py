@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import html
+import json
 import os
 import zipfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import xarray as xr
 
-from workbench.schema import SCHEMA_VERSION, InputError, SchemaError, StoreError, upgraded, warn
+from workbench.schema import EDIT, PARENT, ROLE, SCHEMA_VERSION, InputError, SchemaError, StoreError, upgraded, warn
 from workbench.store import remote
 from workbench.store.catalogue import all_contents, find_contents
 from workbench.store.contents import Archive, Contents, Folder
+from workbench.store.listing import Run as Run
+from workbench.store.listing import Runs, families
 from workbench.store.locations import check_key, is_url
 from workbench.store.locations import home as home_of
 from workbench.store.manifest import NewerError, damage_of, damaged, read_manifest
@@ -27,84 +28,8 @@ from workbench.store.run_store import RunStore
 _NEWER: Final = "made by a newer version"
 
 
-@dataclass(frozen=True)
-class Run:
-    """One stored run, as :func:`runs` lists it.
-
-    Attributes
-    ----------
-    key : str
-        What :func:`open` takes.
-    kind : str
-        ``"capture"`` or ``"generate"``.
-    model : str
-        Name of the model.
-    concepts : tuple of str
-        The concepts.
-    prompt : str or list of str
-        The prompt.
-    created : str
-        Time of the run, ISO 8601.
-    size : int
-        Bytes on disk.
-    path : pathlib.Path or str
-        Folder of the zarr group, or its URL.
-    note : str
-        Why it cannot be opened; empty when it can.
-    """
-
-    key: str
-    kind: str
-    model: str
-    concepts: tuple[str, ...]
-    prompt: str | list[str]
-    created: str
-    size: int
-    path: Path | str
-    note: str = ""
-
-    def open(self, *, verify: bool = False) -> xr.Dataset:
-        """Open the run; see :func:`workbench.open`."""
-        return open(self.path, verify=verify)
-
-
-def readable(size: int) -> str:
-    """A number of bytes as people read it: ``"12.3 kB"``, ``"1.5 GB"``."""
-    for unit, power in (("GB", 9), ("MB", 6), ("kB", 3)):
-        if size >= 10**power:
-            return f"{size / 10**power:.1f} {unit}"
-    return f"{size} B"
-
-
-class Runs(list[Run]):
-    """A list of runs that prints as a table."""
-
-    _COLUMNS = ("key", "kind", "model", "concepts", "created", "size")
-
-    def _rows(self) -> Iterator[tuple[str, ...]]:
-        for run in self:
-            size = run.note or readable(run.size)
-            yield (run.key, run.kind, run.model, ", ".join(run.concepts), run.created[:19].replace("T", " "), size)
-
-    def __repr__(self) -> str:
-        if not self:
-            return "no stored runs"
-        rows = [self._COLUMNS, *self._rows()]
-        widths = [min(max(map(len, column)), 40) for column in zip(*rows, strict=True)]
-        return "\n".join(
-            "  ".join(cell[:width].ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        )
-
-    def _repr_html_(self) -> str:
-        def line(cells: tuple[str, ...], tag: str) -> str:
-            return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-        return f"<table>{line(self._COLUMNS, 'th')}{''.join(line(row, 'td') for row in self._rows())}</table>"
-
-
 def runs(home: str | os.PathLike[str] | None = None) -> Runs:
-    """The stored runs, newest first.
+    """The stored runs: the user's own, newest first, then those of experiments, by the run that they belong to.
 
     Parameters
     ----------
@@ -115,8 +40,9 @@ def runs(home: str | os.PathLike[str] | None = None) -> Runs:
     Returns
     -------
     list of Run
-        Prints as a table. Empty when nothing is stored. A run whose manifest is damaged is left out, with a warning;
-        one that a newer version of the package wrote is listed and marked.
+        Prints as a table, in which the runs that were made for experiments are counted below the run they belong to.
+        Empty when nothing is stored. A run whose manifest is damaged is left out, with a warning; one that a newer
+        version of the package wrote is listed and marked.
     """
     found = []
     for contents in all_contents(home):
@@ -124,7 +50,8 @@ def runs(home: str | os.PathLike[str] | None = None) -> Runs:
             found.append(listed(contents))
         except StoreError as error:
             warn(str(error), stacklevel=2)
-    return Runs(sorted(found, key=lambda run: run.created, reverse=True))
+    groups = families(sorted(found, key=lambda run: run.created, reverse=True))
+    return Runs([*(group.head for group in groups if group.head.own), *(run for group in groups for run in group.made)])
 
 
 def listed(contents: Contents) -> Run:
@@ -141,6 +68,8 @@ def listed(contents: Contents) -> Run:
         return Run(contents.key, "", "", (), "", "", 0, contents.location, _NEWER)
     texts = {name: str(record.get(name, "")) for name in ("kind", "model", "created")}
     prompt, concepts = record.get("prompt", ""), record.get("concepts", ())
+    if record.get(ROLE) and not contents.claimed():
+        texts |= {name: str(record.get(name, "")) for name in (ROLE, PARENT)}
     return Run(
         key=contents.key,
         concepts=tuple(map(str, concepts)) if isinstance(concepts, list) else (),
@@ -148,8 +77,18 @@ def listed(contents: Contents) -> Run:
         size=size,
         path=contents.location,
         note=_NEWER if _is_newer(record) else "",
+        edit=_edit_of(record, contents),
         **texts,
     )
+
+
+def _edit_of(record: Mapping[str, Any], contents: Contents) -> str:
+    if EDIT in record or isinstance(contents, RemoteRun):
+        return str(record.get(EDIT, ""))
+    try:  # a run that was stored before edits were recorded in words
+        return "edited" if json.loads(contents.read(ROOT))["attributes"].get("interventions") else ""
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ""
 
 
 def summary(contents: Contents) -> tuple[dict[str, Any], int]:
@@ -219,6 +158,8 @@ def open_contents(contents: Contents, *, verify: bool = False) -> xr.Dataset:
         ds = string_type(ds, str)
         for coord in ds.coords.values():
             coord.variable.load()
+        if ROLE in ds.attrs and contents.claimed():  # it is what the user asked for himself
+            ds.attrs = {name: value for name, value in ds.attrs.items() if name not in (ROLE, PARENT)}
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         if isinstance(error, StoreError):
             raise

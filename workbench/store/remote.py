@@ -21,9 +21,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from workbench.schema import StoreError
+from workbench.schema import ROLE, StoreError
 from workbench.store.contents import Contents, Folder
-from workbench.store.locations import MANIFEST, check_key, is_key, local_home
+from workbench.store.locations import CLAIMED, MANIFEST, check_key, is_key, local_home
 from workbench.store.manifest import FORMAT, read_manifest, sealed, unsealed
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class RemoteRun(Contents):
         self.record: dict[str, Any] = {}
         self.size = 0
         self.location: str = f"{url}/runs/{key}.json"
+        self._claim = f"{url}/runs/{key}{CLAIMED}"
         try:
             content = unsealed(pointer, f"{key}.json")
             if not _GROUP.fullmatch(str(content["group"])):
@@ -75,6 +76,19 @@ class RemoteRun(Contents):
         from zarr.storage import FsspecStore
 
         return FsspecStore.from_url(self.location, storage_options=dict(_OPTIONS), read_only=True)
+
+    def claimed(self) -> bool:
+        if not self.record.get(ROLE):  # which saves a request for every other run
+            return False
+        fs, path = filesystem(self._claim)
+        with _remote_errors(self._claim):
+            return bool(fs.exists(path))
+
+    def claim(self) -> None:
+        """Make it the user's own."""
+        fs, path = filesystem(self._claim)
+        with _remote_errors(self._claim):
+            fs.pipe_file(path, b"")
 
 
 def filesystem(url: str) -> tuple[Any, str]:
@@ -262,6 +276,8 @@ def remove(run: RemoteRun) -> None:
     fs, root = filesystem(url)
     with _remote_errors(url):
         fs.rm_file(f"{root}/runs/{run.key}.json")
+        with suppress(FileNotFoundError):
+            fs.rm_file(f"{root}/runs/{run.key}{CLAIMED}")
         if run.problem is None:
             fs.rm(f"{root}/runs/{run.key}/{run.location.rpartition('/')[2]}", recursive=True)
 

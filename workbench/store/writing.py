@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from workbench.schema import CONCEPT, PIECE_DIMS, StoreError
+from workbench.schema import CONCEPT, EDIT, PARENT, PIECE_DIMS, ROLE, StoreError
 from workbench.store import durability, remote
 from workbench.store.catalogue import check_writable, find, hide
 from workbench.store.files import disk_errors
@@ -132,9 +132,10 @@ class _DiskWriter(Writer):
         shutil.rmtree(hide(run, self._folder))
 
     def _record(self) -> dict[str, Any]:
-        names = ("kind", "model", "prompt", "created", "schema_version")
+        names = ("kind", "model", "prompt", "created", "schema_version", EDIT)
         concepts = self._template[CONCEPT].values.tolist() if CONCEPT in self._template.coords else []
-        return {"key": self._key, "concepts": concepts, **{name: self.attrs.get(name, "") for name in names}}
+        told: dict[str, Any] = {name: self.attrs[name] for name in (PARENT, ROLE) if name in self.attrs}
+        return {"key": self._key, "concepts": concepts, **{name: self.attrs.get(name, "") for name in names}, **told}
 
     def _write_piece(self, piece: Piece, arrays: Mapping[str, Array]) -> None:
         self._check_open()
