@@ -11,7 +11,18 @@ from typing import Any, Final
 
 import xarray as xr
 
-from workbench.schema import EDIT, PARENT, ROLE, SCHEMA_VERSION, InputError, SchemaError, StoreError, upgraded, warn
+from workbench.schema import (
+    CAPTURE_VERSION,
+    EDIT,
+    PARENT,
+    ROLE,
+    SCHEMA_VERSION,
+    InputError,
+    SchemaError,
+    StoreError,
+    upgraded,
+    warn,
+)
 from workbench.store import remote
 from workbench.store.catalogue import all_contents, find_contents
 from workbench.store.contents import Archive, Contents, Folder
@@ -42,7 +53,8 @@ def runs(home: str | os.PathLike[str] | None = None) -> Runs:
     list of Run
         Prints as a table, in which the runs that were made for experiments are counted below the run they belong to.
         Empty when nothing is stored. A run whose manifest is damaged is left out, with a warning; one that a newer
-        version of the package wrote is listed and marked.
+        version of the package wrote is listed and marked, and so is one that an earlier version computed differently:
+        it can be opened, but the call that made it now computes another run.
     """
     found = []
     for contents in all_contents(home):
@@ -78,8 +90,15 @@ def listed(contents: Contents) -> Run:
         path=contents.location,
         note=_NEWER if _is_newer(record) else "",
         edit=_edit_of(record, contents),
+        superseded=_capture_version(record) < CAPTURE_VERSION,
         **texts,
     )
+
+
+def _capture_version(record: Mapping[str, Any]) -> int:
+    """The version of the capture code that made a run; the manifests of the first did not say so."""
+    version = record.get("capture_version", 1)
+    return version if isinstance(version, int) else 1
 
 
 def _edit_of(record: Mapping[str, Any], contents: Contents) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from workbench.schema import CONCEPT, EDIT, PARENT, PIECE_DIMS, ROLE, StoreError
+from workbench.schema import CAPTURE_VERSION, CONCEPT, EDIT, PARENT, PIECE_DIMS, ROLE, StoreError
 from workbench.store import durability, remote
 from workbench.store.catalogue import check_writable, find, hide
 from workbench.store.files import disk_errors
@@ -135,6 +135,7 @@ class _DiskWriter(Writer):
         names = ("kind", "model", "prompt", "created", "schema_version", EDIT)
         concepts = self._template[CONCEPT].values.tolist() if CONCEPT in self._template.coords else []
         told: dict[str, Any] = {name: self.attrs[name] for name in (PARENT, ROLE) if name in self.attrs}
+        told["capture_version"] = self.attrs.get("capture_version", CAPTURE_VERSION)
         return {"key": self._key, "concepts": concepts, **{name: self.attrs.get(name, "") for name in names}, **told}
 
     def _write_piece(self, piece: Piece, arrays: Mapping[str, Array]) -> None:
