@@ -12,6 +12,7 @@ from tests import synthetic
 from tests.store.replay import parts, replay, save
 from workbench import store
 from workbench.schema import InputError
+from workbench.store import remote
 
 
 def _derived(**attrs: str) -> xr.Dataset:
@@ -106,3 +107,17 @@ def test_a_run_that_was_stored_before_edits_were_told_in_words(home: Path) -> No
         del record["edit"]
         write_manifest(folder, record)
     assert {run.key: run.edit for run in store.runs(home)} == {"old": "edited", "plain": ""}
+
+
+def test_listing_a_url_asks_for_no_claim_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"memory://{uuid.uuid4().hex}"
+    for key in ("a", "b"):
+        save(_derived(), url, key)
+    store.claim("a", url)
+    fs, _ = remote.filesystem(url)
+
+    def asked(*_: object, **__: object) -> bool:
+        raise AssertionError
+
+    monkeypatch.setattr(type(fs), "exists", asked)
+    assert {run.key: run.own for run in store.runs(url)} == {"a": True, "b": False}

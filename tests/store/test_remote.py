@@ -337,6 +337,19 @@ def test_a_network_that_fails_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> N
     assert store.damage("run", url) == []
 
 
+def test_a_claim_that_cannot_be_looked_up_is_not_taken_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"memory://{uuid.uuid4().hex}"
+    save(_small(role="control", parent="another"), url)
+    fs, _ = remote.filesystem(url)
+
+    def fails(*_: object, **__: object) -> None:
+        raise ConnectionError("the line is dead")
+
+    monkeypatch.setattr(type(fs), "info", fails)
+    with pytest.raises(StoreError, match=r"cannot use .*\.own: ConnectionError"):
+        store.info("run", url)
+
+
 def test_a_run_whose_pointer_cannot_be_read_is_no_rest_of_an_upload(monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"memory://{uuid.uuid4().hex}"
     save(_small(), url)

@@ -7,6 +7,9 @@ is complete; an interrupted run takes up where it stopped. A lock for each key k
 same run: the second waits, and then finds it finished. While a dataset opened from a run is alive, :func:`prune` leaves
 the run alone. After a power cut a run is whole or absent; see :mod:`workbench.store.durability`.
 
+Runs that were made for experiments are told from the user's own, which include those that he asks for later with the
+same call; see :mod:`workbench.store.ownership`.
+
 The home may be an fsspec URL, such as ``s3://bucket/runs``, where the extra ``cloud`` is installed; see
 :mod:`workbench.store.remote`.
 

@@ -43,7 +43,7 @@ class Run:
         What was edited in the network, in words; empty for an unedited run.
     role : str
         ``"baseline"``, ``"edit"`` or ``"control"`` of the experiment it was made for; empty for the user's own run,
-        which is also what a run becomes that he asks for himself.
+        which is also what a run becomes that he asks for with a call of his own; opening it does not.
     parent : str
         Key of the run that it belongs to, when it was made for an experiment.
     superseded : bool

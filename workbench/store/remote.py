@@ -38,9 +38,10 @@ _GROUP: Final = re.compile(r"[0-9a-f]{32}\.zarr")
 class RemoteRun(Contents):
     """A run at a URL."""
 
-    def __init__(self, key: str, url: str, pointer: bytes) -> None:
-        """Take the text of ``<key>.json``, which need not be sound."""
+    def __init__(self, key: str, url: str, pointer: bytes, claimed: bool | None = None) -> None:
+        """Take the text of ``<key>.json``, which need not be sound, and whether it is claimed, where that is known."""
         self.key = key
+        self._claimed = claimed
         self.problem: Exception | None = None
         self.record: dict[str, Any] = {}
         self.size = 0
@@ -78,17 +79,22 @@ class RemoteRun(Contents):
         return FsspecStore.from_url(self.location, storage_options=dict(_OPTIONS), read_only=True)
 
     def claimed(self) -> bool:
-        if not self.record.get(ROLE):  # which saves a request for every other run
-            return False
+        if self._claimed is not None or not self.record.get(ROLE):  # which saves a request
+            return bool(self._claimed)
         fs, path = filesystem(self._claim)
         with _remote_errors(self._claim):
-            return bool(fs.exists(path))
+            try:
+                fs.info(path)  # fs.exists() takes every error for an answer
+            except FileNotFoundError:
+                return False
+        return True
 
     def claim(self) -> None:
         """Make it the user's own."""
         fs, path = filesystem(self._claim)
         with _remote_errors(self._claim):
             fs.pipe_file(path, b"")
+        self._claimed = True
 
 
 def filesystem(url: str) -> tuple[Any, str]:
@@ -178,18 +184,21 @@ def all_runs(url: str) -> list[RemoteRun]:
     fs, root = filesystem(url)
     with _remote_errors(url):
         try:
-            paths = [path for path in fs.ls(f"{root}/runs", detail=False) if path.endswith(".json")]
+            listed = fs.ls(f"{root}/runs", detail=False)
         except FileNotFoundError:
             return []
+        paths = [path for path in listed if path.endswith(".json")]
         texts = fs.cat(paths, on_error="return") if paths else {}
         for text in texts.values():
             # Another process may have removed it meanwhile. Whatever else it is, the run must not be taken for a rest.
             if isinstance(text, BaseException) and not isinstance(text, FileNotFoundError):
                 raise text
+    found = {path.rpartition("/")[2].removesuffix(".json"): text for path, text in sorted(texts.items())}
+    claimed = {path.rpartition("/")[2].removesuffix(CLAIMED) for path in listed if path.endswith(CLAIMED)}
     return [
-        RemoteRun(path.rpartition("/")[2].removesuffix(".json"), url, text)
-        for path, text in sorted(texts.items())
-        if isinstance(text, bytes) and is_key(path.rpartition("/")[2].removesuffix(".json"))
+        RemoteRun(key, url, text, key in claimed)
+        for key, text in found.items()
+        if isinstance(text, bytes) and is_key(key)
     ]
 
 
