@@ -89,7 +89,7 @@ def sync_tree(folder: Path) -> None:
     On macOS all of it may then still be in the disk's own cache, until the next :func:`flush`.
     """
     files, folders = [], []
-    for at, _, names in os.walk(folder):
+    for at, _, names in os.walk(folder, onerror=_raise):
         folders.append(Path(at))
         files += [Path(at, name) for name in names]
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -97,6 +97,10 @@ def sync_tree(folder: Path) -> None:
             pass
         for _ in pool.map(partial(sync_folder, how=_fsync), folders):
             pass
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def make_visible(run: Path, target: Path) -> None:
