@@ -325,9 +325,15 @@ def test_runs_of_experiments_are_counted_or_listed(
 def test_prune_keeps_ones_own_runs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], experiment: Path
 ) -> None:
-    code, out, _ = run(monkeypatch, capsys, "prune", "--keep", 2, "--home", experiment)
+    code, out, _ = run(monkeypatch, capsys, "prune", "--keep", 1, "--dry-run", "--home", experiment)
+    lines = out.splitlines()
+    assert lines[0].startswith("would remove run old1")
+    assert lines[1].startswith("would remove 2 runs of an experiment")
+    assert lines[1].endswith("(made for an experiment)")
+    assert lines[2].startswith("would remove 1 run and 2 runs of experiments, ")
+    code, out, _ = run(monkeypatch, capsys, "prune", "--keep", 2, "--json", "--home", experiment)
     assert code == 0
-    assert "(made for an experiment)" in out
+    assert {(one["key"], one["role"]) for one in json.loads(out)} >= {("base", "baseline"), ("rand", "control")}
     assert [found.key for found in workbench.runs(experiment)] == ["new2", "old1"]
 
 

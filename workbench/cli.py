@@ -263,14 +263,18 @@ def prune(
         typer.echo(json.dumps([asdict(item) for item in done], indent=2))
         return
     verb = "would remove" if dry_run else "removed"
-    for item in [item for item in done if item.what != "lock"]:
+    gone = [item for item in done if not item.kept]
+    own, made = ([item for item in gone if item.what == "run" and bool(item.role) is of] for of in (False, True))
+    for item in [item for item in done if item.what != "lock" and (item.kept or not item.role)]:
         fate = f"left, {item.kept}:" if item.kept else verb
         when = item.modified[:19].replace("T", " ")
         typer.echo(f"{fate} {item.what} {item.key}  {_readable(item.size)}  {when}  ({item.reason})")
-    gone = [item for item in done if not item.kept]
-    typer.echo(
-        f"{verb} {_count([item for item in gone if item.what == 'run'])}, {_readable(sum(i.size for i in gone))}"
-    )
+    for reason in dict.fromkeys(item.reason for item in made):
+        alike = [item for item in made if item.reason == reason]
+        size = _readable(sum(item.size for item in alike))
+        typer.echo(f"{verb} {_count(alike)} of an experiment  {size}  ({reason})")
+    more = f" and {_count(made)} of experiments" if made else ""
+    typer.echo(f"{verb} {_count(own)}{more}, {_readable(sum(item.size for item in gone))}")
 
 
 @app.command(epilog="Example: workbench export 3f2a figure-2.zarr.zip")

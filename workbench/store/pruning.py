@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -49,6 +49,8 @@ class Pruned:
         Why it is removed.
     kept : str
         Why it was left all the same; empty when it is removed.
+    role : str
+        What it is in the experiment that it was made for; empty for the user's own run.
     """
 
     what: str
@@ -57,6 +59,7 @@ class Pruned:
     modified: str
     reason: str
     kept: str = ""
+    role: str = ""
 
 
 def prune(
@@ -177,7 +180,7 @@ def _following(chosen: list[tuple[Run, str]], found: list[Run]) -> dict[tuple[st
 
 
 def _prune_run(run: Run, reason: str, home: Path, dry_run: bool, force: bool) -> Pruned:
-    entry = Pruned("run", run.key, run.size, run.created, reason)
+    entry = Pruned("run", run.key, run.size, run.created, reason, role=run.role)
     path = Path(run.path)
     with unwritten(run.key, home) as idle, unread(path, force) as unused:
         if not idle:
@@ -258,7 +261,7 @@ def _prune_remote(chosen: list[tuple[Run, str]], url: str, dry_run: bool) -> lis
         contents = find_contents(run.key, url)
         if isinstance(contents, RemoteRun) and not dry_run:
             remote.remove(contents)
-        removed.append(Pruned("run", run.key, run.size, run.created, reason))
+        removed.append(Pruned("run", run.key, run.size, run.created, reason, role=run.role))
     return removed
 
 
@@ -274,7 +277,7 @@ def _prune_uploads(url: str, limit: datetime, dry_run: bool) -> list[Pruned]:
 
 
 def _left(entry: Pruned, kept: str) -> Pruned:
-    return Pruned(entry.what, entry.key, entry.size, entry.modified, entry.reason, kept)
+    return replace(entry, kept=kept)
 
 
 def _time(text: str) -> datetime | None:
