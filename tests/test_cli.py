@@ -206,6 +206,19 @@ def test_prune_says_what_it_removes(
     assert (code, workbench.runs(two)) == (0, [])
 
 
+def test_superseded_runs_are_told_and_removed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], two: Path
+) -> None:
+    monkeypatch.setattr("workbench.store.reading.CAPTURE_VERSION", 999)
+    code, out, _ = run(monkeypatch, capsys, "runs", "--home", two)
+    told = "2 runs superseded, which no call finds any more: workbench prune --superseded"
+    assert (code, out.splitlines()[-1], out.count("(superseded)")) == (0, told, 2)
+    code, out, _ = run(monkeypatch, capsys, "runs", "--home", two, "--json")
+    assert [found["superseded"] for found in json.loads(out)] == [True, True]
+    code, out, _ = run(monkeypatch, capsys, "prune", "--superseded", "--home", two)
+    assert (code, out.splitlines()[-1].split(",")[0], workbench.runs(two)) == (0, "removed 2 runs", [])
+
+
 def test_export_and_import(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], two: Path, tmp_path: Path
 ) -> None:

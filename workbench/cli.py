@@ -191,6 +191,8 @@ def runs(
         own, made = ([run for run in found if run.own is mine] for mine in (True, False))
         more = f"; and {_count(made)} of experiments, {_readable(sum(run.size for run in made))}" if made else ""
         typer.echo(f"{_count(own)}, {_readable(sum(run.size for run in own))}{more}")
+        if old := [run for run in found if run.superseded]:
+            typer.echo(f"{_count(old)} superseded, which no call finds any more: workbench prune --superseded")
     else:
         typer.echo("no runs yet: make one with `workbench capture IMAGE CONCEPT...`")
 
@@ -238,6 +240,10 @@ def prune(
     older_than: Annotated[str | None, typer.Option(help="Remove runs made before that: 12h, 30d, 2w.")] = None,
     keep: Annotated[int | None, typer.Option(help="Keep that many of your own newest runs in any case.")] = None,
     max_size: Annotated[str | None, typer.Option(help="Keep the newest runs that fit into that: 500MB, 20GB.")] = None,
+    superseded: Annotated[
+        bool,
+        typer.Option("--superseded", help="Remove runs that no call finds any more: its numbers would differ now."),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Go on where nobody can tell whether a run is being read: at a URL.")
@@ -251,7 +257,8 @@ def prune(
     """
     from workbench import store
 
-    done = store.prune(home, older_than=older_than, keep=keep, max_size=max_size, dry_run=dry_run, force=force)
+    limits: dict[str, Any] = {"older_than": older_than, "keep": keep, "max_size": max_size, "superseded": superseded}
+    done = store.prune(home, **limits, dry_run=dry_run, force=force)
     if as_json:
         typer.echo(json.dumps([asdict(item) for item in done], indent=2))
         return
@@ -353,6 +360,7 @@ def _described(run: Run) -> dict[str, Any]:
         "edit": run.edit,
         "role": run.role,
         "parent": run.parent,
+        "superseded": run.superseded,
     }
 
 

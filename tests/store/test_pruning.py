@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import time
+import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from tests import synthetic
 from tests.store import processes
 from tests.store.replay import overflowing, parts, read_slowly, replay, save
+from tests.store.test_earlier_versions import FOLDER
 from workbench import store
 from workbench.schema import InputError, StoreError
 from workbench.store.pruning import Pruned
@@ -173,7 +176,7 @@ def test_where_readers_cannot_be_seen_nothing_is_removed_unless_told(
         raise OSError(37, "No locks available")
 
     _made(home, a=40)
-    monkeypatch.setattr(store.leases.fcntl, "lockf", none)
+    monkeypatch.setattr(store.reader_locks.fcntl, "lockf", none)
     with pytest.raises(StoreError, match="force=True"):
         store.prune(home, keep=0)
     assert _keys(home) == ["a"]
@@ -243,3 +246,52 @@ def test_a_claim_without_a_run_goes(home: Path) -> None:
         (home / "runs" / f"{key}.own").touch()
     store.prune(home, keep=9)
     assert sorted(path.name for path in (home / "runs").glob("*.own")) == ["a.own", "run.own"]
+
+
+def _of_versions(home: Path, monkeypatch: pytest.MonkeyPatch, **versions: int) -> None:
+    """Store runs as versions of the capture code made them, of which the third is the present one."""
+    monkeypatch.setattr("workbench.store.reading.CAPTURE_VERSION", 3)
+    for key, version in versions.items():
+        ds = synthetic.dataset(timesteps=(500.0,), dual=1, single=0, default_layers=(0,))
+        made = {"role": "control", "parent": "first"} if key.startswith("made") else {}
+        save(ds.assign_attrs(capture_version=version, **made), home, key)
+    gc.collect()
+
+
+def test_superseded_runs_are_marked_and_only_they_go(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = {"first": 1, "second": 2, "third": 3, "newer": 4, "made1": 1, "made3": 3}
+    _of_versions(home, monkeypatch, **versions)
+    shutil.copytree(FOLDER, home / "runs" / FOLDER.name)  # its manifest does not say which version made it
+    old = {"first", "second", "made1", FOLDER.stem}
+    assert {run.key for run in store.runs(home) if run.superseded} == old
+    assert repr(store.runs(home)).count("(superseded)") == 3, "those of experiments are counted"
+    assert set(_gone(store.prune(home, superseded=True, dry_run=True))) == old
+    assert set(_keys(home)) == old | set(versions)
+    done = store.prune(home, superseded=True)
+    assert set(_gone(done)) == old
+    assert {item.reason for item in done if item.what == "run"} == {"superseded: no call finds it any more"}
+    assert set(_keys(home)) == {"third", "newer", "made3"}
+    assert _gone(store.prune(home, superseded=True)) == []
+
+
+def test_superseded_runs_that_are_read_or_kept_stay(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _of_versions(home, monkeypatch, first=1, third=3)
+    ds = store.open("first", home)
+    (done,) = [item for item in store.prune(home, superseded=True) if item.what == "run"]
+    assert (done.key, done.kept) == ("first", "being read")
+    del ds
+    gc.collect()
+    assert _gone(store.prune(home, superseded=True, keep=2)) == []
+    size = store.info("third", home).size
+    assert _gone(store.prune(home, superseded=True, max_size=size)) == ["first"], (
+        "the others have the room to themselves"
+    )
+
+
+def test_superseded_runs_at_a_url_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"memory://{uuid.uuid4().hex}"
+    monkeypatch.setattr("workbench.store.reading.CAPTURE_VERSION", 2)
+    for key, version in (("first", 1), ("second", 2)):
+        save(synthetic.dataset(timesteps=(500.0,)).assign_attrs(capture_version=version), url, key)
+    assert _gone(store.prune(url, superseded=True, force=True)) == ["first"]
+    assert [run.key for run in store.runs(url)] == ["second"]

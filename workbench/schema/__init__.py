@@ -60,7 +60,7 @@ Plain values that JSON can hold, because they are stored as zarr attributes. Mor
 ====================  ==================  =============================================================================
 name                  type                meaning
 ====================  ==================  =============================================================================
-``schema_version``    int                 :data:`SCHEMA_VERSION`
+``schema_version``    int                 :data:`SCHEMA_VERSION`; earlier ones are upgraded when a run is opened
 ``capture_version``   int                 :data:`CAPTURE_VERSION` of the code that made the run
 ``kind``              str                 ``"capture"`` (of a real image) or ``"generate"``
 ``model``             str                 name of the model: that of its repository or folder, or the class of a
@@ -99,3 +99,4 @@ from workbench.schema.errors import *
 from workbench.schema.names import *
 from workbench.schema.notes import noted as noted
 from workbench.schema.notes import warn as warn
+from workbench.schema.upgrading import upgraded as upgraded

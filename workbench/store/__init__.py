@@ -5,7 +5,7 @@ is visible when its ``manifest.json`` exists: the size and checksum of every fil
 grows in ``<home>/partial/<key>/``, beside a journal of the pieces it already holds, and is renamed into place when it
 is complete; an interrupted run takes up where it stopped. A lock for each key keeps two processes from writing the
 same run: the second waits, and then finds it finished. While a dataset opened from a run is alive, :func:`prune` leaves
-the run alone.
+the run alone. After a power cut a run is whole or absent; see :mod:`workbench.store.durability`.
 
 Runs that were made for experiments are told from the user's own, which include those that he asks for later with the
 same call; see :mod:`workbench.store.ownership`.
@@ -13,7 +13,7 @@ same call; see :mod:`workbench.store.ownership`.
 The home may be an fsspec URL, such as ``s3://bucket/runs``, where the extra ``cloud`` is installed; see
 :mod:`workbench.store.remote`.
 
-Nothing in a stored run decides what code is executed; see :mod:`workbench.store.guarding`.
+Nothing in a stored run decides what code is executed; see :mod:`workbench.store.metadata`.
 """
 
 from workbench.store.archives import export_runs as export_runs

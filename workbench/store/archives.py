@@ -13,18 +13,19 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from workbench.schema import InputError, StoreError
-from workbench.store import remote
-from workbench.store.catalogue import check_writable, find_contents
+from workbench.store import durability, remote
+from workbench.store.catalogue import check_writable, find_contents, hide
 from workbench.store.contents import ARCHIVE_SUFFIX, OTHERS, Contents, Folder
 from workbench.store.files import UNFINISHED, disk_errors, write_file
-from workbench.store.guarding import ROOT, RunStore, check_metadata
 from workbench.store.listing import Runs, families
 from workbench.store.locations import MANIFEST, check_key, partial_path, run_path
 from workbench.store.locks import exclusively
 from workbench.store.manifest import Manifest, damage_of, damaged, parse_manifest, read_manifest
+from workbench.store.metadata import ROOT, check_metadata
 from workbench.store.ownership import claim, is_derived
 from workbench.store.reading import listed, locate, open_contents, summary
 from workbench.store.reading import runs as list_runs
+from workbench.store.run_store import RunStore
 
 Named: TypeAlias = str | os.PathLike[str]
 """A run as :func:`workbench.open` takes it."""
@@ -86,16 +87,16 @@ def export_runs(
     size = sum(manifest.size for manifest in manifests.values())
     unfinished = target.with_name(target.name + UNFINISHED)
     try:
-        with (
-            disk_errors(target.parent, lambda: size, "Nothing was written: make room and call again."),
-            zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
-        ):
-            for prefix, contents in chosen.items():
-                for name in [*sorted(manifests[prefix].files), MANIFEST]:
-                    member = zipfile.ZipInfo(prefix + name, _EPOCH)
-                    member.external_attr = 0o644 << 16
-                    archive.writestr(member, contents.read(name))
-        unfinished.replace(target)
+        with disk_errors(target.parent, lambda: size, "Nothing was written: make room and call again."):
+            with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+                for prefix, contents in chosen.items():
+                    for name in [*sorted(manifests[prefix].files), MANIFEST]:
+                        member = zipfile.ZipInfo(prefix + name, _EPOCH)
+                        member.external_attr = 0o644 << 16
+                        archive.writestr(member, contents.read(name))
+            durability.sync_file(unfinished)
+            unfinished.replace(target)
+            durability.sync_folder(target.parent)
     finally:
         unfinished.unlink(missing_ok=True)
         del reading
@@ -175,7 +176,7 @@ def import_runs(file: str | os.PathLike[str], home: str | os.PathLike[str] | Non
                     _unpack(source, run, folder)
                 if isinstance(place, str):
                     remote.publish(path, run.key, place)
-                    shutil.rmtree(path)
+                    shutil.rmtree(hide(path, folder))
         if run.own:
             claim(run.key, place)
     found = [find_contents(run.key, place) for run in packed]
@@ -274,17 +275,19 @@ def _unpack(source: Path, packed: _Packed, folder: Path) -> None:
     kept = "Nothing was imported: make room and call again."
     try:
         with disk_errors(folder, lambda: packed.manifest.size, kept), zipfile.ZipFile(source) as archive:
-            for name in [*sorted(packed.manifest.files), MANIFEST]:
+            for name in sorted(packed.manifest.files):
                 with _refusals(source):
                     data = _read(archive, packed, name)
                 path = run / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_file(path, data)
-        with _refusals(source):
-            open_contents(Folder(run))
-        target = run_path(packed.key, folder)
-        shutil.rmtree(target, ignore_errors=True)
-        run.replace(target)
+            durability.sync_tree(run)
+            with _refusals(source):
+                text = _read(archive, packed, MANIFEST)
+            write_file(run / MANIFEST, text, sync=True)
+            with _refusals(source):
+                open_contents(Folder(run))
+            durability.make_visible(run, run_path(packed.key, folder))
         shutil.rmtree(partial_path(packed.key, folder), ignore_errors=True)  # an unfinished run, not needed now
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -46,6 +46,8 @@ class Run:
         which is also what a run becomes that he asks for with a call of his own; opening it does not.
     parent : str
         Key of the run that it belongs to, when it was made for an experiment.
+    superseded : bool
+        Whether the call that made it now computes another run, because its numbers would differ.
     """
 
     key: str
@@ -60,6 +62,7 @@ class Run:
     edit: str = ""
     role: str = ""
     parent: str = ""
+    superseded: bool = False
 
     @property
     def own(self) -> bool:
@@ -173,7 +176,7 @@ class Runs(list[Run]):
                 yield (f"  + {family.summary}, {size}",)
 
     def _row(self, run: Run, indent: str) -> tuple[str, ...]:
-        size = run.note or readable(run.size)
+        size = run.note or readable(run.size) + " (superseded)" * run.superseded
         made = run.created[:19].replace("T", " ")
         edit = ": ".join(filter(None, [run.role.replace("edit", ""), run.edit]))
         return (indent + run.key, run.kind, run.model, ", ".join(run.concepts), made, size, edit)

@@ -17,11 +17,11 @@ from workbench.store import remote
 from workbench.store.catalogue import find_contents
 from workbench.store.contents import Contents
 from workbench.store.files import write_file
-from workbench.store.guarding import ROOT
 from workbench.store.locations import claim_path, partial_path, run_path
 from workbench.store.locations import home as home_of
 from workbench.store.locks import exclusively
 from workbench.store.manifest import read_manifest
+from workbench.store.metadata import ROOT
 from workbench.store.remote import RemoteRun
 from workbench.store.verifying import discard
 

@@ -14,16 +14,17 @@ from typing import Final
 from workbench.schema import InputError, StoreError
 from workbench.store import remote
 from workbench.store.catalogue import REMOVED, check_writable, find_contents, hide
-from workbench.store.leases import unread
 from workbench.store.listing import Run, families, readable
 from workbench.store.locations import CLAIMED, claim_path, is_key, lock_path, run_path
 from workbench.store.locations import home as home_of
 from workbench.store.locks import unwritten
+from workbench.store.reader_locks import unread
 from workbench.store.reading import runs
 from workbench.store.remote import RemoteRun
 
 _AGES: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _SIZES: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_SUPERSEDED: Final = "superseded: no call finds it any more"
 _ABANDONED: Final = timedelta(days=7)
 """Age from which an unfinished run counts as abandoned, when no other is given."""
 _UPLOADING: Final = timedelta(days=1)
@@ -67,6 +68,7 @@ def prune(
     older_than: str | timedelta | None = None,
     keep: int | None = None,
     max_size: str | int | None = None,
+    superseded: bool = False,
     dry_run: bool = False,
     force: bool = False,
 ) -> list[Pruned]:
@@ -89,6 +91,8 @@ def prune(
         Number of the user's own runs, 0 or more.
     max_size
         Size of all runs together: such as ``"20GB"``, or bytes.
+    superseded
+        Remove the runs that :func:`runs` marks so: no call finds them again. Alone, it removes no other run.
     dry_run
         Say what would be removed, and remove nothing.
     force
@@ -109,8 +113,8 @@ def prune(
     age, bytes_ = _age(older_than), _size(max_size)
     if keep is not None and (isinstance(keep, bool) or not isinstance(keep, int) or keep < 0):
         raise InputError(f"keep is {keep!r}; expected a number of runs, 0 or more")
-    if age is None and bytes_ is None and keep is None:
-        raise InputError("no limit is given; expected one or more of older_than, keep and max_size")
+    if age is None and bytes_ is None and keep is None and not superseded:
+        raise InputError("no limit is given; expected one or more of older_than, keep, max_size and superseded")
     place = home_of(home)
     if isinstance(place, str) and not (force or dry_run):
         raise StoreError(
@@ -119,7 +123,7 @@ def prune(
         )
     now = datetime.now(UTC)
     found = list(runs(place))
-    chosen = _chosen(found, now, age, keep, bytes_)
+    chosen = _chosen(found, now, age, keep, bytes_, superseded)
     limit = now - (_ABANDONED if age is None else age)
     if isinstance(place, str):
         uploads = _prune_uploads(place, min(limit, now - _UPLOADING), dry_run)
@@ -140,29 +144,33 @@ def prune(
 
 
 def _chosen(
-    found: list[Run], now: datetime, age: timedelta | None, keep: int | None, limit: int | None
+    found: list[Run], now: datetime, age: timedelta | None, keep: int | None, limit: int | None, superseded: bool
 ) -> list[tuple[Run, str]]:
     """The runs that go by themselves, each with the reason; those of experiments first."""
     own = [run for run in found if run.own]
     derived = sorted((run for run in found if not run.own), key=lambda run: run.created, reverse=True)
     chosen, total = [], 0
     for index, run in enumerate([*own, *derived]):  # the newest first
+        stays = bool(run.note) or (keep is not None and run.own and index < keep)
+        if superseded and run.superseded and not stays:
+            chosen.append((run, _SUPERSEDED))
+            continue
         total += run.size
-        if run.note or (keep is not None and run.own and index < keep):
+        if stays:
             continue
         made = _time(run.created)
         if age is not None and made is not None and now - made > age:
             chosen.append((run, f"older than {_days(age)}"))
         elif limit is not None and total > limit:
             chosen.append((run, f"beyond {readable(limit)}"))
-        elif age is None and limit is None:
+        elif age is None and limit is None and not superseded:
             chosen.append((run, f"not among the newest {keep}" if run.own else "made for an experiment"))
     return sorted(chosen, key=lambda item: item[0].own)
 
 
 def _following(chosen: list[tuple[Run, str]], found: list[Run]) -> dict[tuple[str, str], tuple[Run, str]]:
     """The runs that go because the one that they belong to goes, by the key of that one and their own."""
-    going = {run.key for run, _ in chosen}
+    going = {run.key for run, reason in chosen if reason != _SUPERSEDED}
     return {
         (family.head.key, run.key): (run, f"made for {family.head.key}, which goes")
         for family in families(found)

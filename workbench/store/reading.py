@@ -11,18 +11,30 @@ from typing import Any, Final
 
 import xarray as xr
 
-from workbench.schema import EDIT, PARENT, ROLE, SCHEMA_VERSION, InputError, StoreError, warn
+from workbench.schema import (
+    CAPTURE_VERSION,
+    EDIT,
+    PARENT,
+    ROLE,
+    SCHEMA_VERSION,
+    InputError,
+    SchemaError,
+    StoreError,
+    upgraded,
+    warn,
+)
 from workbench.store import remote
 from workbench.store.catalogue import all_contents, find_contents
 from workbench.store.contents import Archive, Contents, Folder
-from workbench.store.guarding import ROOT, RunStore, check_metadata
 from workbench.store.listing import Run as Run
 from workbench.store.listing import Runs, families
 from workbench.store.locations import check_key, is_url
 from workbench.store.locations import home as home_of
 from workbench.store.manifest import NewerError, damage_of, damaged, read_manifest
+from workbench.store.metadata import ROOT, check_metadata
 from workbench.store.pieces import string_type
 from workbench.store.remote import RemoteRun
+from workbench.store.run_store import RunStore
 
 _NEWER: Final = "made by a newer version"
 
@@ -41,7 +53,8 @@ def runs(home: str | os.PathLike[str] | None = None) -> Runs:
     list of Run
         Prints as a table, in which the runs that were made for experiments are counted below the run they belong to.
         Empty when nothing is stored. A run whose manifest is damaged is left out, with a warning; one that a newer
-        version of the package wrote is listed and marked.
+        version of the package wrote is listed and marked, and so is one that an earlier version computed differently:
+        it can be opened, but the call that made it now computes another run.
     """
     found = []
     for contents in all_contents(home):
@@ -77,8 +90,15 @@ def listed(contents: Contents) -> Run:
         path=contents.location,
         note=_NEWER if _is_newer(record) else "",
         edit=_edit_of(record, contents),
+        superseded=_capture_version(record) < CAPTURE_VERSION,
         **texts,
     )
+
+
+def _capture_version(record: Mapping[str, Any]) -> int:
+    """The version of the capture code that made a run; the manifests of the first did not say so."""
+    version = record.get("capture_version", 1)
+    return version if isinstance(version, int) else 1
 
 
 def _edit_of(record: Mapping[str, Any], contents: Contents) -> str:
@@ -128,7 +148,8 @@ def open(
     Returns
     -------
     xarray.Dataset
-        Coordinates in memory, variables lazy, without dask.
+        Coordinates in memory, variables lazy, without dask. A run of an earlier schema version is upgraded to the
+        present one; what is stored stays as it is.
 
     Raises
     ------
@@ -165,7 +186,10 @@ def open_contents(contents: Contents, *, verify: bool = False) -> xr.Dataset:
             f"the run {contents.location} cannot be read ({error}); open it with verify=True to see which files are "
             "damaged"
         ) from error
-    return ds
+    try:
+        return upgraded(ds)
+    except SchemaError as error:
+        raise StoreError(f"the run {contents.location} cannot be opened: {error}") from error
 
 
 def info(key_or_path: str | os.PathLike[str], home: str | os.PathLike[str] | None = None) -> Run:
