@@ -9,7 +9,6 @@ VENV := .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 DOCUMENTING := $(VENV)/.installed-docs
-BENCHING := $(VENV)/.installed-bench
 DOCUMENTED := schema scores store models recording interventions experiments analysis figures widgets tiny
 
 .PHONY: help install demo test soak bench bench-gpu bench-tiny bench-widgets lint docs
@@ -33,10 +32,6 @@ $(DOCUMENTING): $(INSTALLED)
 	$(PY) -m pip install --editable ".[docs]"
 	@touch $@
 
-$(BENCHING): $(INSTALLED)
-	$(PY) -m pip install --editable ".[bench]"
-	@touch $@
-
 demo: $(INSTALLED)
 	$(PY) -m workbench.tiny.demo
 
@@ -56,7 +51,7 @@ bench-tiny: $(INSTALLED)
 	$(PY) -m workbench.tiny.evaluate --scenes 500
 
 # Times, sizes and memory of explore() in JupyterLab; needs Chromium, like the tests marked `browser`.
-bench-widgets: $(BENCHING)
+bench-widgets: $(INSTALLED)
 	$(PY) -m tests.benchmarks.widgets
 
 # Kill processes that compute a run, many times, and look at what becomes of the run.
