@@ -22,6 +22,7 @@ from workbench.store.locations import home as home_of
 from workbench.store.manifest import NewerError, damage_of, damaged, read_manifest
 from workbench.store.pieces import string_type
 from workbench.store.remote import RemoteRun
+from workbench.store.times import told
 
 _NEWER: Final = "made by a newer version"
 
@@ -83,7 +84,7 @@ class Runs(list[Run]):
     def _rows(self) -> Iterator[tuple[str, ...]]:
         for run in self:
             size = run.note or readable(run.size)
-            yield (run.key, run.kind, run.model, ", ".join(run.concepts), run.created[:19].replace("T", " "), size)
+            yield (run.key, run.kind, run.model, ", ".join(run.concepts), told(run.created), size)
 
     def __repr__(self) -> str:
         if not self:
