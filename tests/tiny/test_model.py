@@ -102,6 +102,7 @@ def test_generate_draws_what_was_asked() -> None:
     assert ((green > red) & (green > blue)).mean() > 0.3, "grass"
 
 
+@pytest.mark.slow
 def test_pictures_show_the_objects_they_were_asked_for() -> None:
     """A caption of one object on one ground leaves nothing open, so its picture is the drawn one up to the outline."""
     scenes = [scene for scene in map(draw, SPLITS["test"][:60]) if len(scene.words) == 2]
