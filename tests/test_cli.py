@@ -140,6 +140,17 @@ def test_no_runs_yet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
         (("verify", "--home", LONG), 1, "File name too long"),
         (("verify", "abc", "def"), 1, "no run 'def'"),
         (("verify", "abc", "def"), 1, "no run 'abc'"),
+        (("prune", "--max-size", f"{'9' * 400}GB"), 2, "expected a size such as 500MB"),
+        (("capture", SCENE, "sun", "--size", f"{'9' * 5000}x8"), 2, "expected height x width"),
+        (("capture", "~nobody-of-that-name/a.png", "sun"), 2, "the image is '~nobody-of-that-name/a.png', and no user"),
+        (("capture", SCENE, "sun", "--home", "~nobody-of-that-name/a"), 2, "home is '~nobody-of-that-name/a', and no"),
+        (("runs", "--home", "~nobody-of-that-name/a"), 2, "home is '~nobody-of-that-name/a', and no user"),
+        (
+            ("capture", SCENE, "sun", "--model", "~nobody-of-that-name"),
+            2,
+            "the model is '~nobody-of-that-name', and",
+        ),
+        (("capture", "https://example.org/a.png", "sun"), 2, "there is no image file at https:/"),
         (("prune", "--keep", 1, "--home", LONG), 1, "File name too long"),
         (("import", f"{LONG}.zarr.zip"), 1, "File name too long"),
     ],
@@ -309,6 +320,10 @@ def test_prune_says_what_it_removes(
     code, out, _ = run(monkeypatch, capsys, *arguments, "--json")
     assert [found["key"] for found in json.loads(out) if found["what"] == "run"] == ["old1"]
     assert [found.key for found in workbench.runs(two)] == ["new2"]
+    assert run(monkeypatch, capsys, "prune", "--older-than", "999999999d", "--home", two)[:2] == (
+        0,
+        "removed 0 runs, 0 B\n",
+    )
     code, out, _ = run(monkeypatch, capsys, "prune", "--max-size", "1KB", "--home", two)
     assert (code, workbench.runs(two)) == (0, [])
 

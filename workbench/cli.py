@@ -368,7 +368,7 @@ def _size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
+    if len(parts) != 2 or not all(part.strip().isdecimal() and len(part) < 10 for part in parts):
         raise InputError(f"size is {text!r}; expected height x width in pixels, such as 1024x768.")
     return int(parts[0]), int(parts[1])
 

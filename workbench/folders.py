@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from workbench.schema import ModelError
+from workbench.schema.paths import expanded
 
 BUNDLED: Final = ("tiny-flux",)
 """Models that come with the package."""
@@ -38,10 +39,12 @@ def local_folder(name: str) -> Path | None:
     ------
     ModelError
         If it can be neither, or the folder holds no pipeline.
+    InputError
+        If it begins with ``~`` and an unknown user.
     """
     if name in BUNDLED:
         return bundled_folder(name)
-    path = Path(name).expanduser()
+    path = expanded(name, "the model")
     try:
         exists = path.exists()
     except OSError as error:
