@@ -8,7 +8,6 @@ and outputs the model computes anyway: the extra work is that of a handful of to
 from __future__ import annotations
 
 import threading
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -29,13 +28,11 @@ from workbench.recording.eager import eager, is_compiled
 from workbench.recording.editing import Editing, Stop
 from workbench.recording.reading import Piece, Reading
 from workbench.recording.resolving import refuse_mass, resolve
+from workbench.recording.turns import claim, release
 from workbench.schema import ATTEND_MODES, InputError, TraceError, warn
 
 _Place = tuple[str, dict[str, nn.Module | None], str, nn.Module]
 """Path of a module, the children of its parent, its name among them, and the module."""
-
-_traced: weakref.WeakSet[nn.Module] = weakref.WeakSet()
-_traced_lock = threading.Lock()
 
 
 class Trace:
@@ -142,12 +139,7 @@ class Trace:
 
     # --- the context ------------------------------------------------------------------------------------------
     def __enter__(self) -> Self:
-        with _traced_lock:
-            if self._model in _traced:
-                raise TraceError(
-                    "this transformer is being traced already: close the first trace, or ask it for all spaces at once."
-                )
-            _traced.add(self._model)
+        claim(self._model)
         try:
             refuse_shortcuts(self._model)
             if is_compiled(self.transformer):
@@ -248,8 +240,7 @@ class Trace:
         self._places.clear()
         self._resources.close()
         self._pass = None
-        with _traced_lock:
-            _traced.discard(self._model)
+        release(self._model)
 
     def _restore_context(self, shadowed: Any) -> None:
         if shadowed is None:
