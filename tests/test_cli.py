@@ -128,6 +128,8 @@ def test_no_runs_yet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
         (("--foo", "--bar=1", "runs"), 2, "No such options: --foo, --bar"),
         (("capture", SCENE, "sun", "--foo", "--bar=3", "-q"), 2, "No such options: --foo, --bar, -q"),
         (("capture", SCENE, "sun", "--foo"), 2, "No such option: --foo"),
+        (("capture", SCENE, "sun", "--seed", -3, "--foo", "--bar"), 2, "No such options: --foo, --bar"),
+        (("--foo", "capture", SCENE, "sun", "--lse", "--bar"), 2, "No such option: --foo"),
         (("capture", SCENE, "sun", "--figure", "nodir/maps.png"), 2, "nodir/maps.png (No such file or directory)"),
         (("show", "abc", "--figure", "nodir/maps.png"), 2, "nodir/maps.png (No such file or directory)"),
         (("capture", SCENE, "s\udcff"), 2, "half a character"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import shutil
@@ -34,16 +35,22 @@ class _NamesEveryUnknown:
     """Of a command: tells all options that it does not know, not the first only."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        given = args[: args.index("--")] if "--" in args else list(args)
+        given = list(itertools.takewhile(lambda one: one != "--", args))
+        if not ctx.allow_interspersed_args:  # the rest belongs to a command
+            given = list(itertools.takewhile(lambda one: one.startswith("-"), given))
         try:
             return super().parse_args(ctx, args)  # type: ignore[misc,no-any-return]
         except Exception as error:
-            known = {name for option in ctx.command.get_params(ctx) for name in (*option.opts, *option.secondary_opts)}
-            names = dict.fromkeys(one.partition("=")[0] for one in given if one.startswith("-"))
-            unknown = [name for name in names if name not in known]
+            unknown = self._unknown(ctx.command.get_params(ctx), given)
             if getattr(error, "option_name", None) in unknown and len(unknown) > 1:
                 ctx.fail(f"No such options: {', '.join(unknown)}")
             raise
+
+    def _unknown(self, parameters: Sequence[Any], given: Sequence[str]) -> list[str]:
+        known = {name: option for option in parameters for name in (*option.opts, *option.secondary_opts)}
+        valued = {name for name, option in known.items() if not getattr(option, "is_flag", True)}
+        options = (one for before, one in itertools.pairwise(["", *given]) if one[:1] == "-" and before not in valued)
+        return [name for name in dict.fromkeys(one.partition("=")[0] for one in options) if name not in known]
 
 
 class _Command(_NamesEveryUnknown, TyperCommand):

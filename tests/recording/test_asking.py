@@ -67,6 +67,7 @@ def test_everything_that_is_wrong_is_said(
 ) -> None:
     with pytest.raises(kind) as caught:
         check_asked(**asked({"home": home, **changes}))
+    assert not home.exists(), "a refused call makes no folder"
     said = str(caught.value).splitlines()
     assert len(said) == len(lines)
     assert all(line in one for line, one in zip(lines, said, strict=True))

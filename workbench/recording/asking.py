@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from workbench import store
@@ -105,13 +104,14 @@ def check_asked(
         tried(check_depths, layers, *blocks)
     if record is not None and (length := steps or (info or {}).get("steps")):
         tried(check_steps, record, length)
-    tried(check_home, home)
+    if not found:  # a refused call makes no folder
+        tried(check_home, home)
     if found:
         kind = InputError if any(isinstance(error, InputError) for error in found) else type(found[0])
         raise kind("\n".join(map(str, found)))
 
 
-def check_home(home: str | Path | os.PathLike[str] | None) -> StoreError | None:
+def check_home(home: str | os.PathLike[str] | None) -> StoreError | None:
     """Why no run can be written there; None when one can.
 
     Raises
