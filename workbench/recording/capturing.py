@@ -26,13 +26,14 @@ from workbench.recording.arguments import (
     check_flag,
     check_layers,
     check_options,
+    check_prompt,
     check_seed,
     check_spaces,
-    check_text,
     check_timesteps,
     check_vocabulary,
     warn_beyond_training,
 )
+from workbench.recording.asking import check_home as check_home
 from workbench.recording.identity import confirm, identity
 from workbench.recording.intervening import SourceInputs, check_interventions, resolved, source_pictures
 from workbench.recording.pictures import Pixels, check_size, image_hash, read_image, resize
@@ -43,7 +44,7 @@ from workbench.recording.sessions import check_cancelled, once
 from workbench.recording.streaming import Stream
 from workbench.recording.tracing import Trace, trace
 from workbench.recording.turns import quoted, turn
-from workbench.schema import CHANNEL, CONCEPT, IMAGE, PIXEL_X, PIXEL_Y, TRUTH, InputError, StoreError, warn
+from workbench.schema import CHANNEL, CONCEPT, IMAGE, PIXEL_X, PIXEL_Y, TRUTH, warn
 from workbench.store.pieces import Writer
 from workbench.truth import read_truth
 
@@ -161,7 +162,6 @@ def capture(
     >>> ds.wb.heatmap().sel(concept="sun").plot()  # doctest: +SKIP
     """
     words = check_concepts(concepts)
-    check_text("prompt", prompt)
     times = None if timesteps is None else check_timesteps(timesteps)
     chosen_spaces = check_spaces(spaces)
     count, first = check_count("samples", samples, 1, MOST_SAMPLES), check_seed(seed)
@@ -169,8 +169,7 @@ def capture(
     check_flag("lse", lse)
     check_flag("text_mass", text_mass)
     wanted = check_size(size)
-    if "prompt" in chosen_spaces and not prompt.strip():
-        raise InputError('the space "prompt" needs a prompt, but prompt is empty: give one, or leave that space out.')
+    check_prompt(prompt, chosen_spaces, needed=False)
     check_flag("verify", verify)
     edits = read(interventions)
     pixels = read_image(image)
@@ -319,23 +318,6 @@ def open_adapter(model: Any) -> PipelineAdapter:
         pipe = model
         pipeline_adapter_for(pipe)
     return pipeline_adapter_for(pipe, info_of(pipe))
-
-
-def check_home(home: str | Path | None) -> StoreError | None:
-    """Why no run can be written there; None when one can.
-
-    Raises
-    ------
-    StoreError
-        When none can be opened there either.
-    """
-    try:
-        runs_store.check_writable(home)
-    except StoreError as error:
-        if not runs_store.runs(home):
-            raise
-        return error
-    return None
 
 
 def opened(key: str, home: str | Path | None, progress: bool, verify: bool) -> xr.Dataset | None:

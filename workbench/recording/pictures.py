@@ -14,6 +14,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from workbench.schema import InputError, warn
+from workbench.schema.paths import expanded
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -45,7 +46,7 @@ def read_image(image: Any) -> Pixels:
         smaller than :data:`SMALLEST_SIDE` or larger than :data:`LARGEST_AREA`.
     """
     if isinstance(image, str | os.PathLike):
-        return _from_file(Path(image).expanduser())
+        return _from_file(expanded(image, "the image"))
     if isinstance(image, Image.Image):
         return _from_pil(image, "the image")
     return _from_array(image)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from workbench.store.times import told
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -177,7 +179,7 @@ class Runs(list[Run]):
 
     def _row(self, run: Run, indent: str) -> tuple[str, ...]:
         size = run.note or readable(run.size) + " (superseded)" * run.superseded
-        made = run.created[:19].replace("T", " ")
+        made = told(run.created)
         edit = ": ".join(filter(None, [run.role.replace("edit", ""), run.edit]))
         return (indent + run.key, run.kind, run.model, ", ".join(run.concepts), made, size, edit)
 

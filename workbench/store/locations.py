@@ -14,6 +14,7 @@ import numpy as np
 import platformdirs
 
 from workbench.schema import CAPTURE_VERSION, InputError
+from workbench.schema.paths import expanded
 
 KEY_LENGTH: Final = 20
 """Characters of a content key: 80 bits of the hash."""
@@ -43,7 +44,7 @@ def home(path: str | os.PathLike[str] | None = None) -> Path | str:
     Raises
     ------
     InputError
-        When a URL was made a :class:`pathlib.Path`, which spoils it.
+        When a URL was made a :class:`pathlib.Path`, which spoils it, or it begins with ``~`` and an unknown user.
     """
     chosen = path or os.environ.get("WORKBENCH_HOME") or platformdirs.user_cache_path("concept-workbench")
     if is_url(chosen):
@@ -51,7 +52,7 @@ def home(path: str | os.PathLike[str] | None = None) -> Path | str:
         return url if not url.startswith("file://") else Path(url.removeprefix("file://"))
     if not isinstance(chosen, str) and _SPOILT.match(os.fspath(chosen)):
         raise InputError(f"home is the path {os.fspath(chosen)!r}; expected a URL as a string, with ://")
-    return Path(chosen).expanduser().absolute()
+    return expanded(chosen, "home").absolute()
 
 
 def local_home() -> Path:

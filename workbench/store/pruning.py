@@ -25,6 +25,8 @@ from workbench.store.remote import RemoteRun
 _AGES: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _SIZES: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _SUPERSEDED: Final = "superseded: no call finds it any more"
+_LONGEST: Final = timedelta(days=700_000)
+"""No run is that old, and no date lies much further back."""
 _ABANDONED: Final = timedelta(days=7)
 """Age from which an unfinished run counts as abandoned, when no other is given."""
 _UPLOADING: Final = timedelta(days=1)
@@ -124,7 +126,7 @@ def prune(
     now = datetime.now(UTC)
     found = list(runs(place))
     chosen = _chosen(found, now, age, keep, bytes_, superseded)
-    limit = now - (_ABANDONED if age is None else age)
+    limit = now - min(_ABANDONED if age is None else age, _LONGEST)
     if isinstance(place, str):
         uploads = _prune_uploads(place, min(limit, now - _UPLOADING), dry_run)
         staged = _prune_partial(remote.staging(place), limit, dry_run)
@@ -301,7 +303,8 @@ def _size(given: str | int | None) -> int | None:
     if given is None or (isinstance(given, int) and not isinstance(given, bool) and given >= 0):
         return given
     if isinstance(given, str) and (parts := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)B?\s*", given, re.IGNORECASE)):
-        return int(float(parts[1]) * _SIZES[parts[2].upper()])
+        with suppress(OverflowError):
+            return int(float(parts[1]) * _SIZES[parts[2].upper()])
     raise InputError(f"max_size is {given!r}; expected a size such as 500MB or 20GB, or bytes")
 
 
