@@ -286,8 +286,10 @@ class Posterior:
         latents, noise : Tensor (1, channel, latent_y, latent_x)
         """
         generator = torch.Generator("cpu").manual_seed(seed)
-        latents = self.mean + self.std * torch.randn(self.mean.shape, generator=generator)
-        return latents, torch.randn(self.mean.shape, generator=generator)
+        first, noise = (
+            torch.randn(self.mean.shape, generator=generator, dtype=torch.float32, device="cpu") for _ in range(2)
+        )
+        return self.mean + self.std * first, noise
 
 
 class PipelineAdapter(ABC):
@@ -451,7 +453,13 @@ class PipelineAdapter(ABC):
 
     @abstractmethod
     def schedule(self, steps: int, height: int, width: int) -> tuple[float, ...]:
-        """Sigmas the pipeline itself will run for a picture of this size, decreasing, without the final zero."""
+        """Sigmas the pipeline itself will run for a picture of this size, decreasing, without the final zero.
+
+        Raises
+        ------
+        ModelError
+            If its scheduler cannot, or does not do what it announces; see :mod:`workbench.models.schedules`.
+        """
 
     @abstractmethod
     def generate(

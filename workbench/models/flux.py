@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any, cast
@@ -24,6 +23,7 @@ from workbench.models.base import (
     TransformerAdapter,
     for_batch,
 )
+from workbench.models.schedules import checked_schedule
 from workbench.schema import POOLS, InputError
 
 DEV_TEXT_LENGTH = 512
@@ -287,7 +287,7 @@ class FluxPipelineAdapter(PipelineAdapter):
         return DEV_GUIDANCE if self._guided else None
 
     def schedule(self, steps: int, height: int, width: int) -> tuple[float, ...]:
-        scheduler = copy.deepcopy(self.component("scheduler"))
+        scheduler = self.component("scheduler")
         config = scheduler.config
         rows, columns = self.grid(height, width)
         shift = calculate_shift(
@@ -298,8 +298,9 @@ class FluxPipelineAdapter(PipelineAdapter):
             config.get("max_shift", 1.15),
         )
         sigmas = None if config.get("use_flow_sigmas") else np.linspace(1.0, 1 / steps, steps).tolist()
-        timesteps, _ = retrieve_timesteps(scheduler, steps, "cpu", sigmas=sigmas, mu=shift)
-        return tuple(float(timestep) / 1000 for timestep in timesteps)
+        return checked_schedule(
+            scheduler, steps, lambda copied: retrieve_timesteps(copied, steps, "cpu", sigmas=sigmas, mu=shift)
+        )
 
     def generate(
         self,

@@ -36,7 +36,7 @@ from workbench.recording.reading import Piece
 from workbench.recording.runs import Plan, model_name, writing
 from workbench.recording.sessions import check_cancelled
 from workbench.recording.streaming import Stream
-from workbench.schema import CHANNEL, IMAGE, PIXEL_X, PIXEL_Y, SAMPLE, InputError, ModelError, TraceError
+from workbench.schema import CHANNEL, IMAGE, PIXEL_X, PIXEL_Y, SAMPLE, InputError, TraceError
 from workbench.store.pieces import Writer
 
 if TYPE_CHECKING:
@@ -112,7 +112,8 @@ def generate(
     InputError
         If an argument is wrong; no model runs, and nothing stored is touched.
     ModelError
-        If the model cannot be loaded or is not supported, or its scheduler cannot run such a schedule.
+        If the model cannot be loaded or is not supported, or its scheduler cannot run such a schedule, runs other
+        noise levels than it announces, or adds noise that the seed does not decide.
     TraceError
         If a forward pass did not deliver every piece, or the pipeline ran another schedule than it announced.
     StoreError
@@ -151,7 +152,7 @@ def generate(
     scale = adapter.default_guidance if guidance is None else check_scale("guidance", guidance)
     if guidance is not None and adapter.default_guidance is None:
         raise InputError(f"guidance is {guidance}, but {name} takes no guidance scale: leave it out.")
-    sigmas = _schedule(adapter, chosen_steps or adapter.default_steps, (height, width))
+    sigmas = adapter.schedule(chosen_steps or adapter.default_steps, height, width)
     recorded = _recorded(record, len(sigmas))
     tokens: tuple[tuple[int, str], ...] = ()
     if "prompt" in chosen_spaces:
@@ -194,16 +195,6 @@ def generate(
         if not run.complete:
             _record(adapter, plan, grid, run, progress)
     return run.dataset()
-
-
-def _schedule(adapter: PipelineAdapter, steps: int, size: tuple[int, int]) -> tuple[float, ...]:
-    try:
-        return adapter.schedule(steps, *size)
-    except ValueError as error:
-        raise ModelError(
-            f"the pipeline's {type(adapter.pipe.scheduler).__name__} cannot run a schedule of {steps} steps ({error}); "
-            "use a FlowMatchEulerDiscreteScheduler."
-        ) from error
 
 
 def _recorded(record: int | Iterable[int] | None, steps: int) -> tuple[int, ...]:
