@@ -343,7 +343,9 @@ class FluxPipelineAdapter(PipelineAdapter):
             "encoder_hidden_states": text.to(**like).expand(batch, -1, -1),
             "pooled_projections": torch.zeros(batch, self.pipe.transformer.config.pooled_projection_dim, **like),
             "timestep": torch.full((batch,), sigma, **like),
-            "guidance": torch.full((batch,), guidance, device=self.device) if self._guided else None,
+            "guidance": torch.full((batch,), guidance, dtype=torch.float32, device=self.device)
+            if self._guided
+            else None,
             "img_ids": self.pipe._prepare_latent_image_ids(batch, *grid, **like),
             "txt_ids": torch.zeros(text.shape[1], 3, **like),
         }

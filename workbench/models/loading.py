@@ -267,9 +267,12 @@ def _check_memory(name: str, folder: Path, dtype: torch.dtype, device: torch.dev
 def _load(folder: Path, dtype: torch.dtype, device: torch.device, offload: str | None) -> DiffusionPipeline:
     from diffusers import DiffusionPipeline
 
+    from workbench.models.defaults import own_defaults
+
     logger.info("loading %s in %s for %s", folder, dtype, device)
     try:
-        pipe: DiffusionPipeline = DiffusionPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
+        with own_defaults():
+            pipe: DiffusionPipeline = DiffusionPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder} cannot be loaded ({error}): files may be missing or damaged.") from error
     pipe.set_progress_bar_config(disable=True)

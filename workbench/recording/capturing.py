@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from workbench import store as runs_store
 from workbench.interventions import Given, read
 from workbench.models.base import PipelineAdapter, Posterior
+from workbench.models.defaults import own_defaults
 from workbench.models.families import adapter_for, pipeline_adapter_for
 from workbench.models.fingerprint import fingerprint
 from workbench.models.loading import BUNDLED, bundled, info_of, load_model
@@ -222,7 +223,7 @@ def capture(
     template[IMAGE] = ((PIXEL_Y, PIXEL_X, CHANNEL), pixels)
     if masks is not None:
         template[TRUTH] = ((CONCEPT, PIXEL_Y, PIXEL_X), masks)
-    with writing(store, key, template, plan.variables(), home) as run:
+    with own_defaults(), writing(store, key, template, plan.variables(), home) as run:
         if remaining_passes(run):
             _record(adapter, plan, pixels, pictures, grid, run, progress)
     return run.dataset()
@@ -282,7 +283,8 @@ def _encoded(adapter: PipelineAdapter, pixels: Pixels) -> Posterior:
 
 def identity(adapter: PipelineAdapter) -> dict[str, Any]:
     """What the pipeline is, for the key of a run."""
-    return once(adapter.pipe, "fingerprint", lambda: fingerprint(adapter.pipe))
+    with own_defaults():
+        return once(adapter.pipe, "fingerprint", lambda: fingerprint(adapter.pipe))
 
 
 def traced(

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from workbench.interventions import ITSELF, Given, Source, read
 from workbench.models.base import PipelineAdapter
+from workbench.models.defaults import own_defaults
 from workbench.models.families import adapter_for
 from workbench.recording.arguments import (
     MOST_SAMPLES,
@@ -191,7 +192,7 @@ def generate(
     template.attrs |= {"steps": len(sigmas), "guidance": scale}
     template.attrs |= {"negative_prompt": negative_prompt or "", "true_guidance": float(true_guidance)}
     image = (SAMPLE, PIXEL_Y, PIXEL_X, CHANNEL)
-    with writing(store, key, template, plan.variables() | {IMAGE: (image, "uint8")}, home) as run:
+    with own_defaults(), writing(store, key, template, plan.variables() | {IMAGE: (image, "uint8")}, home) as run:
         if not run.complete:
             _record(adapter, plan, grid, run, progress)
     return run.dataset()
