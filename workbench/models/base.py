@@ -20,6 +20,7 @@ import torch
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
+from workbench.models.readers import TextReader
 from workbench.schema import InputError, ModelError
 
 
@@ -286,10 +287,9 @@ class Posterior:
         latents, noise : Tensor (1, channel, latent_y, latent_x)
         """
         generator = torch.Generator("cpu").manual_seed(seed)
-        first, noise = (
-            torch.randn(self.mean.shape, generator=generator, dtype=torch.float32, device="cpu") for _ in range(2)
-        )
-        return self.mean + self.std * first, noise
+        made: dict[str, Any] = {"generator": generator, "dtype": torch.float32, "device": "cpu"}
+        latents = self.mean + self.std * torch.randn(self.mean.shape, **made)
+        return latents, torch.randn(self.mean.shape, **made)
 
 
 class PipelineAdapter(ABC):
@@ -421,8 +421,8 @@ class PipelineAdapter(ABC):
         """Positions and strings of a prompt's own tokens, without padding or end-of-text."""
 
     @abstractmethod
-    def prompt_length(self, prompt: str) -> int:
-        """Tokens of a whole prompt with its end of text; what is beyond :attr:`text_length` is cut off."""
+    def readers(self, made: bool) -> tuple[TextReader, ...]:
+        """What reads text: concepts and prompts first, then the prompt alone where an image is ``made``."""
 
     def padding(self, prompt: str) -> list[bool]:
         """Which positions of the text sequence are padding: those after a prompt's own tokens and its end of text."""
@@ -453,13 +453,7 @@ class PipelineAdapter(ABC):
 
     @abstractmethod
     def schedule(self, steps: int, height: int, width: int) -> tuple[float, ...]:
-        """Sigmas the pipeline itself will run for a picture of this size, decreasing, without the final zero.
-
-        Raises
-        ------
-        ModelError
-            If its scheduler cannot, or does not do what it announces; see :mod:`workbench.models.schedules`.
-        """
+        """Sigmas the pipeline will run for a picture of this size; see :func:`.schedules.checked_schedule`."""
 
     @abstractmethod
     def generate(

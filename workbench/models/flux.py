@@ -23,6 +23,7 @@ from workbench.models.base import (
     TransformerAdapter,
     for_batch,
 )
+from workbench.models.readers import TextReader
 from workbench.models.schedules import checked_schedule
 from workbench.schema import POOLS, InputError
 
@@ -241,8 +242,11 @@ class FluxPipelineAdapter(PipelineAdapter):
             counts.append(len(positions))
         return torch.cat(vectors, dim=1), counts
 
-    def prompt_length(self, prompt: str) -> int:
-        return len(self.component("tokenizer_2")(prompt).input_ids)
+    def readers(self, made: bool) -> tuple[TextReader, ...]:
+        first = TextReader("T5", self.component("tokenizer_2"), self.text_length)
+        if not made:  # pooled text is zero for a real image
+            return (first,)
+        return first, TextReader("CLIP", self.component("tokenizer"), int(self.pipe.tokenizer_max_length))
 
     def prompt_tokens(self, prompt: str) -> tuple[list[int], list[str]]:
         tokenizer = self.component("tokenizer_2")

@@ -37,6 +37,7 @@ from workbench.recording.reading import Piece
 from workbench.recording.runs import Plan, model_name, writing
 from workbench.recording.sessions import check_cancelled
 from workbench.recording.streaming import Stream
+from workbench.recording.wording import warn_of_text
 from workbench.schema import CHANNEL, IMAGE, PIXEL_X, PIXEL_Y, SAMPLE, InputError, TraceError
 from workbench.store.pieces import Writer
 
@@ -149,7 +150,8 @@ def generate(
     check_vocabulary(words, " ".join([prompt, negative_prompt or ""]), name, adapter.info)
     height, width = wanted or adapter.native
     grid = adapter.grid(height, width)
-    warn_beyond_training(adapter, name, [prompt, negative_prompt or ""], wanted)
+    warn_beyond_training(adapter, name, wanted)
+    warn_of_text(adapter, words, [prompt, negative_prompt or ""], made=True)
     scale = adapter.default_guidance if guidance is None else check_scale("guidance", guidance)
     if guidance is not None and adapter.default_guidance is None:
         raise InputError(f"guidance is {guidance}, but {name} takes no guidance scale: leave it out.")
