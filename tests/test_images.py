@@ -12,11 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.tiny_random import flux_pipeline
 from workbench.images import Decoded, decode, to_array
+from workbench.recording.capturing import capture
 from workbench.recording.pictures import read_image
 from workbench.schema import InputError, WorkbenchWarning
 from workbench.truth import read_truth
@@ -302,3 +305,29 @@ def test_arrays_of_their_own(dtype: str) -> None:
         array = to_array(source, "it", "an array")
         np.testing.assert_array_equal(array, given_array)
         assert not np.shares_memory(array, given_array)
+
+
+# --- where users meet them --------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def options() -> dict[str, Any]:
+    return {"model": flux_pipeline(), "store": False, "size": (24, 32), "layers": 0, "progress": False}
+
+
+def test_a_capture_of_a_turned_image_with_turned_masks(options: dict[str, Any], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    image, mask = rng.integers(0, 256, (24, 32, 3), dtype=np.uint8), rng.random((24, 32)) < 0.5
+    upright = capture(image, ["dog", "sky"], truth={"dog": mask, "sky": ~mask}, **options)
+    for name, stored in {"image": image, "dog": mask * np.uint8(255), "sky": ~mask * np.uint8(255)}.items():
+        (tmp_path / f"{name}.png").write_bytes(saved(TURNS[3](stored), 3).getvalue())
+    masks: Any = {name: tmp_path / f"{name}.png" for name in ("dog", "sky")}
+    turned = capture(tmp_path / "image.png", ["dog", "sky"], truth=masks, **options)
+    xr.testing.assert_equal(turned, upright)
+    assert turned.wb.score(layers=0)["iou"].equals(upright.wb.score(layers=0)["iou"])
+
+
+def test_a_dataset_does_not_share_what_was_given(options: dict[str, Any]) -> None:
+    image, mask = np.full((24, 32, 3), 200, dtype=np.uint8), np.ones((24, 32), dtype=bool)
+    ds = capture(image, ["dog"], truth={"dog": mask}, **options)
+    image[:], mask[:] = 0, False
+    assert (ds["image"] == 200).all()
+    assert ds["truth"].all()
