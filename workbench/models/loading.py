@@ -213,7 +213,7 @@ def _check_class(folder: Path) -> None:
     if named not in supported:
         raise ModelError(
             f"{folder} holds a {named or 'nameless pipeline'}; supported are {', '.join(supported)}. Of another "
-            "pipeline around a supported transformer, load it with diffusers and record a call of it with workbench.trace."
+            "pipeline around a supported transformer, load it with diffusers and record its call with workbench.trace."
         )
 
 
