@@ -6,6 +6,7 @@ import gc
 import io
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,7 @@ def test_a_stream_that_cannot_be_rewound(pixels: Array) -> None:
             return len(part)
 
     np.testing.assert_array_equal(read_image(Pipe()), pixels)
+    np.testing.assert_array_equal(read_image(SimpleNamespace(read=saved(pixels).getvalue)), pixels)
 
 
 def test_files_that_cannot_be_read(pixels: Array, tmp_path: Path) -> None:

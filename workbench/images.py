@@ -169,7 +169,7 @@ def _from_path(given: str, what: str) -> Decoded:
 def _content(file: Any, what: str) -> bytes:
     """All bytes of an open file, from its start, with its position put back."""
     try:
-        position = file.tell() if file.seekable() else None
+        position = file.tell() if hasattr(file, "seekable") and file.seekable() else None
         if position is not None:
             file.seek(0)
         try:

@@ -90,7 +90,7 @@ def capture(
     Parameters
     ----------
     image
-        Path, PIL image, array or tensor; see :func:`workbench.recording.pictures.read_image`.
+        Path, open file, PIL image, array or tensor; see :func:`workbench.recording.pictures.read_image`.
     concepts
         Words, 1 to 64; each becomes a token beside the prompt that image and prompt do not see.
     model
