@@ -189,7 +189,6 @@ class Bench:
             if not codec:
                 inside.enter_context(mock.patch.object(partial_run, "Zstd", _NoCodec))
             if writes:
-                home = inside.enter_context(tempfile.TemporaryDirectory())
                 writer = inside.enter_context(store.writer("0a", bare, variables(spaces), home))
             inside.callback(lambda: flushed.append(time.perf_counter()))
             positions = {layer: index for index, layer in enumerate(layers)}
@@ -206,7 +205,8 @@ class Bench:
                 )
             )
 
-        measured = self._timed(passes, inside, opened)
+        with tempfile.TemporaryDirectory() as home:
+            measured = self._timed(passes, inside, opened)
         before, after = flushed
         return measured | {"flush": after - before, "close": measured["close"] - (after - before)}
 

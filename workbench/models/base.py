@@ -51,10 +51,8 @@ class BlockTensors:
     ----------
     output : Tensor (batch, head, patch, dim)
         Attention output of the image patches, before the output projection.
-    query, key : Tensor (batch, head, patch, dim)
-        Normalised queries and keys of the image patches, before the rotary embedding.
-    value : Tensor (batch, head, patch, dim)
-        Values of the image patches.
+    query, key, value : Tensor (batch, head, patch, dim)
+        Of the image patches; queries and keys normalised, before the rotary embedding.
     prompt_query, prompt_key : Tensor (batch, head, token, dim)
         Normalised queries and keys of the prompt, before the rotary embedding.
     rotary, prompt_rotary : Any
@@ -198,6 +196,9 @@ class TransformerAdapter(ABC):
         Width of the text encoder's output that concepts are given in.
     pooled_dim : int or None
         Width of the pooled text input; None for a family that has none.
+    rotates_pairs : bool
+        Whether rotary embeddings are ``(cos, sin)`` (sequence, dim) of neighbouring dimensions: ``(a, b)`` becomes
+        ``(a cos - b sin, b cos + a sin)`` in float32, rounded to the dtype of the vectors.
     """
 
     transformer: nn.Module
@@ -206,6 +207,7 @@ class TransformerAdapter(ABC):
     head_dim: int
     embedding_dim: int
     pooled_dim: int | None
+    rotates_pairs = False
 
     @abstractmethod
     def watch_start(
@@ -280,16 +282,15 @@ class Posterior:
     def draw(self, seed: int) -> tuple[Tensor, Tensor]:
         """Draw latents from the posterior, then noise of the same shape, from one seeded CPU generator.
 
-        Drawn in float32 on the CPU, so a seed means the same on every device.
-
         Returns
         -------
         latents, noise : Tensor (1, channel, latent_y, latent_x)
+            float32, on the CPU, so a seed means the same on every device.
         """
         generator = torch.Generator("cpu").manual_seed(seed)
-        made: dict[str, Any] = {"generator": generator, "dtype": torch.float32, "device": "cpu"}
-        latents = self.mean + self.std * torch.randn(self.mean.shape, **made)
-        return latents, torch.randn(self.mean.shape, **made)
+        options: dict[str, Any] = {"generator": generator, "dtype": torch.float32, "device": "cpu"}
+        drawn, noise = (torch.randn(self.mean.shape, **options) for _ in range(2))
+        return self.mean + self.std * drawn, noise
 
 
 class PipelineAdapter(ABC):
@@ -300,9 +301,8 @@ class PipelineAdapter(ABC):
     pipe : DiffusionPipeline
         A loaded pipeline; its components may be offloaded or quantised.
     info : mapping, optional
-        What a pipeline's ``workbench.json`` says about it; every key is optional: ``size`` (native height and width in
-        pixels), ``text_length`` (tokens), ``default_layers``, ``timestep``, ``vocabulary``, ``sides`` (shortest
-        and longest side of its training, in pixels).
+        What a pipeline's ``workbench.json`` says about it; every key is optional: ``size`` (height and width, pixels),
+        ``text_length`` (tokens), ``default_layers``, ``timestep``, ``vocabulary``, ``sides`` (of its training, pixels).
     """
 
     def __init__(self, pipe: Any, info: Mapping[str, Any] | None = None) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 
 from workbench import store
@@ -162,6 +163,8 @@ class Plan:
             "size": [height, width],
             "patch": adapter.patch,
             "default_layers": list(adapter.default_layers),
+            "device": adapter.device.type,
+            "threads": torch.get_num_threads(),
             "versions": json.dumps(versions()),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "missing": missing_pieces(
