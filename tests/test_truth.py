@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 from PIL import Image
 
@@ -58,6 +59,91 @@ def test_label_maps(tmp_path: Path) -> None:
     palette = Image.fromarray(labels.astype(np.uint8), mode=None).convert("P")
     palette.putdata(labels.ravel().tolist())
     assert np.array_equal(read_truth(palette, WORDS, SIZE, labels={"dog": 3, "sky": 1}), expected)
+
+
+def test_masks_in_alpha(tmp_path: Path) -> None:
+    alpha = DOG.astype(np.uint8) * 255
+    noise = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+    colours = {
+        "black": np.zeros((*SIZE, 3), np.uint8),
+        "white": np.full((*SIZE, 3), 255, np.uint8),
+        "a photograph": noise,
+        "the mask itself": np.repeat(alpha[..., None], 3, axis=2),
+    }
+    for name, colour in colours.items():
+        image = Image.fromarray(np.dstack([colour, alpha]))
+        image.save(tmp_path / "alpha.png")
+        for mask in (image, tmp_path / "alpha.png", np.dstack([colour, alpha])):
+            assert np.array_equal(read_truth({"sky": SKY, "dog": mask}, WORDS, SIZE), BOTH), name
+    grey = Image.fromarray(colours["black"][..., 0]).convert("LA")
+    grey.putalpha(Image.fromarray(alpha))
+    assert np.array_equal(read_truth({"sky": SKY, "dog": grey}, WORDS, SIZE), BOTH)
+
+
+def test_alpha_that_says_nothing() -> None:
+    grey = np.repeat(DOG[..., None] * np.uint8(255), 3, axis=2)
+    opaque = np.dstack([grey, np.full(SIZE, 255, np.uint8)])
+    assert np.array_equal(read_truth({"sky": SKY, "dog": opaque}, WORDS, SIZE), BOTH)
+    nothing = Image.new("RGBA", SIZE[::-1], (0, 0, 0, 0))
+    assert not read_truth({"sky": SKY, "dog": nothing}, WORDS, SIZE)[0].any()
+
+
+@pytest.mark.parametrize(
+    ("colours", "alpha", "message"),
+    [
+        (DOG, DOG.T.reshape(SIZE), "two masks, one in its colours and another in its alpha"),
+        (DOG, np.zeros(SIZE, bool), "transparent everywhere, over colours that differ"),
+        (np.zeros(SIZE), np.arange(24).reshape(SIZE) * 10, "24 values; expected bool.*Threshold it"),
+    ],
+)
+def test_alpha_that_cannot_be_a_mask(colours: Any, alpha: Any, message: str) -> None:
+    scale = 255 if colours.dtype == bool else 1
+    planes = [np.asarray(colours * scale, np.uint8)] * 3 + [
+        np.asarray(alpha * (255 if alpha.max() <= 1 else 1), np.uint8)
+    ]
+    with pytest.raises(InputError, match=message):
+        read_truth({"dog": np.dstack(planes), "sky": SKY}, WORDS, SIZE)
+    with pytest.raises(InputError, match=message):
+        read_truth({"dog": Image.fromarray(np.dstack(planes)), "sky": SKY}, WORDS, SIZE)
+
+
+def test_palettes_count_by_colour_and_with_labels_by_number(tmp_path: Path) -> None:
+    image = Image.fromarray(np.where(DOG, 7, 3).astype(np.uint8)).convert("P")
+    image.putpalette([0, 0, 0] * 7 + [255, 255, 255] + [0, 0, 0] * 248)
+    image.putdata(np.where(DOG, 7, 3).ravel().tolist())
+    image.save(tmp_path / "mask.png")
+    for mask in (image, tmp_path / "mask.png"):
+        assert np.array_equal(read_truth({"sky": SKY, "dog": mask}, WORDS, SIZE), BOTH)
+        assert np.array_equal(read_truth(mask, WORDS, SIZE, labels={"dog": 7, "sky": 3}), BOTH)
+    image.putpalette([0, 0, 0] * 3 + [128, 0, 0] + [0, 0, 0] * 3 + [0, 128, 0] + [0, 0, 0] * 248)
+    with pytest.raises(InputError, match=r"mask of 'dog' has shape .*one value per pixel"):
+        read_truth({"sky": SKY, "dog": image}, WORDS, SIZE)
+    inverted = np.where(DOG, 0, 1).astype(np.uint8)  # number 0 is white, number 1 is black
+    swapped = Image.fromarray(inverted).convert("P")
+    swapped.putpalette([255, 255, 255, 0, 0, 0] + [0, 0, 0] * 254)
+    swapped.putdata(inverted.ravel().tolist())
+    assert np.array_equal(read_truth({"sky": SKY, "dog": swapped}, WORDS, SIZE), BOTH)
+
+
+def test_masks_of_other_depths() -> None:
+    sixteen = Image.fromarray(DOG.astype(np.uint16) * 65535)
+    kinds: list[Any] = [sixteen, np.asarray(sixteen), DOG.astype(np.float32) * (1 - 1e-6), torch.from_numpy(DOG)]
+    kinds += [torch.from_numpy(DOG).float().requires_grad_(), torch.from_numpy(DOG).bfloat16()]
+    for kind in kinds:
+        assert np.array_equal(read_truth({"sky": SKY, "dog": kind}, WORDS, SIZE), BOTH)
+
+
+def test_label_maps_that_lose_their_numbers(tmp_path: Path) -> None:
+    clear = np.dstack([np.ones((*SIZE, 3), np.uint8), DOG.astype(np.uint8) * 255])
+    for given in (clear, Image.fromarray(clear)):
+        with pytest.raises(InputError, match="the label map is transparent in places"):
+            read_truth(given, WORDS, SIZE, labels={"dog": 1})
+    from tests.recording.test_pictures import png
+
+    rows = b"".join(b"\0" + bytes([1, 2] * 3 * SIZE[1]) for _ in range(SIZE[0]))
+    (tmp_path / "deep.png").write_bytes(png(SIZE[1], SIZE[0], 16, 2, rows))
+    with pytest.raises(InputError, match="the label map has colours of 16 bits, of which 8 are read"):
+        read_truth(tmp_path / "deep.png", WORDS, SIZE, labels={"dog": 1})
 
 
 def test_data_arrays_go_by_name() -> None:

@@ -21,7 +21,7 @@ from workbench import folders
 from workbench.models import loading
 from workbench.models.fingerprint import fingerprint
 from workbench.models.loading import bundled_folder, info_of, load_model, weight_bytes
-from workbench.schema import InputError, ModelError
+from workbench.schema import InputError, ModelError, WorkbenchWarning
 
 DEV = "black-forest-labs/FLUX.1-dev"
 HTTP: Any = importlib.import_module(errors.HTTPError.__module__.partition(".")[0])
@@ -76,7 +76,9 @@ def test_folders_that_are_no_pipeline(tmp_path: Path) -> None:
 def test_unsupported_class(tmp_path: Path) -> None:
     index = tmp_path / "model_index.json"
     index.write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
-    with pytest.raises(ModelError, match=r"holds a StableDiffusionPipeline; supported are FluxPipeline\."):
+    with pytest.raises(
+        ModelError, match=r"holds a StableDiffusionPipeline; supported are FluxPipeline\. .*workbench\.trace"
+    ):
         load_model(tmp_path)
     index.write_text("{}")
     with pytest.raises(ModelError, match="holds a nameless pipeline; supported are FluxPipeline"):
@@ -211,6 +213,20 @@ def test_weights_in_shards_and_variants(tmp_path: Path) -> None:
     assert weight_bytes(tmp_path, torch.float32) == {"transformer": expected}, "variants are not loaded"
 
 
+def test_weights_in_a_variant_only(tmp_path: Path) -> None:
+    pipe = flux_pipeline(dtype=torch.float16)
+    pipe.save_pretrained(tmp_path, variant="fp16")
+    with pytest.warns(WorkbenchWarning, match=r"has fp16 weights only: they are loaded, and brought to torch\.float32"):
+        loaded = load_model(tmp_path, dtype=torch.float32, device="cpu")
+    assert fingerprint(loaded) == fingerprint(flux_pipeline(dtype=torch.float16).to(torch.float32))
+    counts = {name: sum(parameter.numel() for parameter in part.parameters()) for name, part in models(pipe).items()}
+    assert weight_bytes(tmp_path, torch.float32) == {name: 4 * count for name, count in counts.items()}
+    for file in (tmp_path / "vae").glob("*.safetensors"):
+        file.rename(file.with_name(file.name.replace("fp16", "ema")))
+    with pytest.raises(ModelError, match=r"with no variant in common \(.*vae: ema\): fetch the plain ones"):
+        load_model(tmp_path, device="cpu")
+
+
 def test_not_enough_host_memory(monkeypatch: pytest.MonkeyPatch, saved: Path) -> None:
     needed = sum(weight_bytes(saved, torch.float32).values())
     monkeypatch.setattr(loading, "_load", lambda *_: pytest.fail("weights were loaded"))
@@ -266,14 +282,26 @@ def test_not_enough_gpu_memory(monkeypatch: pytest.MonkeyPatch, saved: Path) -> 
         ),
         ({"device": "toaster"}, "device is 'toaster'; expected a torch device such as 'cpu'"),
         ({"device": "cuda:1"}, "device is 'cuda:1', but torch sees no CUDA device here: use 'cpu'"),
+        ({"device": "mps"}, "device is 'mps', but torch sees no MPS device here: use 'cpu'"),
+        ({"device": "xpu:0"}, "device is 'xpu:0', but torch sees no XPU device here: use 'cpu'"),
+        ({"device": "meta"}, "device is 'meta', but torch sees no META device here: use 'cpu'"),
         ({"dtype": "float32"}, "dtype is 'float32'; expected a torch dtype such as torch.bfloat16"),
     ],
 )
 def test_refused_arguments(monkeypatch: pytest.MonkeyPatch, saved: Path, options: dict[str, Any], message: str) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: None)
     monkeypatch.setattr(loading, "_load", lambda *_: pytest.fail("weights were loaded"))
     with pytest.raises(InputError, match=message):
         load_model(saved, **options)
+
+
+def test_a_device_beyond_those_there_are(monkeypatch: pytest.MonkeyPatch, saved: Path) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    with pytest.raises(InputError, match=r"device is 'cuda:2', but torch sees 2 of them, numbered from 0: give"):
+        load_model(saved, device="cuda:2")
 
 
 # --- what lies beside a pipeline --------------------------------------------------------------------------------

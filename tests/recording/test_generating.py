@@ -11,7 +11,12 @@ import numpy.typing as npt
 import pytest
 import torch
 import xarray as xr
-from diffusers import FlowMatchEulerDiscreteScheduler, FlowMatchHeunDiscreteScheduler, FluxPipeline
+from diffusers import (
+    FlowMatchEulerDiscreteScheduler,
+    FlowMatchHeunDiscreteScheduler,
+    FluxPipeline,
+    UniPCMultistepScheduler,
+)
 
 from tests.tiny_random import flux_pipeline
 from workbench import store
@@ -291,6 +296,22 @@ def test_scheduler_without_sigmas(make: Callable[..., xr.Dataset], home: Path) -
     with pytest.raises(ModelError, match=r"FlowMatchHeunDiscreteScheduler cannot run a schedule of 3 steps .*; use a"):
         make(model=pipe)
     assert files(home) == []
+
+
+def test_a_scheduler_with_noise_of_its_own(make: Callable[..., xr.Dataset], home: Path) -> None:
+    pipe = flux_pipeline()
+    pipe.scheduler = FlowMatchEulerDiscreteScheduler(stochastic_sampling=True)
+    with pytest.raises(ModelError, match="adds noise of its own at each step"):
+        make(model=pipe)
+    assert files(home) == []
+
+
+def test_another_solver_makes_the_same_image_twice(make: Callable[..., xr.Dataset]) -> None:
+    pipe = flux_pipeline()
+    pipe.scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True)
+    one, other = (make(model=pipe, store=False, layers=0) for _ in range(2))
+    xr.testing.assert_equal(one, other)
+    np.testing.assert_array_equal(one["image"][0], plain(pipe))
 
 
 # --- refused, before anything runs ------------------------------------------------------------------------------

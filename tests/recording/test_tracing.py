@@ -157,6 +157,17 @@ def test_concepts_may_differ_within_a_batch(model: FluxTransformer2DModel) -> No
         record(model, inputs, concepts, pooled=torch.zeros(3, POOLED_DIM))
 
 
+def test_what_was_given_is_copied(model: FluxTransformer2DModel, inputs: dict[str, Any], concepts: Tensor) -> None:
+    given, pooled = concepts.clone(), torch.ones(1, POOLED_DIM)
+    with torch.no_grad(), trace(model, given, pooled=pooled) as seen:
+        model(**inputs)
+        expected = seen.scores["output"]
+        given.zero_()
+        pooled.zero_()
+        model(**inputs)
+    assert torch.equal(seen.scores["output"], expected)
+
+
 def test_pooled_text_conditions_the_concepts_only(
     model: FluxTransformer2DModel, inputs: dict[str, Any], concepts: Tensor
 ) -> None:

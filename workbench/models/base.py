@@ -20,6 +20,7 @@ import torch
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
+from workbench.models.readers import TextReader
 from workbench.schema import InputError, ModelError
 
 
@@ -281,15 +282,15 @@ class Posterior:
     def draw(self, seed: int) -> tuple[Tensor, Tensor]:
         """Draw latents from the posterior, then noise of the same shape, from one seeded CPU generator.
 
-        Drawn in float32 on the CPU, so a seed means the same on every device.
-
         Returns
         -------
         latents, noise : Tensor (1, channel, latent_y, latent_x)
+            float32, on the CPU, so a seed means the same on every device.
         """
         generator = torch.Generator("cpu").manual_seed(seed)
-        latents = self.mean + self.std * torch.randn(self.mean.shape, generator=generator)
-        return latents, torch.randn(self.mean.shape, generator=generator)
+        options: dict[str, Any] = {"generator": generator, "dtype": torch.float32, "device": "cpu"}
+        drawn, noise = (torch.randn(self.mean.shape, **options) for _ in range(2))
+        return self.mean + self.std * drawn, noise
 
 
 class PipelineAdapter(ABC):
@@ -300,9 +301,8 @@ class PipelineAdapter(ABC):
     pipe : DiffusionPipeline
         A loaded pipeline; its components may be offloaded or quantised.
     info : mapping, optional
-        What a pipeline's ``workbench.json`` says about it; every key is optional: ``size`` (native height and width in
-        pixels), ``text_length`` (tokens), ``default_layers``, ``timestep``, ``vocabulary``, ``sides`` (shortest
-        and longest side of its training, in pixels).
+        What a pipeline's ``workbench.json`` says about it; every key is optional: ``size`` (height and width, pixels),
+        ``text_length`` (tokens), ``default_layers``, ``timestep``, ``vocabulary``, ``sides`` (of its training, pixels).
     """
 
     def __init__(self, pipe: Any, info: Mapping[str, Any] | None = None) -> None:
@@ -421,8 +421,8 @@ class PipelineAdapter(ABC):
         """Positions and strings of a prompt's own tokens, without padding or end-of-text."""
 
     @abstractmethod
-    def prompt_length(self, prompt: str) -> int:
-        """Tokens of a whole prompt with its end of text; what is beyond :attr:`text_length` is cut off."""
+    def readers(self, made: bool) -> tuple[TextReader, ...]:
+        """What reads text: concepts and prompts first, then the prompt alone where an image is ``made``."""
 
     def padding(self, prompt: str) -> list[bool]:
         """Which positions of the text sequence are padding: those after a prompt's own tokens and its end of text."""
@@ -453,7 +453,7 @@ class PipelineAdapter(ABC):
 
     @abstractmethod
     def schedule(self, steps: int, height: int, width: int) -> tuple[float, ...]:
-        """Sigmas the pipeline itself will run for a picture of this size, decreasing, without the final zero."""
+        """Sigmas the pipeline will run for a picture of this size; see :func:`.schedules.checked_schedule`."""
 
     @abstractmethod
     def generate(

@@ -34,6 +34,7 @@ def adapter_for(transformer: Any) -> TransformerAdapter:
         if isinstance(module, supported):
             refuse_shortcuts(module)
             return adapter(module)
+    _refuse_wrapped(module)
     raise _unsupported("transformer", module, TRANSFORMERS)
 
 
@@ -50,17 +51,37 @@ def pipeline_adapter_for(pipe: Any, info: Mapping[str, Any] | None = None) -> Pi
     Raises
     ------
     ModelError
-        If its class is not supported.
+        If its class, or that of its transformer, is not supported.
     """
     for supported, adapter in PIPELINES.items():
         if isinstance(pipe, supported):
+            _refuse_wrapped(getattr(pipe, "transformer", None))
             return adapter(pipe, info)
-    raise _unsupported("pipeline", pipe, PIPELINES)
+    error = _unsupported("pipeline", pipe, PIPELINES)
+    if isinstance(getattr(pipe, "transformer", None), tuple(TRANSFORMERS)):
+        error = ModelError(f"{error} {_TRACE}")
+    raise error
 
 
 def sites_for(adapter: TransformerAdapter) -> BlockSites:
     """Return the places of a family's blocks that interventions reach."""
     return SITES[type(adapter)](adapter)
+
+
+_TRACE = (
+    "Its transformer can be recorded while you call it yourself: with workbench.trace(pipe.transformer, embeddings) "
+    "as seen: pipe(...)."
+)
+
+
+def _refuse_wrapped(module: Any) -> None:
+    """Refuse a model inside a wrapper that splits its work, such as ``DataParallel``; a compiled one is none."""
+    inner = getattr(module, "module", None)
+    if isinstance(inner, tuple(TRANSFORMERS)):
+        raise ModelError(
+            f"the transformer is wrapped in {type(module).__name__}, which splits a pass over devices: give the model "
+            "itself, pipe.transformer = pipe.transformer.module."
+        )
 
 
 def _unsupported(what: str, given: Any, supported: Iterable[type[Any]]) -> ModelError:

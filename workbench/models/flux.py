@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any, cast
@@ -24,6 +23,8 @@ from workbench.models.base import (
     TransformerAdapter,
     for_batch,
 )
+from workbench.models.readers import TextReader
+from workbench.models.schedules import checked_schedule
 from workbench.schema import POOLS, InputError
 
 DEV_TEXT_LENGTH = 512
@@ -243,8 +244,11 @@ class FluxPipelineAdapter(PipelineAdapter):
             counts.append(len(positions))
         return torch.cat(vectors, dim=1), counts
 
-    def prompt_length(self, prompt: str) -> int:
-        return len(self.component("tokenizer_2")(prompt).input_ids)
+    def readers(self, made: bool) -> tuple[TextReader, ...]:
+        first = TextReader("T5", self.component("tokenizer_2"), self.text_length)
+        if not made:  # pooled text is zero for a real image
+            return (first,)
+        return first, TextReader("CLIP", self.component("tokenizer"), int(self.pipe.tokenizer_max_length))
 
     def prompt_tokens(self, prompt: str) -> tuple[list[int], list[str]]:
         tokenizer = self.component("tokenizer_2")
@@ -289,7 +293,7 @@ class FluxPipelineAdapter(PipelineAdapter):
         return DEV_GUIDANCE if self._guided else None
 
     def schedule(self, steps: int, height: int, width: int) -> tuple[float, ...]:
-        scheduler = copy.deepcopy(self.component("scheduler"))
+        scheduler = self.component("scheduler")
         config = scheduler.config
         rows, columns = self.grid(height, width)
         shift = calculate_shift(
@@ -300,8 +304,9 @@ class FluxPipelineAdapter(PipelineAdapter):
             config.get("max_shift", 1.15),
         )
         sigmas = None if config.get("use_flow_sigmas") else np.linspace(1.0, 1 / steps, steps).tolist()
-        timesteps, _ = retrieve_timesteps(scheduler, steps, "cpu", sigmas=sigmas, mu=shift)
-        return tuple(float(timestep) / 1000 for timestep in timesteps)
+        return checked_schedule(
+            scheduler, steps, lambda copied: retrieve_timesteps(copied, steps, "cpu", sigmas=sigmas, mu=shift)
+        )
 
     def generate(
         self,
@@ -344,7 +349,9 @@ class FluxPipelineAdapter(PipelineAdapter):
             "encoder_hidden_states": text.to(**like).expand(batch, -1, -1),
             "pooled_projections": torch.zeros(batch, self.pipe.transformer.config.pooled_projection_dim, **like),
             "timestep": torch.full((batch,), sigma, **like),
-            "guidance": torch.full((batch,), guidance, device=self.device) if self._guided else None,
+            "guidance": torch.full((batch,), guidance, dtype=torch.float32, device=self.device)
+            if self._guided
+            else None,
             "img_ids": self.pipe._prepare_latent_image_ids(batch, *grid, **like),
             "txt_ids": torch.zeros(text.shape[1], 3, **like),
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from workbench.folders import BUNDLED as BUNDLED
 from workbench.folders import bundled_folder as bundled_folder
 from workbench.folders import info_in, json_object, local_folder
-from workbench.schema import InputError, ModelError
+from workbench.schema import InputError, ModelError, warn
 
 if TYPE_CHECKING:
     import torch
@@ -117,8 +118,18 @@ def _device(device: str | torch.device | None) -> torch.device:
         target = torch.device(device or ("cuda" if cuda else "cpu"))
     except RuntimeError as error:
         raise InputError(f"device is {device!r}; expected a torch device such as 'cpu' or 'cuda:0'.") from error
-    if target.type == "cuda" and not cuda:
-        raise InputError(f"device is {str(device)!r}, but torch sees no CUDA device here: use 'cpu', or leave it out.")
+    if target.type == "cpu":
+        return target
+    # Whatever kind it is: torch knows one accelerator at a time, and CPU.
+    found = torch.accelerator.current_accelerator(check_available=True)
+    seen = cuda if target.type == "cuda" else found is not None and found.type == target.type
+    if not seen:
+        kind = target.type.upper()
+        raise InputError(
+            f"device is {str(device)!r}, but torch sees no {kind} device here: use 'cpu', or leave it out."
+        )
+    if target.index is not None and target.index >= (count := torch.accelerator.device_count()):
+        raise InputError(f"device is {str(device)!r}, but torch sees {count} of them, numbered from 0: give another.")
     return target
 
 
@@ -155,24 +166,65 @@ def _check_class(folder: Path) -> None:
     named = json_object(folder / "model_index.json").get("_class_name", "")
     supported = [cls.__name__ for cls in PIPELINES]
     if named not in supported:
-        raise ModelError(f"{folder} holds a {named or 'nameless pipeline'}; supported are {', '.join(supported)}.")
+        raise ModelError(
+            f"{folder} holds a {named or 'nameless pipeline'}; supported are {', '.join(supported)}. Of another "
+            "pipeline around a supported transformer, load it with diffusers and record its call with workbench.trace."
+        )
 
 
 def weight_bytes(folder: Path, dtype: torch.dtype) -> dict[str, int]:
     """Bytes the weights of each component take in ``dtype``, from the headers of its safetensors files.
 
-    Variants that are not loaded, such as ``model.fp16.safetensors``, do not count.
+    Variants that are not loaded, such as ``model.fp16.safetensors`` beside ``model.safetensors``, do not count.
 
     Raises
     ------
     ModelError
         If a file is no safetensors file.
     """
+    variant = weight_variant(folder)
     return {
-        component.name: sum(count * dtype.itemsize for file in files for count in _element_counts(file))
-        for component in sorted(folder.iterdir())
-        if component.is_dir() and (files := [file for file in component.glob("*.safetensors") if "." not in file.stem])
+        name: sum(
+            count * dtype.itemsize
+            for file in files[variant if variant in files else ""]
+            for count in _element_counts(file)
+        )
+        for name, files in _weight_files(folder).items()
+        if variant in files or "" in files
     }
+
+
+def weight_variant(folder: Path) -> str:
+    """The variant to load, such as ``fp16``; empty where every component has plain weights.
+
+    Raises
+    ------
+    ModelError
+        If components without plain weights have no variant in common.
+    """
+    lacking = {name: set(files) for name, files in _weight_files(folder).items() if "" not in files}
+    if not lacking:
+        return ""
+    common = set.intersection(*lacking.values())
+    if not common:
+        held = "; ".join(f"{name}: {', '.join(sorted(variants))}" for name, variants in lacking.items())
+        raise ModelError(
+            f"{folder} has components without plain weights, and with no variant in common ({held}): fetch the plain "
+            "ones, or load it with diffusers and pass the pipeline as model=."
+        )
+    return "fp16" if "fp16" in common else sorted(common)[0]
+
+
+def _weight_files(folder: Path) -> dict[str, dict[str, list[Path]]]:
+    """Safetensors files of each component by variant, the plain ones under an empty name."""
+    found: dict[str, dict[str, list[Path]]] = {}
+    for component in sorted(folder.iterdir()):
+        for file in sorted(component.glob("*.safetensors")) if component.is_dir() else ():
+            # model.safetensors, model.fp16.safetensors, model-00001-of-00002.safetensors,
+            # model.fp16-00001-of-00002.safetensors
+            _, _, variant = re.sub(r"-\d{5}-of-\d{5}", "", file.stem).partition(".")
+            found.setdefault(component.name, {}).setdefault(variant, []).append(file)
+    return found
 
 
 def _element_counts(path: Path) -> Iterator[int]:
@@ -222,9 +274,17 @@ def _check_memory(name: str, folder: Path, dtype: torch.dtype, device: torch.dev
 def _load(folder: Path, dtype: torch.dtype, device: torch.device, offload: str | None) -> DiffusionPipeline:
     from diffusers import DiffusionPipeline
 
+    from workbench.models.defaults import own_defaults
+
+    variant = weight_variant(folder)
+    if variant:
+        warn(f"{folder} has {variant} weights only: they are loaded, and brought to {dtype}.", stacklevel=3)
     logger.info("loading %s in %s for %s", folder, dtype, device)
     try:
-        pipe: DiffusionPipeline = DiffusionPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
+        with own_defaults():
+            pipe: DiffusionPipeline = DiffusionPipeline.from_pretrained(
+                folder, dtype=dtype, variant=variant or None, local_files_only=True
+            )
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder} cannot be loaded ({error}): files may be missing or damaged.") from error
     pipe.set_progress_bar_config(disable=True)

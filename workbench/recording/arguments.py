@@ -309,18 +309,8 @@ def check_vocabulary(concepts: Sequence[str], prompt: str, model: str, info: Map
         )
 
 
-def warn_beyond_training(
-    adapter: PipelineAdapter, name: str, prompts: Sequence[str], size: tuple[int, int] | None
-) -> None:
-    """Warn of what the model was not made for: prompts longer than its text, and a given size unlike its training's."""
-    for prompt in prompts:
-        if (length := adapter.prompt_length(prompt)) > adapter.text_length:
-            _, kept = adapter.prompt_tokens(prompt)
-            warn(
-                f"the prompt has {length} tokens, and {name} reads {adapter.text_length} with the end of text: what "
-                f"follows {' '.join(kept[-3:])!r} is cut off. Shorten the prompt.",
-                stacklevel=3,
-            )
+def warn_beyond_training(adapter: PipelineAdapter, name: str, size: tuple[int, int] | None) -> None:
+    """Warn of a given size unlike those of the model's training."""
     sides = adapter.info.get("sides")
     if size is not None and sides and not (sides[0] <= min(size) and max(size) <= sides[1]):
         height, width = adapter.native

@@ -51,7 +51,9 @@ def attend_edited(attention: Attention, edits: Sequence[Intervention], grid: tup
         keys, values = torch.cat([text_key, key], dim=2), torch.cat([text_value, value], dim=2)
         if blurs is not None:
             width, blurred = blurs
-            rows = torch.tensor([token in blurred for token in kept] + [False] * key.shape[2], device=key.device)
+            rows = torch.tensor(
+                [token in blurred for token in kept] + [False] * key.shape[2], dtype=torch.bool, device=key.device
+            )
             rows = rows[:, None]
             # A key sees one half of the doubled queries, plain or blurred: blurring queries blurs logits.
             query = torch.cat([query, blur(query, grid, width)], dim=-1)
@@ -119,8 +121,8 @@ def blur(patches: Tensor, grid: tuple[int, int], width: float) -> Tensor:
     values = patches.float().unflatten(2, grid)
     for dim, length in ((2, grid[0]), (3, grid[1])):
         # (to, from): the weights of one axis as a matrix, the border's gathered on its nearest patch.
-        at = torch.arange(length, device=patches.device)
-        matrix = torch.zeros(length, length, device=patches.device)
+        at = torch.arange(length, dtype=torch.int64, device=patches.device)
+        matrix = torch.zeros(length, length, dtype=torch.float32, device=patches.device)
         for offset, weight in zip(range(-radius, radius + 1), weights, strict=True):
             matrix[at, (at + offset).clamp(0, length - 1)] += weight
         values = torch.tensordot(values, matrix, dims=([dim], [1])).movedim(-1, dim)
@@ -139,8 +141,8 @@ def random_direction(original: Tensor, edited: Tensor, seed: str) -> Tensor:
         Names the direction; drawn on the CPU in float32, so it means the same on every device.
     """
     number = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:7], "big")
-    generator = torch.Generator().manual_seed(number)
-    direction = torch.randn(original.shape, generator=generator).to(original.device)
+    generator = torch.Generator("cpu").manual_seed(number)
+    direction = torch.randn(original.shape, generator=generator, dtype=torch.float32, device="cpu").to(original.device)
     distance = (edited.float() - original.float()).norm(dim=-1, keepdim=True)
     moved: Tensor = original.float() + distance * functional.normalize(direction, dim=-1)
     return moved.to(original.dtype)

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from workbench import store as runs_store
 from workbench.interventions import Given, read
 from workbench.models.base import PipelineAdapter, Posterior
+from workbench.models.defaults import own_defaults
 from workbench.models.families import adapter_for, pipeline_adapter_for
 from workbench.models.loading import BUNDLED, bundled, info_of, load_model
 from workbench.recording.arguments import (
@@ -44,6 +45,7 @@ from workbench.recording.sessions import check_cancelled, once
 from workbench.recording.streaming import Stream
 from workbench.recording.tracing import Trace, trace
 from workbench.recording.turns import quoted, turn
+from workbench.recording.wording import warn_of_embeddings, warn_of_text
 from workbench.schema import CHANNEL, CONCEPT, IMAGE, PIXEL_X, PIXEL_Y, TRUTH, warn
 from workbench.store.pieces import Writer
 from workbench.truth import read_truth
@@ -91,7 +93,7 @@ def capture(
     Parameters
     ----------
     image
-        Path, PIL image, array or tensor; see :func:`workbench.recording.pictures.read_image`.
+        Path, open file, PIL image, array or tensor; see :func:`workbench.recording.pictures.read_image`.
     concepts
         Words, 1 to 64; each becomes a token beside the prompt that image and prompt do not see.
     model
@@ -176,13 +178,14 @@ def capture(
     unwritable = check_home(home) if store else None
 
     adapter = open_adapter(model)
-    with turn(adapter.pipe, f"a capture of {quoted(words)}", progress):
+    with own_defaults(), turn(adapter.pipe, f"a capture of {quoted(words)}", progress):
         name = model_name(model)
         blocks = check_layers(layers, adapter.layers)
         check_vocabulary(words, prompt, name, adapter.info)
         height, width = wanted or adapter.native_size(*pixels.shape[:2])
         grid = adapter.grid(height, width)
-        warn_beyond_training(adapter, name, [prompt], wanted)
+        warn_beyond_training(adapter, name, wanted)
+        warn_of_text(adapter, words, [prompt], made=False)
         pixels = resize(pixels, (height, width))
         masks = None if truth is None else read_truth(truth, words, (height, width))
         tokens: tuple[tuple[int, str], ...] = ()
@@ -341,16 +344,10 @@ def opened(key: str, home: str | Path | None, progress: bool, verify: bool) -> x
 
 
 def concept_embeddings(adapter: PipelineAdapter, plan: Plan) -> Tensor:
-    """Embeddings (1, concept, embedding_dim), with a warning for words whose tail is lost."""
+    """Embeddings (1, concept, embedding_dim), with a warning for words that are not read as a whole or alike."""
     key = ("concepts", plan.concepts, plan.pool)
     embeddings, counts = once(adapter.pipe, key, lambda: adapter.encode_concepts(plan.concepts, plan.pool))
-    long = [f"{word!r} ({count})" for word, count in zip(plan.concepts, counts, strict=True) if count > 1]
-    if long and plan.pool == "first":
-        warn(
-            f"these concepts have several tokens, of which only the first one's embedding is used: {', '.join(long)}. "
-            'Choose shorter words, or pool="mean".',
-            stacklevel=4,
-        )
+    warn_of_embeddings(adapter, plan.concepts, embeddings, counts, plan.pool)
     return embeddings
 
 

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from workbench.interventions import ITSELF, Given, Source, read
 from workbench.models.base import PipelineAdapter
+from workbench.models.defaults import own_defaults
 from workbench.models.families import adapter_for
 from workbench.recording.arguments import (
     MOST_SAMPLES,
@@ -41,7 +42,8 @@ from workbench.recording.runs import Plan, writing
 from workbench.recording.sessions import check_cancelled
 from workbench.recording.streaming import Stream
 from workbench.recording.turns import quoted, turn
-from workbench.schema import CHANNEL, IMAGE, PIXEL_X, PIXEL_Y, SAMPLE, InputError, ModelError, TraceError
+from workbench.recording.wording import warn_of_text
+from workbench.schema import CHANNEL, IMAGE, PIXEL_X, PIXEL_Y, SAMPLE, InputError, TraceError
 from workbench.store.pieces import Writer
 
 if TYPE_CHECKING:
@@ -115,7 +117,8 @@ def generate(
     InputError
         If an argument is wrong; no model runs, and nothing stored is touched.
     ModelError
-        If the model cannot be loaded or is not supported, or its scheduler cannot run such a schedule.
+        If the model cannot be loaded or is not supported, or its scheduler cannot run such a schedule, runs other
+        noise levels than it announces, or adds noise that the seed does not decide.
     TraceError
         If a forward pass did not deliver every piece, or the pipeline ran another schedule than it announced.
     StoreError
@@ -140,17 +143,18 @@ def generate(
     unwritable = check_home(home) if store else None
 
     adapter = open_adapter(model)
-    with turn(adapter.pipe, f"a picture of {quoted(words)}", progress):
+    with own_defaults(), turn(adapter.pipe, f"a picture of {quoted(words)}", progress):
         name = model_name(model)
         blocks = check_layers(layers, adapter.layers)
         check_vocabulary(words, " ".join([prompt, negative_prompt or ""]), name, adapter.info)
         height, width = wanted or adapter.native
         grid = adapter.grid(height, width)
-        warn_beyond_training(adapter, name, [prompt, negative_prompt or ""], wanted)
+        warn_beyond_training(adapter, name, wanted)
+        warn_of_text(adapter, words, [prompt, negative_prompt or ""], made=True)
         scale = adapter.default_guidance if guidance is None else check_scale("guidance", guidance)
         if guidance is not None and adapter.default_guidance is None:
             raise InputError(f"guidance is {guidance}, but {name} takes no guidance scale: leave it out.")
-        sigmas = _schedule(adapter, chosen_steps or adapter.default_steps, (height, width))
+        sigmas = adapter.schedule(chosen_steps or adapter.default_steps, height, width)
         recorded = _recorded(record, len(sigmas))
         tokens: tuple[tuple[int, str], ...] = ()
         if "prompt" in chosen_spaces:
@@ -197,16 +201,6 @@ def generate(
                 if store:
                     confirm(adapter, before, run, key, home, progress)
         return run.dataset()
-
-
-def _schedule(adapter: PipelineAdapter, steps: int, size: tuple[int, int]) -> tuple[float, ...]:
-    try:
-        return adapter.schedule(steps, *size)
-    except ValueError as error:
-        raise ModelError(
-            f"the pipeline's {type(adapter.pipe.scheduler).__name__} cannot run a schedule of {steps} steps ({error}); "
-            "use a FlowMatchEulerDiscreteScheduler."
-        ) from error
 
 
 def _recorded(record: int | Iterable[int] | None, steps: int) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from workbench.recording.arguments import check_vocabulary
 from workbench.recording.pictures import Pixels, read_image, resize
 from workbench.recording.resolving import missing_pieces, refuse_mass, resolve, warn_of_idle
 from workbench.recording.runs import Plan
+from workbench.recording.wording import warn_of_text
 from workbench.schema import InputError
 
 
@@ -55,6 +56,7 @@ def check_interventions(adapter: PipelineAdapter, plan: Plan, model: str) -> Non
             raise InputError(f"{source} names a picture, but generate makes its own: give a prompt or a seed instead.")
         if source.prompt is not None:
             check_vocabulary((), source.prompt, model, adapter.info)
+            warn_of_text(adapter, (), [source.prompt], made=not captured)
     layers = [layer.index for layer in plan.layers]
     pieces = len(plan.seeds) * len(plan.timesteps) * len(layers)
     if captured and len(missing_pieces(plan.interventions, len(plan.seeds), plan.timesteps, layers)) == pieces:

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
+from workbench.images import LARGEST_AREA, Decoded, check_area, decode, to_array
 from workbench.schema import InputError, warn
-from workbench.schema.paths import expanded
 
 Pixels = npt.NDArray[np.uint8]
 
 SMALLEST_SIDE: Final = 8
 """An image with a shorter side, in pixels, is refused: it has less than one patch of any model."""
-LARGEST_AREA: Final = 64_000_000
-"""An image with more pixels is refused: scale it down first, the model sees far fewer."""
 
 
 def read_image(image: Any) -> Pixels:
@@ -30,14 +25,15 @@ def read_image(image: Any) -> Pixels:
     Parameters
     ----------
     image
-        Path of an image file, PIL image, or array or tensor: (pixel_y, pixel_x), (pixel_y, pixel_x, channel) or
-        (channel, pixel_y, pixel_x) with 1, 3 or 4 channels; uint8 in 0..255, uint16, or floats in 0..1.
+        Path of an image file, file opened in binary mode, PIL image, or array or tensor: (pixel_y, pixel_x), (pixel_y,
+        pixel_x, channel) or (channel, pixel_y, pixel_x) with 1, 3 or 4 channels; uint8 in 0..255, uint16, or floats in
+        0..1 (clipped where they are a rounding error beyond).
 
     Returns
     -------
     ndarray (pixel_y, pixel_x, channel) uint8
-        Greyscale, palette, CMYK, 16-bit and transparent images are converted, with a :class:`WorkbenchWarning` that
-        says so (transparent pixels over white).
+        A copy, turned as the metadata says. Greyscale, palette, CMYK, 16-bit and transparent images are converted, with
+        a :class:`WorkbenchWarning` that says so (transparent pixels over white).
 
     Raises
     ------
@@ -45,11 +41,8 @@ def read_image(image: Any) -> Pixels:
         If there is no such file, it is empty, truncated or no image, its values are out of range or NaN, or it is
         smaller than :data:`SMALLEST_SIDE` or larger than :data:`LARGEST_AREA`.
     """
-    if isinstance(image, str | os.PathLike):
-        return _from_file(expanded(image, "the image"))
-    if isinstance(image, Image.Image):
-        return _from_pil(image, "the image")
-    return _from_array(image)
+    decoded = decode(image, "the image")
+    return _from_array(image) if decoded is None else _from_decoded(decoded)
 
 
 def resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:
@@ -94,117 +87,105 @@ def _check_size(height: int, width: int, name: str) -> None:
         raise InputError(
             f"{name} has {height} x {width} pixels; expected at least {SMALLEST_SIDE} a side: give a larger picture."
         )
-    if height * width > LARGEST_AREA:
-        raise InputError(
-            f"{name} has {height} x {width} pixels; expected at most {LARGEST_AREA // 1_000_000} million: "
-            "scale it down first, the model sees about one million at most."
-        )
+    check_area(height, width, name)
 
 
-def _from_file(path: Path) -> Pixels:
-    if not path.is_file():
-        raise InputError(f"there is no image file at {path}: check the path (the working folder is {Path.cwd()}).")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path} is empty (0 bytes); expected an image file such as PNG or JPEG.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as file:
-                return _from_pil(file, str(path))
-    except InputError:
-        raise
-    except UnidentifiedImageError as error:
-        raise InputError(f"{path} is not an image that can be read; expected a file such as PNG or JPEG.") from error
-    except Image.DecompressionBombError as error:
-        raise InputError(
-            f"{path} is too large to open ({error}); expected at most {LARGEST_AREA // 1_000_000} million pixels: "
-            "scale it down first."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be opened ({error}): check that it is whole and may be read.") from error
-
-
-def _from_pil(image: Image.Image, name: str) -> Pixels:
+def _from_decoded(decoded: Decoded) -> Pixels:
+    image, name = decoded.image, decoded.name
     _check_size(image.height, image.width, name)
-    # Pillow brings colours of 16 bits to 8 on its own; only the decoder's arguments, gone after loading, tell.
-    deep = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
-    try:
-        image.load()
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{name} cannot be read to its end ({error}): the file may be truncated.") from error
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith("I;16") or upright.mode in ("I", "F"):
-        values = np.asarray(upright)
-        limit = 1 if upright.mode == "F" else 65535
-        if not np.isfinite(values).all() or values.min() < 0 or values.max() > limit:
-            raise InputError(
-                f"{name} has mode {upright.mode!r} and values from {values.min()} to {values.max()}; "
-                f"expected 0 to {limit}: convert it to 8-bit RGB first."
-            )
-        _say(f"{name} has {'float' if limit == 1 else '16-bit'} grey values: brought to 8-bit RGB.")
-        return _grey(np.round(values.astype(np.float64) / limit * 255).astype(np.uint8))
-    if deep:
+    numbers = decoded.numbers()
+    if numbers is not None:
+        return _from_numbers(numbers, image, name)
+    colours, alpha = decoded.colours()
+    if decoded.deep:
         _say(f"{name} has 16-bit colours: brought to 8 bits.")
-    if upright.has_transparency_data:
-        _say(f"{name} is transparent (mode {upright.mode!r}): laid over white.")
-        layer = upright.convert("RGBA")
-        ground = Image.new("RGBA", layer.size, "white")
-        return np.asarray(Image.alpha_composite(ground, layer).convert("RGB"))
-    if upright.mode != "RGB":
-        _say(f"{name} has mode {upright.mode!r}: converted to RGB.")
-    try:
-        return np.asarray(upright.convert("RGB"))
-    except ValueError as error:
-        raise InputError(f"{name} has mode {upright.mode!r} ({error}): convert it to RGB first.") from error
+    if alpha is not None:
+        _say(f"{name} is transparent (mode {image.mode!r}): laid over white.")
+        ground = Image.new("RGBA", image.size, "white")
+        return np.array(Image.alpha_composite(ground, Image.fromarray(np.dstack([colours, alpha]))).convert("RGB"))
+    if image.mode != "RGB":
+        _say(f"{name} has mode {image.mode!r}: converted to RGB.")
+    return colours
+
+
+def _from_numbers(numbers: npt.NDArray[Any], image: Image.Image, name: str) -> Pixels:
+    """Grey values of more than 8 bits."""
+    if image.mode == "F":
+        limit, least = 1, 0.5 / 255
+    else:
+        # Whole numbers of 32 bits hold what was put into them: bytes, or 16 bits.
+        limit, least = 255 if image.mode == "I" and 0 <= numbers.min() <= numbers.max() <= 255 else 65535, 0.0
+    if not np.isfinite(numbers).all() or numbers.min() < -least or numbers.max() > limit + least:
+        raise InputError(
+            f"{name} has mode {image.mode!r} and values from {numbers.min()} to {numbers.max()}; "
+            f"expected 0 to {limit}: convert it to 8-bit RGB first."
+        )
+    kind = {1: "float", 255: "32-bit (0 to 255)", 65535: "16-bit"}[limit]
+    grey = np.round(np.clip(numbers.astype(np.float64) / limit, 0, 1) * 255).astype(np.uint8)
+    if (clear := image.info.get("transparency")) is not None:
+        _say(f"{name} is transparent (mode {image.mode!r}): laid over white.")
+        grey[numbers == clear] = 255
+    _say(f"{name} has {kind} grey values: brought to 8-bit RGB.")
+    return np.repeat(grey[..., None], 3, axis=2)
 
 
 def _from_array(image: Any) -> Pixels:
-    if hasattr(image, "detach"):
-        tensor = image.detach().cpu()
-        image = tensor.float().numpy() if tensor.is_floating_point() else tensor.numpy()
-    try:
-        values = np.asarray(image)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"the image is a {type(image).__name__}; expected {_ACCEPTED}.") from error
+    _check_shape(image)
+    tolerance = _rounding_error(image)
+    values = to_array(image, "the image", _ACCEPTED)
     if values.dtype.kind not in "uif":
         raise InputError(f"the image is a {type(image).__name__} of {values.dtype}; expected {_ACCEPTED}.")
+    shape = values.shape
     if values.ndim == 3 and values.shape[0] in (1, 3, 4) and values.shape[2] not in (1, 3, 4):
         values = np.moveaxis(values, 0, 2)
     if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] not in (1, 3, 4)) or 0 in values.shape:
-        raise InputError(f"the image has shape {np.shape(image)}; expected {_ACCEPTED}.")
+        raise InputError(f"the image has shape {shape}; expected {_ACCEPTED}.")
     _check_size(values.shape[0], values.shape[1], "the image")
-    pixels = _as_bytes(values)
+    pixels = _as_bytes(values, tolerance)
     if pixels.ndim == 3 and pixels.shape[2] == 3:
         return pixels
-    return _from_pil(Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels), "the image")
+    grey = Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels)
+    return _from_decoded(Decoded(grey, "the image", deep=False))
+
+
+def _check_shape(image: Any) -> None:
+    """Refuse an array too large to copy."""
+    shape: tuple[int, ...] = tuple(getattr(image, "shape", ()))
+    if len(shape) == 3 and shape[0] in (1, 3, 4):
+        shape = shape[1:]
+    if len(shape) >= 2:
+        check_area(shape[0], shape[1], "the image")
+
+
+def _rounding_error(image: Any) -> float:
+    """How far floats may be beyond 0..1 for the rounding of what made them: half a byte, or more in half precision."""
+    dtype = str(getattr(image, "dtype", ""))
+    return 2**-7 if "bfloat16" in dtype else 0.5 / 255
 
 
 _ACCEPTED: Final = (
     "a path, a PIL image, or an array or tensor (pixel_y, pixel_x), (pixel_y, pixel_x, channel) or "
-    "(channel, pixel_y, pixel_x) with 1, 3 or 4 channels"
+    "(channel, pixel_y, pixel_x) with 1, 3 or 4 channels (or a file opened with 'rb')"
 )
 
 
-def _as_bytes(values: npt.NDArray[Any]) -> Pixels:
+def _as_bytes(values: npt.NDArray[Any], tolerance: float) -> Pixels:
     if values.dtype == np.uint8:
-        return values
+        return np.ascontiguousarray(values)
     if not np.isfinite(values).all():
         count = int((~np.isfinite(values)).sum())
         raise InputError(f"the image holds {count} NaN or infinite values; expected floats in 0..1 or bytes.")
     low, high = float(values.min()), float(values.max())
     limit = 1 if values.dtype.kind == "f" else 65535 if values.dtype == np.uint16 else 255
-    if low < 0 or high > limit:
+    beyond = tolerance if limit == 1 else 0
+    if low < -beyond or high > limit + beyond:
         raise InputError(
             f"the image holds {values.dtype} values from {low:g} to {high:g}; expected 0 to {limit}: "
             + ("rescale it (bytes: divide by 255), or give uint8." if limit == 1 else "give uint8.")
         )
     if limit == 65535:
         _say("the image has 16-bit values: brought to 8 bits.")
-    return np.round(values.astype(np.float64) * (255 / limit)).astype(np.uint8)
-
-
-def _grey(values: Pixels) -> Pixels:
-    return np.repeat(values[..., None], 3, axis=2)
+    return np.round(np.clip(values.astype(np.float64) / limit, 0, 1) * 255).astype(np.uint8)
 
 
 def _say(text: str) -> None:

@@ -63,7 +63,7 @@ class _Buffers:
     def __init__(self, layout: Layout, device: torch.device) -> None:
         self.layout = layout
         self.device = device
-        self.host = torch.empty(layout.size, dtype=torch.uint8, pin_memory=device.type == "cuda")
+        self.host = torch.empty(layout.size, dtype=torch.uint8, device="cpu", pin_memory=device.type == "cuda")
         self.on_host = layout.views(self.host)
         if device.type == "cuda":
             self.there = torch.empty(layout.size, dtype=torch.uint8, device=device)

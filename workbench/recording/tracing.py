@@ -480,9 +480,9 @@ def trace(
     return Trace(
         transformer,
         adapter,
-        concepts.detach(),
+        concepts.detach().clone(),
         traced_layers(layers, adapter.layers),
-        pooled,
+        None if pooled is None else pooled.detach().clone(),
         Reading(tuple(spaces), attend, vectors, lse, text_mass, None if tokens is None else tuple(tokens)),
         on_piece,
         on_pass,
