@@ -14,6 +14,7 @@ import xarray as xr
 
 from workbench import schema
 from workbench.analysis import selection
+from workbench.analysis.normalising import normalised
 from workbench.analysis.selection import Labels, Numbers
 from workbench.schema import PADDING, TEXT, TEXT_MASS, InputError, SelectionError
 
@@ -51,6 +52,7 @@ def self_attention(
     InputError
         If concepts attended to nothing in this run.
     """
+    ds = normalised(ds)
     _check_captured(ds, schema.LSE, "lse=True")
     mode = ds.attrs.get("attend", "both")
     if mode == "none":
@@ -58,7 +60,9 @@ def self_attention(
     image, concept = (
         selection.take_concepts(
             selection.take(ds[name], layers=layers, timesteps=timesteps, heads=heads, samples=samples), concepts
-        ).astype(np.float64)
+        )
+        .astype(np.float64)
+        .load()
         for name in (LSE_IMAGE, LSE_CONCEPT)
     )
     if mode == "both":
@@ -112,6 +116,7 @@ def sinks(
     """
     if of not in ("image", "all"):
         raise InputError(f"of is {of!r}; expected 'image' or 'all'.")
+    ds = normalised(ds)
     _check_captured(ds, [CROSS], f"spaces=({CROSS!r}, ...)")
     patches = ds.sizes[schema.Y] * ds.sizes[schema.X]
     if isinstance(top, bool) or not isinstance(top, int) or not 1 <= top <= patches:
@@ -174,6 +179,7 @@ def text_sinks(
     InputError
         If ``top`` is not a number of tokens.
     """
+    ds = normalised(ds)
     _check_captured(ds, [TEXT_MASS], "text_mass=True")
     mass = selection.take(ds[TEXT_MASS], layers=layers, timesteps=timesteps, heads=heads, samples=samples)
     tokens = mass.sizes[TEXT]

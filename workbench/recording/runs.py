@@ -25,6 +25,7 @@ from workbench.schema import (
     CHANNEL,
     CONCEPT,
     HEAD,
+    HEAD_COUNT,
     LAYER,
     LSE,
     LSE_DIMS,
@@ -162,6 +163,7 @@ class Plan:
             "size": [height, width],
             "patch": adapter.patch,
             "default_layers": list(adapter.default_layers),
+            HEAD_COUNT: heads,
             "versions": json.dumps(versions()),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "missing": missing_pieces(
