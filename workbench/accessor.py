@@ -204,14 +204,23 @@ class WorkbenchAccessor:
         schema.validate(self._ds, values=values)
 
     def __repr__(self) -> str:
-        return self._summary()
+        try:
+            return self._summary()
+        except Exception as error:  # a summary never stands in the way of what it is about
+            return f"This dataset is not as it was captured: {error}"
 
     def _repr_html_(self) -> str:
-        return f'<p style="overflow: hidden; max-width: 60em">{self._thumbnail()}{html.escape(self._summary())}</p>'
+        try:
+            picture = self._thumbnail()
+        except Exception:  # the summary says what is wrong
+            picture = ""
+        return f'<p style="overflow: hidden; max-width: 60em">{picture}{html.escape(repr(self))}</p>'
 
     def _summary(self) -> str:
         """One paragraph in plain text: what was captured, from which model."""
-        ds = self._ds
+        from workbench.analysis.normalising import normalised
+
+        ds = normalised(self._ds)
         spaces = [space for space in schema.SPACES if schema.total(space) in ds.data_vars]
         if not spaces:
             return "No captured scores in this dataset: it has no variable such as 'output_total'."

@@ -33,7 +33,8 @@ def arranged(variable: xr.Variable, dims: Sequence[str], *, summed: str | None =
     if variable.chunks is not None:
         if summed is not None:
             variable = variable.sum(summed, dtype=np.float32, skipna=False)
-        return variable.set_dims(list(dims)).transpose(*dims)
+        chunked: xr.Variable = variable.set_dims(list(dims)).transpose(*dims)
+        return chunked
     return xr.Variable(dims, indexing.LazilyIndexedArray(_View(variable, tuple(dims), summed)), variable.attrs)
 
 
@@ -54,8 +55,8 @@ class _View(BackendArray):
         if self._summed is not None:
             taken = _sum(taken, self._summed)
         kept = [dim for dim, at in chosen.items() if not isinstance(at, int | np.integer)]
-        wide = xr.Variable(taken.dims, taken.to_numpy()).set_dims(kept)
-        return wide.isel({dim: chosen[dim] for dim in kept if dim not in taken.dims}).to_numpy()
+        wide: xr.Variable = xr.Variable(taken.dims, taken.to_numpy()).set_dims(kept)
+        return np.asarray(wide.isel({dim: chosen[dim] for dim in kept if dim not in taken.dims}))
 
 
 def _sum(variable: xr.Variable, dim: str) -> xr.Variable:

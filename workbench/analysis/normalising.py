@@ -78,7 +78,7 @@ def normalised(ds: xr.Dataset) -> xr.Dataset:
             f"got {type(ds).__name__}; expected the dataset that wb.capture, wb.generate or wb.open returned."
         )
     attrs = schema.read_attributes(ds.attrs)
-    if attrs != ds.attrs:
+    if any(value is not ds.attrs[name] for name, value in attrs.items()):
         ds = ds.assign_attrs(attrs)
     if not _scored(ds):
         return ds
@@ -160,9 +160,8 @@ def _check_scores(name: str, variable: xr.Variable, dims: Sequence[str], dropped
         raise InputError(
             f"{name!r} holds {variable.dtype}; expected floating-point scores, as wb.capture returns them."
         )
-    for dim, size in variable.sizes.items():
-        if not size:
-            raise InputError(f"{name!r} is empty: its dimension {str(dim)!r} has length 0. Choose more of it.")
+    if empty := [str(dim) for dim, size in variable.sizes.items() if not size]:
+        raise InputError(f"{name!r} is empty: its dimension {empty[0]!r} has length 0. Choose more of it.")
 
 
 def _once(variable: xr.Variable, dims: Sequence[str]) -> xr.Variable:
@@ -177,7 +176,7 @@ def _once(variable: xr.Variable, dims: Sequence[str]) -> xr.Variable:
 def _typed(name: str, variable: xr.Variable, ds: xr.Dataset) -> xr.Variable:
     """Pictures as uint8 and masks as bool again, where their values still are those; one picture of a capture."""
     if name == schema.IMAGE and ds.attrs.get("kind") == "capture" and schema.SAMPLE in variable.dims:
-        variable = _once(variable, [dim for dim in variable.dims if dim != schema.SAMPLE])
+        variable = _once(variable, [str(dim) for dim in variable.dims if dim != schema.SAMPLE])
     kind: Any = np.uint8 if name == schema.IMAGE else np.bool_
     if variable.dtype == kind or variable.dtype.kind not in "iufb":
         return variable
@@ -242,7 +241,7 @@ def _in_order(ds: xr.Dataset) -> xr.Dataset:
 def _with_totals(ds: xr.Dataset) -> xr.Dataset:
     """Sums over the heads that are there, in place of those over other heads."""
     count = ds.attrs.get(schema.HEAD_COUNT)
-    held = ds.variables[schema.HEAD].to_numpy().tolist() if schema.HEAD in ds.coords else None
+    held = np.atleast_1d(ds.variables[schema.HEAD].to_numpy()).tolist() if schema.HEAD in ds.coords else None
     whole: dict[str, bool] = {}
     for space in schema.SPACES:
         if space in ds.data_vars:

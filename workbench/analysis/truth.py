@@ -63,12 +63,12 @@ def masks_of(ds: xr.Dataset) -> xr.DataArray:
     dims = {schema.CONCEPT, schema.PIXEL_Y, schema.PIXEL_X}
     if extra := [str(dim) for dim in truth.dims if dim not in dims]:
         raise InputError(
-            f"the joined datasets have different truth along {extra[0]!r}: choose one of them, ds.isel({extra[0]}=[0]), "
-            "or measure them together, wb.analysis.sweeps.sweep([ds_a, ds_b], ...)."
+            f"the joined datasets have different truth along {extra[0]!r}: choose one, ds.isel({extra[0]}=[0]), or "
+            "measure them together, workbench.analysis.sweeps.sweep([ds_a, ds_b], ...)."
         )
     if set(truth.dims) != dims or truth.dtype != bool:
         raise InputError(
-            f"the truth is {truth.dtype} along {', '.join(map(str, truth.dims)) or 'no dimension'}; expected masks, bool "
-            "along concept, pixel_y and pixel_x. Add them anew: ds.wb.with_truth({'dog': mask, ...})."
+            f"the truth is {truth.dtype} along {', '.join(map(str, truth.dims)) or 'no dimension'}; expected masks, "
+            "bool along concept, pixel_y and pixel_x. Add them anew: ds.wb.with_truth({'dog': mask, ...})."
         )
     return truth
