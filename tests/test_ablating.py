@@ -13,6 +13,7 @@ import xarray as xr
 
 import workbench as wb
 from tests.synthetic import dataset
+from workbench.schema import read_attributes
 from workbench.tiny.scenes import SPLITS, draw
 from workbench.widgets.ablation import Ablation
 from workbench.widgets.edits import EDITS
@@ -119,7 +120,7 @@ def test_a_stopped_experiment_goes_on_where_it_was(monkeypatch: pytest.MonkeyPat
     panel.each = lambda content: None
     assert _run(panel, repeats=1)[0]["type"] == "done"
     (found,) = view.results["intervention"]
-    assert stored <= set(found.attrs["keys"].values())
+    assert stored <= set(read_attributes(found.attrs)["keys"].values())
     fresh = wb.intervene(SCENE.image, WORDS, wb.SkipBlock.each(), repeats=1, timesteps=300, progress=False)
     np.testing.assert_array_equal(fresh.mean_map_distance, found.mean_map_distance)
     view.close()

@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from workbench import schema, store
+from workbench.analysis.normalising import normalised
 from workbench.schema import InputError, WorkbenchError, noted
 from workbench.store.reading import Run
 from workbench.widgets.ablation import Ablation
@@ -93,6 +94,7 @@ def _panel(subject: Any, concepts: Sequence[str] | None, model: Any, options: di
         return Ablation({INTERVENTION: Interventions(laboratory)}, lacks=lacks, title=title)
     if sentence := problem(subject):
         raise InputError(_for_ablate(sentence))
+    subject = normalised(subject)
     if not spaces_of(subject):
         raise InputError("this dataset holds no space of concepts, only the prompt's tokens: capture 'output' as well.")
     if concepts is not None:
@@ -153,11 +155,12 @@ class _Laboratory:
         from workbench.interventions import read
 
         label = str(found["intervention"].to_numpy()[at])
-        edits = read(found.attrs["plan"][at])
+        record = schema.read_attributes(found.attrs)
+        edits = read(record["plan"][at])
         layers = shared_layers(found.attrs["layers"], edits)
         names = [str(name) for name in found[schema.CONCEPT].to_numpy()]
         kept = shared_concepts(names, edits)
-        keys, home = found.attrs["keys"], self.options.get("home")
+        keys, home = record["keys"], self.options.get("home")
         runs = [store.open(keys[name], home) for name in ("baseline", label)]
         maps = [_maps(run, found.attrs["space"], layers, kept, names) for run in runs]
         pictures = [picture(run, State.default(run)) for run in runs]

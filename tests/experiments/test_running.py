@@ -14,7 +14,7 @@ from tests.synthetic import dataset
 from tests.tiny_random import flux_pipeline
 from workbench.experiments.running import is_prompt
 from workbench.recording.tracing import Trace
-from workbench.schema import CancelledError, InputError, WorkbenchWarning
+from workbench.schema import CancelledError, InputError, WorkbenchWarning, read_attributes
 
 PICTURE = np.random.default_rng(0).integers(0, 255, (16, 24, 3), dtype=np.uint8)
 WORDS = ["dog", "sky", "grass"]
@@ -91,7 +91,8 @@ def test_the_record_repeats_the_experiment() -> None:
     attrs = json.loads(json.dumps(result.attrs))
     again = intervene(attrs["plan"], prompt="a dog", control_seed=attrs["control_seed"])
     assert again.identical(result)
-    assert [[str(one) for one in wb.interventions.read(draw)] for draw in attrs["controls"][0]] == [
+    controls = read_attributes(attrs)["controls"]
+    assert [[str(one) for one in wb.interventions.read(draw)] for draw in controls[0]] == [
         [label] for label in result.control_edit.values[0] if label
     ]
 
@@ -179,7 +180,7 @@ def test_runs_are_kept_and_a_cancelled_experiment_goes_on(home: Path, monkeypatc
     assert len(passes) == 10
     assert intervene(plan, **options).identical(result)
     assert len(passes) == 10
-    assert set(result.attrs["keys"].values()) == {run.key for run in wb.runs(home)}
+    assert set(read_attributes(result.attrs)["keys"].values()) == {run.key for run in wb.runs(home)}
     assert intervene(plan, timesteps=[800]).drop_attrs().identical(result.drop_attrs())
 
 
@@ -206,7 +207,8 @@ def test_vital_layers_come_first() -> None:
     effect = found.mean_map_distance.values
     assert (effect[:-1] >= effect[1:]).all()
     assert [f"SkipBlock({layer})" for layer in found.layer.values] == found.intervention.values.tolist()
-    assert [edits[0]["layers"][0] for edits in found.attrs["plan"]] == found.layer.values.tolist()
+    assert [edits[0]["layers"][0] for edits in read_attributes(found.attrs)["plan"]] == found.layer.values.tolist()
+    assert [json.loads(str(edits))[0]["layers"][0] for edits in found.edits.values] == found.layer.values.tolist()
     assert found.attrs["sorted_by"] == "mean_map_distance"
     pictures = wb.vital_layers(
         "a dog", WORDS, model=PIPE, size=(16, 24), steps=2, control=None, by="ssim", store=False, progress=False

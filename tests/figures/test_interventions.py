@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,12 @@ def result(*edits: Intervention, draws: int = 4, **attrs: object) -> xr.Dataset:
     values = 0.1 * np.arange(1, count + 1)
     ds = xr.Dataset(
         {"mean_map_distance": ("intervention", values), "psnr": ("intervention", 40 - 10 * values)},
-        coords={"intervention": [str(edit) for edit in edits], "control": ("intervention", ["direction"] * count)},
-        attrs={"kind": "intervention", "plan": [[edit.as_dict()] for edit in edits]} | attrs,
+        coords={
+            "intervention": [str(edit) for edit in edits],
+            "control": ("intervention", ["direction"] * count),
+            "edits": ("intervention", [json.dumps([edit.as_dict()]) for edit in edits]),
+        },
+        attrs={"kind": "intervention", "plan": json.dumps([[edit.as_dict()] for edit in edits])} | attrs,
     )
     if not draws:
         return ds

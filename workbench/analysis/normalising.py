@@ -189,7 +189,7 @@ def _typed(name: str, variable: xr.Variable, ds: xr.Dataset) -> xr.Variable:
 
 def _check_coordinates(ds: xr.Dataset) -> None:
     """Refuse dimensions of scores without labels, with labels of the wrong kind, and with the same one twice."""
-    used = {str(dim): name for name in _scored(ds) for dim in ds.variables[name].dims}
+    used = {str(dim): name for name in reversed(_scored(ds)) for dim in ds.variables[name].dims}
     for dim, name in used.items():
         if dim not in ds.coords:
             raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from inspect import signature
@@ -40,7 +41,7 @@ from workbench.recording.pictures import read_image
 from workbench.recording.resolving import resolve
 from workbench.recording.runs import model_name
 from workbench.recording.sessions import check_cancelled, session
-from workbench.schema import CONCEPT, PROMPT, InputError, warn
+from workbench.schema import CONCEPT, PROMPT, InputError, pack_attributes, read_attributes, warn
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -124,8 +125,9 @@ def intervene(
         compared on the layers that neither run edits, and on the concepts that neither drops; NaN where none is left.
         For each effect ``<effect>_control`` is that of the controls, ``<effect>_rank`` the share of the draws whose
         effect is smaller (ties count half). For maps ``<effect>_paired`` is the intervention's own effect on the layers
-        that a draw leaves too, which is what the draw is ranked against. Coordinates say what each control did;
-        attributes record everything.
+        that a draw leaves too, which is what the draw is ranked against. Coordinates say what each control did
+        and, as JSON, what was edited (``edits``); attributes record everything, what is nested as JSON
+        (:func:`workbench.schema.read_attributes` reads it).
 
     Raises
     ------
@@ -196,7 +198,7 @@ def intervene(
 
     experiment = _Experiment(outcomes, recorded, words, truth_of(outcomes[()], truth), distance)
     result = experiment.result(arms, controls)
-    result.attrs = {
+    record = {
         "kind": "intervention",
         "subject": "prompt" if prompted else "image",
         "prompt": outcomes[()].ds.attrs["prompt"],
@@ -212,7 +214,9 @@ def intervene(
         "controls": [[[edit.as_dict() for edit in draw] for draw in draws] for _, draws in controls],
         "keys": {_label(edits): outcome.ds.attrs["key"] for edits, outcome in outcomes.items()},
     }
-    return result
+    # The edits are beside their interventions too, where selecting and sorting move them along.
+    edits_of = [json.dumps([edit.as_dict() for edit in arm.edits]) for arm in arms]
+    return result.assign_coords(edits=(INTERVENTION, edits_of)).assign_attrs(pack_attributes(record))
 
 
 def check_options(name: str, options: Mapping[str, Any], prompted: bool, without: Collection[str] = ()) -> None:
@@ -275,10 +279,11 @@ def vital_layers(subject: Any, concepts: Sequence[str], *, by: str | None = None
     result = intervene(subject, concepts, SkipBlock.each(), **options)
     effect = by or next(effect for effect in ("perceptual", "psnr", "mean_map_distance") if effect in result)
     size = SIZES[effect](result[effect].to_numpy())
-    depth = [edits[0]["layers"][0] for edits in result.attrs["plan"]]
+    record = read_attributes(result.attrs)
+    depth = [edits[0]["layers"][0] for edits in record["plan"]]
     order = np.argsort(-np.nan_to_num(size, nan=-np.inf), kind="stable")
     # Lists of the record go with the interventions they belong to.
-    lists = {name: [result.attrs[name][place] for place in order] for name in ("plan", "controls")}
+    lists = pack_attributes({name: [record[name][place] for place in order] for name in ("plan", "controls")})
     found = result.assign_coords(layer=(INTERVENTION, depth)).isel({INTERVENTION: order})
     return found.assign_attrs(lists | {"sorted_by": effect})
 

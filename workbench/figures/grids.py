@@ -20,11 +20,14 @@ from PIL import Image
 
 from workbench import schema
 from workbench.analysis.heatmaps import HeatmapOptions, heatmap, segment
+from workbench.analysis.normalising import normalised
+from workbench.analysis.truth import masks_of
 from workbench.figures.paper import DPI, FONT_SIZE, PaperFigure, colour, style, text_width, wrap
 from workbench.schema import InputError
 
 _PICTURE_SIDE: Final = 512
 """Pictures of more than twice this many pixels a side are reduced: each panel holds a copy."""
+_PLANE_OF_PICTURE: Final = (schema.PIXEL_Y, schema.PIXEL_X, schema.CHANNEL)
 _OVERLAY: Final = 0.75
 """Opacity of maps over the picture."""
 _MOST_COLUMNS: Final = 5
@@ -91,8 +94,8 @@ def concept_grid(
     """
     if options.get("keep") or options.get("space") == schema.PROMPT:
         raise InputError("concept_grid draws one map per concept: leave out keep and space='prompt'.")
-    if truth and schema.TRUTH not in ds:
-        raise InputError("this dataset has no truth to draw; add masks: ds.wb.with_truth({'dog': mask, ...}).")
+    ds = normalised(ds)
+    masks = masks_of(ds) if truth or (truth is None and schema.TRUTH in ds) else None
     if columns is not None and columns < 1:
         raise InputError(f"columns is {columns}; expected 1 or more, or None to choose for you.")
     maps = heatmap(ds, **options)
@@ -102,8 +105,7 @@ def concept_grid(
     if segmentation:
         everything: HeatmapOptions = {**options, "concepts": None}
         areas["segmentation"] = segment(ds, **everything)
-    if schema.TRUTH in ds if truth is None else truth:
-        masks = ds[schema.TRUTH]
+    if masks is not None:
         areas["truth"] = masks.argmax(schema.CONCEPT).where(masks.any(schema.CONCEPT), -1)
     shown = sorted({int(label) for area in areas.values() for label in np.unique(area) if label >= 0})
 
@@ -144,7 +146,12 @@ def _picture(ds: xr.Dataset, maps: xr.DataArray) -> NDArray[np.uint8]:
         if len(samples) > 1:
             raise InputError(f"this dataset holds {len(samples)} different pictures; choose one: samples={samples[0]}.")
         image = image.sel({schema.SAMPLE: samples[0]})
-    pixels = image.transpose(schema.PIXEL_Y, schema.PIXEL_X, schema.CHANNEL).to_numpy()
+    if set(image.dims) != set(_PLANE_OF_PICTURE) or image.dtype != np.uint8 or image.sizes[schema.CHANNEL] != 3:
+        raise InputError(
+            f"the variable 'image' is {image.dtype} along {', '.join(map(str, image.dims)) or 'no dimension'}; expected "
+            "a uint8 picture along pixel_y, pixel_x and channel, of three channels: keep the one that was captured."
+        )
+    pixels = image.transpose(*_PLANE_OF_PICTURE).to_numpy()
     factor = max(pixels.shape[:2]) // _PICTURE_SIDE
     return np.asarray(Image.fromarray(pixels).reduce(factor)) if factor > 1 else pixels
 

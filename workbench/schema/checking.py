@@ -216,6 +216,7 @@ def _coordinate_problems(ds: xr.Dataset) -> list[str]:
 
 
 def _short(values: npt.NDArray[Any]) -> str:
+    values = np.atleast_1d(values)
     items = ", ".join(str(item) for item in values[:6])
     return f"[{items}, ...]" if len(values) > 6 else f"[{items}]"
 

@@ -13,6 +13,7 @@ except ImportError as error:
 import traitlets
 import xarray as xr
 
+from workbench.analysis.normalising import normalised
 from workbench.schema import WorkbenchError
 from workbench.store.reading import Run
 from workbench.widgets import assets
@@ -72,6 +73,7 @@ class Explorer(anywidget.AnyWidget):
         if sentence is not None:
             super().__init__(error=sentence)
             return
+        ds = normalised(ds)
         meta = {**describe(ds, cube=cube), "controls": controls, "page": True}
         chosen = State.default(ds)
         if state is not None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 import xarray as xr
 
+from workbench.schema import pack_attributes
 from workbench.widgets.curves import best
 
 SWEEP: Final = "sweep"
@@ -90,11 +91,10 @@ def table(results: Sequence[Result]) -> str:
 
 def netcdf(found: xr.Dataset) -> bytes:
     """A result as a netCDF file; attributes that netCDF cannot hold are written as JSON."""
-    attrs = {
-        name: value if isinstance(value, str | int | float) and not isinstance(value, bool) else json.dumps(value)
-        for name, value in found.attrs.items()
-    }
-    return bytes(found.assign_attrs(attrs).to_netcdf(engine="scipy"))
+    attrs = pack_attributes(found.attrs)
+    # Without HDF5, netCDF holds no lists of text either.
+    texts = {name: json.dumps(value) for name, value in attrs.items() if isinstance(value, list)}
+    return bytes(found.assign_attrs(attrs | texts).to_netcdf(engine="scipy"))
 
 
 _COLUMNS: Final = (

@@ -18,6 +18,7 @@ from typing import Any, Final
 import xarray as xr
 
 from workbench import schema
+from workbench.analysis.normalising import normalised
 from workbench.schema import InputError
 from workbench.widgets import assets, cube
 from workbench.widgets.answering import Answers
@@ -55,6 +56,7 @@ def save_html(ds: xr.Dataset, path: str | os.PathLike[str], *, state: Mapping[st
     """
     if sentence := problem(ds):
         raise InputError(sentence)
+    ds = normalised(ds)
     shown = State.default(ds) if state is None else State.from_json(state, ds)
     target = Path(path)
     target.write_text(page(ds, shown), encoding="utf-8")
