@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -187,6 +188,16 @@ class WorkbenchAccessor:
         from workbench.analysis.attention import self_attention
 
         return self_attention(self._ds, **choice)
+
+    def to_netcdf(self, path: str | os.PathLike[str], **options: Any) -> None:
+        """Write as :meth:`xarray.Dataset.to_netcdf` does, also attributes that netCDF cannot hold, as JSON.
+
+        Whole runs need an engine for HDF5, ``h5netcdf`` or ``netcdf4``; results of analyses do without. Everything in
+        this package reads such files as it does the dataset; :func:`workbench.schema.read_attributes` gives the plain
+        attributes back.
+        """
+        packed = self._ds.assign_attrs(schema.pack_attributes(self._ds.attrs, texts=False))
+        packed.to_netcdf(os.fspath(path), **options)
 
     def validate(self, *, values: bool = False) -> None:
         """Check the dataset against the contract of :mod:`workbench.schema`.

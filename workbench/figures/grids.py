@@ -148,8 +148,8 @@ def _picture(ds: xr.Dataset, maps: xr.DataArray) -> NDArray[np.uint8]:
         image = image.sel({schema.SAMPLE: samples[0]})
     if set(image.dims) != set(_PLANE_OF_PICTURE) or image.dtype != np.uint8 or image.sizes[schema.CHANNEL] != 3:
         raise InputError(
-            f"the variable 'image' is {image.dtype} along {', '.join(map(str, image.dims)) or 'no dimension'}; expected "
-            "a uint8 picture along pixel_y, pixel_x and channel, of three channels: keep the one that was captured."
+            f"the variable 'image' is {image.dtype} along {', '.join(map(str, image.dims)) or 'no dimension'}; "
+            "expected a uint8 picture along pixel_y, pixel_x and channel, of three channels: keep the one that was captured."
         )
     pixels = image.transpose(*_PLANE_OF_PICTURE).to_numpy()
     factor = max(pixels.shape[:2]) // _PICTURE_SIDE

@@ -24,19 +24,21 @@ _LISTS: Final = frozenset(
 """Attributes that are lists, however few values they hold."""
 
 
-def pack_attributes(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
+def pack_attributes(attrs: Mapping[Any, Any], *, texts: bool = True) -> dict[Any, Any]:
     """Attributes as netCDF can hold them.
 
     Parameters
     ----------
     attrs
         Plain values.
+    texts
+        Whether the format holds lists of text; netCDF 3, which SciPy writes, does not.
 
     Returns
     -------
     Text, numbers and flat lists of numbers or of text as they are; true and false as 1 and 0; all else as JSON.
     """
-    return {name: _packed(value) for name, value in attrs.items()}
+    return {name: _packed(value, texts) for name, value in attrs.items()}
 
 
 def read_attributes(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -55,7 +57,7 @@ def read_attributes(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
     return {name: _read(name, value, listed) for name, value in attrs.items()}
 
 
-def _packed(value: Any) -> Any:
+def _packed(value: Any, texts: bool) -> Any:
     if isinstance(value, bool | np.bool_):
         return int(value)
     if isinstance(value, str | int | float | np.number):
@@ -65,7 +67,7 @@ def _packed(value: Any) -> Any:
             return [int(item) for item in value]
         if all(isinstance(item, int | float) and not isinstance(item, bool) for item in value):
             return list(value)
-        if all(isinstance(item, str) for item in value):
+        if texts and all(isinstance(item, str) for item in value):
             return list(value)
     return json.dumps(value)
 

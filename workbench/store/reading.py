@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import xarray as xr
 
-from workbench.schema import SCHEMA_VERSION, InputError, StoreError, warn
+from workbench.schema import HEAD, HEAD_COUNT, SCHEMA_VERSION, InputError, StoreError, warn
 from workbench.store import remote
 from workbench.store.catalogue import all_contents, find_contents
 from workbench.store.contents import Archive, Contents, Folder
@@ -217,6 +217,7 @@ def open_contents(contents: Contents, *, verify: bool = False) -> xr.Dataset:
         ds = string_type(ds, str)
         for coord in ds.coords.values():
             coord.variable.load()
+        ds = _unencoded(ds)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         if isinstance(error, StoreError):
             raise
@@ -224,6 +225,21 @@ def open_contents(contents: Contents, *, verify: bool = False) -> xr.Dataset:
             f"the run {contents.location} cannot be read ({error}); open it with verify=True to see which files are "
             "damaged"
         ) from error
+    if HEAD in ds.sizes:
+        ds.attrs.setdefault(HEAD_COUNT, ds.sizes[HEAD])  # early runs do not say it, and a stored run has all its heads
+    return ds
+
+
+def _unencoded(ds: xr.Dataset) -> xr.Dataset:
+    """The dataset without the encoding of its files, which other formats and other chunks cannot be written with.
+
+    How it is best cut for dask stays: :meth:`xarray.Dataset.chunk` reads it, and no writer does.
+    """
+    kept = {name: variable.encoding.get("preferred_chunks") for name, variable in ds.data_vars.items()}
+    ds = ds.drop_encoding()
+    for name, chunks in kept.items():
+        if chunks:
+            ds[name].encoding["preferred_chunks"] = chunks
     return ds
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -91,10 +90,7 @@ def table(results: Sequence[Result]) -> str:
 
 def netcdf(found: xr.Dataset) -> bytes:
     """A result as a netCDF file; attributes that netCDF cannot hold are written as JSON."""
-    attrs = pack_attributes(found.attrs)
-    # Without HDF5, netCDF holds no lists of text either.
-    texts = {name: json.dumps(value) for name, value in attrs.items() if isinstance(value, list)}
-    return bytes(found.assign_attrs(attrs | texts).to_netcdf(engine="scipy"))
+    return bytes(found.assign_attrs(pack_attributes(found.attrs, texts=False)).to_netcdf(engine="scipy"))
 
 
 _COLUMNS: Final = (
