@@ -180,11 +180,17 @@ class WorkbenchAccessor:
 
         return text_sinks(self._ds, top, **choice)
 
-    def self_attention(self, **choice: Unpack[ScoreChoice]) -> xr.DataArray:
+    def concept_share(self, **choice: Unpack[ScoreChoice]) -> xr.DataArray:
         """Share of each concept's attention that goes to concepts instead of patches, head by head.
 
-        See :func:`workbench.analysis.attention.self_attention`.
+        See :func:`workbench.analysis.attention.concept_share`.
         """
+        from workbench.analysis.attention import concept_share
+
+        return concept_share(self._ds, **choice)
+
+    def self_attention(self, **choice: Unpack[ScoreChoice]) -> xr.DataArray:
+        """The former name of :meth:`concept_share`, with a warning."""
         from workbench.analysis.attention import self_attention
 
         return self_attention(self._ds, **choice)
@@ -196,7 +202,9 @@ class WorkbenchAccessor:
         this package reads such files as it does the dataset; :func:`workbench.schema.read_attributes` gives the plain
         attributes back.
         """
-        packed = self._ds.assign_attrs(schema.pack_attributes(self._ds.attrs, texts=False))
+        packed = self._ds.copy()
+        for holder in (packed, *packed.variables.values()):
+            holder.attrs = schema.pack_attributes(holder.attrs, texts=False)
         packed.to_netcdf(os.fspath(path), **options)
 
     def validate(self, *, values: bool = False) -> None:

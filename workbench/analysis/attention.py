@@ -7,7 +7,7 @@ both.
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final, Literal, Unpack
 
 import numpy as np
 import xarray as xr
@@ -15,14 +15,14 @@ import xarray as xr
 from workbench import schema
 from workbench.analysis import selection
 from workbench.analysis.normalising import normalised
-from workbench.analysis.selection import Labels, Numbers
-from workbench.schema import PADDING, TEXT, TEXT_MASS, InputError, SelectionError
+from workbench.analysis.selection import Labels, Numbers, ScoreChoice
+from workbench.schema import PADDING, TEXT, TEXT_MASS, InputError, SelectionError, warn
 
 CROSS: Final = "cross"
 LSE_IMAGE, LSE_CONCEPT = schema.LSE
 
 
-def self_attention(
+def concept_share(
     ds: xr.Dataset,
     *,
     layers: Numbers = None,
@@ -71,7 +71,13 @@ def self_attention(
     else:
         share = xr.full_like(concept, float(mode == "concepts")).where((image + concept).notnull())
     share = share.astype(np.float32)
-    return share.rename("self_attention").assign_attrs(attend=mode)
+    return share.rename("concept_share").assign_attrs(attend=mode)
+
+
+def self_attention(ds: xr.Dataset, **choice: Unpack[ScoreChoice]) -> xr.DataArray:
+    """The former name of :func:`concept_share`, with a warning."""
+    warn("self_attention is called concept_share now; the old name will go with the next version.", stacklevel=3)
+    return concept_share(ds, **choice)
 
 
 def sinks(
@@ -126,7 +132,7 @@ def sinks(
     taken = selection.take_concepts(whole, concepts)
     image_share: float | xr.DataArray = 1.0
     if of == "all":
-        image_share = 1 - self_attention(
+        image_share = 1 - concept_share(
             ds, layers=layers, timesteps=timesteps, heads=heads, samples=samples, concepts=concepts
         )
     parts = [_concentration(taken.isel({schema.TIMESTEP: [step]}), top) for step in range(taken.sizes[schema.TIMESTEP])]

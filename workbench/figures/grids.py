@@ -149,7 +149,7 @@ def _picture(ds: xr.Dataset, maps: xr.DataArray) -> NDArray[np.uint8]:
     if set(image.dims) != set(_PLANE_OF_PICTURE) or image.dtype != np.uint8 or image.sizes[schema.CHANNEL] != 3:
         raise InputError(
             f"the variable 'image' is {image.dtype} along {', '.join(map(str, image.dims)) or 'no dimension'}; "
-            "expected a uint8 picture along pixel_y, pixel_x and channel, of three channels: keep the one that was captured."
+            "expected uint8 along pixel_y, pixel_x and three channels: keep the variable as it was captured."
         )
     pixels = image.transpose(*_PLANE_OF_PICTURE).to_numpy()
     factor = max(pixels.shape[:2]) // _PICTURE_SIDE
