@@ -12,11 +12,10 @@ import numpy as np
 import xarray as xr
 
 from workbench import schema, store
-from workbench.analysis.normalising import normalised
 from workbench.schema import InputError, WorkbenchError, noted
 from workbench.store.reading import Run
 from workbench.widgets.ablation import Ablation
-from workbench.widgets.checking import drawable, problem
+from workbench.widgets.checking import drawable, problem, shown
 from workbench.widgets.coding import arguments, code
 from workbench.widgets.describing import picture
 from workbench.widgets.intervening import Interventions
@@ -94,7 +93,7 @@ def _panel(subject: Any, concepts: Sequence[str] | None, model: Any, options: di
         return Ablation({INTERVENTION: Interventions(laboratory)}, lacks=lacks, title=title)
     if sentence := problem(subject):
         raise InputError(_for_ablate(sentence))
-    subject = normalised(subject)
+    subject = shown(subject)
     if not spaces_of(subject):
         raise InputError("this dataset holds no space of concepts, only the prompt's tokens: capture 'output' as well.")
     if concepts is not None:
@@ -111,8 +110,8 @@ def _panel(subject: Any, concepts: Sequence[str] | None, model: Any, options: di
         lacks[INTERVENTION] = f"An intervention runs the network again, and here it cannot: {error}"
     names = [str(name) for name in subject[schema.CONCEPT].to_numpy()]
     title = f"{', '.join(names)} – {subject.attrs.get('model') or 'an unnamed model'}"
-    shown = picture(subject, State.default(subject)) if drawable(subject) else None
-    return Ablation(modes, lacks=lacks, title=title, picture=shown)
+    image = picture(subject, State.default(subject)) if drawable(subject) else None
+    return Ablation(modes, lacks=lacks, title=title, picture=image)
 
 
 @dataclass
@@ -204,6 +203,11 @@ def _from_dataset(ds: xr.Dataset, model: Any, options: dict[str, Any]) -> _Labor
     facts = labels(ds) | {"truth": schema.TRUTH in ds, "prompted": attrs.get("kind") == "generate"}
     facts["heads"] = facts["heads"] or []
     seeds = [int(seed) for seed in attrs.get("seeds", [0])]
+    if seeds != list(range(seeds[0], seeds[0] + len(seeds))):
+        raise InputError(
+            f"its samples have the seeds {', '.join(map(str, seeds))}, and runs count theirs up from the first. Pass "
+            "one sample, or neighbouring ones: ds.isel(sample=[0])."
+        )
     known: dict[str, Any] = {"samples": len(seeds), "seed": seeds[0], "size": tuple(attrs["size"])}
     known |= {name: attrs[name] for name in _FROM_CONTENT if name in attrs}
     if facts["prompted"]:

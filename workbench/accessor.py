@@ -203,8 +203,9 @@ class WorkbenchAccessor:
         attributes back.
         """
         packed = self._ds.copy()
-        for holder in (packed, *packed.variables.values()):
-            holder.attrs = schema.pack_attributes(holder.attrs, texts=False)
+        packed.attrs = schema.pack_attributes(packed.attrs, texts=False)
+        for variable in packed.variables.values():
+            variable.attrs = schema.pack_attributes(variable.attrs, texts=False)
         packed.to_netcdf(os.fspath(path), **options)
 
     def validate(self, *, values: bool = False) -> None:

@@ -7,6 +7,7 @@ both.
 
 from __future__ import annotations
 
+import math
 from typing import Final, Literal, Unpack
 
 import numpy as np
@@ -127,6 +128,7 @@ def sinks(
     patches = ds.sizes[schema.Y] * ds.sizes[schema.X]
     if isinstance(top, bool) or not isinstance(top, int) or not 1 <= top <= patches:
         raise InputError(f"top is {top!r}; expected a number of patches, 1 to {patches}.")
+    _check_plane(ds, patches, of)
     # The softmax over patches does not depend on which other concepts are taken.
     whole = selection.take(ds[CROSS], layers=layers, timesteps=timesteps, heads=heads, samples=samples)
     taken = selection.take_concepts(whole, concepts)
@@ -229,6 +231,16 @@ def _concentration(logits: xr.DataArray, top: int) -> xr.Dataset:
         },
         coords={name: coord for name, coord in logits.coords.items() if not {schema.Y, schema.X} & set(coord.dims)},
     )
+
+
+def _check_plane(ds: xr.Dataset, patches: int, of: str) -> None:
+    """Refuse a part of the patches where shares are of the attention to all of them."""
+    size, side = ds.attrs.get("size"), ds.attrs.get("patch")
+    if of == "all" and size and side and patches != (whole := math.prod(int(length) // int(side) for length in size)):
+        raise InputError(
+            f"of='all' measures shares of all attention, but this dataset holds {patches} of {whole} patches: take the "
+            "whole picture, or of='image' for shares among the patches that are there."
+        )
 
 
 def _check_captured(ds: xr.Dataset, names: tuple[str, ...] | list[str], option: str) -> None:

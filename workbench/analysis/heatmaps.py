@@ -18,6 +18,7 @@ from workbench.analysis import selection
 from workbench.analysis.gaps import absent_pieces, listed_but_there, unlisted
 from workbench.analysis.lazily import arranged
 from workbench.analysis.normalising import normalised
+from workbench.analysis.plane import pixels_of
 from workbench.analysis.selection import Labels, Numbers
 from workbench.schema import InputError, SelectionError, warn
 from workbench.scores import REDUCTIONS, reduce_maps
@@ -335,18 +336,15 @@ def to_pixels(maps: xr.DataArray, ds: xr.Dataset, how: Upsampling) -> xr.DataArr
                 f"upsample={how!r} needs the pixels of the image, but the dataset has no coordinate {pixel_dim!r}; "
                 "leave upsample out, or keep the variable 'image' in the dataset."
             )
-        pixels = ds[pixel_dim]
-        centres = maps[dim].to_numpy()
-        side = float(centres[1] - centres[0]) if len(centres) > 1 else float(ds.attrs["patch"])
-        position = (pixels.to_numpy() - centres[0]) / side
-        covered = (position > -0.5) & (position < len(centres) - 0.5)
-        pixels, position = pixels[covered], np.clip(position[covered], 0, len(centres) - 1)
+        covered, position = pixels_of(ds, dim)
+        pixels, last = ds[pixel_dim][covered], maps.sizes[dim] - 1
+        position = np.clip(position, 0, last)
         plain = maps.drop_vars(dim)
         if how == "nearest":
             maps = plain.isel({dim: xr.DataArray(np.rint(position).astype(int), dims=pixel_dim)})
         else:
             lower = xr.DataArray(np.floor(position).astype(int), dims=pixel_dim)
-            upper = (lower + 1).clip(max=len(centres) - 1)
+            upper = (lower + 1).clip(max=last)
             weight = xr.DataArray((position - lower.to_numpy()).astype(np.float32), dims=pixel_dim)
             maps = plain.isel({dim: lower}) * (1 - weight) + plain.isel({dim: upper}) * weight
         maps = maps.assign_coords({pixel_dim: pixels})

@@ -82,10 +82,12 @@ def normalised(ds: xr.Dataset) -> xr.Dataset:
         ds = ds.assign_attrs(attrs)
     if not _scored(ds):
         return ds
+    chunked = [name for name in ds.coords if ds.variables[name].chunks]
+    ds = ds.assign_coords({name: ds[name].compute() for name in chunked}) if chunked else ds
     ds = _with_dimensions(ds)
     _check_coordinates(ds)
     ds = _in_order(ds)
-    return _with_totals(ds)
+    return _with_totals(_with_records(ds))
 
 
 def _dims_of(name: str, ds: xr.Dataset) -> tuple[str, ...]:
@@ -236,6 +238,18 @@ def _in_order(ds: xr.Dataset) -> xr.Dataset:
             falls = bool((rising[1:] < rising[:-1]).all())
             order[dim] = slice(None, None, -1) if falls else np.argsort(rising, kind="stable")
     return ds.isel(order) if order else ds
+
+
+def _with_records(ds: xr.Dataset) -> xr.Dataset:
+    """The attributes that list something for each sample, of the samples that are there."""
+    records: dict[str, Any] = {}
+    if "seeds" in ds.attrs and schema.SEED in ds.coords:
+        records["seeds"] = ds.variables[schema.SEED].to_numpy().tolist()
+    if isinstance(ds.attrs.get("prompt"), list) and schema.PROMPT in ds.coords:
+        prompts = [str(prompt) for prompt in ds.variables[schema.PROMPT].to_numpy()]
+        records["prompt"] = prompts[0] if len(set(prompts)) == 1 else prompts
+    records = {name: value for name, value in records.items() if value != ds.attrs[name]}
+    return ds.assign_attrs(records) if records else ds
 
 
 def _with_totals(ds: xr.Dataset) -> xr.Dataset:

@@ -196,6 +196,7 @@ def sweep(
         "over": list(swept),
         "how": how,
         "metrics": metrics,
+        "concepts": words(observations),
         "higher_is_better": [int(MEASURES[name].higher_is_better) for name in metrics],
         "observation": unit,
         "observations": len(observations),

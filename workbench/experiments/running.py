@@ -205,6 +205,7 @@ def intervene(
         "image_hash": outcomes[()].ds.attrs["image_hash"],
         "model": model_name(model),
         "space": space,
+        "concepts": list(words),
         "layers": recorded,
         "iou_of": "baseline" if truth is None else "truth",
         "control": control or "none",

@@ -21,6 +21,7 @@ from PIL import Image
 from workbench import schema
 from workbench.analysis.heatmaps import HeatmapOptions, heatmap, segment
 from workbench.analysis.normalising import normalised
+from workbench.analysis.plane import patch_side
 from workbench.analysis.truth import masks_of
 from workbench.figures.paper import DPI, FONT_SIZE, PaperFigure, colour, style, text_width, wrap
 from workbench.schema import InputError
@@ -168,9 +169,9 @@ def _plane(values: xr.DataArray) -> tuple[str, str]:
 
 def _extent(values: xr.DataArray, ds: xr.Dataset) -> tuple[float, float, float, float]:
     """Left, right, bottom and top edges in pixels, row 0 at the top."""
-    half = (ds.attrs["patch"] if schema.Y in values.dims else 1) / 2
+    across, down = (patch_side(ds, dim) / 2 if schema.Y in values.dims else 0.5 for dim in (schema.X, schema.Y))
     y, x = (values[dim].to_numpy() for dim in _plane(values))
-    return float(x[0] - half), float(x[-1] + half), float(y[-1] + half), float(y[0] - half)
+    return float(x[0] - across), float(x[-1] + across), float(y[-1] + down), float(y[0] - down)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ _NESTED: Final = frozenset({"missing", "interventions", "plan", "controls", "key
 _LISTS: Final = frozenset(
     {
         *("spaces", "seeds", "size", "default_layers", "missing", "interventions", "plan", "controls"),
-        *("samples", "timesteps", "layers", "heads", "softmax_over", "timesteps_asked", "over", "metrics"),
+        *("samples", "timesteps", "layers", "heads", "softmax_over", "timesteps_asked", "over", "metrics", "concepts"),
         *("flag_values", "flag_meanings"),
     }
 )

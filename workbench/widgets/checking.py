@@ -9,6 +9,8 @@ import xarray as xr
 
 from workbench import schema
 from workbench.analysis.normalising import normalised
+from workbench.analysis.plane import patch_side
+from workbench.analysis.truth import masks_of
 from workbench.schema import WorkbenchError
 from workbench.widgets.state import held_spaces
 
@@ -33,7 +35,10 @@ def problem(ds: Any) -> str | None:
             f"{type(ds).__name__}."
         )
     try:
-        spaces = held_spaces(normalised(ds))
+        plain = normalised(ds)
+        spaces = held_spaces(plain)
+        for dim in (schema.Y, schema.X) if spaces else ():
+            patch_side(plain, dim)
     except WorkbenchError as error:
         return str(error)
     if not spaces:
@@ -43,6 +48,21 @@ def problem(ds: Any) -> str | None:
             "Pass what wb.capture, wb.generate or wb.open returned, with its variables."
         )
     return None
+
+
+def shown(ds: xr.Dataset) -> xr.Dataset:
+    """The dataset as views hold it: in its usual form, without a truth that is none of it any more.
+
+    Parameters
+    ----------
+    ds
+        A captured dataset without a :func:`problem`.
+    """
+    ds = normalised(ds)
+    try:
+        return ds if schema.TRUTH not in ds else ds.assign({schema.TRUTH: masks_of(ds)})
+    except WorkbenchError:
+        return ds.drop_vars(schema.TRUTH)
 
 
 def remarks(ds: xr.Dataset) -> list[str]:
