@@ -187,6 +187,8 @@ def test_a_mode_that_cannot_be_had_says_why() -> None:
     assert "pass a dataset" in wb.ablate(SCENE.image, WORDS).meta["lacks"]["sweep"]
     edited = dataset().assign_attrs(interventions=[{"edit": "SkipBlock", "layers": [1]}])
     assert "was edited itself" in wb.ablate(edited).meta["lacks"]["intervention"]
+    apart = dataset(samples=3).isel(sample=[0, 2])
+    assert "its samples have the seeds 0, 2" in wb.ablate(apart).meta["lacks"]["intervention"]
     assert "has no picture" in wb.ablate(dataset().drop_vars("image")).meta["lacks"]["intervention"]
     assert (
         "different prompts"

@@ -102,7 +102,7 @@ def test_a_sink_takes_from_every_concept_and_an_object_from_one() -> None:
 
 
 def with_text(mass: np.ndarray, padding: list[bool]) -> xr.Dataset:
-    ds = dataset(heads=2)
+    ds = dataset(heads=2).assign_attrs(text_length=len(padding))
     return ds.assign(text_mass=(("sample", "timestep", "layer", "head", "text"), mass)).assign_coords(
         text=np.arange(len(padding)), padding=("text", padding)
     )
@@ -159,3 +159,13 @@ def test_the_former_name_warns_and_gives_the_same() -> None:
     xr.testing.assert_identical(former, concept_share(ds, layers=1))
     with pytest.warns(WorkbenchWarning, match="concept_share"):
         xr.testing.assert_identical(self_attention(ds, layers=1), former)
+
+
+def test_shares_of_all_attention_need_all_patches() -> None:
+    ds = with_lse()
+    with pytest.raises(InputError, match="12 of 24 patches"):
+        sinks(ds.isel(y=slice(0, 2)), of="all")
+    assert sinks(ds.isel(y=slice(0, 2))).attrs["patches"] == 12
+    text = with_text(np.ones((1, 3, 5, 2, 6)), [False] * 6)
+    with pytest.raises(InputError, match="4 of 6 tokens"):
+        text_sinks(text.isel(text=slice(4)))

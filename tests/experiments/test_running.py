@@ -262,3 +262,12 @@ def test_a_prompt_is_told_from_the_path_of_a_picture(tmp_path: Path) -> None:
     assert not is_prompt("nowhere.png")
     assert not is_prompt(path)
     assert not is_prompt(PICTURE)
+
+
+def test_the_result_comes_back_from_netcdf_as_it_was(tmp_path: Path) -> None:
+    result = intervene([wb.MaskText(1), wb.SkipBlock(2)], prompt="a dog", repeats=2)
+    result.to_netcdf(tmp_path / "result.nc", engine="h5netcdf")
+    with xr.open_dataset(tmp_path / "result.nc", engine="h5netcdf") as back:
+        xr.testing.assert_equal(back, result)
+        assert read_attributes(back.attrs) == read_attributes(result.attrs)
+        assert wb.figures.effects(back)._repr_png_() == wb.figures.effects(result)._repr_png_()

@@ -191,6 +191,11 @@ def text_sinks(
     _check_captured(ds, [TEXT_MASS], "text_mass=True")
     mass = selection.take(ds[TEXT_MASS], layers=layers, timesteps=timesteps, heads=heads, samples=samples)
     tokens = mass.sizes[TEXT]
+    if tokens != (whole := ds.attrs.get("text_length", tokens)):
+        raise InputError(
+            f"shares are of the attention to all text, but this dataset holds {tokens} of {whole} tokens: leave the "
+            "dimension 'text' whole."
+        )
     if isinstance(top, bool) or not isinstance(top, int) or not 1 <= top <= tokens:
         raise InputError(f"top is {top!r}; expected a number of text tokens, 1 to {tokens}.")
     mass = mass.astype(np.float64).load()
