@@ -4,6 +4,7 @@
 PYTHON ?= python3
 TORCH ?= torch
 KILLS ?= 200
+CAPTURES ?= 500
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -59,9 +60,10 @@ bench-tiny: $(INSTALLED)
 bench-widgets: $(BENCHING)
 	$(PY) -m tests.benchmarks.widgets
 
-# Kill processes that compute a run, many times, and look at what becomes of the run.
+# Kill processes that compute a run, many times, and capture from many threads; look at what becomes of the runs.
 soak: $(INSTALLED)
 	HF_HUB_OFFLINE=1 WORKBENCH_KILLS=$(KILLS) $(PY) -m pytest tests/store/test_killing.py
+	HF_HUB_OFFLINE=1 WORKBENCH_CAPTURES=$(CAPTURES) $(PY) -m pytest tests/recording/test_turns.py
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

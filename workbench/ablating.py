@@ -241,6 +241,7 @@ def _from_subject(subject: Any, concepts: Sequence[str], model: Any, options: di
     from workbench.recording.arguments import check_concepts, check_vocabulary
     from workbench.recording.capturing import open_adapter
     from workbench.recording.pictures import read_image
+    from workbench.recording.turns import quoted, turn
 
     names = list(check_concepts(concepts))
     prompted = is_prompt(subject)
@@ -252,8 +253,10 @@ def _from_subject(subject: Any, concepts: Sequence[str], model: Any, options: di
     check_options("ablate", options, prompted, _OWN)
     prompt = subject if prompted else str(options.get("prompt", ""))
     check_vocabulary(names, prompt, _named(model), adapter.info)
+    with turn(adapter.pipe, f"a panel on {quoted(names)}"):
+        tokens = adapter.prompt_tokens(prompt)[1]
     facts = {
-        "words": _words(prompt, adapter.prompt_tokens(prompt)[1]),
+        "words": _words(prompt, tokens),
         "attend": options.get("attend", "both"),
         "layers": [layer.index for layer in adapter.layers if layer.index <= last],
         "heads": list(range(adapter_for(adapter.transformer).heads)),

@@ -27,6 +27,8 @@ from workbench.recording.capturing import capture
 from workbench.recording.tracing import trace
 from workbench.schema import InputError, ModelError, StoreError, TraceError, WorkbenchWarning, patch_centres, validate
 
+pytestmark = pytest.mark.usefixtures("tests_code")
+
 CONCEPTS = ["dog", "grass", "sky"]
 SIZE = (24, 32)
 EVERY_SPACE = ("output", "cross", "reverse_cross", "value", "query", "prompt")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from workbench.models.base import BlockTensors, ConceptStream, Layer
-from workbench.recording.checks import ForwardPass
+from workbench.recording.checks import ForwardPass, magnitude
 from workbench.recording.reading import Piece
 
 LAYERS = tuple(Layer(index, "dual", f"blocks.{index}") for index in range(3))
@@ -93,3 +93,24 @@ def test_values_that_are_not_finite_are_named(under_way: ForwardPass, value: flo
     scores.scores["output"][0, 1, 2, 3] = value
     (problem,) = finish(under_way, scores, lse, vectors)
     assert "in layer 0 output, layer 1 lse_image, layer 2 image_query" in problem
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")],
+        ),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_one_value_that_is_not_finite_is_enough(device: str, dtype: torch.dtype) -> None:
+    values = torch.linspace(-5, 3, 100_000).to(device, dtype)
+    assert magnitude(values) == 5
+    for value in (math.nan, math.inf, -math.inf):
+        for place in (0, 54_321, -1):
+            wrong = values.clone()
+            wrong[place] = value
+            assert not magnitude(wrong).isfinite()

@@ -21,6 +21,8 @@ from workbench.recording.tracing import trace
 from workbench.schema import InputError, ModelError, TraceError, validate
 
 PROMPT = "a dog on grass"
+pytestmark = pytest.mark.usefixtures("tests_code")
+
 CONCEPTS = ["dog", "grass", "sky"]
 SIZE = (24, 32)
 

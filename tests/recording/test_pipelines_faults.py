@@ -21,6 +21,8 @@ from workbench.recording.reading import Piece
 from workbench.recording.tracing import trace
 from workbench.schema import TraceError
 
+pytestmark = pytest.mark.usefixtures("tests_code")
+
 SMALL: dict[str, Any] = {
     "height": 16,
     "width": 16,

@@ -41,6 +41,7 @@ from workbench.recording.pictures import read_image
 from workbench.recording.resolving import resolve
 from workbench.recording.runs import model_name
 from workbench.recording.sessions import check_cancelled, session
+from workbench.recording.turns import quoted, turn
 from workbench.schema import CONCEPT, PROMPT, InputError, pack_attributes, read_attributes, warn
 
 if TYPE_CHECKING:
@@ -168,7 +169,8 @@ def intervene(
     ]
     blocks = adapter.layers if prompted else adapter.layers[: recorded[-1] + 1]
     heads = adapter_for(adapter.transformer).heads
-    tokens = list(zip(*adapter.prompt_tokens(subject if prompted else options.get("prompt", "")), strict=True))
+    with turn(adapter.pipe, f"an experiment on {quoted(words)}"):
+        tokens = list(zip(*adapter.prompt_tokens(subject if prompted else options.get("prompt", "")), strict=True))
     network = Network(
         tuple(layer.kind for layer in blocks),
         len(blocks) if prompted else len(blocks) - 1,

@@ -50,10 +50,8 @@ class BlockTensors:
     ----------
     output : Tensor (batch, head, patch, dim)
         Attention output of the image patches, before the output projection.
-    query, key : Tensor (batch, head, patch, dim)
-        Normalised queries and keys of the image patches, before the rotary embedding.
-    value : Tensor (batch, head, patch, dim)
-        Values of the image patches.
+    query, key, value : Tensor (batch, head, patch, dim)
+        Of the image patches; queries and keys normalised, before the rotary embedding.
     prompt_query, prompt_key : Tensor (batch, head, token, dim)
         Normalised queries and keys of the prompt, before the rotary embedding.
     rotary, prompt_rotary : Any
@@ -197,6 +195,9 @@ class TransformerAdapter(ABC):
         Width of the text encoder's output that concepts are given in.
     pooled_dim : int or None
         Width of the pooled text input; None for a family that has none.
+    rotates_pairs : bool
+        Whether rotary embeddings are ``(cos, sin)`` (sequence, dim) of neighbouring dimensions: ``(a, b)`` becomes
+        ``(a cos - b sin, b cos + a sin)`` in float32, rounded to the dtype of the vectors.
     """
 
     transformer: nn.Module
@@ -205,6 +206,7 @@ class TransformerAdapter(ABC):
     head_dim: int
     embedding_dim: int
     pooled_dim: int | None
+    rotates_pairs = False
 
     @abstractmethod
     def watch_start(

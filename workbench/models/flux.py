@@ -36,6 +36,8 @@ DEV_GUIDANCE = 3.5
 class FluxAdapter(TransformerAdapter):
     """Transformer side of FLUX.1 (``FluxTransformer2DModel``): text first in the joint sequence."""
 
+    rotates_pairs = True
+
     def __init__(self, transformer: nn.Module) -> None:
         config: Mapping[str, Any] = transformer.config  # type: ignore[assignment]
         self.transformer = transformer
@@ -163,8 +165,8 @@ class FluxAdapter(TransformerAdapter):
             norm_query, norm_key = attention.norm_q, attention.norm_k
         # Concepts sit at position id 0, where the rotary embedding is the identity.
         return Projection(
-            query=norm_query(self._by_head(query)),
-            key=norm_key(self._by_head(key)),
+            query=norm_query(query.unflatten(-1, (self.heads, self.head_dim))).transpose(1, 2),
+            key=norm_key(key.unflatten(-1, (self.heads, self.head_dim))).transpose(1, 2),
             value=self._by_head(value),
             rest=rest,
         )

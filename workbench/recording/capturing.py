@@ -18,7 +18,6 @@ from workbench import store as runs_store
 from workbench.interventions import Given, read
 from workbench.models.base import PipelineAdapter, Posterior
 from workbench.models.families import adapter_for, pipeline_adapter_for
-from workbench.models.fingerprint import fingerprint
 from workbench.models.loading import BUNDLED, bundled, info_of, load_model
 from workbench.recording.arguments import (
     MOST_SAMPLES,
@@ -34,6 +33,7 @@ from workbench.recording.arguments import (
     check_vocabulary,
     warn_beyond_training,
 )
+from workbench.recording.identity import confirm, identity
 from workbench.recording.intervening import SourceInputs, check_interventions, resolved, source_pictures
 from workbench.recording.pictures import Pixels, check_size, image_hash, read_image, resize
 from workbench.recording.reading import Piece
@@ -41,6 +41,7 @@ from workbench.recording.runs import Plan, model_name, remaining_passes, writing
 from workbench.recording.sessions import check_cancelled, once
 from workbench.recording.streaming import Stream
 from workbench.recording.tracing import Trace, trace
+from workbench.recording.turns import quoted, turn
 from workbench.schema import CHANNEL, CONCEPT, IMAGE, PIXEL_X, PIXEL_Y, TRUTH, InputError, StoreError, warn
 from workbench.store.pieces import Writer
 from workbench.truth import read_truth
@@ -175,57 +176,61 @@ def capture(
     unwritable = check_home(home) if store else None
 
     adapter = open_adapter(model)
-    name = model_name(model)
-    blocks = check_layers(layers, adapter.layers)
-    check_vocabulary(words, prompt, name, adapter.info)
-    height, width = wanted or adapter.native_size(*pixels.shape[:2])
-    grid = adapter.grid(height, width)
-    warn_beyond_training(adapter, name, [prompt], wanted)
-    pixels = resize(pixels, (height, width))
-    masks = None if truth is None else read_truth(truth, words, (height, width))
-    tokens: tuple[tuple[int, str], ...] = ()
-    if "prompt" in chosen_spaces:
-        tokens = tuple(zip(*adapter.prompt_tokens(prompt), strict=True))
-    pictures = source_pictures(edits, (height, width))
-    if times is None:
-        times = (float(adapter.info.get("timestep", DEFAULT_TIMESTEP)),)
+    with turn(adapter.pipe, f"a capture of {quoted(words)}", progress):
+        name = model_name(model)
+        blocks = check_layers(layers, adapter.layers)
+        check_vocabulary(words, prompt, name, adapter.info)
+        height, width = wanted or adapter.native_size(*pixels.shape[:2])
+        grid = adapter.grid(height, width)
+        warn_beyond_training(adapter, name, [prompt], wanted)
+        pixels = resize(pixels, (height, width))
+        masks = None if truth is None else read_truth(truth, words, (height, width))
+        tokens: tuple[tuple[int, str], ...] = ()
+        if "prompt" in chosen_spaces:
+            tokens = tuple(zip(*adapter.prompt_tokens(prompt), strict=True))
+        pictures = source_pictures(edits, (height, width))
+        if times is None:
+            times = (float(adapter.info.get("timestep", DEFAULT_TIMESTEP)),)
 
-    plan = Plan(
-        kind="capture",
-        concepts=words,
-        timesteps=times,
-        steps=tuple(range(len(times))),
-        layers=blocks,
-        spaces=chosen_spaces,
-        seeds=tuple(range(first, first + count)),
-        prompts=(prompt,) * count,
-        tokens=tokens,
-        size=(height, width),
-        attend=attend,
-        pool=pool,
-        lse=lse,
-        text_mass=text_mass,
-        interventions=edits,
-        options={
-            "image_hash": image_hash(pixels),
-            "truth_hash": "" if masks is None else hashlib.sha256(np.packbits(masks).tobytes()).hexdigest()[:20],
-            **({"source_hashes": [image_hash(picture) for picture in pictures.values()]} if pictures else {}),
-        },
-    )
-    check_interventions(adapter, plan, name)
-    key = plan.key(identity(adapter), adapter.text_length, adapter.default_layers) if store else ""
-    if store and (found := opened(key, home, progress, verify)) is not None:
-        return found
-    if unwritable is not None:
-        raise unwritable
-    template = plan.template(adapter, name, adapter_for(adapter.transformer).heads, key)
-    template[IMAGE] = ((PIXEL_Y, PIXEL_X, CHANNEL), pixels)
-    if masks is not None:
-        template[TRUTH] = ((CONCEPT, PIXEL_Y, PIXEL_X), masks)
-    with writing(store, key, template, plan.variables(), home) as run:
-        if remaining_passes(run):
-            _record(adapter, plan, pixels, pictures, grid, run, progress)
-    return run.dataset()
+        plan = Plan(
+            kind="capture",
+            concepts=words,
+            timesteps=times,
+            steps=tuple(range(len(times))),
+            layers=blocks,
+            spaces=chosen_spaces,
+            seeds=tuple(range(first, first + count)),
+            prompts=(prompt,) * count,
+            tokens=tokens,
+            size=(height, width),
+            attend=attend,
+            pool=pool,
+            lse=lse,
+            text_mass=text_mass,
+            interventions=edits,
+            options={
+                "image_hash": image_hash(pixels),
+                "truth_hash": "" if masks is None else hashlib.sha256(np.packbits(masks).tobytes()).hexdigest()[:20],
+                **({"source_hashes": [image_hash(picture) for picture in pictures.values()]} if pictures else {}),
+            },
+        )
+        check_interventions(adapter, plan, name)
+        before = identity(adapter, progress) if store else {}
+        key = plan.key(before, adapter.text_length, adapter.default_layers) if store else ""
+        if store and (found := opened(key, home, progress, verify)) is not None:
+            return found
+        if unwritable is not None:
+            raise unwritable
+        template = plan.template(adapter, name, adapter_for(adapter.transformer).heads, key)
+        template[IMAGE] = ((PIXEL_Y, PIXEL_X, CHANNEL), pixels)
+        if masks is not None:
+            template[TRUTH] = ((CONCEPT, PIXEL_Y, PIXEL_X), masks)
+        with writing(store, key, template, plan.variables(), home) as run:
+            if remaining_passes(run):
+                _record(adapter, plan, pixels, pictures, grid, run, progress)
+                if store:
+                    confirm(adapter, before, run, key, home, progress)
+        return run.dataset()
 
 
 def _record(
@@ -278,11 +283,6 @@ def _encoded(adapter: PipelineAdapter, pixels: Pixels) -> Posterior:
     posterior = adapter.encode_image(pixels)
     warn_if_unfamiliar(adapter, posterior, pixels)
     return posterior
-
-
-def identity(adapter: PipelineAdapter) -> dict[str, Any]:
-    """What the pipeline is, for the key of a run."""
-    return once(adapter.pipe, "fingerprint", lambda: fingerprint(adapter.pipe))
 
 
 def traced(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping, Sequence
 
@@ -18,6 +19,12 @@ def not_finite(places: Sequence[str]) -> str:
         f"NaN or infinite values in {', '.join(places)}. Likely causes: float16 overflow in the model (load it in "
         "bfloat16 or float32), or NaN in its inputs or weights"
     )
+
+
+def magnitude(values: Tensor) -> Tensor:
+    """The largest of some values without their signs, as a tensor (); NaN if one of them is."""
+    most: Tensor = torch.linalg.vector_norm(values, ord=math.inf)
+    return most
 
 
 class ForwardPass:
@@ -53,7 +60,7 @@ class ForwardPass:
         self._shape: tuple[int, int] | None = None
         self._tokens: int | None = None
         self._misshapen: list[str] = []
-        self._finite: dict[tuple[int, str], Tensor] = {}
+        self._magnitudes: dict[tuple[int, str], Tensor] = {}
 
     def accepts(self, layer: Layer, block: BlockTensors, needs: frozenset[str]) -> bool:
         """Whether a block is the next one and complete; what is wrong otherwise goes into the verdict.
@@ -74,7 +81,8 @@ class ForwardPass:
     def check(self, piece: Piece) -> None:
         """Note what is wrong with a piece; whether its numbers are finite is asked of the device at the end."""
         for name, values in {**piece.scores, **piece.lse, **piece.mass, **piece.vectors}.items():
-            self._finite[piece.layer, name] = torch.isfinite(values).all()
+            known = piece.magnitudes.get(name)
+            self._magnitudes[piece.layer, name] = magnitude(values) if known is None else known
         for space, scores in piece.scores.items():
             batch, heads, rows, patches = scores.shape
             self._shape = self._shape or (batch, patches)
@@ -101,7 +109,7 @@ class ForwardPass:
                 f"one number of patches: {', '.join(self._misshapen)}. Likely cause: a model split by heads or by "
                 "sequence over several devices"
             )
-        infinite = _infinite(self._finite)
+        infinite = _infinite(self._magnitudes)
         if infinite:
             problems.append(not_finite(infinite))
         return problems
@@ -124,11 +132,11 @@ class ForwardPass:
         )
 
 
-def _infinite(finite: Mapping[tuple[int, str], Tensor]) -> list[str]:
-    """Layers and names whose values are not finite; each device is asked once when all of them are."""
+def _infinite(magnitudes: Mapping[tuple[int, str], Tensor]) -> list[str]:
+    """Layers and names whose values are not all finite; each device is asked once when all of them are."""
     by_device: dict[torch.device, list[Tensor]] = {}
-    for fine in finite.values():
-        by_device.setdefault(fine.device, []).append(fine)
-    if all(bool(torch.stack(flags).all()) for flags in by_device.values()):
+    for most in magnitudes.values():
+        by_device.setdefault(most.device, []).append(most.float())
+    if all(bool(torch.stack(each).isfinite().all()) for each in by_device.values()):
         return []
-    return [f"layer {layer} {name}" for (layer, name), fine in finite.items() if not fine]
+    return [f"layer {layer} {name}" for (layer, name), most in magnitudes.items() if not most.isfinite()]

@@ -29,13 +29,15 @@ from workbench.recording.arguments import (
     check_vocabulary,
     warn_beyond_training,
 )
-from workbench.recording.capturing import check_home, concept_embeddings, identity, open_adapter, opened, traced
+from workbench.recording.capturing import check_home, concept_embeddings, open_adapter, opened, traced
+from workbench.recording.identity import confirm, identity
 from workbench.recording.intervening import check_interventions
 from workbench.recording.pictures import Pixels, check_size
 from workbench.recording.reading import Piece
 from workbench.recording.runs import Plan, model_name, writing
 from workbench.recording.sessions import check_cancelled
 from workbench.recording.streaming import Stream
+from workbench.recording.turns import quoted, turn
 from workbench.schema import CHANNEL, IMAGE, PIXEL_X, PIXEL_Y, SAMPLE, InputError, ModelError, TraceError
 from workbench.store.pieces import Writer
 
@@ -142,58 +144,62 @@ def generate(
     unwritable = check_home(home) if store else None
 
     adapter = open_adapter(model)
-    name = model_name(model)
-    blocks = check_layers(layers, adapter.layers)
-    check_vocabulary(words, " ".join([prompt, negative_prompt or ""]), name, adapter.info)
-    height, width = wanted or adapter.native
-    grid = adapter.grid(height, width)
-    warn_beyond_training(adapter, name, [prompt, negative_prompt or ""], wanted)
-    scale = adapter.default_guidance if guidance is None else check_scale("guidance", guidance)
-    if guidance is not None and adapter.default_guidance is None:
-        raise InputError(f"guidance is {guidance}, but {name} takes no guidance scale: leave it out.")
-    sigmas = _schedule(adapter, chosen_steps or adapter.default_steps, (height, width))
-    recorded = _recorded(record, len(sigmas))
-    tokens: tuple[tuple[int, str], ...] = ()
-    if "prompt" in chosen_spaces:
-        tokens = tuple(zip(*adapter.prompt_tokens(prompt), strict=True))
+    with turn(adapter.pipe, f"a picture of {quoted(words)}", progress):
+        name = model_name(model)
+        blocks = check_layers(layers, adapter.layers)
+        check_vocabulary(words, " ".join([prompt, negative_prompt or ""]), name, adapter.info)
+        height, width = wanted or adapter.native
+        grid = adapter.grid(height, width)
+        warn_beyond_training(adapter, name, [prompt, negative_prompt or ""], wanted)
+        scale = adapter.default_guidance if guidance is None else check_scale("guidance", guidance)
+        if guidance is not None and adapter.default_guidance is None:
+            raise InputError(f"guidance is {guidance}, but {name} takes no guidance scale: leave it out.")
+        sigmas = _schedule(adapter, chosen_steps or adapter.default_steps, (height, width))
+        recorded = _recorded(record, len(sigmas))
+        tokens: tuple[tuple[int, str], ...] = ()
+        if "prompt" in chosen_spaces:
+            tokens = tuple(zip(*adapter.prompt_tokens(prompt), strict=True))
 
-    plan = Plan(
-        kind="generate",
-        concepts=words,
-        timesteps=tuple(1000 * sigmas[step] for step in recorded),
-        steps=recorded,
-        layers=blocks,
-        spaces=chosen_spaces,
-        seeds=tuple(range(first, first + count)),
-        prompts=(prompt,) * count,
-        tokens=tokens,
-        size=(height, width),
-        attend=attend,
-        pool=pool,
-        lse=lse,
-        text_mass=text_mass,
-        interventions=edits,
-        options={
-            "sigmas": list(sigmas),
-            "guidance": scale,
-            "negative_prompt": negative_prompt,
-            "true_guidance": float(true_guidance),
-        },
-    )
-    check_interventions(adapter, plan, name)
-    key = plan.key(identity(adapter), adapter.text_length, adapter.default_layers) if store else ""
-    if store and (found := opened(key, home, progress, verify)) is not None:
-        return found
-    if unwritable is not None:
-        raise unwritable
-    template = plan.template(adapter, name, adapter_for(adapter.transformer).heads, key)
-    template.attrs |= {"steps": len(sigmas), "guidance": scale}
-    template.attrs |= {"negative_prompt": negative_prompt or "", "true_guidance": float(true_guidance)}
-    image = (SAMPLE, PIXEL_Y, PIXEL_X, CHANNEL)
-    with writing(store, key, template, plan.variables() | {IMAGE: (image, "uint8")}, home) as run:
-        if not run.complete:
-            _record(adapter, plan, grid, run, progress)
-    return run.dataset()
+        plan = Plan(
+            kind="generate",
+            concepts=words,
+            timesteps=tuple(1000 * sigmas[step] for step in recorded),
+            steps=recorded,
+            layers=blocks,
+            spaces=chosen_spaces,
+            seeds=tuple(range(first, first + count)),
+            prompts=(prompt,) * count,
+            tokens=tokens,
+            size=(height, width),
+            attend=attend,
+            pool=pool,
+            lse=lse,
+            text_mass=text_mass,
+            interventions=edits,
+            options={
+                "sigmas": list(sigmas),
+                "guidance": scale,
+                "negative_prompt": negative_prompt,
+                "true_guidance": float(true_guidance),
+            },
+        )
+        check_interventions(adapter, plan, name)
+        before = identity(adapter, progress) if store else {}
+        key = plan.key(before, adapter.text_length, adapter.default_layers) if store else ""
+        if store and (found := opened(key, home, progress, verify)) is not None:
+            return found
+        if unwritable is not None:
+            raise unwritable
+        template = plan.template(adapter, name, adapter_for(adapter.transformer).heads, key)
+        template.attrs |= {"steps": len(sigmas), "guidance": scale}
+        template.attrs |= {"negative_prompt": negative_prompt or "", "true_guidance": float(true_guidance)}
+        image = (SAMPLE, PIXEL_Y, PIXEL_X, CHANNEL)
+        with writing(store, key, template, plan.variables() | {IMAGE: (image, "uint8")}, home) as run:
+            if not run.complete:
+                _record(adapter, plan, grid, run, progress)
+                if store:
+                    confirm(adapter, before, run, key, home, progress)
+        return run.dataset()
 
 
 def _schedule(adapter: PipelineAdapter, steps: int, size: tuple[int, int]) -> tuple[float, ...]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 import torch
 from torch import Tensor
 
 from workbench.models.base import BlockTensors, Projection, TransformerAdapter
+from workbench.recording import fused
 from workbench.recording.attending import random_direction
 from workbench.schema import InputError
 from workbench.scores import head_scores
@@ -33,6 +34,8 @@ _ATTEND_NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "concepts": (),
     "none": (),
 }
+
+_Value = TypeVar("_Value")
 
 _BLOCK_BYTES: Final = 64 * 2**20
 """Memory of the logits of a block of patches, in `text_mass`."""
@@ -59,6 +62,8 @@ class Piece:
     vectors : dict of str to Tensor (batch, head, concept or patch, dim)
         With ``vectors=True``: ``concept_output`` and ``image_output`` before the output projection, ``concept_query``
         and ``image_query`` after their norms and, for the image, before the rotary embedding.
+    magnitudes : dict of str to Tensor ()
+        Of the spaces for which it came with the scores: the largest of them without their signs, NaN if one is.
     """
 
     step: int
@@ -67,6 +72,7 @@ class Piece:
     lse: Mapping[str, Tensor] = field(default_factory=dict)
     mass: Mapping[str, Tensor] = field(default_factory=dict)
     vectors: Mapping[str, Tensor] = field(default_factory=dict)
+    magnitudes: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -149,6 +155,9 @@ class Reading:
             The scores.
         """
         scale = 1 / math.sqrt(adapter.head_dim)
+        fused_result = self._read_fused(adapter, projection, block, place, scale)
+        if fused_result is not None:
+            return fused_result
         query, own_key, own_value = (t.float() for t in (projection.query, projection.key, projection.value))
         image_key = None if block.key is None else adapter.rotate(block.key, block.rotary).float()
         image_value = None if block.value is None else block.value.float()
@@ -190,15 +199,64 @@ class Reading:
             image_query = adapter.rotate(_present(block.query), block.rotary).float()
             text_key = adapter.rotate(_present(block.prompt_key), block.prompt_rotary).float()
             mass["text_mass"] = _text_mass(image_query * scale, text_key, _present(image_key))
-        vectors = {}
-        if self.vectors:
-            vectors = {
-                "concept_output": attended,
-                "image_output": block.output,
-                "concept_query": projection.query,
-                "image_query": _present(block.query),
-            }
-        return attended, Piece(*place, scores, lse, mass, vectors)
+        return attended, Piece(*place, scores, lse, mass, self._vectors(attended, projection, block))
+
+    def _read_fused(
+        self,
+        adapter: TransformerAdapter,
+        projection: Projection,
+        block: BlockTensors,
+        place: tuple[int, int] | None,
+        scale: float,
+    ) -> tuple[Tensor, Piece | None] | None:
+        """As :meth:`read`, with fused kernels; None where they cannot be used."""
+        if self.hidden or self.controls or self.text_mass or self.attend not in ("both", "image"):
+            return None
+        table, key, value = block.rotary, _present(block.key), _present(block.value)
+        own = (projection.query, projection.key, projection.value)
+        if not adapter.rotates_pairs or not fused.fits(own, (key, value, block.output, block.query), table):
+            return None
+        if projection.query.dtype != key.dtype:
+            return None
+        found = fused.attend(*own, key, value, table, scale, with_own=self.attend == "both")
+        if found is None or place is None:
+            return None if found is None else (found.output, None)
+
+        scores: dict[str, Tensor] = {}
+        magnitudes: dict[str, Tensor] = {}
+        for space in self.spaces:
+            if space == "cross":
+                compared: tuple[Tensor, Tensor] | None = (found.logits, found.magnitude)
+            elif space == "output":
+                compared = fused.scores(found.output, block.output)
+            elif space == "reverse_cross":
+                compared = fused.scores(projection.key, _present(block.query), scale, table)
+            elif space == "value":
+                compared = fused.scores(projection.value, value)
+            elif space == "query":
+                compared = fused.scores(projection.query, _present(block.query))
+            else:
+                prompt = self._prompt_query(adapter, block)
+                if not fused.fits((prompt,)):
+                    image_key = adapter.rotate(key, table).float()
+                    scores[space] = head_scores(prompt.float() * scale, image_key)
+                    continue
+                compared = fused.scores(prompt, key, scale, table)
+            scores[space], magnitudes[space] = _present(compared)
+        lse = {"lse_image": found.lse[0], "lse_concept": found.lse[1]} if self.lse else {}
+        vectors = self._vectors(found.output, projection, block)
+        return found.output, Piece(*place, scores, lse, {}, vectors, magnitudes)
+
+    def _vectors(self, attended: Tensor, projection: Projection, block: BlockTensors) -> dict[str, Tensor]:
+        """The vectors behind the scores, where they are kept."""
+        if not self.vectors:
+            return {}
+        return {
+            "concept_output": attended,
+            "image_output": block.output,
+            "concept_query": projection.query,
+            "image_query": _present(block.query),
+        }
 
     def _prompt_query(self, adapter: TransformerAdapter, block: BlockTensors) -> Tensor:
         """Queries (batch, head, token, dim) of the wanted prompt tokens, with the rotary embedding."""
@@ -249,7 +307,7 @@ def _hide(over_concepts: Tensor, hidden: tuple[int, ...]) -> Tensor:
     return over_concepts.masked_fill(mask.fill_diagonal_(False), -torch.inf)
 
 
-def _present(tensor: Tensor | None) -> Tensor:
-    """Narrow a tensor that `Reading.needs` asked for."""
-    assert tensor is not None
-    return tensor
+def _present(value: _Value | None) -> _Value:
+    """Narrow what is there because `Reading.needs` asked for it, or because the kernels run."""
+    assert value is not None
+    return value

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.recording.checks import not_finite
+from workbench.recording import fused
+from workbench.recording.checks import magnitude, not_finite
 from workbench.recording.reading import Piece
 from workbench.schema import TraceError, total
 
@@ -22,7 +23,7 @@ HALF_LIMIT: Final = 65520.0
 """What does not stay below this rounds to infinity in float16."""
 _ALIGNMENT: Final = 256
 _HALF: Final = " float16"
-_EXTREMES: Final = " extremes"
+_MAGNITUDE: Final = " magnitude"
 
 
 class _Field(NamedTuple):
@@ -50,7 +51,7 @@ class Layout:
             shape = tuple(scores.shape[1:])
             self._add(name + _HALF, shape, torch.float16)
             self._add(total(name), shape[1:], torch.float32)
-            self._add(name + _EXTREMES, (2,), torch.float32)
+            self._add(name + _MAGNITUDE, (), torch.float32)
         for name, values in (*piece.lse.items(), *piece.mass.items()):
             self._add(name, tuple(values.shape[1:]), torch.float32)
 
@@ -82,10 +83,13 @@ def reduce_into(views: Mapping[str, Tensor], piece: Piece) -> None:
         Scores (batch 1, head, concept, patch), log-sum-exps (batch 1, head, concept), mass (batch 1, head, text).
     """
     for name, scores in piece.scores.items():
-        torch.sum(scores[0], dim=0, out=views[total(name)])
-        views[name + _HALF].copy_(scores[0])
-        low, high = views[name + _EXTREMES]
-        torch.aminmax(scores, out=(low, high))
+        half, summed, most = views[name + _HALF], views[total(name)], views[name + _MAGNITUDE]
+        known = piece.magnitudes.get(name)
+        known = magnitude(scores) if known is None else known
+        if not fused.reduce(scores[0], known, half, summed, most):
+            torch.sum(scores[0], dim=0, out=summed)
+            half.copy_(scores[0])
+            most.copy_(known)
     for name, values in (*piece.lse.items(), *piece.mass.items()):
         views[name].copy_(values[0])
 
@@ -115,8 +119,7 @@ def stored_values(views: Mapping[str, Tensor], piece: Piece, grid: tuple[int, in
     """
     values: dict[str, Any] = {}
     for name in piece.scores:
-        low, high = views[name + _EXTREMES].tolist()
-        fits = max(-low, high) < HALF_LIMIT  # not when one of them is NaN
+        fits = float(views[name + _MAGNITUDE]) < HALF_LIMIT  # not when one of them is NaN
         scores = views[name + _HALF] if fits else piece.scores[name][0].cpu()
         for key, tensor in ((name, scores), (total(name), views[total(name)])):
             array = tensor.numpy()

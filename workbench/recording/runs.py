@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 
 from workbench import store
@@ -164,6 +165,8 @@ class Plan:
             "patch": adapter.patch,
             "default_layers": list(adapter.default_layers),
             HEAD_COUNT: heads,
+            "device": adapter.device.type,
+            "threads": torch.get_num_threads(),
             "versions": json.dumps(versions()),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "missing": missing_pieces(

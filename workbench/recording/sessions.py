@@ -18,6 +18,7 @@ _T = TypeVar("_T")
 class _Session:
     cancel: Event | None
     kept: dict[Hashable, Any] = field(default_factory=dict)
+    endings: list[Callable[[], None]] = field(default_factory=list)
 
 
 _session: ContextVar[_Session | None] = ContextVar("session", default=None)
@@ -25,18 +26,33 @@ _session: ContextVar[_Session | None] = ContextVar("session", default=None)
 
 @contextmanager
 def session(cancel: Event | None = None) -> Iterator[None]:
-    """Inside, equal things are encoded once; the pipeline must not be changed meanwhile.
+    """Inside, equal things are encoded once; the pipeline must not be changed meanwhile, or its runs are thrown away.
 
     Parameters
     ----------
     cancel
         Once it is set, runs inside end behind the forward pass that is under way.
     """
-    token = _session.set(_Session(cancel))
+    here = _Session(cancel)
+    token = _session.set(here)
     try:
         yield
     finally:
         _session.reset(token)
+        for ending in here.endings:
+            ending()
+
+
+def in_session() -> bool:
+    """Whether this call is one of several of an experiment."""
+    return _session.get() is not None
+
+
+def at_end(ending: Callable[[], None]) -> None:
+    """Have something done when the session ends, however it ends; inside a session only."""
+    here = _session.get()
+    assert here is not None
+    here.endings.append(ending)
 
 
 def once(pipe: Any, key: Hashable, make: Callable[[], _T]) -> _T:

@@ -8,7 +8,6 @@ and outputs the model computes anyway: the extra work is that of a handful of to
 from __future__ import annotations
 
 import threading
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -24,18 +23,17 @@ from workbench.models.base import BlockTensors, ConceptStream, Hooks, Layer, Tra
 from workbench.models.families import adapter_for
 from workbench.models.shortcuts import refuse_shortcuts
 from workbench.recording.arguments import check_embeddings, check_spaces, traced_layers
+from workbench.recording.aside import Aside
 from workbench.recording.checks import ForwardPass
 from workbench.recording.eager import eager, is_compiled
 from workbench.recording.editing import Editing, Stop
 from workbench.recording.reading import Piece, Reading
 from workbench.recording.resolving import refuse_mass, resolve
+from workbench.recording.turns import claim, release
 from workbench.schema import ATTEND_MODES, InputError, TraceError, warn
 
 _Place = tuple[str, dict[str, nn.Module | None], str, nn.Module]
 """Path of a module, the children of its parent, its name among them, and the module."""
-
-_traced: weakref.WeakSet[nn.Module] = weakref.WeakSet()
-_traced_lock = threading.Lock()
 
 
 class Trace:
@@ -77,6 +75,7 @@ class Trace:
         self._on_pass = on_pass
         self.editing = editing
         self._hooks = Hooks()
+        self._aside = Aside()
         self._bounds: list[torch.utils.hooks.RemovableHandle] = []
         self._parts: list[nn.Module] = []
         self._places: list[_Place] = []
@@ -142,12 +141,7 @@ class Trace:
 
     # --- the context ------------------------------------------------------------------------------------------
     def __enter__(self) -> Self:
-        with _traced_lock:
-            if self._model in _traced:
-                raise TraceError(
-                    "this transformer is being traced already: close the first trace, or ask it for all spaces at once."
-                )
-            _traced.add(self._model)
+        claim(self._model)
         try:
             refuse_shortcuts(self._model)
             if is_compiled(self.transformer):
@@ -248,8 +242,8 @@ class Trace:
         self._places.clear()
         self._resources.close()
         self._pass = None
-        with _traced_lock:
-            _traced.discard(self._model)
+        self._aside.join()
+        release(self._model)
 
     def _restore_context(self, shadowed: Any) -> None:
         if shadowed is None:
@@ -285,6 +279,7 @@ class Trace:
         if not conditional or self.editing.collects:
             return
         self._pieces, self._stacked = [], {}
+        self._aside.begin(self._parts)
         self._pass = ForwardPass(self._stream_layers, self._adapter.heads, self._concepts.shape[1])
         self._hooks.active = True
 
@@ -317,26 +312,25 @@ class Trace:
         assert state.stream is not None
         if self.editing.skips(layer.index):
             return
-        with self._hooks.silenced(), self.editing.changes.silenced():
-            state.stream = state.stream.to(block.output.device)
-            projection = self._adapter.project(layer, state.stream)
-            with torch.autocast(block.output.device.type, enabled=False):
-                place = (self.passes, layer.index) if layer.index in self.layers else None
-                reading = self.editing.reading(layer.index, self._reading)
-                attended, piece = reading.read(self._adapter, projection, block, place)
-            if layer.index != self.layers[-1]:
-                after = self._adapter.advance(layer, state.stream, projection, attended)
-                state.stream = self.editing.concepts_after(layer.index, state.stream, after)
-        if piece is not None:
-            state.check(piece)
-            if self._on_piece is None:
-                state.pieces.append(piece)
-            else:
-                self._on_piece(piece)
+        with self._aside.step(block, state.stream):
+            with self._hooks.silenced(), self.editing.changes.silenced():
+                state.stream = state.stream.to(block.output.device)
+                projection = self._adapter.project(layer, state.stream)
+                with torch.autocast(block.output.device.type, enabled=False):
+                    place = (self.passes, layer.index) if layer.index in self.layers else None
+                    reading = self.editing.reading(layer.index, self._reading)
+                    attended, piece = reading.read(self._adapter, projection, block, place)
+                if layer.index != self.layers[-1]:
+                    after = self._adapter.advance(layer, state.stream, projection, attended)
+                    state.stream = self.editing.concepts_after(layer.index, state.stream, after)
+            if piece is not None:
+                state.check(piece)
+                (state.pieces.append if self._on_piece is None else self._on_piece)(piece)
 
     def _finish(self) -> None:
         state, self._pass = self._pass, None
         self._hooks.active = False
+        self._aside.join()
         self.editing.finish()
         if state is None:
             return
@@ -432,7 +426,8 @@ def trace(
     tokens : sequence of int, optional
         Positions of the prompt tokens in the ``prompt`` space; all, padding included, by default.
     on_piece : callable, optional
-        Receives each :class:`Piece` as soon as it is computed; nothing is kept then.
+        Receives each :class:`Piece` as soon as it is computed; nothing is kept then. On a CUDA device it is called with
+        the stream that computed it as the current one, which the model's waits for at the end of the pass.
     on_pass : callable, optional
         Receives the index of each forward pass whose pieces all arrived and passed every check. Pieces of a pass that
         it is not called for are not to be trusted.

@@ -81,6 +81,8 @@ name                  type                meaning
                                           store adds it when it opens them)
 ``steps``             int                 length of the schedule (``"generate"`` only)
 ``guidance``          number or None      guidance scale; None when the model takes none (``"generate"`` only)
+``device``            str                 kind of device that computed it, for information
+``threads``           int                 torch's threads on the CPU, for information
 ``versions``          str                 JSON object: library -> version, for information
 ``created``           str                 time of the run, ISO 8601 with its zone
 ``interventions``     list of dict        edits of the network, as :meth:`workbench.interventions.Intervention.as_dict`

@@ -66,7 +66,7 @@ KINDS: Final = ("capture", "generate")
 
 SCHEMA_VERSION: Final = 1
 """Version of the dataset contract, in ``attrs["schema_version"]``."""
-CAPTURE_VERSION: Final = 1
+CAPTURE_VERSION: Final = 2
 """Part of every content key: raised whenever the same call would give other numbers."""
 
 

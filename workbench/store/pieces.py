@@ -187,6 +187,13 @@ class Writer(ABC):
             self._write_part(part, array if part.sample is None else array[index])
             self._put_written.add(part)
 
+    def reject(self) -> None:
+        """Forget everything that was written, because it turned out to be wrong: the next writer begins anew."""
+        self.done.clear()
+        self._put_done.clear()
+        self._written.clear()
+        self._put_written.clear()
+
     def absent(self, name: str) -> list[int]:
         """The samples of a variable that :meth:`put` still has to bring: of one without ``sample`` 0, or none."""
         return [part.sample or 0 for part in self._parts(name) if part not in self._put_done]

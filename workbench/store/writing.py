@@ -107,6 +107,11 @@ class _DiskWriter(Writer):
     def dataset(self) -> xr.Dataset:
         return open_run(self._key, self._place)
 
+    def reject(self) -> None:
+        if not self.complete:
+            super().reject()
+            shutil.rmtree(self._partial.folder, ignore_errors=True)
+
     def finish(self) -> None:
         """Make the run visible, or raise when something is still missing."""
         if self.complete:
