@@ -93,6 +93,7 @@ def dataset(
         "size": [height, width],
         "patch": patch,
         "default_layers": list(default_layers),
+        "head_count": heads,
         "versions": json.dumps({"workbench": "0"}),
         "created": "2025-01-01T00:00:00+00:00",
         "missing": [dict(zip(schema.PIECE_DIMS, piece, strict=True)) for piece in missing],

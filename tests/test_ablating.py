@@ -13,6 +13,7 @@ import xarray as xr
 
 import workbench as wb
 from tests.synthetic import dataset
+from workbench.schema import read_attributes
 from workbench.tiny.scenes import SPLITS, draw
 from workbench.widgets.ablation import Ablation
 from workbench.widgets.edits import EDITS
@@ -121,7 +122,7 @@ def test_a_stopped_experiment_goes_on_where_it_was(monkeypatch: pytest.MonkeyPat
     panel.each = lambda content: None
     assert _run(panel, repeats=1)[0]["type"] == "done"
     (found,) = view.results["intervention"]
-    assert stored <= set(found.attrs["keys"].values())
+    assert stored <= set(read_attributes(found.attrs)["keys"].values())
     fresh = wb.intervene(SCENE.image, WORDS, wb.SkipBlock.each(), repeats=1, timesteps=300, progress=False)
     np.testing.assert_array_equal(fresh.mean_map_distance, found.mean_map_distance)
     view.close()
@@ -193,8 +194,12 @@ def test_a_mode_that_cannot_be_had_says_why() -> None:
         named = dataset().assign_attrs(model="tiny-flux", model_from=origin)
         assert f"recorded from a {origin}, tiny-flux, which cannot" in wb.ablate(named).meta["lacks"]["intervention"]
         assert "intervention" in wb.ablate(named, model="tiny-flux").meta["modes"]
+    apart = dataset(samples=3).isel(sample=[0, 2])
+    assert "its samples have the seeds 0, 2" in wb.ablate(apart).meta["lacks"]["intervention"]
     assert "has no picture" in wb.ablate(dataset().drop_vars("image")).meta["lacks"]["intervention"]
     assert (
         "different prompts"
-        in (wb.ablate(dataset(kind="generate").assign_attrs(prompt=["a", "b"])).meta["lacks"]["intervention"])
+        in (
+            wb.ablate(dataset(kind="generate", samples=2).assign_attrs(prompt=["a", "b"])).meta["lacks"]["intervention"]
+        )
     )

@@ -40,8 +40,8 @@ def test_methods_are_the_analyses() -> None:
     identical(ds.wb.sinks(2, layers=1), attention.sinks(ds, 2, layers=1))
     lse = ds["cross"].isel(y=0, x=0, drop=True).astype("float32")
     more = ds.assign(lse_image=lse, lse_concept=lse, text_mass=lse.rename(concept="text").drop_vars("text"))
-    more = more.assign_coords(text=[0, 1, 2], padding=("text", [False, True, True]))
-    identical(more.wb.self_attention(layers=1), attention.self_attention(more, layers=1))
+    more = more.assign_coords(text=[0, 1, 2], padding=("text", [False, True, True])).assign_attrs(text_length=3)
+    identical(more.wb.concept_share(layers=1), attention.concept_share(more, layers=1))
     identical(more.wb.text_sinks(2, layers=1), attention.text_sinks(more, 2, layers=1))
     with pytest.raises(TypeError, match="layer"):
         ds.wb.heatmap(layer=3)

@@ -91,7 +91,7 @@ def _dtype(name: str, dtype: str) -> Callable[[xr.Dataset], xr.Dataset]:
         (_attribute("pool", "last"), "attribute 'pool' is 'last'"),
         (_attribute("spaces", ["outptu"]), "attribute 'spaces'"),
         (_attribute("attend", np.array(["both"])), "attribute 'attend'"),
-        (_attribute("guidance", np.float32(3.5)), "float32 that JSON cannot hold"),
+        (_attribute("guidance", {3.5}), "set that JSON cannot hold"),
         (_attribute("guidance", float("nan")), "JSON cannot hold"),
         (_attribute("versions", "torch 2"), "attribute 'versions'"),
         (_attribute("created", "2025-01-01"), "attribute 'created'"),

@@ -16,7 +16,7 @@ from workbench.interventions import edit_of
 from workbench.schema import InputError, WorkbenchError, noted
 from workbench.store.reading import Run
 from workbench.widgets.ablation import Ablation
-from workbench.widgets.checking import drawable, problem
+from workbench.widgets.checking import drawable, problem, shown
 from workbench.widgets.coding import arguments, code
 from workbench.widgets.describing import picture
 from workbench.widgets.intervening import Interventions
@@ -94,6 +94,7 @@ def _panel(subject: Any, concepts: Sequence[str] | None, model: Any, options: di
         return Ablation({INTERVENTION: Interventions(laboratory)}, lacks=lacks, title=title)
     if sentence := problem(subject):
         raise InputError(_for_ablate(sentence))
+    subject = shown(subject)
     if not spaces_of(subject):
         raise InputError("this dataset holds no space of concepts, only the prompt's tokens: capture 'output' as well.")
     if concepts is not None:
@@ -111,8 +112,8 @@ def _panel(subject: Any, concepts: Sequence[str] | None, model: Any, options: di
     names = [str(name) for name in subject[schema.CONCEPT].to_numpy()]
     edited = [f"edited: {edit}"] if (edit := edit_of(subject.attrs)) else []
     title = " – ".join([", ".join(names), str(subject.attrs.get("model") or "an unnamed model"), *edited])
-    shown = picture(subject, State.default(subject)) if drawable(subject) else None
-    return Ablation(modes, lacks=lacks, title=title, picture=shown)
+    image = picture(subject, State.default(subject)) if drawable(subject) else None
+    return Ablation(modes, lacks=lacks, title=title, picture=image)
 
 
 @dataclass
@@ -159,11 +160,12 @@ class _Laboratory:
         from workbench.interventions import read
 
         label = str(found["intervention"].to_numpy()[at])
-        edits = read(found.attrs["plan"][at])
+        record = schema.read_attributes(found.attrs)
+        edits = read(record["plan"][at])
         layers = shared_layers(found.attrs["layers"], edits)
         names = [str(name) for name in found[schema.CONCEPT].to_numpy()]
         kept = shared_concepts(names, edits)
-        keys, home = found.attrs["keys"], self.options.get("home")
+        keys, home = record["keys"], self.options.get("home")
         runs = [store.open(keys[name], home) for name in ("baseline", label)]
         maps = [_maps(run, found.attrs["space"], layers, kept, names) for run in runs]
         pictures = [picture(run, State.default(run)) for run in runs]
@@ -207,6 +209,11 @@ def _from_dataset(ds: xr.Dataset, model: Any, options: dict[str, Any]) -> _Labor
     facts = labels(ds) | {"truth": schema.TRUTH in ds, "prompted": attrs.get("kind") == "generate"}
     facts["heads"] = facts["heads"] or []
     seeds = [int(seed) for seed in attrs.get("seeds", [0])]
+    if seeds != list(range(seeds[0], seeds[0] + len(seeds))):
+        raise InputError(
+            f"its samples have the seeds {', '.join(map(str, seeds))}, and runs count theirs up from the first. Pass "
+            "one sample, or neighbouring ones: ds.isel(sample=[0])."
+        )
     known: dict[str, Any] = {"samples": len(seeds), "seed": seeds[0], "size": tuple(attrs["size"])}
     known |= {name: attrs[name] for name in _FROM_CONTENT if name in attrs}
     if facts["prompted"]:

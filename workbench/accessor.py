@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -179,14 +180,33 @@ class WorkbenchAccessor:
 
         return text_sinks(self._ds, top, **choice)
 
-    def self_attention(self, **choice: Unpack[ScoreChoice]) -> xr.DataArray:
+    def concept_share(self, **choice: Unpack[ScoreChoice]) -> xr.DataArray:
         """Share of each concept's attention that goes to concepts instead of patches, head by head.
 
-        See :func:`workbench.analysis.attention.self_attention`.
+        See :func:`workbench.analysis.attention.concept_share`.
         """
+        from workbench.analysis.attention import concept_share
+
+        return concept_share(self._ds, **choice)
+
+    def self_attention(self, **choice: Unpack[ScoreChoice]) -> xr.DataArray:
+        """The former name of :meth:`concept_share`, with a warning."""
         from workbench.analysis.attention import self_attention
 
         return self_attention(self._ds, **choice)
+
+    def to_netcdf(self, path: str | os.PathLike[str], **options: Any) -> None:
+        """Write as :meth:`xarray.Dataset.to_netcdf` does, also attributes that netCDF cannot hold, as JSON.
+
+        Whole runs need an engine for HDF5, ``h5netcdf`` or ``netcdf4``; results of analyses do without. Everything in
+        this package reads such files as it does the dataset; :func:`workbench.schema.read_attributes` gives the plain
+        attributes back.
+        """
+        packed = self._ds.copy()
+        packed.attrs = schema.pack_attributes(packed.attrs, texts=False)
+        for variable in packed.variables.values():
+            variable.attrs = schema.pack_attributes(variable.attrs, texts=False)
+        packed.to_netcdf(os.fspath(path), **options)
 
     def validate(self, *, values: bool = False) -> None:
         """Check the dataset against the contract of :mod:`workbench.schema`.
@@ -204,16 +224,24 @@ class WorkbenchAccessor:
         schema.validate(self._ds, values=values)
 
     def __repr__(self) -> str:
-        return self._summary()
+        try:
+            return self._summary()
+        except Exception as error:  # a summary never stands in the way of what it is about
+            return f"This dataset is not as it was captured: {error}"
 
     def _repr_html_(self) -> str:
-        return f'<p style="overflow: hidden; max-width: 60em">{self._thumbnail()}{html.escape(self._summary())}</p>'
+        try:
+            picture = self._thumbnail()
+        except Exception:  # the summary says what is wrong
+            picture = ""
+        return f'<p style="overflow: hidden; max-width: 60em">{picture}{html.escape(repr(self))}</p>'
 
     def _summary(self) -> str:
         """One paragraph in plain text: what was captured, from which model."""
+        from workbench.analysis.normalising import normalised
         from workbench.interventions import edit_of
 
-        ds = self._ds
+        ds = normalised(self._ds)
         spaces = [space for space in schema.SPACES if schema.total(space) in ds.data_vars]
         if not spaces:
             return "No captured scores in this dataset: it has no variable such as 'output_total'."

@@ -6,8 +6,8 @@ import xarray as xr
 
 from tests.synthetic import dataset
 from workbench import schema
-from workbench.analysis.attention import self_attention, sinks, text_sinks
-from workbench.schema import InputError, SelectionError
+from workbench.analysis.attention import concept_share, self_attention, sinks, text_sinks
+from workbench.schema import InputError, SelectionError, WorkbenchWarning
 
 PIECE_DIMS = ("sample", "timestep", "layer", "head", "concept")
 
@@ -34,28 +34,28 @@ def attention(ds: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     return shares[..., :patches], shares[..., patches:]
 
 
-def test_self_attention_is_what_concepts_take_of_one_softmax() -> None:
+def test_concept_share_is_what_concepts_take_of_one_softmax() -> None:
     ds = with_lse()
-    found = self_attention(ds)
+    found = concept_share(ds)
     assert found.dims == PIECE_DIMS
     np.testing.assert_allclose(found, attention(ds)[1].sum(-1), rtol=1e-4)
-    some = self_attention(ds, layers=slice(1, 3), timesteps=500, heads=1, concepts=["sky"], samples=0)
+    some = concept_share(ds, layers=slice(1, 3), timesteps=500, heads=1, concepts=["sky"], samples=0)
     xr.testing.assert_equal(some, found.sel(layer=[1, 2, 3], timestep=[500.0], head=[1], concept=["sky"], sample=[0]))
 
 
-def test_self_attention_of_large_logits_does_not_overflow() -> None:
+def test_concept_share_of_large_logits_does_not_overflow() -> None:
     ds = with_lse()
     ds["lse_image"] = ds["lse_image"] * 0 + 5000
     ds["lse_concept"] = ds["lse_concept"] * 0 + 5001
-    np.testing.assert_allclose(self_attention(ds), np.e / (1 + np.e), rtol=1e-6)
+    np.testing.assert_allclose(concept_share(ds), np.e / (1 + np.e), rtol=1e-6)
 
 
-def test_self_attention_follows_what_concepts_attended_to() -> None:
+def test_concept_share_follows_what_concepts_attended_to() -> None:
     ds = with_lse()
-    assert (self_attention(ds.assign_attrs(attend="image")) == 0).all()
-    assert (self_attention(ds.assign_attrs(attend="concepts")) == 1).all()
+    assert (concept_share(ds.assign_attrs(attend="image")) == 0).all()
+    assert (concept_share(ds.assign_attrs(attend="concepts")) == 1).all()
     with pytest.raises(InputError, match="attended to nothing in this run"):
-        self_attention(ds.assign_attrs(attend="none"))
+        concept_share(ds.assign_attrs(attend="none"))
 
 
 def test_what_is_missing_is_unknown() -> None:
@@ -63,7 +63,7 @@ def test_what_is_missing_is_unknown() -> None:
     for name in schema.LSE:
         ds[name] = ds[name].where(ds["cross"].isel(y=0, x=0).notnull())
     for mode in ("both", "image"):
-        found = self_attention(ds.assign_attrs(attend=mode))
+        found = concept_share(ds.assign_attrs(attend=mode))
         assert np.isnan(found.sel(sample=0, timestep=500, layer=1)).all()
         assert int(found.isnull().sum()) == 2 * 3
     share = sinks(ds, of="all")["top_share"]
@@ -102,7 +102,7 @@ def test_a_sink_takes_from_every_concept_and_an_object_from_one() -> None:
 
 
 def with_text(mass: np.ndarray, padding: list[bool]) -> xr.Dataset:
-    ds = dataset(heads=2)
+    ds = dataset(heads=2).assign_attrs(text_length=len(padding))
     return ds.assign(text_mass=(("sample", "timestep", "layer", "head", "text"), mass)).assign_coords(
         text=np.arange(len(padding)), padding=("text", padding)
     )
@@ -137,7 +137,7 @@ def test_text_sinks_without_any_mass() -> None:
 def test_what_was_not_captured_is_named() -> None:
     ds = dataset(spaces=("output",))
     with pytest.raises(SelectionError, match=r"needs lse_image, lse_concept, .* capture again with lse=True"):
-        self_attention(ds)
+        concept_share(ds)
     with pytest.raises(SelectionError, match=r"needs cross, .* capture again with spaces=\('cross', \.\.\.\)"):
         sinks(ds)
     with pytest.raises(SelectionError, match=r"needs lse_image.* capture again with lse=True"):
@@ -150,3 +150,22 @@ def test_what_was_not_captured_is_named() -> None:
         sinks(dataset(), of="text")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="top is 0; expected a number of text tokens"):
         text_sinks(with_text(np.ones((1, 3, 5, 2, 4)), [False] * 4), 0)
+
+
+def test_the_former_name_warns_and_gives_the_same() -> None:
+    ds = with_lse()
+    with pytest.warns(WorkbenchWarning, match="concept_share"):
+        former = ds.wb.self_attention(layers=1)
+    xr.testing.assert_identical(former, concept_share(ds, layers=1))
+    with pytest.warns(WorkbenchWarning, match="concept_share"):
+        xr.testing.assert_identical(self_attention(ds, layers=1), former)
+
+
+def test_shares_of_all_attention_need_all_patches() -> None:
+    ds = with_lse()
+    with pytest.raises(InputError, match="12 of 24 patches"):
+        sinks(ds.isel(y=slice(0, 2)), of="all")
+    assert sinks(ds.isel(y=slice(0, 2))).attrs["patches"] == 12
+    text = with_text(np.ones((1, 3, 5, 2, 6)), [False] * 6)
+    with pytest.raises(InputError, match="4 of 6 tokens"):
+        text_sinks(text.isel(text=slice(4)))

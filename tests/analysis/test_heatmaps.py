@@ -165,9 +165,12 @@ def test_where_nothing_is_left_the_map_is_nan() -> None:
 
 def test_nan_that_is_not_listed_is_damage() -> None:
     ds = dataset(missing=[(0, 500.0, 2)]).assign_attrs(missing=[])
-    with pytest.raises(SchemaError, match=r"although attrs\['missing'\] does not list them"):
+    with pytest.raises(SchemaError, match=r"sample 0, timestep 500, layer 2, and attrs\['missing'\] does not list it"):
         heatmap(ds)
     heatmap(ds, layers=1)
+    ds.output_total[0, 0, 2, 1, 3, 3] = np.nan
+    with pytest.raises(SchemaError, match=r"although attrs\['missing'\] does not list them"):
+        heatmap(ds, timesteps=750)
 
 
 def test_one_concept_warns_of_its_softmax() -> None:

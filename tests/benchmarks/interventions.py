@@ -13,6 +13,7 @@ from tests.benchmarks.overhead import MID_SIZE
 from tests.benchmarks.report import Figure, interleaved, ratio, run
 from tests.tiny_random import concept_embeddings, flux_inputs, flux_transformer
 from workbench.interventions import Intervention
+from workbench.schema import read_attributes
 from workbench.tiny.scenes import SPLITS, draw
 
 ROUNDS = 15
@@ -68,7 +69,7 @@ def _sweep() -> Figure:
             scene.image, scene.words, wb.SkipBlock.each(), layers=range(7), repeats=DRAWS, home=home, progress=False
         )
         taken = time.perf_counter() - start
-    runs = len(result.attrs["keys"])
+    runs = len(read_attributes(result.attrs)["keys"])
     return Figure(
         f"all blocks of the bundled model skipped, {DRAWS} control draws each",
         taken,

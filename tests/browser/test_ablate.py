@@ -286,7 +286,7 @@ def test_interventions_are_stopped_go_on_and_are_compared_with_controls(lab: chr
     view.locator("[data-control=heads]").fill("0-1")
     view.locator("[data-control=control]").select_option("none")
     _run(view, 3)
-    plan = json.loads(lab.run("print(json.dumps(panel.results['intervention'][2].attrs['plan']))"))
+    plan = json.loads(lab.run("print(panel.results['intervention'][2].attrs['plan'])"))
     assert plan == [[{"edit": "Patch", "layers": [at], "heads": [0, 1], "source": {"seed": 7}}] for at in (0, 1)]
     panel.screenshot(path=SCREENSHOTS / "ablate-patch.png")
     lab.run("panel.close()")

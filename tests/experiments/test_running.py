@@ -16,7 +16,7 @@ from workbench import store
 from workbench.experiments.running import is_prompt
 from workbench.recording.provenance import asked_from
 from workbench.recording.tracing import Trace
-from workbench.schema import CancelledError, InputError, WorkbenchWarning
+from workbench.schema import CancelledError, InputError, WorkbenchWarning, read_attributes
 from workbench.store.listing import families
 
 PICTURE = np.random.default_rng(0).integers(0, 255, (16, 24, 3), dtype=np.uint8)
@@ -94,7 +94,8 @@ def test_the_record_repeats_the_experiment() -> None:
     attrs = json.loads(json.dumps(result.attrs))
     again = intervene(attrs["plan"], prompt="a dog", control_seed=attrs["control_seed"])
     assert again.identical(result)
-    assert [[str(one) for one in wb.interventions.read(draw)] for draw in attrs["controls"][0]] == [
+    controls = read_attributes(attrs)["controls"]
+    assert [[str(one) for one in wb.interventions.read(draw)] for draw in controls[0]] == [
         [label] for label in result.control_edit.values[0] if label
     ]
 
@@ -182,7 +183,7 @@ def test_runs_are_kept_and_a_cancelled_experiment_goes_on(home: Path, monkeypatc
     assert len(passes) == 10
     assert intervene(plan, **options).identical(result)
     assert len(passes) == 10
-    assert set(result.attrs["keys"].values()) == {run.key for run in wb.runs(home)}
+    assert set(read_attributes(result.attrs)["keys"].values()) == {run.key for run in wb.runs(home)}
     assert intervene(plan, timesteps=[800]).drop_attrs().identical(result.drop_attrs())
 
 
@@ -209,7 +210,8 @@ def test_vital_layers_come_first() -> None:
     effect = found.mean_map_distance.values
     assert (effect[:-1] >= effect[1:]).all()
     assert [f"SkipBlock({layer})" for layer in found.layer.values] == found.intervention.values.tolist()
-    assert [edits[0]["layers"][0] for edits in found.attrs["plan"]] == found.layer.values.tolist()
+    assert [edits[0]["layers"][0] for edits in read_attributes(found.attrs)["plan"]] == found.layer.values.tolist()
+    assert [json.loads(str(edits))[0]["layers"][0] for edits in found.edits.values] == found.layer.values.tolist()
     assert found.attrs["sorted_by"] == "mean_map_distance"
     pictures = wb.vital_layers(
         "a dog", WORDS, model=PIPE, size=(16, 24), steps=2, control=None, by="ssim", store=False, progress=False
@@ -298,3 +300,12 @@ def test_an_experiment_belongs_to_the_run_it_is_asked_from_where_that_is_stored(
         keys, runs = result.attrs["keys"], {run.key: run for run in store.runs(place)}
         assert runs[keys["SkipBlock(2)"]].parent == (parent or keys["baseline"])
         assert runs[keys["baseline"]].parent == (parent or "")
+
+
+def test_the_result_comes_back_from_netcdf_as_it_was(tmp_path: Path) -> None:
+    result = intervene([wb.MaskText(1), wb.SkipBlock(2)], prompt="a dog", repeats=2)
+    result.to_netcdf(tmp_path / "result.nc", engine="h5netcdf")
+    with xr.open_dataset(tmp_path / "result.nc", engine="h5netcdf") as back:
+        xr.testing.assert_equal(back, result)
+        assert read_attributes(back.attrs) == read_attributes(result.attrs)
+        assert wb.figures.effects(back)._repr_png_() == wb.figures.effects(result)._repr_png_()

@@ -194,7 +194,7 @@ def test_a_part_of_a_picture() -> None:
 @pytest.mark.parametrize(
     ("ds", "options", "message"),
     [
-        (dataset(), {"truth": True}, "no truth to draw"),
+        (dataset(), {"truth": True}, "no truth to compare with"),
         (dataset(), {"keep": ["layer"]}, "leave out keep"),
         (dataset(), {"columns": 0}, "columns is 0; expected 1 or more"),
         (dataset(), {"width": 1.5}, "fewer columns or a greater width"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,12 @@ def result(*edits: Intervention, draws: int = 4, **attrs: object) -> xr.Dataset:
     values = 0.1 * np.arange(1, count + 1)
     ds = xr.Dataset(
         {"mean_map_distance": ("intervention", values), "psnr": ("intervention", 40 - 10 * values)},
-        coords={"intervention": [str(edit) for edit in edits], "control": ("intervention", ["direction"] * count)},
-        attrs={"kind": "intervention", "plan": [[edit.as_dict()] for edit in edits]} | attrs,
+        coords={
+            "intervention": [str(edit) for edit in edits],
+            "control": ("intervention", ["direction"] * count),
+            "edits": ("intervention", [json.dumps([edit.as_dict()]) for edit in edits]),
+        },
+        attrs={"kind": "intervention", "plan": json.dumps([[edit.as_dict()] for edit in edits])} | attrs,
     )
     if not draws:
         return ds
@@ -117,3 +122,23 @@ def test_a_long_name_is_cut_and_stays_inside_the_figure(tmp_path: Path) -> None:
 def test_what_cannot_be_drawn_is_refused(ds: xr.Dataset, options: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         effects(ds, **options)
+
+
+def test_a_matrix_follows_its_interventions_when_they_are_sorted() -> None:
+    edits = [ScaleHeads(layer, head, 0) for layer in (0, 1) for head in (0, 1)]
+    whole = result(*edits)
+    drawn = effects(whole).axes[0].images[0].get_array()
+    for order in ([3, 1, 0, 2], [2, 3, 0, 1]):
+        np.testing.assert_array_equal(effects(whole.isel(intervention=order)).axes[0].images[0].get_array(), drawn)
+    part = effects(whole.isel(intervention=[3, 0, 1])).axes[0].images[0].get_array()
+    np.testing.assert_array_equal(np.ma.filled(part, np.nan)[1, 1], drawn[1, 1])
+    assert np.isnan(np.ma.filled(part, np.nan)[1, 0])
+
+
+def test_parts_of_a_result_are_drawn_or_refused() -> None:
+    whole = result(SkipBlock(0), SkipBlock(1))
+    assert len(dots(effects(whole.isel(intervention=1)))) == 1
+    assert len(dots(effects(whole.transpose(*sorted(map(str, whole.dims)))))) == 2
+    for part in (whole.isel(intervention=0, drop=True), whole.mean("intervention")):
+        with pytest.raises(InputError, match="a figure needs intervention"):
+            effects(part)

@@ -154,3 +154,16 @@ def test_the_caption_says_what_was_edited_in_the_runs() -> None:
     assert "edited: SkipBlock(9);" in caption(edited)
     assert "edited: none or SkipBlock(9);" in caption([dataset(), edited])
     assert "edited" not in caption(dataset())
+
+
+def test_parts_of_a_sweep_are_drawn_or_refused() -> None:
+    found = dataset(truth=True, samples=2).wb.sweep(("layer", "timestep"), resamples=3)
+    matrix = sweep(found).axes[0].images[0].get_array()
+    turned = sweep(found.transpose(*sorted(map(str, found.dims)))).axes[0].images[0].get_array()
+    np.testing.assert_array_equal(turned, matrix)
+    np.testing.assert_array_equal(sweep(found.isel(layer=2)).axes[0].images[0].get_array(), matrix[[2]])
+    with pytest.raises(InputError, match="a figure needs layer, timestep"):
+        sweep(found.mean("layer"))
+    with pytest.raises(InputError, match="holds dog alone, but its means are over dog, grass, sky"):
+        sweep(found.sel(concept="dog"))
+    assert sweep(dataset().wb.sweep("timestep", "greedy").isel(rank=[0]))

@@ -148,3 +148,23 @@ def test_folders_of_other_names_are_no_runs(three: Path) -> None:
 def test_what_is_said_about_one_run(three: Path) -> None:
     assert store.info("abc2", three) == store.runs(three)[0]
     assert store.info(three / "runs" / "abc2.zarr") == store.runs(three)[0]
+
+
+def test_an_opened_run_goes_to_other_formats_and_chunks(three: Path, tmp_path: Path) -> None:
+    run = store.open("abc1", three)
+    assert all(set(variable.encoding) <= {"preferred_chunks"} for variable in run.variables.values())
+    assert run.chunk()["output"].chunksizes["layer"] == (1,) * run.sizes["layer"]
+    for number, ds in enumerate((run, run.chunk({"layer": 2, "y": 3}), run.chunk().isel(timestep=slice(0, 1)))):
+        ds.to_zarr(tmp_path / f"{number}.zarr", zarr_format=2)
+        with xr.open_zarr(tmp_path / f"{number}.zarr", chunks=None) as back:
+            xr.testing.assert_equal(back, ds)
+            xr.testing.assert_equal(back.wb.heatmap(), ds.wb.heatmap())
+
+
+def test_a_run_of_an_early_version_says_how_many_heads_it_has(home: Path) -> None:
+    early = _small()
+    del early.attrs["head_count"]
+    save(early, home, "abc1")
+    run = store.open("abc1", home)
+    assert run.attrs["head_count"] == run.sizes["head"]
+    run.wb.validate()

@@ -84,7 +84,7 @@ def test_whatever_goes_wrong_becomes_a_sentence(caplog: pytest.LogCaptureFixture
     assert "no patch is pinned" in ask(answers, "runs")[0]["error"]
     assert caplog.records == []
     broken = Answers(ds.drop_vars("layer").assign_coords(layer=ds.layer))
-    broken._ds = ds.assign(output_total=ds.output_total.astype(object))
+    broken._ds = ds.assign_attrs(default_layers=3)
     assert "could not be computed" in ask(broken, "maps")[0]["error"]
     assert "could not answer 'maps'" in caplog.text
     assert list(answers.answer({"type": "shutdown"})) == []

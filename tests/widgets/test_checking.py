@@ -20,10 +20,11 @@ DS = dataset()
         (DS.output_total, "one variable ('output_total')"),
         (xr.Dataset(), "(it holds nothing)"),
         (DS[["image"]], "(it holds image)"),
-        (DS.isel(layer=0), "no dimension 'layer': ds.sel(layer=[value]) keeps it"),
-        (DS.isel(layer=0, drop=True), "no dimension 'layer': 'output_total' needs it"),
+        (DS.isel(layer=0, drop=True), "no dimension 'layer', and no coordinate says which layer it is of: choose one"),
+        (DS.isel(head=[0]).drop_vars(["output", "cross"]), "of 1 of 2 heads, but 'output_total' is the sum over all"),
+        (DS.isel(sample=[0, 0]), "sample 0 is there more than once"),
         (DS.isel(timestep=[]), "'timestep' has length 0"),
-        (DS.drop_vars("concept"), "'concept' of 'output_total' has no coordinate"),
+        (DS.drop_vars("concept"), "The dimension 'concept' of 'output' has no coordinate"),
         (DS.expand_dims(member=2), "unknown dimension member"),
         (DS.assign_coords(layer=list("abcde")), "'layer' holds <U1; expected numbers"),
         (DS.assign(cross_total=DS.cross_total.astype(int)), "'cross_total' holds int64"),
@@ -41,6 +42,14 @@ def test_good_datasets_have_no_problem() -> None:
     for ds in (DS, dataset(kind="generate", spaces=("prompt",)), dataset(concepts=["dog"]), DS.drop_vars("image")):
         assert problem(ds) is None
     assert problem(DS.drop_vars(["output", "cross", "head"])) is None
+    for ds in (
+        DS.isel(layer=0),
+        DS.squeeze(),
+        DS.isel(head=0),
+        DS.astype("float64"),
+        DS.transpose(*sorted(DS.sizes)),
+    ):
+        assert problem(ds) is None
 
 
 def test_remarks_say_what_is_lacking() -> None:

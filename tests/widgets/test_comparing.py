@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import xarray as xr
 
+import workbench as wb
 from tests import synthetic
 from workbench.widgets.comparing import aligned, compare
+from workbench.widgets.saving import save_html
 from workbench.widgets.state import State
 
 
@@ -112,3 +117,24 @@ def test_two_models_of_one_name_correspond_by_relative_depth(ds: xr.Dataset, dee
     assert aligned(State.default(ds), ds, other).layers == aligned(State.default(ds), ds, deep).layers
     alike = deep.assign_attrs(model=ds.attrs["model"], default_layers=ds.attrs["default_layers"])
     assert aligned(State.default(ds), ds, alike).layers == State.default(ds).layers
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda ds: ds.chunk(),
+        lambda ds: ds.isel(sample=0, head=0),
+        lambda ds: ds.astype("float64").transpose(*sorted(map(str, ds.dims))),
+        lambda ds: ds.isel(channel=0),
+    ],
+)
+def test_what_xarray_makes_of_a_run_is_shown_with_its_own_numbers(change: Any, tmp_path: Path) -> None:
+    ds = synthetic.dataset(samples=2, truth=True)
+    part = change(ds)
+    view = wb.compare(part, ds).children[0]
+    assert view.error == ""
+    shown = view._answers._maps(State.from_json(view.state, view._ds), {})[1][0]
+    expected = part.wb.heatmap().transpose("concept", "y", "x")
+    np.testing.assert_array_equal(np.frombuffer(shown, np.float32), expected.to_numpy().ravel())
+    assert save_html(part, tmp_path / "page.html").stat().st_size > 0
+    assert wb.ablate(part).error == ""

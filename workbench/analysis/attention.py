@@ -7,21 +7,23 @@ both.
 
 from __future__ import annotations
 
-from typing import Final, Literal
+import math
+from typing import Final, Literal, Unpack
 
 import numpy as np
 import xarray as xr
 
 from workbench import schema
 from workbench.analysis import selection
-from workbench.analysis.selection import Labels, Numbers
-from workbench.schema import PADDING, TEXT, TEXT_MASS, InputError, SelectionError
+from workbench.analysis.normalising import normalised
+from workbench.analysis.selection import Labels, Numbers, ScoreChoice
+from workbench.schema import PADDING, TEXT, TEXT_MASS, InputError, SelectionError, warn
 
 CROSS: Final = "cross"
 LSE_IMAGE, LSE_CONCEPT = schema.LSE
 
 
-def self_attention(
+def concept_share(
     ds: xr.Dataset,
     *,
     layers: Numbers = None,
@@ -51,6 +53,7 @@ def self_attention(
     InputError
         If concepts attended to nothing in this run.
     """
+    ds = normalised(ds)
     _check_captured(ds, schema.LSE, "lse=True")
     mode = ds.attrs.get("attend", "both")
     if mode == "none":
@@ -58,7 +61,9 @@ def self_attention(
     image, concept = (
         selection.take_concepts(
             selection.take(ds[name], layers=layers, timesteps=timesteps, heads=heads, samples=samples), concepts
-        ).astype(np.float64)
+        )
+        .astype(np.float64)
+        .load()
         for name in (LSE_IMAGE, LSE_CONCEPT)
     )
     if mode == "both":
@@ -67,7 +72,13 @@ def self_attention(
     else:
         share = xr.full_like(concept, float(mode == "concepts")).where((image + concept).notnull())
     share = share.astype(np.float32)
-    return share.rename("self_attention").assign_attrs(attend=mode)
+    return share.rename("concept_share").assign_attrs(attend=mode)
+
+
+def self_attention(ds: xr.Dataset, **choice: Unpack[ScoreChoice]) -> xr.DataArray:
+    """The former name of :func:`concept_share`, with a warning."""
+    warn("self_attention is called concept_share now; the old name will go with the next version.", stacklevel=3)
+    return concept_share(ds, **choice)
 
 
 def sinks(
@@ -112,16 +123,18 @@ def sinks(
     """
     if of not in ("image", "all"):
         raise InputError(f"of is {of!r}; expected 'image' or 'all'.")
+    ds = normalised(ds)
     _check_captured(ds, [CROSS], f"spaces=({CROSS!r}, ...)")
     patches = ds.sizes[schema.Y] * ds.sizes[schema.X]
     if isinstance(top, bool) or not isinstance(top, int) or not 1 <= top <= patches:
         raise InputError(f"top is {top!r}; expected a number of patches, 1 to {patches}.")
+    _check_plane(ds, patches, of)
     # The softmax over patches does not depend on which other concepts are taken.
     whole = selection.take(ds[CROSS], layers=layers, timesteps=timesteps, heads=heads, samples=samples)
     taken = selection.take_concepts(whole, concepts)
     image_share: float | xr.DataArray = 1.0
     if of == "all":
-        image_share = 1 - self_attention(
+        image_share = 1 - concept_share(
             ds, layers=layers, timesteps=timesteps, heads=heads, samples=samples, concepts=concepts
         )
     parts = [_concentration(taken.isel({schema.TIMESTEP: [step]}), top) for step in range(taken.sizes[schema.TIMESTEP])]
@@ -174,9 +187,15 @@ def text_sinks(
     InputError
         If ``top`` is not a number of tokens.
     """
+    ds = normalised(ds)
     _check_captured(ds, [TEXT_MASS], "text_mass=True")
     mass = selection.take(ds[TEXT_MASS], layers=layers, timesteps=timesteps, heads=heads, samples=samples)
     tokens = mass.sizes[TEXT]
+    if tokens != (whole := ds.attrs.get("text_length", tokens)):
+        raise InputError(
+            f"shares are of the attention to all text, but this dataset holds {tokens} of {whole} tokens: leave the "
+            "dimension 'text' whole."
+        )
     if isinstance(top, bool) or not isinstance(top, int) or not 1 <= top <= tokens:
         raise InputError(f"top is {top!r}; expected a number of text tokens, 1 to {tokens}.")
     mass = mass.astype(np.float64).load()
@@ -217,6 +236,16 @@ def _concentration(logits: xr.DataArray, top: int) -> xr.Dataset:
         },
         coords={name: coord for name, coord in logits.coords.items() if not {schema.Y, schema.X} & set(coord.dims)},
     )
+
+
+def _check_plane(ds: xr.Dataset, patches: int, of: str) -> None:
+    """Refuse a part of the patches where shares are of the attention to all of them."""
+    size, side = ds.attrs.get("size"), ds.attrs.get("patch")
+    if of == "all" and size and side and patches != (whole := math.prod(int(length) // int(side) for length in size)):
+        raise InputError(
+            f"of='all' measures shares of all attention, but this dataset holds {patches} of {whole} patches: take the "
+            "whole picture, or of='image' for shares among the patches that are there."
+        )
 
 
 def _check_captured(ds: xr.Dataset, names: tuple[str, ...] | list[str], option: str) -> None:

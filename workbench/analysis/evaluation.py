@@ -17,6 +17,7 @@ from workbench.analysis.heatmaps import to_pixels
 from workbench.analysis.measures import MEASURES, Fraction, Measure, Reference
 from workbench.analysis.selection import Labels
 from workbench.analysis.steps import Steps
+from workbench.analysis.truth import masks_of
 from workbench.analysis.variants import Choice, Scores
 from workbench.schema import InputError
 
@@ -251,8 +252,7 @@ def _by_head(one: Observation) -> Candidates:
 
 def _truth(ds: xr.Dataset, scores: Scores, names: Sequence[str]) -> Reference:
     """The masks of a dataset, patch by patch."""
-    if schema.TRUTH not in ds:
-        raise InputError("this dataset has no truth to compare with; add masks: ds.wb.with_truth({'dog': mask, ...}).")
+    whole = masks_of(ds)
     if pictures(ds) > 1:
         raise InputError(
             f"this dataset holds {pictures(ds)} different pictures and one set of masks; choose one picture first: "
@@ -260,7 +260,7 @@ def _truth(ds: xr.Dataset, scores: Scores, names: Sequence[str]) -> Reference:
         )
     # A pixel belongs to the patch that stands for it in a map brought to pixels.
     patches = to_pixels(scores.grid, ds, "nearest")
-    masks = ds[schema.TRUTH].sel({dim: patches[dim] for dim in (schema.PIXEL_Y, schema.PIXEL_X)})
+    masks = whole.sel({dim: patches[dim] for dim in (schema.PIXEL_Y, schema.PIXEL_X)})
     shown = (
         masks.sel({schema.CONCEPT: list(names)}).transpose(schema.CONCEPT, schema.PIXEL_Y, schema.PIXEL_X).to_numpy()
     )

@@ -12,6 +12,7 @@ from workbench import schema
 from workbench.analysis import resampling, selection
 from workbench.analysis.evaluation import evaluate, merit, observe
 from workbench.analysis.measures import MEASURES
+from workbench.analysis.normalising import normalised
 from workbench.analysis.selection import ScoreChoice
 from workbench.analysis.variants import Choice
 from workbench.schema import InputError
@@ -59,6 +60,7 @@ def rank_heads(
     SelectionError
         If something chosen is not in the dataset; lists what is.
     """
+    ds = normalised(ds)
     if metric is None:
         metric = "iou" if schema.TRUTH in ds else DEFAULT
     if metric not in MEASURES:
@@ -97,7 +99,7 @@ def rank_heads(
         found = found.assign_coords({schema.SAMPLE: labels, f"other_{schema.SAMPLE}": labels})
     record: dict[str, Any] = {name: scores.labels[name[:-1]] for name in ("samples", "timesteps", "layers", "heads")}
     return found.assign_attrs(
-        record, metric=metric, higher_is_better=measure.higher_is_better, space=space, softmax_over=scores.concepts
+        record, metric=metric, higher_is_better=int(measure.higher_is_better), space=space, softmax_over=scores.concepts
     )
 
 

@@ -15,8 +15,12 @@ from numpy.typing import NDArray
 
 from workbench import schema
 from workbench.analysis import selection
+from workbench.analysis.gaps import absent_pieces, listed_but_there, unlisted
+from workbench.analysis.lazily import arranged
+from workbench.analysis.normalising import normalised
+from workbench.analysis.plane import pixels_of
 from workbench.analysis.selection import Labels, Numbers
-from workbench.schema import InputError, SchemaError, SelectionError, warn
+from workbench.schema import InputError, SelectionError, warn
 from workbench.scores import REDUCTIONS, reduce_maps
 
 Reduction = Literal["softmax_mean", "mean_softmax", "mean"]
@@ -76,6 +80,7 @@ def scores(
     SelectionError
         If something chosen is not in the dataset; lists what is.
     """
+    ds = normalised(ds)
     selection.space_of(ds, space)
     if heads is None:
         taken = selection.take(ds[schema.total(space)], layers=layers, timesteps=timesteps, samples=samples)
@@ -85,7 +90,10 @@ def scores(
                 f"heads were chosen, but this dataset holds only the sums over heads of {space!r}; leave heads out."
             )
         per_head = selection.take(ds[space], layers=layers, timesteps=timesteps, heads=heads, samples=samples)
-        taken = _sum_heads(per_head).assign_attrs(per_head.attrs, heads=per_head[schema.HEAD].to_numpy().tolist())
+        dims = [str(dim) for dim in per_head.dims if dim != schema.HEAD]
+        summed = arranged(per_head.variable, dims, summed=schema.HEAD).load()
+        taken = per_head.isel({schema.HEAD: 0}, drop=True).copy(data=summed)
+        taken.attrs = {**per_head.attrs, "heads": per_head[schema.HEAD].to_numpy().tolist()}
     taken = selection.take_concepts(taken, concepts)
     return taken.assign_attrs(space=space).rename(schema.total(space))
 
@@ -147,6 +155,7 @@ def heatmap(
     if upsample not in (None, "nearest", "bilinear"):
         raise InputError(f"upsample is {upsample!r}; expected None, 'nearest' or 'bilinear'.")
     kept = _kept(keep)
+    ds = normalised(ds)
     selection.space_of(ds, space)
     if layers is None:
         layers = default_layers(ds)
@@ -239,15 +248,6 @@ def mask(ds: xr.Dataset, concept: str, rule: str | float = "mean", **options: Un
     return inside.assign_attrs(maps.attrs, concept=concept, rule=rule).rename("mask")
 
 
-def _sum_heads(per_head: xr.DataArray) -> xr.DataArray:
-    """Sum over heads in float32, one timestep in memory at a time."""
-    sums = [
-        per_head.isel({schema.TIMESTEP: [index]}).sum(schema.HEAD, dtype=np.float32, skipna=False)
-        for index in range(per_head.sizes[schema.TIMESTEP])
-    ]
-    return xr.concat(sums, schema.TIMESTEP).transpose(*(dim for dim in per_head.dims if dim != schema.HEAD))
-
-
 def _kept(keep: Collection[str]) -> list[str]:
     if isinstance(keep, str) or not set(keep) <= set(AVERAGED):
         raise InputError(f"keep is {keep!r}; expected a list of dimensions from {', '.join(AVERAGED)}.")
@@ -258,6 +258,12 @@ def default_layers(ds: xr.Dataset) -> list[int] | None:
     """The default layers that were captured; None, with a warning, where none of them was."""
     defaults = [int(layer) for layer in ds.attrs.get("default_layers", ())]
     captured = [int(layer) for layer in ds[schema.LAYER].to_numpy()]
+    if "default_layers" not in ds.attrs and len(captured) > 1:
+        warn(
+            "this dataset has lost the attribute 'default_layers', which says what heat maps are made of, so all its "
+            "layers are used. Pass layers= to choose, or keep attributes: xarray.set_options(keep_attrs=True).",
+            stacklevel=3,
+        )
     chosen = [layer for layer in captured if layer in defaults]
     if defaults and not chosen:
         warn(
@@ -284,22 +290,6 @@ def _warn_of_meaningless(ds: xr.Dataset, taken: xr.DataArray, reduce: str, kept:
         )
 
 
-def absent_pieces(ds: xr.Dataset, taken: xr.DataArray) -> NDArray[np.bool_]:
-    """(sample, timestep, layer): which of the chosen pieces the run lists as missing."""
-    chosen = [taken[dim].to_numpy().tolist() for dim in AVERAGED]
-    absent = np.zeros([len(values) for values in chosen], dtype=bool)
-    for piece in ds.attrs.get("missing", ()):
-        at = [values.index(piece[dim]) for dim, values in zip(AVERAGED, chosen, strict=True) if piece[dim] in values]
-        if len(at) == len(AVERAGED):
-            absent[tuple(at)] = True
-    if absent.all():
-        raise SelectionError(
-            "every chosen piece is missing from this run: its blocks did not run. Choose other layers or timesteps; "
-            "attrs['missing'] lists what is missing."
-        )
-    return absent
-
-
 def _reduce(taken: xr.DataArray, reduce: str, kept: list[str], absent: NDArray[np.bool_]) -> xr.DataArray:
     """Softmax and mean over the pieces that exist, separately for every combination of what is kept."""
     over = [dim for dim in AVERAGED if dim not in kept]
@@ -310,6 +300,8 @@ def _reduce(taken: xr.DataArray, reduce: str, kept: list[str], absent: NDArray[n
     cells = (math.prod(outer), math.prod(values.sizes[dim] for dim in over))
     pieces = values.to_numpy().reshape(*cells, *(values.sizes[dim] for dim in inner))
     there = there.reshape(cells)
+    if np.isfinite(pieces[~there]).any():
+        raise listed_but_there(taken, absent)
     axis = 1 + inner.index(selection.concept_dim(taken))
 
     maps = np.full((cells[0], *pieces.shape[2:]), np.nan, dtype=np.float32)
@@ -318,10 +310,7 @@ def _reduce(taken: xr.DataArray, reduce: str, kept: list[str], absent: NDArray[n
         if len(present):
             maps[cell] = reduce_maps(present, concept_axis=axis, mean_axes=(0,), reduce=reduce)
             if not np.isfinite(maps[cell]).all():
-                raise SchemaError(
-                    "some of the chosen scores are NaN or infinite although attrs['missing'] does not list them: the "
-                    "dataset is damaged. workbench.schema.validate(ds, values=True) says where."
-                )
+                raise unlisted(taken, absent)
     coords = {name: coord for name, coord in taken.coords.items() if not set(coord.dims) & set(over)}
     return xr.DataArray(maps.reshape(*outer, *maps.shape[1:]), dims=[*kept, *inner], coords=coords)
 
@@ -347,18 +336,15 @@ def to_pixels(maps: xr.DataArray, ds: xr.Dataset, how: Upsampling) -> xr.DataArr
                 f"upsample={how!r} needs the pixels of the image, but the dataset has no coordinate {pixel_dim!r}; "
                 "leave upsample out, or keep the variable 'image' in the dataset."
             )
-        pixels = ds[pixel_dim]
-        centres = maps[dim].to_numpy()
-        side = float(centres[1] - centres[0]) if len(centres) > 1 else float(ds.attrs["patch"])
-        position = (pixels.to_numpy() - centres[0]) / side
-        covered = (position > -0.5) & (position < len(centres) - 0.5)
-        pixels, position = pixels[covered], np.clip(position[covered], 0, len(centres) - 1)
+        covered, position = pixels_of(ds, dim)
+        pixels, last = ds[pixel_dim][covered], maps.sizes[dim] - 1
+        position = np.clip(position, 0, last)
         plain = maps.drop_vars(dim)
         if how == "nearest":
             maps = plain.isel({dim: xr.DataArray(np.rint(position).astype(int), dims=pixel_dim)})
         else:
             lower = xr.DataArray(np.floor(position).astype(int), dims=pixel_dim)
-            upper = (lower + 1).clip(max=len(centres) - 1)
+            upper = (lower + 1).clip(max=last)
             weight = xr.DataArray((position - lower.to_numpy()).astype(np.float32), dims=pixel_dim)
             maps = plain.isel({dim: lower}) * (1 - weight) + plain.isel({dim: upper}) * weight
         maps = maps.assign_coords({pixel_dim: pixels})

@@ -9,6 +9,8 @@ import xarray as xr
 
 from workbench import schema
 from workbench.analysis.heatmaps import HeatmapOptions, heatmap
+from workbench.analysis.normalising import normalised
+from workbench.analysis.truth import masks_of
 from workbench.schema import InputError
 
 OTHER = "other"
@@ -46,17 +48,17 @@ def leakage(ds: xr.Dataset, *, truth: bool | None = None, **options: Unpack[Heat
         raise InputError("leakage compares one map per concept: leave out keep, upsample and space='prompt'.")
     if options.get("reduce") == "mean":
         raise InputError("leakage needs shares that sum to one; reduce='mean' takes no softmax. Leave it out.")
+    ds = normalised(ds)
     by_truth = schema.TRUTH in ds if truth is None else truth
-    if by_truth and schema.TRUTH not in ds:
-        raise InputError("this dataset has no truth to compare with; add masks: ds.wb.with_truth({'dog': mask, ...}).")
+    masks = masks_of(ds) if by_truth else None
     maps = heatmap(ds, **options)
     record = dict(maps.attrs)
-    if by_truth:
+    if masks is not None:
         pixels: HeatmapOptions = {**options, "upsample": "nearest"}
         maps = heatmap(ds, **pixels)
         plane = [schema.PIXEL_Y, schema.PIXEL_X]
         at = {dim: maps[dim] for dim in (schema.CONCEPT, *plane)}
-        region = ds[schema.TRUTH].sel(at).astype(np.float64)
+        region = masks.sel(at).astype(np.float64)
     else:
         plane = [schema.Y, schema.X]
         region = maps.astype(np.float64)

@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from workbench import schema
 from workbench.analysis.heatmaps import HeatmapOptions, segment
+from workbench.analysis.normalising import normalised
+from workbench.analysis.truth import masks_of
 from workbench.schema import InputError
 
 Masks: TypeAlias = Mapping[str, NDArray[np.bool_]]
@@ -183,8 +185,8 @@ def score(ds: xr.Dataset, **options: Unpack[HeatmapOptions]) -> xr.Dataset:
     InputError
         If there is no truth, or an option has no meaning here.
     """
-    if schema.TRUTH not in ds:
-        raise InputError("this dataset has no truth to compare with; add masks: ds.wb.with_truth({'dog': mask, ...}).")
+    ds = normalised(ds)
+    masks = masks_of(ds)
     if options.get("keep") or options.get("space") == schema.PROMPT:
         raise InputError(
             "score compares one segmentation by concepts with the truth: leave out keep and space='prompt'."
@@ -193,7 +195,7 @@ def score(ds: xr.Dataset, **options: Unpack[HeatmapOptions]) -> xr.Dataset:
     settings: HeatmapOptions = {**options, "upsample": upsample}
     found = segment(ds, **settings)
     names = found.attrs["flag_meanings"]
-    truth = ds[schema.TRUTH].sel({schema.CONCEPT: names, schema.PIXEL_Y: found.pixel_y, schema.PIXEL_X: found.pixel_x})
+    truth = masks.sel({schema.CONCEPT: names, schema.PIXEL_Y: found.pixel_y, schema.PIXEL_X: found.pixel_x})
     target = truth.transpose(schema.CONCEPT, schema.PIXEL_Y, schema.PIXEL_X).to_numpy()
     labels = found.transpose(schema.PIXEL_Y, schema.PIXEL_X).to_numpy()
     predicted = labels == np.arange(len(names))[:, None, None]

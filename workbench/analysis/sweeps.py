@@ -18,6 +18,7 @@ from workbench import schema
 from workbench.analysis import resampling, selection
 from workbench.analysis.evaluation import FULL, Observation, Values, evaluate, observe, pick, words
 from workbench.analysis.measures import MEASURES
+from workbench.analysis.normalising import normalised
 from workbench.analysis.selection import Labels, Numbers
 from workbench.analysis.steps import Progress, Steps
 from workbench.analysis.truth import with_truth
@@ -196,7 +197,8 @@ def sweep(
         "over": list(swept),
         "how": how,
         "metrics": metrics,
-        "higher_is_better": [MEASURES[name].higher_is_better for name in metrics],
+        "concepts": words(observations),
+        "higher_is_better": [int(MEASURES[name].higher_is_better) for name in metrics],
         "observation": unit,
         "observations": len(observations),
     }
@@ -213,7 +215,7 @@ def _datasets(data: Any) -> list[xr.Dataset]:
     datasets = [data] if isinstance(data, xr.Dataset) else list(data) if isinstance(data, Sequence) else []
     if not datasets or not all(isinstance(ds, xr.Dataset) for ds in datasets):
         raise InputError(f"got {type(data).__name__}; expected a captured dataset or a list of them.")
-    return datasets
+    return [normalised(ds) for ds in datasets]
 
 
 def _swept(over: Any) -> tuple[str, ...]:
@@ -346,8 +348,8 @@ def _record(observations: Sequence[Observation], choice: Choice) -> dict[str, An
     }
     if one:
         record["softmax_over"] = [] if choice.reduce == "mean" else scores.concepts
-    if scores.by_head:
-        record["heads"] = scores.labels[schema.HEAD]
+    if scores.heads:
+        record["heads"] = scores.heads
     if scores.timesteps_asked:
         record["timesteps_asked"] = scores.timesteps_asked
     return record

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import xarray as xr
 
 from workbench import schema
+from workbench.analysis.normalising import normalised
 from workbench.schema import InputError
 from workbench.truth import read_truth
 
@@ -35,6 +36,7 @@ def with_truth(ds: xr.Dataset, truth: Truth, *, labels: Values | None = None, re
     InputError
         If the masks do not fit the dataset, or it holds several pictures.
     """
+    ds = normalised(ds)
     sizes = [ds.sizes.get(dim) for dim in (schema.PIXEL_Y, schema.PIXEL_X)]
     height, width = sizes
     if height is None or width is None or schema.CONCEPT not in ds.coords:
@@ -45,3 +47,28 @@ def with_truth(ds: xr.Dataset, truth: Truth, *, labels: Values | None = None, re
     concepts = [str(name) for name in ds[schema.CONCEPT].to_numpy()]
     masks = read_truth(truth, concepts, (height, width), labels=labels, resize=resize)
     return ds.assign({schema.TRUTH: ((schema.CONCEPT, schema.PIXEL_Y, schema.PIXEL_X), masks)})
+
+
+def masks_of(ds: xr.Dataset) -> xr.DataArray:
+    """The truth of a normalised dataset, (concept, pixel_y, pixel_x) bool.
+
+    Raises
+    ------
+    InputError
+        If there is none, masks differ along a dimension of their own, or they are no masks any more.
+    """
+    if schema.TRUTH not in ds:
+        raise InputError("this dataset has no truth to compare with; add masks: ds.wb.with_truth({'dog': mask, ...}).")
+    truth = ds[schema.TRUTH]
+    dims = {schema.CONCEPT, schema.PIXEL_Y, schema.PIXEL_X}
+    if extra := [str(dim) for dim in truth.dims if dim not in dims]:
+        raise InputError(
+            f"the joined datasets have different truth along {extra[0]!r}: choose one, ds.isel({extra[0]}=[0]), or "
+            "measure them together, workbench.analysis.sweeps.sweep([ds_a, ds_b], ...)."
+        )
+    if set(truth.dims) != dims or truth.dtype != bool:
+        raise InputError(
+            f"the truth is {truth.dtype} along {', '.join(map(str, truth.dims)) or 'no dimension'}; expected masks, "
+            "bool along concept, pixel_y and pixel_x. Add them anew: ds.wb.with_truth({'dog': mask, ...})."
+        )
+    return truth

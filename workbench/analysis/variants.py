@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from workbench import schema
 from workbench.analysis import selection
-from workbench.analysis.heatmaps import absent_pieces, default_layers
+from workbench.analysis.gaps import absent_pieces, listed_but_there, unlisted
+from workbench.analysis.heatmaps import default_layers
 from workbench.analysis.selection import Numbers
-from workbench.schema import InputError, SchemaError, SelectionError
+from workbench.schema import InputError, SelectionError
 from workbench.scores import softmax
 
 SPACE: Final = "space"
@@ -103,6 +104,7 @@ class Scores:
         self.labels |= {dim: first[dim].to_numpy().tolist() for dim in schema.PIECE_DIMS}
         if self.by_head:
             self.labels[schema.HEAD] = first[schema.HEAD].to_numpy().tolist()
+        self.heads: list[Any] | None = self.labels.get(schema.HEAD, first.attrs.get("heads"))
         self.timesteps_asked = first.attrs.get("timesteps_asked")
         self._check()
 
@@ -185,13 +187,13 @@ class Scores:
                     block = taken.isel({schema.SAMPLE: sample, schema.TIMESTEP: timestep}).to_numpy()
                     for layer, scores in enumerate(block):
                         self._step()
+                        finite = np.isfinite(scores)
                         if not self._present[sample, timestep, layer]:
+                            if finite.any():
+                                raise listed_but_there(*self._piece(taken, sample, timestep, layer))
                             continue
-                        if not np.isfinite(scores).all():
-                            raise SchemaError(
-                                "some of the chosen scores are NaN or infinite although attrs['missing'] does not list "
-                                "them: the dataset is damaged. workbench.schema.validate(ds, values=True) says where."
-                            )
+                        if not finite.all():
+                            raise unlisted(*self._piece(taken, sample, timestep, layer))
                         if self.by_head and schema.HEAD not in self.choice.over:
                             scores = scores.sum(0, dtype=np.float32)
                         at = {SPACE: space, schema.SAMPLE: place, schema.TIMESTEP: timestep, schema.LAYER: layer}
@@ -206,6 +208,11 @@ class Scores:
         number = np.where(counts > 0, counts, np.nan)[..., None, None, None]
         maps = sums / number
         return (softmax(maps, axis=-3) if self.choice.reduce == "mean_softmax" else maps).astype(np.float32)
+
+    def _piece(self, taken: xr.DataArray, *at: int) -> tuple[xr.DataArray, NDArray[np.bool_]]:
+        """The scores at (sample, timestep, layer), and whether they are listed as missing, for an error."""
+        one = taken.isel({dim: [place] for dim, place in zip(schema.PIECE_DIMS, at, strict=True)})
+        return one, np.full((1, 1, 1), not self._present[at])
 
     def _take(self, ds: xr.Dataset, space: str, layers: Any) -> xr.DataArray:
         choice = self.choice

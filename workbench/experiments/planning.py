@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -97,6 +98,7 @@ def arms_of(plan: Plan, network: Network) -> list[Arm]:
     InputError
         If there is none, one is there twice, or something is no edit.
     """
+    plan = _recorded(plan)
     several = plan if isinstance(plan, Iterable) and not isinstance(plan, Intervention | Mapping | str) else [plan]
     arms: list[Arm] = []
     for item in several:
@@ -111,6 +113,14 @@ def arms_of(plan: Plan, network: Network) -> list[Arm]:
     if twice := [label for label, count in Counter(arm.label for arm in arms).items() if count > 1]:
         raise InputError(f"the plan holds {', '.join(twice)} more than once; expected each once.")
     return arms
+
+
+def _recorded(plan: Any) -> Any:
+    """A plan as the record of an experiment holds it, ``attrs["plan"]``, is read; any other stays."""
+    try:
+        return json.loads(plan) if isinstance(plan, str) and plan.startswith("[") else plan
+    except json.JSONDecodeError:
+        return plan
 
 
 def controls_of(

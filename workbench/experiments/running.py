@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from inspect import signature
@@ -41,7 +42,7 @@ from workbench.recording.provenance import asking, derived, model_name
 from workbench.recording.resolving import resolve
 from workbench.recording.sessions import check_cancelled, session
 from workbench.recording.turns import quoted, turn
-from workbench.schema import CONCEPT, PROMPT, InputError, warn
+from workbench.schema import CONCEPT, PROMPT, InputError, pack_attributes, read_attributes, warn
 from workbench.store import find
 
 if TYPE_CHECKING:
@@ -127,8 +128,9 @@ def intervene(
         compared on the layers that neither run edits, and on the concepts that neither drops; NaN where none is left.
         For each effect ``<effect>_control`` is that of the controls, ``<effect>_rank`` the share of the draws whose
         effect is smaller (ties count half). For maps ``<effect>_paired`` is the intervention's own effect on the layers
-        that a draw leaves too, which is what the draw is ranked against. Coordinates say what each control did;
-        attributes record everything.
+        that a draw leaves too, which is what the draw is ranked against. Coordinates say what each control did
+        and, as JSON, what was edited (``edits``); attributes record everything, what is nested as JSON
+        (:func:`workbench.schema.read_attributes` reads it).
 
     Raises
     ------
@@ -205,13 +207,14 @@ def intervene(
 
     experiment = _Experiment(outcomes, recorded, words, truth_of(outcomes[()], truth), distance)
     result = experiment.result(arms, controls)
-    result.attrs = {
+    record = {
         "kind": "intervention",
         "subject": "prompt" if prompted else "image",
         "prompt": outcomes[()].ds.attrs["prompt"],
         "image_hash": outcomes[()].ds.attrs["image_hash"],
         "model": model_name(model),
         "space": space,
+        "concepts": list(words),
         "layers": recorded,
         "iou_of": "baseline" if truth is None else "truth",
         "control": control or "none",
@@ -221,7 +224,9 @@ def intervene(
         "controls": [[[edit.as_dict() for edit in draw] for draw in draws] for _, draws in controls],
         "keys": {_label(edits): outcome.ds.attrs["key"] for edits, outcome in outcomes.items()},
     }
-    return result
+    # The edits are beside their interventions too, where selecting and sorting move them along.
+    edits_of = [json.dumps([edit.as_dict() for edit in arm.edits]) for arm in arms]
+    return result.assign_coords(edits=(INTERVENTION, edits_of)).assign_attrs(pack_attributes(record))
 
 
 def _parent(options: Mapping[str, Any]) -> str:
@@ -290,10 +295,11 @@ def vital_layers(subject: Any, concepts: Sequence[str], *, by: str | None = None
     result = intervene(subject, concepts, SkipBlock.each(), **options)
     effect = by or next(effect for effect in ("perceptual", "psnr", "mean_map_distance") if effect in result)
     size = SIZES[effect](result[effect].to_numpy())
-    depth = [edits[0]["layers"][0] for edits in result.attrs["plan"]]
+    record = read_attributes(result.attrs)
+    depth = [edits[0]["layers"][0] for edits in record["plan"]]
     order = np.argsort(-np.nan_to_num(size, nan=-np.inf), kind="stable")
     # Lists of the record go with the interventions they belong to.
-    lists = {name: [result.attrs[name][place] for place in order] for name in ("plan", "controls")}
+    lists = pack_attributes({name: [record[name][place] for place in order] for name in ("plan", "controls")})
     found = result.assign_coords(layer=(INTERVENTION, depth)).isel({INTERVENTION: order})
     return found.assign_attrs(lists | {"sorted_by": effect})
 

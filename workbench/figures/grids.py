@@ -20,12 +20,16 @@ from PIL import Image
 
 from workbench import schema
 from workbench.analysis.heatmaps import HeatmapOptions, heatmap, segment
+from workbench.analysis.normalising import normalised
+from workbench.analysis.plane import patch_side
+from workbench.analysis.truth import masks_of
 from workbench.figures.paper import DPI, FONT_SIZE, PaperFigure, colour, style, text_width, wrap
 from workbench.interventions import edit_of
 from workbench.schema import InputError
 
 _PICTURE_SIDE: Final = 512
 """Pictures of more than twice this many pixels a side are reduced: each panel holds a copy."""
+_PLANE_OF_PICTURE: Final = (schema.PIXEL_Y, schema.PIXEL_X, schema.CHANNEL)
 _OVERLAY: Final = 0.75
 """Opacity of maps over the picture."""
 _MOST_COLUMNS: Final = 5
@@ -94,8 +98,8 @@ def concept_grid(
     """
     if options.get("keep") or options.get("space") == schema.PROMPT:
         raise InputError("concept_grid draws one map per concept: leave out keep and space='prompt'.")
-    if truth and schema.TRUTH not in ds:
-        raise InputError("this dataset has no truth to draw; add masks: ds.wb.with_truth({'dog': mask, ...}).")
+    ds = normalised(ds)
+    masks = masks_of(ds) if truth or (truth is None and schema.TRUTH in ds) else None
     if columns is not None and columns < 1:
         raise InputError(f"columns is {columns}; expected 1 or more, or None to choose for you.")
     maps = heatmap(ds, **options)
@@ -105,8 +109,7 @@ def concept_grid(
     if segmentation:
         everything: HeatmapOptions = {**options, "concepts": None}
         areas["segmentation"] = segment(ds, **everything)
-    if schema.TRUTH in ds if truth is None else truth:
-        masks = ds[schema.TRUTH]
+    if masks is not None:
         areas["truth"] = masks.argmax(schema.CONCEPT).where(masks.any(schema.CONCEPT), -1)
     shown = sorted({int(label) for area in areas.values() for label in np.unique(area) if label >= 0})
 
@@ -149,7 +152,12 @@ def _picture(ds: xr.Dataset, maps: xr.DataArray) -> NDArray[np.uint8]:
         if len(samples) > 1:
             raise InputError(f"this dataset holds {len(samples)} different pictures; choose one: samples={samples[0]}.")
         image = image.sel({schema.SAMPLE: samples[0]})
-    pixels = image.transpose(schema.PIXEL_Y, schema.PIXEL_X, schema.CHANNEL).to_numpy()
+    if set(image.dims) != set(_PLANE_OF_PICTURE) or image.dtype != np.uint8 or image.sizes[schema.CHANNEL] != 3:
+        raise InputError(
+            f"the variable 'image' is {image.dtype} along {', '.join(map(str, image.dims)) or 'no dimension'}; "
+            "expected uint8 along pixel_y, pixel_x and three channels: keep the variable as it was captured."
+        )
+    pixels = image.transpose(*_PLANE_OF_PICTURE).to_numpy()
     factor = max(pixels.shape[:2]) // _PICTURE_SIDE
     return np.asarray(Image.fromarray(pixels).reduce(factor)) if factor > 1 else pixels
 
@@ -166,9 +174,9 @@ def _plane(values: xr.DataArray) -> tuple[str, str]:
 
 def _extent(values: xr.DataArray, ds: xr.Dataset) -> tuple[float, float, float, float]:
     """Left, right, bottom and top edges in pixels, row 0 at the top."""
-    half = (ds.attrs["patch"] if schema.Y in values.dims else 1) / 2
+    across, down = (patch_side(ds, dim) / 2 if schema.Y in values.dims else 0.5 for dim in (schema.X, schema.Y))
     y, x = (values[dim].to_numpy() for dim in _plane(values))
-    return float(x[0] - half), float(x[-1] + half), float(y[-1] + half), float(y[0] - half)
+    return float(x[0] - across), float(x[-1] + across), float(y[-1] + down), float(y[0] - down)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from workbench.figures.paper import DPI, FONT_SIZE, PaperFigure, style, text_width, wrap
+from workbench.figures.results import along
 from workbench.schema import InputError
 
 _NAMES: Final = {
@@ -74,12 +76,21 @@ def effects(
     """
     if result.attrs.get("kind") != "intervention":
         raise InputError("this dataset holds no interventions; pass what wb.intervene(...) returned.")
+    result = along(result, _dims(result))
     drawn = _effect(result, effect, concept)
     with mpl.rc_context(style(dark, curves=True)):
         places = _heads(result)
         if places is not None:
             return _matrix(result, drawn, places, cmap or ("RdBu" if drawn.signed else "viridis"))
         return _rows(result, drawn, width)
+
+
+def _dims(result: xr.Dataset) -> dict[str, tuple[str, ...]]:
+    dims: dict[str, tuple[str, ...]] = dict.fromkeys(("control", "edits"), ("intervention",))
+    for name, more in [(name, ()) for name in _NAMES] + [(name, ("concept",)) for name in _OF_CONCEPT]:
+        dims |= dict.fromkeys((name, f"{name}_rank"), ("intervention", *more))
+        dims[f"{name}_control"] = ("intervention", "draw", *more)
+    return dims
 
 
 @dataclass(frozen=True)
@@ -191,13 +202,15 @@ def _matrix(result: xr.Dataset, effect: _Effect, places: list[tuple[int, int]], 
 
 def _heads(result: xr.Dataset) -> list[tuple[int, int]] | None:
     """Block and head of each intervention, where all edit one head of one block and there are several blocks."""
-    found = []
-    for edits in result.attrs["plan"]:
+    if "edits" not in result.coords:
+        return None
+    found, plan = [], [json.loads(str(edits)) for edits in result["edits"].to_numpy()]
+    for edits in plan:
         layers, heads = (edits[0].get(name) or [] for name in ("layers", "heads"))
         if len(edits) != 1 or len(layers) != 1 or len(heads) != 1:
             return None
         found.append((layers[0], heads[0]))
-    alike = len({(edits[0]["edit"], str(edits[0].get("timesteps"))) for edits in result.attrs["plan"]}) == 1
+    alike = len({(edits[0]["edit"], str(edits[0].get("timesteps"))) for edits in plan}) == 1
     several = len({layer for layer, _ in found}) > 1 and len({head for _, head in found}) > 1
     return found if alike and several and len(set(found)) == len(found) else None
 

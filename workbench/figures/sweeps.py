@@ -15,7 +15,8 @@ from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from workbench import schema
 from workbench.figures.paper import DPI, FONT_SIZE, PaperFigure, colour, style, wrap
-from workbench.schema import InputError
+from workbench.figures.results import along
+from workbench.schema import InputError, read_attributes
 
 _NAMES: Final = {
     "iou": "IoU",
@@ -77,6 +78,7 @@ def sweep(
     InputError
         If the dataset is no sweep, or has no such metric.
     """
+    found = _arranged(found)
     measured = [str(name) for name in found.attrs.get("metrics", ())]
     if not measured or "how" not in found.attrs:
         raise InputError("this dataset is no sweep; pass what ds.wb.sweep(...) returned.")
@@ -90,6 +92,18 @@ def sweep(
         if matrix:
             return _matrix(found, values, _label(name, chosen), cmap, width)
         return _curves(found, chosen, name, concepts, width or 4.6)
+
+
+def _arranged(found: xr.Dataset) -> xr.Dataset:
+    """The sweep with its variables along what was swept."""
+    attrs = read_attributes(found.attrs)
+    swept = ("rank",) if attrs.get("how") == "greedy" else tuple(map(str, attrs.get("over", ())))
+    dims: dict[str, tuple[str, ...]] = dict.fromkeys(map(str, attrs.get("over", ())), swept) if "rank" in swept else {}
+    for metric in map(str, attrs.get("metrics", ())):
+        by_concept = f"mean_{metric}" in found
+        for name, more in ((metric, (schema.CONCEPT,) if by_concept else ()), (f"mean_{metric}", ())):
+            dims |= {name: (*swept, *more), f"{name}_full": more, f"{name}_interval": ("bound", *swept, *more)}
+    return along(found, dims)
 
 
 def _label(name: str, metric: str) -> str:

@@ -55,7 +55,9 @@ name                             dimensions                                     
 
 Attributes
 ----------
-Plain values that JSON can hold, because they are stored as zarr attributes. More may be added.
+Plain values that JSON can hold, because they are stored as zarr attributes. More may be added. Files of other formats
+hold fewer kinds of values: :func:`pack_attributes` writes true and false as 1 and 0 and what is nested as JSON, and
+:func:`read_attributes`, which :func:`validate` and all readers of this package use, gives the plain values back.
 
 ====================  ==================  =============================================================================
 name                  type                meaning
@@ -77,6 +79,8 @@ name                  type                meaning
 ``size``              list of 2 int       height and width of the processed image, in pixels
 ``patch``             int                 side of a patch, in pixels
 ``default_layers``    list of int         layers of a heat map when none are given; written by the model adapter
+``head_count``        int                 heads that ``<space>_total`` is the sum of (not in runs of early versions; the
+                                          store adds it when it opens them)
 ``steps``             int                 length of the schedule (``"generate"`` only)
 ``guidance``          number or None      guidance scale; None when the model takes none (``"generate"`` only)
 ``device``            str                 kind of device that computed it, for information
@@ -94,6 +98,8 @@ name                  type                meaning
 ====================  ==================  =============================================================================
 """
 
+from workbench.schema.attributes import pack_attributes as pack_attributes
+from workbench.schema.attributes import read_attributes as read_attributes
 from workbench.schema.checking import validate as validate
 from workbench.schema.errors import *
 from workbench.schema.names import *

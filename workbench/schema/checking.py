@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from workbench.schema.attributes import read_attributes
 from workbench.schema.errors import SchemaError
 from workbench.schema.names import *
 from workbench.schema.upgrading import upgraded
@@ -108,12 +109,13 @@ def validate(ds: xr.Dataset, *, values: bool = False) -> None:
     SchemaError
         With one line for each problem found; or if the dataset is of a newer schema version.
     """
-    ds = upgraded(ds)
+    ds = upgraded(ds.assign_attrs(read_attributes(ds.attrs)))
     problems = _attribute_problems(ds.attrs)
     problems += _coordinate_problems(ds)
     problems += _variable_problems(ds)
     problems += _grid_problems(ds)
     problems += _missing_problems(ds)
+    problems += _head_problems(ds)
     if values and not problems:
         problems += _value_problems(ds)
     if problems:
@@ -222,6 +224,7 @@ def _coordinate_problems(ds: xr.Dataset) -> list[str]:
 
 
 def _short(values: npt.NDArray[Any]) -> str:
+    values = np.atleast_1d(values)
     items = ", ".join(str(item) for item in values[:6])
     return f"[{items}, ...]" if len(values) > 6 else f"[{items}]"
 
@@ -286,6 +289,18 @@ def _missing_problems(ds: xr.Dataset) -> list[str]:
     ]
 
 
+def _head_problems(ds: xr.Dataset) -> list[str]:
+    """Whether the totals are sums over the heads that are there; early runs do not say."""
+    count = ds.attrs.get(HEAD_COUNT)
+    if count is None:
+        return []
+    if not _is_positive(count):
+        return [f"attribute {HEAD_COUNT!r} is {count!r}; expected a positive int"]
+    if ds.sizes.get(HEAD, count) != count:
+        return [f"dimension {HEAD!r} has {ds.sizes[HEAD]} heads; the totals are sums over {count}"]
+    return []
+
+
 def _value_problems(ds: xr.Dataset) -> list[str]:
     absent = xr.DataArray(
         np.zeros([ds.sizes[dim] for dim in PIECE_DIMS], bool), dims=PIECE_DIMS, coords={d: ds[d] for d in PIECE_DIMS}
@@ -296,7 +311,7 @@ def _value_problems(ds: xr.Dataset) -> list[str]:
     for space in _spaces(ds):
         for name in (space, total(space)):
             inner = [dim for dim in ds[name].dims if dim not in PIECE_DIMS]
-            finite: xr.DataArray = xr.apply_ufunc(np.isfinite, ds[name])
+            finite: xr.DataArray = xr.apply_ufunc(np.isfinite, ds[name], dask="allowed")
             wrong = (absent & finite.any(inner)) | (~absent & ~finite.all(inner))
             if wrong.any():
                 first = {dim: int(index[0]) for dim, index in zip(PIECE_DIMS, np.nonzero(wrong.values), strict=True)}

@@ -59,6 +59,8 @@ ATTEND_MODES: Final = ("both", "image", "concepts", "none")
 POOLS: Final = ("first", "mean")
 """How the text encoder's tokens of one concept become one vector: the first token (paper), or their mean."""
 TOTAL_SUFFIX: Final = "_total"
+HEAD_COUNT: Final = "head_count"
+"""Attribute: of how many heads ``<space>_total`` is the sum."""
 
 KINDS: Final = ("capture", "generate")
 

@@ -14,6 +14,8 @@ import xarray as xr
 from workbench.schema import (
     CAPTURE_VERSION,
     EDIT,
+    HEAD,
+    HEAD_COUNT,
     PARENT,
     ROLE,
     SCHEMA_VERSION,
@@ -179,6 +181,7 @@ def open_contents(contents: Contents, *, verify: bool = False) -> xr.Dataset:
             coord.variable.load()
         if ROLE in ds.attrs and contents.claimed():  # it is what the user asked for himself
             ds.attrs = {name: value for name, value in ds.attrs.items() if name not in (ROLE, PARENT)}
+        ds = _unencoded(ds)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         if isinstance(error, StoreError):
             raise
@@ -186,10 +189,25 @@ def open_contents(contents: Contents, *, verify: bool = False) -> xr.Dataset:
             f"the run {contents.location} cannot be read ({error}); open it with verify=True to see which files are "
             "damaged"
         ) from error
+    if HEAD in ds.sizes:
+        ds.attrs.setdefault(HEAD_COUNT, ds.sizes[HEAD])  # early runs do not say it, and a stored run has all its heads
     try:
         return upgraded(ds)
     except SchemaError as error:
         raise StoreError(f"the run {contents.location} cannot be opened: {error}") from error
+
+
+def _unencoded(ds: xr.Dataset) -> xr.Dataset:
+    """The dataset without the encoding of its files, which other formats and other chunks cannot be written with.
+
+    How it is best cut for dask stays: :meth:`xarray.Dataset.chunk` reads it, and no writer does.
+    """
+    kept = {name: variable.encoding.get("preferred_chunks") for name, variable in ds.data_vars.items()}
+    ds = ds.drop_encoding()
+    for name, chunks in kept.items():
+        if chunks:
+            ds[name].encoding["preferred_chunks"] = chunks
+    return ds
 
 
 def info(key_or_path: str | os.PathLike[str], home: str | os.PathLike[str] | None = None) -> Run:

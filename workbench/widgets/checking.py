@@ -8,14 +8,17 @@ import numpy as np
 import xarray as xr
 
 from workbench import schema
+from workbench.analysis.normalising import normalised
+from workbench.analysis.plane import patch_side
+from workbench.analysis.truth import masks_of
 from workbench.schema import WorkbenchError
-from workbench.widgets.state import dim_of, held_spaces
+from workbench.widgets.state import held_spaces
 
 
 def problem(ds: Any) -> str | None:
-    """Say why an object cannot be shown, and what to do; None when it can.
+    """Say why an object cannot be shown, and what to do; None when :func:`normalised` makes it one that can.
 
-    Only names and sizes are looked at: nothing is read from disk.
+    No scores are read from disk, but for a single piece of runs of early versions that lack heads.
 
     Parameters
     ----------
@@ -31,17 +34,35 @@ def problem(ds: Any) -> str | None:
             "explore takes the dataset that wb.capture, wb.generate or wb.open returned; this is of type "
             f"{type(ds).__name__}."
         )
-    spaces = held_spaces(ds)
+    try:
+        plain = normalised(ds)
+        spaces = held_spaces(plain)
+        for dim in (schema.Y, schema.X) if spaces else ():
+            patch_side(plain, dim)
+    except WorkbenchError as error:
+        return str(error)
     if not spaces:
         held = ", ".join(map(str, ds.data_vars)) or "nothing"
         return (
             f"This dataset holds no scores: it has no variable such as 'output_total' (it holds {held}). "
             "Pass what wb.capture, wb.generate or wb.open returned, with its variables."
         )
-    for space in spaces:
-        if sentence := _space_problem(ds, space):
-            return sentence
     return None
+
+
+def shown(ds: xr.Dataset) -> xr.Dataset:
+    """The dataset as views hold it: in its usual form, without a truth that is none of it any more.
+
+    Parameters
+    ----------
+    ds
+        A captured dataset without a :func:`problem`.
+    """
+    ds = normalised(ds)
+    try:
+        return ds if schema.TRUTH not in ds else ds.assign({schema.TRUTH: masks_of(ds)})
+    except WorkbenchError:
+        return ds.drop_vars(schema.TRUTH)
 
 
 def remarks(ds: xr.Dataset) -> list[str]:
@@ -67,28 +88,3 @@ def drawable(ds: xr.Dataset) -> bool:
         and image.sizes[schema.CHANNEL] == 3
         and image.size > 0
     )
-
-
-def _space_problem(ds: xr.Dataset, space: str) -> str | None:
-    name = schema.total(space)
-    expected = {*schema.PIECE_DIMS, dim_of(space), schema.Y, schema.X}
-    values = ds[name]
-    for dim in sorted(expected - set(values.dims)):
-        one = f"ds.sel({dim}=[value]) keeps it" if dim in ds.coords else f"{name!r} needs it"
-        return f"{name!r} has no dimension {dim!r}: {one}. Its dimensions are {', '.join(map(str, values.dims))}."
-    unknown = set(values.dims) - expected - {schema.FRAME}
-    if unknown:
-        return (
-            f"{name!r} has the unknown dimension {', '.join(sorted(map(str, unknown)))}; expected a captured dataset."
-        )
-    for dim in map(str, values.dims):
-        if not values.sizes[dim]:
-            return f"{name!r} is empty: its dimension {dim!r} has length 0."
-        if dim not in ds.coords:
-            return f"The dimension {dim!r} of {name!r} has no coordinate; expected a captured dataset."
-    for dim in (schema.SAMPLE, schema.LAYER, schema.TIMESTEP):
-        if ds[dim].dtype.kind not in "iuf":
-            return f"The coordinate {dim!r} holds {ds[dim].dtype}; expected numbers."
-    if values.dtype.kind != "f":
-        return f"{name!r} holds {values.dtype}; expected floating-point scores."
-    return None

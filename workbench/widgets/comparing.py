@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from workbench import schema
+from workbench.widgets.checking import shown
 from workbench.widgets.explorer import Explorer
 from workbench.widgets.state import State, held_spaces, names_of
 
@@ -80,7 +81,7 @@ def compare(ds_a: xr.Dataset, ds_b: xr.Dataset, *, state: Mapping[str, Any] | No
     first = Explorer(ds_a, state={"limits": [0.0, 1.0], **(state or {})})
     second = Explorer(ds_b, controls=False)
     if not first.error and not second.error:
-        _link(first, second, ds_a, ds_b)
+        _link(first, second, shown(ds_a), shown(ds_b))
     for view in (first, second):
         view.layout.flex = "1 1 420px"
         view.layout.min_width = "0"

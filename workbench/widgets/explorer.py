@@ -14,7 +14,7 @@ from workbench.schema import WorkbenchError
 from workbench.store.reading import Run
 from workbench.widgets import assets
 from workbench.widgets.answering import Answers
-from workbench.widgets.checking import problem
+from workbench.widgets.checking import problem, shown
 from workbench.widgets.describing import describe
 from workbench.widgets.state import State
 
@@ -69,6 +69,7 @@ class Explorer(anywidget.AnyWidget):
         if sentence is not None:
             super().__init__(error=sentence)
             return
+        ds = shown(ds)
         meta = {**describe(ds, cube=cube), "controls": controls, "page": True}
         chosen = State.default(ds)
         if state is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 import xarray as xr
 
+from workbench.schema import pack_attributes
 from workbench.widgets.curves import best
 
 SWEEP: Final = "sweep"
@@ -90,11 +90,7 @@ def table(results: Sequence[Result]) -> str:
 
 def netcdf(found: xr.Dataset) -> bytes:
     """A result as a netCDF file; attributes that netCDF cannot hold are written as JSON."""
-    attrs = {
-        name: value if isinstance(value, str | int | float) and not isinstance(value, bool) else json.dumps(value)
-        for name, value in found.attrs.items()
-    }
-    return bytes(found.assign_attrs(attrs).to_netcdf(engine="scipy"))
+    return bytes(found.assign_attrs(pack_attributes(found.attrs, texts=False)).to_netcdf(engine="scipy"))
 
 
 _COLUMNS: Final = (

@@ -21,7 +21,7 @@ from workbench import schema
 from workbench.schema import InputError
 from workbench.widgets import assets, cube
 from workbench.widgets.answering import Answers
-from workbench.widgets.checking import problem
+from workbench.widgets.checking import drawable, problem, shown
 from workbench.widgets.describing import describe
 from workbench.widgets.state import State, has_pictures, held_spaces
 
@@ -55,9 +55,10 @@ def save_html(ds: xr.Dataset, path: str | os.PathLike[str], *, state: Mapping[st
     """
     if sentence := problem(ds):
         raise InputError(sentence)
-    shown = State.default(ds) if state is None else State.from_json(state, ds)
+    ds = shown(ds)
+    first = State.default(ds) if state is None else State.from_json(state, ds)
     target = Path(path)
-    target.write_text(page(ds, shown), encoding="utf-8")
+    target.write_text(page(ds, first), encoding="utf-8")
     return target
 
 
@@ -108,7 +109,7 @@ def _questions(ds: xr.Dataset, state: State, spaces: list[str], statistics: list
     samples = ds[schema.SAMPLE].to_numpy().tolist() if has_pictures(ds) else [state.sample]
     frames = ds[schema.FRAME].to_numpy().tolist() if schema.FRAME in ds.coords else [None]
     for sample, frame in itertools.product([*samples, None] if has_pictures(ds) else samples, frames):
-        if schema.IMAGE in ds:
+        if drawable(ds):
             yield ("picture", sample, frame), {"type": "picture"}, replace(state, sample=sample, frame=frame)
     for space, statistic in itertools.product(spaces, statistics):
         asked = replace(State.default(ds, space), sample=state.sample, frame=state.frame, statistic=statistic)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from workbench import schema
 from workbench.analysis.heatmaps import HeatmapOptions, heatmap, segment
+from workbench.analysis.plane import pixels_of
 from workbench.schema import SelectionError, noted
 from workbench.widgets import statistics
 from workbench.widgets.state import State, dim_of, names_of
@@ -171,13 +172,10 @@ def truth_counts(ds: xr.Dataset, state: State) -> TruthCounts:
     truth = _frame(ds, state)[schema.TRUTH]
     masks = _plain(truth, schema.CONCEPT, schema.PIXEL_Y, schema.PIXEL_X)
     inside, shares = [], []
-    for dim, pixel_dim in ((schema.Y, schema.PIXEL_Y), (schema.X, schema.PIXEL_X)):
-        centres = ds[dim].to_numpy()
-        side = float(centres[1] - centres[0]) if len(centres) > 1 else float(ds.attrs["patch"])
-        position = (ds[pixel_dim].to_numpy() - centres[0]) / side
-        covered = (position > -0.5) & (position < len(centres) - 0.5)
+    for dim in _PLANE:
+        covered, position = pixels_of(ds, dim)
         inside.append(covered)
-        shares.append(np.rint(position[covered]).astype(int)[:, None] == np.arange(len(centres)))
+        shares.append(np.rint(position).astype(int)[:, None] == np.arange(ds.sizes[dim]))
     rows, columns = (share.astype(np.int64) for share in shares)
     cut = masks[:, inside[0]][:, :, inside[1]].astype(np.int64)
     return TruthCounts(rows.T @ cut @ columns, rows.sum(0)[:, None] * columns.sum(0))

@@ -1,0 +1,314 @@
+"""A captured dataset back in its usual form, whatever xarray made of it: the entry of every analysis, figure and view.
+
+Selecting, squeezing, joining, casting, chunking and files of other formats drop dimensions, change their order and the
+types of attributes, and leave variables beside each other that no longer belong together: the sums over all heads next
+to the scores of one. :func:`normalised` undoes what it can without guessing, and refuses the rest in a sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from workbench import schema
+from workbench.analysis.lazily import arranged
+from workbench.schema import InputError, SelectionError
+
+_BESIDE: Final[Mapping[str, str]] = {
+    schema.SEED: schema.SAMPLE,
+    schema.PROMPT: schema.SAMPLE,
+    schema.SIGMA: schema.TIMESTEP,
+    schema.STEP: schema.TIMESTEP,
+    schema.BLOCK: schema.LAYER,
+    schema.MODULE: schema.LAYER,
+    schema.POSITION: schema.TOKEN,
+    schema.PADDING: schema.TEXT,
+}
+"""Coordinates beside the one of their dimension."""
+_ORDERED: Final[Mapping[str, int]] = {
+    schema.TIMESTEP: -1,
+    schema.LAYER: 1,
+    schema.HEAD: 1,
+    schema.Y: 1,
+    schema.X: 1,
+    schema.PIXEL_Y: 1,
+    schema.PIXEL_X: 1,
+}
+"""Dimensions whose order means something: timesteps fall, the others rise."""
+_NUMBERED: Final = (schema.SAMPLE, schema.TIMESTEP, schema.LAYER, schema.HEAD, schema.Y, schema.X)
+_PICTURE: Final = (schema.PIXEL_Y, schema.PIXEL_X, schema.CHANNEL)
+_MASKS: Final = (schema.CONCEPT, schema.PIXEL_Y, schema.PIXEL_X)
+_ROUNDING: Final = 2.0**-10
+"""Twice the largest relative error of a float16."""
+_SMALLEST: Final = 2.0**-24
+
+
+def normalised(ds: xr.Dataset) -> xr.Dataset:
+    """The dataset as the contract of :mod:`workbench.schema` describes it, as far as it can be had without guessing.
+
+    Attributes become plain values again; dimensions that a scalar coordinate remembers come back with length one;
+    dimensions take the contract's order, timesteps fall and layers, heads and positions rise. Where a dataset holds
+    fewer heads than its ``<space>_total`` is the sum of, or no such variable, the sum over the heads it does hold takes
+    its place, with their numbers in the variable's ``attrs["heads"]``. Nothing is read that is not needed: these sums
+    are computed when they are used.
+
+    Parameters
+    ----------
+    ds
+        A captured dataset, or what xarray made of one.
+
+    Returns
+    -------
+    The same dataset where there is nothing to do. Without any scores, only its attributes are looked at.
+
+    Raises
+    ------
+    InputError
+        If it is no dataset, a dimension is gone or unknown, a coordinate is absent, of the wrong kind or repeats a
+        value, or a variable holds no scores any more.
+    SelectionError
+        If its sums over heads are of other heads than those it holds, and per-head scores are not there.
+    """
+    if not isinstance(ds, xr.Dataset):
+        raise InputError(
+            f"got {type(ds).__name__}; expected the dataset that wb.capture, wb.generate or wb.open returned."
+        )
+    attrs = schema.read_attributes(ds.attrs)
+    if any(value is not ds.attrs[name] for name, value in attrs.items()):
+        ds = ds.assign_attrs(attrs)
+    if not _scored(ds):
+        return ds
+    chunked = [name for name in ds.coords if ds.variables[name].chunks]
+    ds = ds.assign_coords({name: ds[name].compute() for name in chunked}) if chunked else ds
+    ds = _with_dimensions(ds)
+    _check_coordinates(ds)
+    ds = _in_order(ds)
+    return _with_totals(_with_records(ds))
+
+
+def _dims_of(name: str, ds: xr.Dataset) -> tuple[str, ...]:
+    """The dimensions the contract gives a variable; none for one it does not know."""
+    for space in schema.SPACES:
+        if name == space:
+            return schema.score_dims(space)
+        if name == schema.total(space):
+            return schema.total_dims(space)
+    if name == schema.IMAGE:
+        return (schema.SAMPLE, *_PICTURE) if ds.attrs.get("kind") == "generate" else _PICTURE
+    known = {schema.TRUTH: _MASKS, schema.TEXT_MASS: schema.MASS_DIMS} | dict.fromkeys(schema.LSE, schema.LSE_DIMS)
+    return known.get(name, ())
+
+
+def _scored(ds: xr.Dataset) -> list[str]:
+    """The variables of the contract but for pictures and masks."""
+    return [name for name in map(str, ds.data_vars) if name not in (schema.IMAGE, schema.TRUTH) and _dims_of(name, ds)]
+
+
+def _with_dimensions(ds: xr.Dataset) -> xr.Dataset:
+    """Every variable of the contract along its own dimensions, in its own order."""
+    contract = {str(name): dims for name in ds.data_vars if (dims := _dims_of(str(name), ds))}
+    wanted = {dim for dims in contract.values() for dim in dims}
+    dropped = {dim for dim in wanted if dim in ds.coords and ds.variables[dim].ndim == 0}
+    changed: dict[str, xr.Variable] = {}
+    absent: list[str] = []
+    for name, dims in contract.items():
+        variable = ds.variables[name]
+        of_picture = name in (schema.IMAGE, schema.TRUTH)
+        if not of_picture and schema.HEAD in variable.dims and schema.HEAD not in dims:
+            absent.append(name)  # a join over heads has repeated the totals: they are summed anew
+            continue
+        if of_picture:
+            variable = _once(variable, [*dims, schema.FRAME, *([schema.SAMPLE] if name == schema.IMAGE else [])])
+            variable = _typed(name, variable, ds)
+        else:
+            _check_scores(name, variable, dims, dropped)
+        there = [dim for dim in dims if dim in variable.dims or dim in dropped]
+        extra = [str(dim) for dim in variable.dims if dim not in dims]
+        # Frames come before the plane, a sample's picture before all.
+        at = there.index(schema.Y) if schema.Y in there and not of_picture else 0
+        target = (*there[:at], *extra, *there[at:])
+        if target != variable.dims:
+            variable = arranged(variable, target)
+        if variable is not ds.variables[name]:
+            changed[name] = variable
+    beside = [name for name, dim in _BESIDE.items() if dim in dropped and name in ds.coords and ds[name].ndim == 0]
+    labels: dict[str, Any] = {dim: (dim, np.atleast_1d(ds[dim].to_numpy())) for dim in dropped}
+    labels |= {name: (_BESIDE[name], np.atleast_1d(ds[name].to_numpy())) for name in beside}
+    if not (changed or labels or absent):
+        return ds
+    return ds.drop_vars([*changed, *labels, *absent]).assign_coords(labels).assign(changed)
+
+
+def _check_scores(name: str, variable: xr.Variable, dims: Sequence[str], dropped: set[str]) -> None:
+    """Refuse scores that lack a dimension, have a foreign one, or are none."""
+    held = ", ".join(map(str, variable.dims))
+    for dim in dims:
+        if dim not in variable.dims and dim not in dropped:
+            raise InputError(
+                f"{name!r} has no dimension {dim!r}, and no coordinate says which {dim} it is of: choose one with "
+                f"ds.sel({dim}=value), without drop=True, and leave averaging to the methods of ds.wb. Its dimensions "
+                f"are {held}."
+            )
+    if unknown := [str(dim) for dim in variable.dims if dim not in (*dims, schema.FRAME)]:
+        raise InputError(
+            f"{name!r} has the unknown dimension {unknown[0]}, along which datasets may have been joined: choose one, "
+            f"ds.isel({unknown[0]}=0), or join over {schema.SAMPLE!r}."
+        )
+    if variable.dtype.kind != "f":
+        raise InputError(
+            f"{name!r} holds {variable.dtype}; expected floating-point scores, as wb.capture returns them."
+        )
+    if empty := [str(dim) for dim, size in variable.sizes.items() if not size]:
+        raise InputError(f"{name!r} is empty: its dimension {empty[0]!r} has length 0. Choose more of it.")
+
+
+def _once(variable: xr.Variable, dims: Sequence[str]) -> xr.Variable:
+    """Without dimensions along which a join has repeated a picture or masks; those that differ stay."""
+    for dim in [dim for dim in variable.dims if dim not in dims]:
+        first = variable.isel({dim: 0})
+        if variable.sizes[dim] == 1 or bool((variable == first).all()):
+            variable = first
+    return variable
+
+
+def _typed(name: str, variable: xr.Variable, ds: xr.Dataset) -> xr.Variable:
+    """Pictures as uint8 and masks as bool again, where their values still are those; one picture of a capture."""
+    if name == schema.IMAGE and ds.attrs.get("kind") == "capture" and schema.SAMPLE in variable.dims:
+        variable = _once(variable, [str(dim) for dim in variable.dims if dim != schema.SAMPLE])
+    kind: Any = np.uint8 if name == schema.IMAGE else np.bool_
+    if variable.dtype == kind or variable.dtype.kind not in "iufb":
+        return variable
+    values = variable.to_numpy()
+    most = 255 if name == schema.IMAGE else 1
+    if not (np.isfinite(values).all() and ((values == np.rint(values)) & (values >= 0) & (values <= most)).all()):
+        return variable
+    return xr.Variable(variable.dims, values.astype(kind), variable.attrs)
+
+
+def _check_coordinates(ds: xr.Dataset) -> None:
+    """Refuse dimensions of scores without labels, with labels of the wrong kind, and with the same one twice."""
+    used = {str(dim): name for name in reversed(_scored(ds)) for dim in ds.variables[name].dims}
+    for dim, name in used.items():
+        if dim not in ds.coords:
+            raise InputError(
+                f"The dimension {dim!r} of {name!r} has no coordinate: give it back the one of the captured dataset, "
+                f"ds.assign_coords({dim}=...)."
+            )
+        values = ds.variables[dim].to_numpy()
+        if dim in _NUMBERED and (values.dtype.kind not in "iuf" or not np.isfinite(values).all()):
+            raise InputError(f"The coordinate {dim!r} holds {values.dtype}; expected numbers.")
+        if dim in (schema.TOKEN, schema.TEXT):
+            continue
+        if (twice := _repeated(values)) is not None:
+            raise InputError(
+                f"{dim} {twice} is there more than once: "
+                + (
+                    "the joined runs number their samples alike. Number them anew, "
+                    "ds.assign_coords(sample=range(ds.sizes['sample']))."
+                    if dim == schema.SAMPLE
+                    else f"keep each {dim} once, ds.drop_duplicates({dim!r})."
+                )
+            )
+
+
+def _repeated(values: NDArray[Any]) -> Any:
+    """The first label that is there twice."""
+    seen: set[Any] = set()
+    for value in values.tolist():
+        if value in seen:
+            return value
+        seen.add(value)
+    return None
+
+
+def _in_order(ds: xr.Dataset) -> xr.Dataset:
+    order: dict[str, Any] = {}
+    for dim, sign in _ORDERED.items():
+        if dim not in ds.dims or dim not in ds.coords:
+            continue
+        labels = ds.variables[dim].to_numpy()
+        if labels.dtype.kind not in "iuf" or len(labels) < 2:
+            continue
+        rising = sign * labels
+        if (rising[1:] < rising[:-1]).any():
+            falls = bool((rising[1:] < rising[:-1]).all())
+            order[dim] = slice(None, None, -1) if falls else np.argsort(rising, kind="stable")
+    return ds.isel(order) if order else ds
+
+
+def _with_records(ds: xr.Dataset) -> xr.Dataset:
+    """The attributes that list something for each sample, of the samples that are there."""
+    records: dict[str, Any] = {}
+    if "seeds" in ds.attrs and schema.SEED in ds.coords:
+        records["seeds"] = ds.variables[schema.SEED].to_numpy().tolist()
+    if isinstance(ds.attrs.get("prompt"), list) and schema.PROMPT in ds.coords:
+        prompts = [str(prompt) for prompt in ds.variables[schema.PROMPT].to_numpy()]
+        records["prompt"] = prompts[0] if len(set(prompts)) == 1 else prompts
+    records = {name: value for name, value in records.items() if value != ds.attrs[name]}
+    return ds.assign_attrs(records) if records else ds
+
+
+def _with_totals(ds: xr.Dataset) -> xr.Dataset:
+    """Sums over the heads that are there, in place of those over other heads."""
+    count = ds.attrs.get(schema.HEAD_COUNT)
+    held = np.atleast_1d(ds.variables[schema.HEAD].to_numpy()).tolist() if schema.HEAD in ds.coords else None
+    whole: dict[str, bool] = {}
+    for space in schema.SPACES:
+        if space in ds.data_vars:
+            there = schema.total(space) in ds.data_vars
+            assert held is not None
+            whole[space] = there and (len(held) == count if isinstance(count, int) else _adds_up(ds, space))
+        elif schema.total(space) in ds.data_vars and held is not None and len(held) != count:
+            _refuse(space, held, count)
+    if all(whole.values()):
+        return ds
+    summed: dict[str, xr.Variable] = {}
+    for space, right in whole.items():
+        if not right:
+            dims = tuple(str(dim) for dim in ds.variables[space].dims if dim != schema.HEAD)
+            total = arranged(ds.variables[space], dims, summed=schema.HEAD)
+            total.attrs["heads"] = held
+            summed[schema.total(space)] = total
+    assert held is not None
+    return ds.assign(summed).assign_attrs({schema.HEAD_COUNT: len(held)})
+
+
+def _refuse(space: str, held: Sequence[Any], count: Any) -> None:
+    """Say why sums cannot answer for the heads that are there."""
+    if isinstance(count, int):
+        raise SelectionError(
+            f"this dataset is of {len(held)} of {count} heads, but {schema.total(space)!r} is the sum over all of them "
+            f"and the per-head scores {space!r} are not there: choose the heads before dropping {space!r}."
+        )
+    raise SelectionError(
+        f"attrs[{schema.HEAD_COUNT!r}] does not say how many heads {schema.total(space)!r} is the sum of, and the "
+        f"per-head scores {space!r} are not there to compare with: open the run with wb.open, or drop the coordinate "
+        "'head' if no head was left out."
+    )
+
+
+def _adds_up(ds: xr.Dataset, space: str) -> bool:
+    """Whether the total is the sum over the heads that are there, in the first piece that was captured.
+
+    Runs of early versions do not say how many heads they had. Rounded heads add up to their total within a known
+    error; some of them do not.
+    """
+    absent = {tuple(piece.get(dim) for dim in schema.PIECE_DIMS) for piece in ds.attrs.get("missing", ())}
+    labels = [ds.variables[dim].to_numpy().tolist() for dim in schema.PIECE_DIMS]
+    sizes = [len(values) for values in labels]
+    for at in np.ndindex(*sizes):
+        if tuple(values[place] for values, place in zip(labels, at, strict=True)) in absent:
+            continue
+        piece = dict(zip(schema.PIECE_DIMS, at, strict=True))
+        total = ds.variables[schema.total(space)].isel(piece)
+        heads = ds.variables[space].isel(piece).transpose(schema.HEAD, *total.dims).to_numpy().astype(np.float64)
+        whole = total.to_numpy().astype(np.float64)
+        if not np.isfinite(whole).all():
+            continue
+        slack = _ROUNDING * (np.abs(heads).sum(0) + np.abs(whole)) + len(heads) * _SMALLEST
+        return bool((np.abs(heads.sum(0) - whole) <= slack).all())
+    return False
