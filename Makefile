@@ -10,13 +10,14 @@ VENV := .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 DOCUMENTING := $(VENV)/.installed-docs
-BENCHING := $(VENV)/.installed-bench
+TESTING := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses auto
 DOCUMENTED := schema scores store models recording interventions experiments analysis figures widgets tiny
 
-.PHONY: help install demo test soak bench bench-gpu bench-tiny bench-widgets lint docs
+.PHONY: help install demo test test-slow test-all soak bench bench-gpu bench-tiny bench-widgets lint docs
 
 help:
-	@echo "make demo | test | soak | bench | bench-gpu | bench-tiny | bench-widgets | lint | docs | install    (TORCH=$(TORCH))"
+	@echo "make demo | test | test-slow | test-all | soak | lint | docs | install    (TORCH=$(TORCH))"
+	@echo "make bench | bench-gpu | bench-tiny | bench-widgets"
 
 install: $(INSTALLED)
 
@@ -34,15 +35,18 @@ $(DOCUMENTING): $(INSTALLED)
 	$(PY) -m pip install --editable ".[docs]"
 	@touch $@
 
-$(BENCHING): $(INSTALLED)
-	$(PY) -m pip install --editable ".[bench]"
-	@touch $@
-
 demo: $(INSTALLED)
 	$(PY) -m workbench.tiny.demo
 
+# Tests of a file share what is expensive to make.
 test: $(INSTALLED)
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	$(TESTING) --dist loadfile --no-loadscope-reorder -m "not slow"
+
+# What takes long by nature: notebooks, the wheel, inductor, pictures in numbers.
+test-slow: $(INSTALLED)
+	$(TESTING) --dist load -m slow
+
+test-all: test test-slow
 
 # Every figure of the README's performance section; keep the machine idle meanwhile.
 bench: $(INSTALLED)
@@ -57,7 +61,7 @@ bench-tiny: $(INSTALLED)
 	$(PY) -m workbench.tiny.evaluate --scenes 500
 
 # Times, sizes and memory of explore() in JupyterLab; needs Chromium, like the tests marked `browser`.
-bench-widgets: $(BENCHING)
+bench-widgets: $(INSTALLED)
 	$(PY) -m tests.benchmarks.widgets
 
 # Kill processes that compute a run, many times, and capture from many threads; look at what becomes of the runs.

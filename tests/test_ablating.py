@@ -61,6 +61,8 @@ def test_an_experiment_from_a_dataset_and_its_code_agree(monkeypatch: pytest.Mon
     exec(shown["code"].replace("model=", "progress=False, model="), made)
     xr.testing.assert_identical(made["found"], found)
     assert found.attrs["layers"] == ds.attrs["default_layers"]
+    assert [run.key for run in wb.runs() if run.own] == [ds.attrs["key"]]
+    assert {run.parent for run in wb.runs() if not run.own} == {ds.attrs["key"]}
 
     pair, buffers = panel.ask(type="maps", mode="intervention", number=1, at=[1])
     assert pair["titles"] == ["without an edit", "SkipBlock(2)"]
@@ -185,7 +187,12 @@ def test_options_that_the_panel_decides_are_refused() -> None:
 def test_a_mode_that_cannot_be_had_says_why() -> None:
     assert "pass a dataset" in wb.ablate(SCENE.image, WORDS).meta["lacks"]["sweep"]
     edited = dataset().assign_attrs(interventions=[{"edit": "SkipBlock", "layers": [1]}])
-    assert "was edited itself" in wb.ablate(edited).meta["lacks"]["intervention"]
+    assert "was edited itself (SkipBlock(1))" in wb.ablate(edited).meta["lacks"]["intervention"]
+    assert wb.ablate(edited).meta["title"].endswith("edited: SkipBlock(1)")
+    for origin in ("folder", "pipeline"):
+        named = dataset().assign_attrs(model="tiny-flux", model_from=origin)
+        assert f"recorded from a {origin}, tiny-flux, which cannot" in wb.ablate(named).meta["lacks"]["intervention"]
+        assert "intervention" in wb.ablate(named, model="tiny-flux").meta["modes"]
     assert "has no picture" in wb.ablate(dataset().drop_vars("image")).meta["lacks"]["intervention"]
     assert (
         "different prompts"

@@ -122,3 +122,13 @@ assert not heavy, heavy
 def test_an_unknown_option_of_a_sweep_is_answered_with_those_there_are() -> None:
     with pytest.raises(InputError, match=r"sweep takes no layer; beside over and how it takes window, .*layers"):
         dataset().wb.sweep("layer", layer=3)
+
+
+def test_the_summary_of_an_edited_run_says_so() -> None:
+    ds = dataset().assign_attrs(interventions=[{"edit": "SkipBlock", "layers": [3]}])
+    assert "; edited: SkipBlock(3); " in repr(ds.wb)
+    assert "edited: SkipBlock(3)" in ds.wb._repr_html_()
+    ds = dataset().assign_attrs(edit="<script>", interventions=[{}], role="control", parent="abc")
+    assert "edited: &lt;script&gt;" in ds.wb._repr_html_()
+    assert repr(ds.wb).endswith("made as the control of an experiment with run abc.")
+    assert "edited" not in repr(dataset().wb)

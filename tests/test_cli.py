@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import shutil
+import subprocess
 import sys
 import uuid
 from pathlib import Path
@@ -15,6 +17,7 @@ from tests.store.replay import save
 from workbench import cli
 
 SCENE = Path(__file__).parents[1] / "data" / "scenes" / "scene-00.png"
+LONG = "x" * 300
 WORDS = json.loads((SCENE.parent / "scenes.json").read_text())[0]["words"]
 
 
@@ -50,7 +53,7 @@ def test_capture_show_and_runs(
     assert made["key"] in out
     code, out, _ = run(monkeypatch, capsys, "show", made["key"][:6])
     assert (code, made["key"] in out, WORDS[0] in out) == (0, True, True)
-    assert f"made  {made['created'][:10]}" in out
+    assert f"made  {made['created'][:19].replace('T', ' ')} UTC\n" in out
     assert f"size  {made['bytes'] / 1e3:.1f} kB" in out
 
 
@@ -122,6 +125,36 @@ def test_no_runs_yet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
         (("export", "ffffffffff", "a.zip"), 2, "ends in .zarr.zip"),
         (("import", "missing.zarr.zip"), 1, "there is no file missing.zarr.zip"),
         (("nothing",), 2, "No such command"),
+        (("--foo", "--bar=1", "runs"), 2, "No such options: --foo, --bar"),
+        (("capture", SCENE, "sun", "--foo", "--bar=3", "-q"), 2, "No such options: --foo, --bar, -q"),
+        (("capture", SCENE, "sun", "--foo"), 2, "No such option: --foo"),
+        (("capture", SCENE, "sun", "--seed", -3, "--foo", "--bar"), 2, "No such options: --foo, --bar"),
+        (("--foo", "capture", SCENE, "sun", "--lse", "--bar"), 2, "No such option: --foo"),
+        (("capture", SCENE, "sun", "--figure", "nodir/maps.png"), 2, "nodir/maps.png (No such file or directory)"),
+        (("show", "abc", "--figure", "nodir/maps.png"), 2, "nodir/maps.png (No such file or directory)"),
+        (("capture", SCENE, "s\udcff"), 2, "half a character"),
+        (("capture", LONG, "sun"), 2, "File name too long"),
+        (("capture", SCENE, "sun", "--home", LONG), 1, "File name too long"),
+        (("generate", "a sun", "sun", "--home", LONG), 1, "File name too long"),
+        (("capture", SCENE, "sun", "--home", SCENE), 1, "cannot write to"),
+        (("runs", "--home", LONG), 1, "File name too long"),
+        (("show", LONG), 1, "File name too long"),
+        (("verify", "--home", LONG), 1, "File name too long"),
+        (("verify", "abc", "def"), 1, "no run 'def'"),
+        (("verify", "abc", "def"), 1, "no run 'abc'"),
+        (("prune", "--max-size", f"{'9' * 400}GB"), 2, "expected a size such as 500MB"),
+        (("capture", SCENE, "sun", "--size", f"{'9' * 5000}x8"), 2, "expected height x width"),
+        (("capture", "~nobody-of-that-name/a.png", "sun"), 2, "the image is '~nobody-of-that-name/a.png', and no user"),
+        (("capture", SCENE, "sun", "--home", "~nobody-of-that-name/a"), 2, "home is '~nobody-of-that-name/a', and no"),
+        (("runs", "--home", "~nobody-of-that-name/a"), 2, "home is '~nobody-of-that-name/a', and no user"),
+        (
+            ("capture", SCENE, "sun", "--model", "~nobody-of-that-name"),
+            2,
+            "the model is '~nobody-of-that-name', and",
+        ),
+        (("capture", "https://example.org/a.png", "sun"), 2, "there is no image file at https:/"),
+        (("prune", "--keep", 1, "--home", LONG), 1, "File name too long"),
+        (("import", f"{LONG}.zarr.zip"), 1, "File name too long"),
     ],
 )
 def test_wrong_calls(
@@ -135,6 +168,93 @@ def test_wrong_calls(
     assert ended == code
     assert says in " ".join(err.split())
     assert out == ""
+
+
+def test_all_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    many = ("--space", "a", "--attend", "q", "--pool", "z", "--layer", 99, "--timestep", 0, "--timestep", 2000)
+    code, _, err = run(
+        monkeypatch, capsys, "capture", "missing.png", "sun", "elk", "red sea", *many, "--figure", "nodir/x.png"
+    )
+    assert code == 2
+    for says in (
+        "does not know 'elk', 'red', 'sea'",
+        "there is no image file at missing.png",
+        "spaces is ('a',)",
+        "attend is 'q'",
+        "pool is 'z'",
+        "layers is [99]; expected whole numbers from 0 to 6",
+        "timesteps holds 0.0, 2000.0",
+        "nodir/x.png (No such file or directory)",
+    ):
+        assert says in err
+    code, _, err = run(
+        monkeypatch,
+        capsys,
+        "generate",
+        "a sun on mars",
+        "sun",
+        "elk",
+        "--record",
+        99,
+        "--true-guidance",
+        2,
+        "--seed=-3",
+    )
+    assert code == 2
+    for says in ("does not know 'elk', 'mars'", "a step in record is 99", "without a negative_prompt", "seed is -3"):
+        assert says in err
+
+
+def _ended(*calls: tuple[object, ...], **environment: str) -> tuple[list[int], bytes, bytes, bool]:
+    """Exit codes, output and errors of calls in a process of their own, and whether torch was imported."""
+    code = (
+        "import json, sys\nfrom workbench import cli\ncodes = []\n"
+        "for call in json.loads(sys.argv[1]):\n    sys.argv = ['workbench', *call]\n"
+        "    try:\n        cli.main()\n    except SystemExit as ended:\n        codes.append(ended.code or 0)\n"
+        "print(json.dumps([codes, 'torch' in sys.modules]), file=sys.stderr)"
+    )
+    given = json.dumps([list(map(str, call)) for call in calls])
+    done = subprocess.run(
+        [sys.executable, "-c", code, given],
+        env={**os.environ, **environment},
+        capture_output=True,
+        timeout=300,
+        check=True,
+    )
+    *errors, last = done.stderr.splitlines()
+    codes, torch = json.loads(last)
+    return codes, done.stdout, b"\n".join(errors), torch
+
+
+def test_wrong_calls_end_before_torch_is_imported() -> None:
+    codes, out, err, torch = _ended(
+        ("capture", "missing.png", "elk", "--layer", "99", "--figure", "nodir/x.png"),
+        ("generate", "a sun on mars", "sun", "--record", "99", "--figure", "x.txt"),
+        ("capture", SCENE, "sun", "--model", "no-such-model"),
+        ("show", "ffff", "--figure", "nodir/x.png"),
+        ("verify", "ffff"),
+    )
+    assert (codes, out, torch) == ([2, 2, 1, 2, 1], b"", False)
+    for says in (b"does not know 'elk'", b"does not know 'mars'", b"unknown model", b"nodir/x.png", b"no run 'ffff'"):
+        assert says in err
+
+
+@pytest.mark.parametrize("encoding", ["cp1251", "cp932"])
+def test_any_terminal_is_written_to(encoding: str, tmp_path: Path) -> None:
+    concepts = ["Straße", "собака", "犬"]
+    save(synthetic.dataset(concepts=concepts, timesteps=(500.0,)), tmp_path, "abc")
+    home = ("--home", tmp_path)
+    codes, out, err, _ = _ended(
+        ("show", "abc", *home), ("runs", *home), ("show", "犬", *home), ("-h",), PYTHONIOENCODING=encoding
+    )
+    assert codes == [0, 0, 1, 0]
+    shown = ", ".join(concepts)
+    assert out.count(shown.encode(encoding, "replace")) == 2
+    assert "犬".encode(encoding, "replace") in err
+
+
+def test_the_version_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, capsys, "--version")[:2] == (0, f"workbench {workbench.__version__}\n")
 
 
 @pytest.fixture
@@ -159,7 +279,7 @@ def test_runs_are_listed_with_sizes_and_dates(
     code, out, _ = run(monkeypatch, capsys, "runs", "--home", two)
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()] == ["key", "new2", "old1", "2"]
-    assert all(word in out for word in ("2020-01-01 00:00:00", "2024-01-01 00:00:00", f"2 runs, {_size(two)}"))
+    assert all(word in out for word in ("2020-01-01 00:00:00 UTC", "2024-01-01 00:00:00 UTC", f"2 runs, {_size(two)}"))
 
 
 def test_verify_names_damage_and_removes_it(
@@ -193,7 +313,7 @@ def test_prune_says_what_it_removes(
     arguments = ("prune", "--older-than", "30d", "--keep", 1, "--home", two)
     code, out, _ = run(monkeypatch, capsys, *arguments, "--dry-run")
     assert (code, out.splitlines()[-1]) == (0, f"would remove 1 run, {_size(two, 'old1')}")
-    assert f"would remove run old1  {_size(two, 'old1')}  2020-01-01 00:00:00  (older than 30 days)" in out
+    assert f"would remove run old1  {_size(two, 'old1')}  2020-01-01 00:00:00 UTC  (older than 30 days)" in out
     opened = workbench.open("old1", two)
     code, out, _ = run(monkeypatch, capsys, *arguments)
     assert (code, "left, being read: run old1" in out, out.splitlines()[-1]) == (0, True, "removed 0 runs, 0 B")
@@ -202,8 +322,25 @@ def test_prune_says_what_it_removes(
     code, out, _ = run(monkeypatch, capsys, *arguments, "--json")
     assert [found["key"] for found in json.loads(out) if found["what"] == "run"] == ["old1"]
     assert [found.key for found in workbench.runs(two)] == ["new2"]
+    assert run(monkeypatch, capsys, "prune", "--older-than", "999999999d", "--home", two)[:2] == (
+        0,
+        "removed 0 runs, 0 B\n",
+    )
     code, out, _ = run(monkeypatch, capsys, "prune", "--max-size", "1KB", "--home", two)
     assert (code, workbench.runs(two)) == (0, [])
+
+
+def test_superseded_runs_are_told_and_removed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], two: Path
+) -> None:
+    monkeypatch.setattr("workbench.store.reading.CAPTURE_VERSION", 999)
+    code, out, _ = run(monkeypatch, capsys, "runs", "--home", two)
+    told = "2 runs superseded, which no call finds any more: workbench prune --superseded"
+    assert (code, out.splitlines()[-1], out.count("(superseded)")) == (0, told, 2)
+    code, out, _ = run(monkeypatch, capsys, "runs", "--home", two, "--json")
+    assert [found["superseded"] for found in json.loads(out)] == [True, True]
+    code, out, _ = run(monkeypatch, capsys, "prune", "--superseded", "--home", two)
+    assert (code, out.splitlines()[-1].split(",")[0], workbench.runs(two)) == (0, "removed 2 runs", [])
 
 
 def test_export_and_import(
@@ -214,7 +351,7 @@ def test_export_and_import(
     assert (code, json.loads(out)) == (0, {"path": str(file), "bytes": file.stat().st_size})
     assert workbench.open(file).attrs["created"].startswith("2020")
     code, out, _ = run(monkeypatch, capsys, "import", file, "--home", tmp_path / "other", "--json")
-    assert (code, json.loads(out)["key"]) == (0, "old1")
+    assert (code, [found["key"] for found in json.loads(out)]) == (0, ["old1"])
     code, out, _ = run(monkeypatch, capsys, "import", file, "--home", tmp_path / "other")
     assert (code, out.split()[0]) == (0, "old1")
     code, out, _ = run(monkeypatch, capsys, "export", "new", tmp_path / "new.zarr.zip", "--home", two)
@@ -262,12 +399,86 @@ def test_lab_copies_the_notebooks_it_starts_on(
     monkeypatch.setattr(cli.subprocess, "run", start)
     monkeypatch.setattr(cli, "find_spec", lambda name: object())
     (tmp_path / "01_quickstart.ipynb").write_text("mine")
-    code, _, _ = run(monkeypatch, capsys, "lab", "--folder", tmp_path, "--no-browser")
+    code, _, err = run(monkeypatch, capsys, "lab", "--folder", tmp_path, "--no-browser", "--", "--port", 9999, "-y")
     assert code == 0
     assert (tmp_path / "01_quickstart.ipynb").read_text() == "mine", "a user's own copy is never overwritten"
     assert "--no-browser" in started[0]
     assert f"--ServerApp.root_dir={tmp_path}" in started[0]
+    assert started[0][started[0].index("--port") :][:3] == ["--port", "9999", "-y"]
+    assert ("--allow-root" in started[0], "--allow-root" in err) == (os.geteuid() == 0,) * 2
+
+    monkeypatch.setattr(cli.os, "geteuid", lambda: 0)
+    assert run(monkeypatch, capsys, "lab", "--folder", tmp_path, "--", "--allow-root")[0] == 0
+    assert started[1].count("--allow-root") == 1
+    code, _, err = run(monkeypatch, capsys, "lab", "--folder", tmp_path)
+    assert "--allow-root" in started[2]
+    assert "this is root" in err
+    monkeypatch.setattr(cli.os, "geteuid", lambda: 1000)
+    assert run(monkeypatch, capsys, "lab", "--folder", tmp_path)[2] == ""
+    assert "--allow-root" not in started[3]
 
     monkeypatch.setattr(cli, "find_spec", lambda name: None)
     code, _, err = run(monkeypatch, capsys, "lab", "--folder", tmp_path)
     assert (code, "concept-workbench[lab]" in err) == (2, True)
+
+
+@pytest.fixture
+def experiment(two: Path) -> Path:
+    """The same home, with two runs of an experiment with the new run."""
+    for key, role, edit in (("base", "baseline", ""), ("rand", "control", "SkipBlock(3)")):
+        ds = synthetic.dataset(timesteps=(500.0,), dual=1, single=0, default_layers=(0,))
+        save(ds.assign_attrs(parent="new2", role=role, edit=edit), two, key)
+    gc.collect()
+    return two
+
+
+def test_runs_of_experiments_are_counted_or_listed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], experiment: Path
+) -> None:
+    code, out, _ = run(monkeypatch, capsys, "runs", "--home", experiment)
+    lines = out.splitlines()
+    assert code == 0
+    assert [line.split()[0] for line in lines] == ["key", "new2", "+", "old1", "2"]
+    assert "2 runs of an experiment" in lines[2]
+    assert lines[-1].startswith("2 runs, ")
+    assert "; and 2 runs of experiments, " in lines[-1]
+
+    code, out, _ = run(monkeypatch, capsys, "runs", "--all", "--home", experiment)
+    assert {line.split()[0] for line in out.splitlines()} == {"key", "new2", "base", "rand", "old1", "2"}
+    assert "control: SkipBlock(3)" in out
+
+    code, out, _ = run(monkeypatch, capsys, "runs", "--json", "--home", experiment)
+    found = {one["key"]: (one["role"], one["parent"], one["edit"]) for one in json.loads(out)}
+    assert found == {
+        "new2": ("", "", ""),
+        "old1": ("", "", ""),
+        "base": ("baseline", "new2", ""),
+        "rand": ("control", "new2", "SkipBlock(3)"),
+    }
+    assert [one["key"] for one in json.loads(out)][:2] == ["new2", "old1"]
+
+
+def test_prune_keeps_ones_own_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], experiment: Path
+) -> None:
+    code, out, _ = run(monkeypatch, capsys, "prune", "--keep", 1, "--dry-run", "--home", experiment)
+    lines = out.splitlines()
+    assert lines[0].startswith("would remove run old1")
+    assert lines[1].startswith("would remove 2 runs of an experiment")
+    assert lines[1].endswith("(made for an experiment)")
+    assert lines[2].startswith("would remove 1 run and 2 runs of experiments, ")
+    code, out, _ = run(monkeypatch, capsys, "prune", "--keep", 2, "--json", "--home", experiment)
+    assert code == 0
+    assert {(one["key"], one["role"]) for one in json.loads(out)} >= {("base", "baseline"), ("rand", "control")}
+    assert [found.key for found in workbench.runs(experiment)] == ["new2", "old1"]
+
+
+def test_several_runs_are_exported_with_their_experiments(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], experiment: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "all.zarr.zip"
+    assert run(monkeypatch, capsys, "export", "new", "old", file, "--derived", "--home", experiment)[0] == 0
+    code, out, _ = run(monkeypatch, capsys, "import", file, "--home", tmp_path / "other")
+    assert (code, [line.split()[0] for line in out.splitlines()][:2]) == (0, ["new2", "old1"])
+    assert [found.role for found in workbench.runs(tmp_path / "other")][:2] == ["", ""]
+    assert {found.parent for found in workbench.runs(tmp_path / "other")[2:]} == {"new2"}

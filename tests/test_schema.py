@@ -8,8 +8,9 @@ import pytest
 import xarray as xr
 
 from tests import synthetic
-from workbench import schema
+from workbench import schema, store
 from workbench.schema import SchemaError, WorkbenchWarning, noted, warn
+from workbench.schema.upgrading import UPGRADES
 
 
 @pytest.mark.parametrize(
@@ -104,6 +105,65 @@ def test_each_departure_is_named(change: Callable[[xr.Dataset], xr.Dataset], nam
     broken = change(synthetic.dataset(truth=True))
     with pytest.raises(SchemaError, match=named):
         schema.validate(broken)
+
+
+@pytest.fixture
+def third_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A made-up history: heads were counted from 1 first, then the picture was called so."""
+
+    def from_first(ds: xr.Dataset) -> xr.Dataset:
+        return ds.assign_coords(head=ds["head"] - 1)
+
+    def from_second(ds: xr.Dataset) -> xr.Dataset:
+        return ds.rename({"picture": "image"})
+
+    for module in ("schema.checking", "schema.upgrading", "store.reading"):
+        monkeypatch.setattr(f"workbench.{module}.SCHEMA_VERSION", 3)
+    monkeypatch.setattr("workbench.schema.upgrading.UPGRADES", {1: from_first, 2: from_second})
+
+
+def _of_version(number: int) -> xr.Dataset:
+    ds = synthetic.dataset().assign_attrs(schema_version=number)
+    if number == 1:
+        ds = ds.assign_coords(head=ds["head"] + 1)
+    return ds.rename({"image": "picture"}) if number < 3 else ds
+
+
+def test_there_is_an_upgrade_from_every_version() -> None:
+    assert set(UPGRADES) == set(range(1, schema.SCHEMA_VERSION))
+
+
+@pytest.mark.usefixtures("third_version")
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_datasets_of_every_version_are_taken(number: int, tmp_path: Path) -> None:
+    old = _of_version(number)
+    before = old.copy(deep=True)
+    schema.validate(old, values=True)
+    xr.testing.assert_identical(old, before)
+    xr.testing.assert_identical(schema.upgraded(old), _of_version(3))
+    declared = {name: (tuple(map(str, old[name].dims)), "float16") for name in ("output", "cross")}
+    with store.writer("run", old.drop_vars(list(declared)), declared, home=tmp_path) as run:
+        for piece in run.remaining:
+            run.write(piece._asdict(), {name: old[name].isel(piece._asdict()).values for name in declared})
+    stored = store.open("run", tmp_path, verify=True)
+    assert not stored["output"].variable._in_memory
+    xr.testing.assert_identical(stored.load(), _of_version(3))
+
+
+@pytest.mark.usefixtures("third_version")
+def test_a_newer_version_is_refused_with_a_sentence() -> None:
+    newer = _of_version(3).assign_attrs(schema_version=4)
+    says = r"'schema_version' is 4; this version of the package reads up to 3: upgrade concept-workbench"
+    for call in (schema.validate, schema.upgraded):
+        with pytest.raises(SchemaError, match=says):
+            call(newer)
+
+
+@pytest.mark.usefixtures("third_version")
+@pytest.mark.parametrize("number", [0, -1, True, "1", None, 1.0])
+def test_what_is_no_version_is_named(number: object) -> None:
+    with pytest.raises(SchemaError, match=r"'schema_version' is .*; expected an int, 1 to"):
+        schema.validate(_of_version(3).assign_attrs(schema_version=number))
 
 
 def test_prompts_lie_beside_the_samples_of_a_generated_run() -> None:

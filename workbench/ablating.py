@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from workbench import schema, store
+from workbench.interventions import edit_of
 from workbench.schema import InputError, WorkbenchError, noted
 from workbench.store.reading import Run
 from workbench.widgets.ablation import Ablation
@@ -108,7 +109,8 @@ def _panel(subject: Any, concepts: Sequence[str] | None, model: Any, options: di
     except InputError as error:
         lacks[INTERVENTION] = f"An intervention runs the network again, and here it cannot: {error}"
     names = [str(name) for name in subject[schema.CONCEPT].to_numpy()]
-    title = f"{', '.join(names)} – {subject.attrs.get('model') or 'an unnamed model'}"
+    edited = [f"edited: {edit}"] if (edit := edit_of(subject.attrs)) else []
+    title = " – ".join([", ".join(names), str(subject.attrs.get("model") or "an unnamed model"), *edited])
     shown = picture(subject, State.default(subject)) if drawable(subject) else None
     return Ablation(modes, lacks=lacks, title=title, picture=shown)
 
@@ -130,13 +132,17 @@ class _Laboratory:
         from workbench.experiments.running import intervene
         from workbench.models.loading import BUNDLED
         from workbench.recording.capturing import open_adapter
+        from workbench.recording.provenance import asked_from
 
         if self._loaded is None:
             bundled = isinstance(self.model, str) and self.model in BUNDLED
             self._loaded = self.model if bundled else open_adapter(self.model).pipe
         names = list(self.facts["names"])
         settings = {**self.options, **options}
-        return intervene(self.subject, names, plan, model=self._loaded, progress=progress, cancel=cancel, **settings)
+        with asked_from("" if self.ds is None else str(self.ds.attrs.get("key", ""))):
+            return intervene(
+                self.subject, names, plan, model=self._loaded, progress=progress, cancel=cancel, **settings
+            )
 
     def call(self, plan: str, options: str) -> str:
         """The code of the same call."""
@@ -168,12 +174,7 @@ class _Laboratory:
         """Prompts of stored runs of the same model, newest first."""
         with noted():  # of damaged runs, which are none to take from
             runs = store.runs(self.options.get("home"))
-        if isinstance(self.model, str | os.PathLike):
-            model = os.fspath(self.model)
-        else:
-            from workbench.recording.runs import model_name
-
-            model = model_name(self.model)
+        model = _named(self.model)
         own = self.subject if self.facts["prompted"] else self.options.get("prompt", "")
         named = [run.prompt for run in runs if run.model == model and isinstance(run.prompt, str)]
         return [prompt for prompt in dict.fromkeys(named) if prompt and prompt != own][:_MOST_PROMPTS]
@@ -195,9 +196,14 @@ def _from_dataset(ds: xr.Dataset, model: Any, options: dict[str, Any]) -> _Labor
     """The network and the subject that a dataset was recorded from."""
     attrs = ds.attrs
     if attrs.get("interventions"):
-        raise InputError("this run was edited itself. Pass one of the unedited network.")
+        raise InputError(f"this run was edited itself ({edit_of(attrs)}). Pass one of the unedited network.")
     if model is None and not attrs.get("model"):
         raise InputError("the dataset does not name its model. Pass it, ablate(ds, model=...).")
+    if model is None and attrs.get(schema.MODEL_FROM, "name") != "name":
+        raise InputError(
+            f"the dataset was recorded from a {attrs[schema.MODEL_FROM]}, {attrs['model']}, which cannot be loaded by "
+            "that name. Pass it, ablate(ds, model=...)."
+        )
     facts = labels(ds) | {"truth": schema.TRUTH in ds, "prompted": attrs.get("kind") == "generate"}
     facts["heads"] = facts["heads"] or []
     seeds = [int(seed) for seed in attrs.get("seeds", [0])]
@@ -267,7 +273,9 @@ def _words(prompt: str, tokens: Sequence[str] | None) -> list[str]:
 
 
 def _named(model: Any) -> str:
-    return os.fspath(model) if isinstance(model, str | os.PathLike) else type(model).__name__
+    from workbench.recording.provenance import model_name
+
+    return model_name(model)
 
 
 def _for_ablate(sentence: str) -> str:

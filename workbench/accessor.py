@@ -211,12 +211,15 @@ class WorkbenchAccessor:
 
     def _summary(self) -> str:
         """One paragraph in plain text: what was captured, from which model."""
+        from workbench.interventions import edit_of
+
         ds = self._ds
         spaces = [space for space in schema.SPACES if schema.total(space) in ds.data_vars]
         if not spaces:
             return "No captured scores in this dataset: it has no variable such as 'output_total'."
         parts = [
             f"{', '.join(spaces)} scores of {ds.attrs.get('model', 'an unnamed model')}",
+            *([f"edited: {edit}"] if (edit := edit_of(ds.attrs)) else []),
             _listed("concept", _values(ds, schema.CONCEPT)),
             _listed("layer", _values(ds, schema.LAYER)),
             _listed("timestep", _values(ds, schema.TIMESTEP)),
@@ -229,6 +232,9 @@ class WorkbenchAccessor:
         if missing := ds.attrs.get("missing"):
             parts.append(f"{_count(len(missing), 'piece')} missing")
         parts.append(f"{_bytes(ds.nbytes)} uncompressed")
+        if role := ds.attrs.get(schema.ROLE):
+            parent = ds.attrs.get(schema.PARENT)
+            parts.append(f"made as the {role} of an experiment" + f" with run {parent}" * bool(parent))
         return "; ".join(parts) + "."
 
     def _thumbnail(self) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import shutil
 import subprocess
 import sys
 import warnings
 from dataclasses import asdict
+from functools import partial
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +18,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from workbench import __version__
+from workbench.options import (
+    Attend,
+    Command,
+    Figure,
+    Group,
+    Home,
+    Json,
+    Layers,
+    Lse,
+    Model,
+    Pool,
+    Samples,
+    Seed,
+    Size,
+    Spaces,
+    TextMass,
+    Verify,
+)
 from workbench.schema import InputError, WorkbenchError
 
 if TYPE_CHECKING:
@@ -24,37 +46,41 @@ if TYPE_CHECKING:
 
     from workbench.store import Run
 
+
 app = typer.Typer(
     name="workbench",
+    cls=Group,
     help="Concept attention for diffusion transformers: capture, look, compare.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+_command = partial(app.command, cls=Command)
 
-Model = Annotated[str, typer.Option(help="tiny-flux, a folder in diffusers format, or a name on the Hugging Face hub.")]
-Layers = Annotated[list[int] | None, typer.Option("--layer", help="Block to record, by depth; repeat for more.")]
-Spaces = Annotated[list[str], typer.Option("--space", help="Space to record; repeat for more.")]
-Samples = Annotated[int, typer.Option(help="Noise samples or pictures.")]
-Seed = Annotated[int, typer.Option(help="Seed of the first sample.")]
-Size = Annotated[str | None, typer.Option(help="Height x width in pixels, such as 1024x768.")]
-Attend = Annotated[str, typer.Option(help="What concepts attend to: both, image, concepts or none.")]
-Pool = Annotated[str, typer.Option(help="Tokens of a concept: first or mean.")]
-Lse = Annotated[bool, typer.Option("--lse", help="Also record the log-sum-exps of the concepts' logits.")]
-TextMass = Annotated[bool, typer.Option("--text-mass", help="Also record the image's attention to each text token.")]
-Verify = Annotated[bool, typer.Option("--verify", help="Check a stored run, and compute it anew when it is damaged.")]
-Home = Annotated[
-    str | None, typer.Option(help="Folder or URL of the runs; WORKBENCH_HOME or the cache folder by default.")
-]
-Figure = Annotated[Path | None, typer.Option(help="Also write the concept grid to this file (.png, .pdf or .svg).")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"workbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
 
 _SPACES = ["output", "cross"]
 _RUN = "Key of a run, its beginning, or the path or URL of a run."
 
 
-@app.command(epilog="Example: workbench capture data/scenes/scene-08.png house heart grass --figure maps.png")
+@app.command(
+    cls=Command, epilog="Example: workbench capture data/scenes/scene-08.png house heart grass --figure maps.png"
+)
 def capture(
     image: Annotated[Path, typer.Argument(help="Image file.")],
     concepts: Annotated[list[str], typer.Argument(help="Concept words.")],
@@ -78,31 +104,29 @@ def capture(
     as_json: Json = False,
 ) -> None:
     """Record concept attention of an image file."""
+    asked: dict[str, Any] = {
+        "model": model,
+        "prompt": prompt,
+        "timesteps": timesteps or None,
+        "layers": layers or None,
+        "spaces": spaces,
+        "samples": samples,
+        "seed": seed,
+        "size": _size(size),
+        "attend": attend,
+        "pool": pool,
+        "home": home,
+    }
+    _check(figure, concepts, image=image, **asked)
     import workbench as wb
 
-    ds = wb.capture(
-        image,
-        concepts,
-        model=model,
-        prompt=prompt,
-        timesteps=timesteps or None,
-        layers=layers or None,
-        spaces=spaces,
-        samples=samples,
-        seed=seed,
-        size=_size(size),
-        attend=attend,
-        pool=pool,
-        lse=lse,
-        text_mass=text_mass,
-        home=home,
-        verify=verify_stored,
-        progress=not as_json,
-    )
+    ds = wb.capture(image, concepts, **asked, lse=lse, text_mass=text_mass, verify=verify_stored, progress=not as_json)
     _finish(ds, figure, home, as_json)
 
 
-@app.command(epilog='Example: workbench generate "a red heart on grass" heart grass --seed 3 --figure heart.png')
+@app.command(
+    cls=Command, epilog='Example: workbench generate "a red heart on grass" heart grass --seed 3 --figure heart.png'
+)
 def generate(
     prompt: Annotated[str, typer.Argument(help="What to draw.")],
     concepts: Annotated[list[str], typer.Argument(help="Concept words.")],
@@ -131,34 +155,32 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Make pictures, and record concept attention at every step."""
+    asked: dict[str, Any] = {
+        "model": model,
+        "steps": steps,
+        "record": record or None,
+        "guidance": guidance,
+        "negative_prompt": negative_prompt,
+        "true_guidance": true_guidance,
+        "layers": layers or None,
+        "spaces": spaces,
+        "samples": samples,
+        "seed": seed,
+        "size": _size(size),
+        "attend": attend,
+        "pool": pool,
+        "home": home,
+    }
+    _check(figure, concepts, prompt=prompt, **asked)
     import workbench as wb
 
     ds = wb.generate(
-        prompt,
-        concepts,
-        model=model,
-        steps=steps,
-        record=record or None,
-        guidance=guidance,
-        negative_prompt=negative_prompt,
-        true_guidance=true_guidance,
-        layers=layers or None,
-        spaces=spaces,
-        samples=samples,
-        seed=seed,
-        size=_size(size),
-        attend=attend,
-        pool=pool,
-        lse=lse,
-        text_mass=text_mass,
-        home=home,
-        verify=verify_stored,
-        progress=not as_json,
+        prompt, concepts, **asked, lse=lse, text_mass=text_mass, verify=verify_stored, progress=not as_json
     )
     _finish(ds, figure, home, as_json)
 
 
-@app.command(epilog="Example: workbench show 3f2a --figure maps.pdf")
+@_command(epilog="Example: workbench show 3f2a --figure maps.pdf")
 def show(
     run: Annotated[str, typer.Argument(help=_RUN)],
     home: Home = None,
@@ -169,24 +191,37 @@ def show(
     import workbench as wb
     from workbench import store
 
+    if figure is not None:
+        _check_figure(figure)
     _finish(wb.open(run, home), figure, home, as_json, store.info(run, home))
 
 
-@app.command(epilog="Example: workbench runs --json")
-def runs(home: Home = None, as_json: Json = False) -> None:
-    """List the stored runs."""
+@_command(epilog="Example: workbench runs --json")
+def runs(
+    every: Annotated[
+        bool, typer.Option("--all", help="Also list each run that was made for an experiment, below its own run.")
+    ] = False,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """List the stored runs; those that were made for experiments are counted below the run that they belong to."""
     import workbench as wb
 
     found = wb.runs(home)
     if as_json:
         typer.echo(json.dumps([_described(run) for run in found], indent=2))
     elif found:
-        typer.echo(f"{found}\n{_count(found)}, {_readable(sum(run.size for run in found))}")
+        typer.echo(found.table(every=every))
+        own, made = ([run for run in found if run.own is mine] for mine in (True, False))
+        more = f"; and {_count(made)} of experiments, {_readable(sum(run.size for run in made))}" if made else ""
+        typer.echo(f"{_count(own)}, {_readable(sum(run.size for run in own))}{more}")
+        if old := [run for run in found if run.superseded]:
+            typer.echo(f"{_count(old)} superseded, which no call finds any more: workbench prune --superseded")
     else:
         typer.echo("no runs yet: make one with `workbench capture IMAGE CONCEPT...`")
 
 
-@app.command(epilog="Example: workbench verify --delete")
+@_command(epilog="Example: workbench verify --delete")
 def verify(
     chosen: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help=f"{_RUN} All by default.")] = None,
     delete: Annotated[
@@ -224,11 +259,15 @@ def verify(
     raise typer.Exit(int(any(result["problems"] for result in results)))
 
 
-@app.command(epilog="Example: workbench prune --older-than 30d --keep 10 --dry-run")
+@_command(epilog="Example: workbench prune --older-than 30d --keep 10 --dry-run")
 def prune(
     older_than: Annotated[str | None, typer.Option(help="Remove runs made before that: 12h, 30d, 2w.")] = None,
-    keep: Annotated[int | None, typer.Option(help="Keep that many of the newest runs in any case.")] = None,
+    keep: Annotated[int | None, typer.Option(help="Keep that many of your own newest runs in any case.")] = None,
     max_size: Annotated[str | None, typer.Option(help="Keep the newest runs that fit into that: 500MB, 20GB.")] = None,
+    superseded: Annotated[
+        bool,
+        typer.Option("--superseded", help="Remove runs that no call finds any more: its numbers would differ now."),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Go on where nobody can tell whether a run is being read: at a URL.")
@@ -236,35 +275,45 @@ def prune(
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Remove old runs and what interrupted processes left behind; never a run that is being written or read."""
+    """Remove old runs and what interrupted processes left behind; never a run that is being written or read.
+
+    Runs that were made for experiments are removed before your own.
+    """
     from workbench import store
 
-    done = store.prune(home, older_than=older_than, keep=keep, max_size=max_size, dry_run=dry_run, force=force)
+    limits: dict[str, Any] = {"older_than": older_than, "keep": keep, "max_size": max_size, "superseded": superseded}
+    done = store.prune(home, **limits, dry_run=dry_run, force=force)
     if as_json:
         typer.echo(json.dumps([asdict(item) for item in done], indent=2))
         return
     verb = "would remove" if dry_run else "removed"
-    for item in [item for item in done if item.what != "lock"]:
-        fate = f"left, {item.kept}:" if item.kept else verb
-        when = item.modified[:19].replace("T", " ")
-        typer.echo(f"{fate} {item.what} {item.key}  {_readable(item.size)}  {when}  ({item.reason})")
     gone = [item for item in done if not item.kept]
-    typer.echo(
-        f"{verb} {_count([item for item in gone if item.what == 'run'])}, {_readable(sum(i.size for i in gone))}"
-    )
+    own, made = ([item for item in gone if item.what == "run" and bool(item.role) is of] for of in (False, True))
+    for item in [item for item in done if item.what != "lock" and (item.kept or not item.role)]:
+        fate = f"left, {item.kept}:" if item.kept else verb
+        typer.echo(f"{fate} {item.what} {item.key}  {_readable(item.size)}  {_when(item.modified)}  ({item.reason})")
+    for reason in dict.fromkeys(item.reason for item in made):
+        alike = [item for item in made if item.reason == reason]
+        size = _readable(sum(item.size for item in alike))
+        typer.echo(f"{verb} {_count(alike)} of an experiment  {size}  ({reason})")
+    more = f" and {_count(made)} of experiments" if made else ""
+    typer.echo(f"{verb} {_count(own)}{more}, {_readable(sum(item.size for item in gone))}")
 
 
-@app.command(epilog="Example: workbench export 3f2a figure-2.zarr.zip")
+@_command(epilog="Example: workbench export 3f2a figure-2.zarr.zip")
 def export(
-    run: Annotated[str, typer.Argument(help=_RUN)],
+    chosen: Annotated[list[str], typer.Argument(metavar="RUN...", help=_RUN)],
     file: Annotated[Path, typer.Argument(help="New file; its name ends in .zarr.zip.")],
+    derived: Annotated[
+        bool, typer.Option("--derived", help="Also take the runs that were made for experiments with these.")
+    ] = False,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Write a run into one file, which `workbench import`, workbench.open and plain xarray read."""
+    """Write runs into one file for `workbench import`; workbench.open and plain xarray read the first of them."""
     from workbench import store
 
-    written = store.export_run(run, file, home)
+    written = store.export_runs(chosen, file, home, derived=derived)
     size = written.stat().st_size
     if as_json:
         typer.echo(json.dumps({"path": str(written.absolute()), "bytes": size}, indent=2))
@@ -272,21 +321,27 @@ def export(
         typer.echo(f"{written.absolute()}  {_readable(size)}")
 
 
-@app.command("import", epilog="Example: workbench import figure-2.zarr.zip")
+@_command("import", epilog="Example: workbench import figure-2.zarr.zip")
 def import_(
     file: Annotated[Path, typer.Argument(help="What `workbench export` wrote.")],
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Check an exported run and take it into the store."""
+    """Check exported runs and take them into the store."""
     from workbench import store
 
-    run = store.import_run(file, home)
-    typer.echo(json.dumps(_described(run), indent=2) if as_json else f"{run.key}  {_readable(run.size)}  {run.path}")
+    found = store.import_runs(file, home)
+    if as_json:
+        typer.echo(json.dumps([_described(run) for run in found], indent=2))
+    for run in [] if as_json else found:
+        typer.echo(f"{run.key}  {_readable(run.size)}  {run.path}")
 
 
-@app.command(epilog="Example: workbench lab --folder my-notebooks")
+@_command(epilog="Example: workbench lab --folder my-notebooks -- --port 9999")
 def lab(
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- ARGUMENT...]", help="Passed on to JupyterLab.")
+    ] = None,
     folder: Annotated[Path, typer.Option(help="Where the notebooks are, or are copied to.")] = Path("notebooks"),
     browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
 ) -> None:
@@ -298,8 +353,14 @@ def lab(
         target = folder / notebook.name
         if not target.exists():
             shutil.copyfile(notebook, target)
-    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.absolute()}"]
-    raise typer.Exit(subprocess.run(command if browser else [*command, "--no-browser"], check=False).returncode)
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.absolute()}", *(arguments or [])]
+    if not browser:
+        command.append("--no-browser")
+    if hasattr(os, "geteuid") and os.geteuid() == 0 and "--allow-root" not in command:
+        # As in a container, where JupyterLab would refuse to start.
+        typer.echo("Warning: this is root: JupyterLab is started with --allow-root.", err=True)
+        command.append("--allow-root")
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
 
 
 def _notebooks() -> list[Path]:
@@ -312,7 +373,7 @@ def _size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
+    if len(parts) != 2 or not all(part.strip().isdecimal() and len(part) < 10 for part in parts):
         raise InputError(f"size is {text!r}; expected height x width in pixels, such as 1024x768.")
     return int(parts[0]), int(parts[1])
 
@@ -328,17 +389,54 @@ def _described(run: Run) -> dict[str, Any]:
         "bytes": run.size,
         "path": str(run.path),
         "note": run.note,
+        "edit": run.edit,
+        "role": run.role,
+        "parent": run.parent,
+        "superseded": run.superseded,
     }
 
 
 def _readable(size: int) -> str:
-    from workbench.store.reading import readable
+    from workbench.store.listing import readable
 
     return readable(size)
 
 
+def _when(time: str) -> str:
+    from workbench.store.times import told
+
+    return told(time)
+
+
+def _check(figure: Path | None, concepts: Sequence[str], **asked: Any) -> None:
+    """Refuse what cannot succeed, all of it at once, before torch is imported, which takes seconds."""
+    from workbench.recording.asking import check_asked
+
+    said: list[str] = []
+    kind: type[WorkbenchError] = InputError
+    try:
+        check_asked(concepts, **asked)
+    except WorkbenchError as error:
+        kind, said = type(error), [str(error)]
+    if figure is not None:
+        try:
+            _check_figure(figure)
+        except InputError as error:
+            kind, said = InputError, [*said, str(error)]
+    if said:
+        raise kind("\n".join(said))
+
+
+def _check_figure(figure: Path) -> None:
+    from workbench.figures.files import check_file
+
+    check_file(figure)
+
+
 def _count(items: Sequence[object]) -> str:
-    return f"{len(items)} run{'s' * (len(items) != 1)}"
+    from workbench.store.listing import counted
+
+    return counted(items)
 
 
 def _finish(ds: xr.Dataset, figure: Path | None, home: str | None, as_json: bool, run: Run | None = None) -> None:
@@ -346,8 +444,6 @@ def _finish(ds: xr.Dataset, figure: Path | None, home: str | None, as_json: bool
     from workbench import figures, store
 
     if figure is not None:
-        if figure.suffix not in (".png", ".pdf", ".svg"):
-            raise InputError(f"the figure is {figure}; expected a name that ends in .png, .pdf or .svg.")
         options: dict[str, Any] = {"samples": int(ds["sample"][0])} if ds.attrs["kind"] == "generate" else {}
         figures.concept_grid(ds, **options).savefig(figure, dpi=200)
     run = run or store.info(ds.attrs["key"], home)
@@ -357,7 +453,7 @@ def _finish(ds: xr.Dataset, figure: Path | None, home: str | None, as_json: bool
         return
     typer.echo(str(ds.wb))
     typer.echo(f"key   {run.key}")
-    typer.echo(f"made  {run.created[:19].replace('T', ' ')}")
+    typer.echo(f"made  {_when(run.created)}")
     typer.echo(f"size  {_readable(run.size)}")
     typer.echo(f"path  {run.path}")
     if figure is not None:
@@ -366,6 +462,10 @@ def _finish(ds: xr.Dataset, figure: Path | None, home: str | None, as_json: bool
 
 def main() -> None:
     """Entry point: 0 when done, 1 when something failed, 2 when the call was wrong, 130 when interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal may be unable to show a concept's letters; that is no reason to show nothing.
+            stream.reconfigure(errors="replace")
     warnings.showwarning = lambda message, *rest: typer.echo(f"Warning: {message}", err=True)
     try:
         app()
@@ -374,6 +474,9 @@ def main() -> None:
         sys.exit(2)
     except WorkbenchError as error:
         typer.echo(f"Error: {error}", err=True)
+        sys.exit(1)
+    except OSError as error:
+        typer.echo(f"Error: {error}: check the paths of this call, and whether they may be read and written.", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
         typer.echo("interrupted; what was written is kept, and the same call goes on from there", err=True)

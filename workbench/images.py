@@ -18,6 +18,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from workbench.schema import InputError, warn
+from workbench.schema.paths import expanded
 
 LARGEST_AREA: Final = 64_000_000
 """An image with more pixels is refused: scale it down first, the model sees far fewer."""
@@ -150,10 +151,7 @@ def _from_path(given: str, what: str) -> Decoded:
             f"{what} is the address {shown(given)}; expected an image that is here: download it first, and give the "
             "file's path."
         )
-    try:
-        path = Path(given).expanduser()
-    except RuntimeError:  # no home folder of that name
-        path = Path(given)
+    path = expanded(given, what)
     name = shown(str(path))
     try:
         if not path.is_file():

@@ -9,8 +9,10 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import DEFAULT, patch
 
 import numpy as np
+import psutil
 import torch
 
 import workbench as wb
@@ -18,6 +20,7 @@ from tests.benchmarks.overhead import MID_SIZE
 from tests.benchmarks.report import Figure, interleaved, ratio, run
 from tests.tiny_random import WORDS, flux_pipeline
 from workbench.schema import SPACES
+from workbench.store import durability
 
 ROUNDS = 9
 SIZE = (128, 128)
@@ -28,7 +31,7 @@ NARROW: dict[str, Any] = {"num_layers": 2, "num_single_layers": 1, "num_attentio
 
 
 def measure(rounds: int = ROUNDS) -> list[Figure]:
-    """Disk against memory in time, many against few timesteps in memory, bytes against raw float16."""
+    """Disk against memory, and synced against not, in time; many against few timesteps in memory; bytes against raw."""
     picture = np.random.default_rng(0).integers(0, 255, (*SIZE, 3), dtype=np.uint8)
     shared = ("joint_attention_dim", "pooled_projection_dim", "in_channels")
     pipe = flux_pipeline(**{name: value for name, value in MID_SIZE.items() if name not in shared})
@@ -50,15 +53,22 @@ def measure(rounds: int = ROUNDS) -> list[Figure]:
             )
             return time.perf_counter() - start
 
+    def unsynced() -> float:
+        with patch.multiple(durability, sync_tree=DEFAULT, sync_folder=DEFAULT, flush=DEFAULT):
+            return capture(True)
+
+    setting = f"width 1024, 8 timesteps, 3 blocks, {len(CONCEPTS)} concepts, {torch.get_num_threads()} threads"
     pairs = interleaved(lambda: capture(False), lambda: capture(True), rounds)
+    synced = interleaved(unsynced, lambda: capture(True), rounds)
     few, many = _peak(FEW), _peak(MANY)
     return [
         ratio(
             "capture to disk / to memory",
             pairs,
             1.05,
-            f"width 1024, 8 timesteps, 3 blocks, {len(CONCEPTS)} concepts, {torch.get_num_threads()} threads",
+            setting,
         ),
+        ratio("capture to disk, synced / left to the system", synced, 1.05, f"{setting}; {_file_system()}"),
         Figure(
             f"peak host memory, {MANY} / {FEW} timesteps",
             many / few,
@@ -67,6 +77,13 @@ def measure(rounds: int = ROUNDS) -> list[Figure]:
         ),
         _bytes(),
     ]
+
+
+def _file_system() -> str:
+    """What the folder of temporary files lies on: on some, syncing costs nothing."""
+    folder = Path(tempfile.gettempdir())
+    holds = [part for part in psutil.disk_partitions(all=True) if folder.is_relative_to(part.mountpoint)]
+    return max(holds, key=lambda part: len(part.mountpoint)).fstype if holds else "unknown file system"
 
 
 def _scores(timesteps: int) -> int:

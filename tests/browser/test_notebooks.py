@@ -253,6 +253,52 @@ def test_a_stored_run_can_be_picked(lab: chromium.Notebook, server: Server) -> N
 
 
 @pytest.mark.usefixtures("views")
+def test_runs_of_experiments_are_folded_below_their_run(lab: chromium.Notebook, server: Server) -> None:
+    home = server.folder.parent / "runs"
+    for run in store.runs(home):
+        store.discard(run.key, home)
+    for index, concepts in enumerate([("dog", "sky"), ("cat", "lake")]):
+        save(synthetic.dataset(concepts=concepts, seed=index, signal=2.0), home, f"run{index}")
+    for index in range(3):
+        made = synthetic.dataset(concepts=("cat", "lake"), seed=9 + index, signal=2.0)
+        made = made.assign_attrs(parent="run1", role="control", edit=f"SkipBlock({index})<b>", interventions=[{}])
+        save(made, home, f"made{index}")
+    lab.run("choice = wb.explore()\nchoice")
+    picker = lab.page.locator(".wb-picker").last
+    picker.get_by_text("2 stored runs", exact=True).wait_for()
+    cards, fold = picker.locator(".wb-picker-run"), picker.locator(".wb-picker-fold")
+    assert cards.locator("visible=true").count() == 2
+    assert fold.text_content() == "3 runs of an experiment"
+    assert fold.get_attribute("aria-expanded") == "false"
+    search = picker.locator(".wb-picker-search")
+    search.fill("cat")
+    picker.get_by_text("1 of 2 stored runs").wait_for()
+    for key, expanded, shown in (("Enter", "true", 4), ("ArrowLeft", "false", 1), ("ArrowRight", "true", 4)):
+        search.focus()
+        lab.page.keyboard.press("ArrowDown")
+        lab.page.keyboard.press("ArrowDown")
+        assert fold.evaluate("fold => fold === document.activeElement")
+        lab.page.keyboard.press(key)
+        assert fold.get_attribute("aria-expanded") == expanded
+        assert cards.locator("visible=true").count() == shown
+    assert not picker.locator("b").count()
+    search.fill("")
+    picker.get_by_text("2 stored runs", exact=True).wait_for()
+    fold.click()
+    assert cards.locator("visible=true").count() == 2
+    search.fill("skipblock(1)<b>")
+    picker.get_by_text("1 of 2 stored runs").wait_for()
+    card = cards.locator("visible=true").last
+    assert "control, edited: SkipBlock(1)<b>" in card.inner_text()
+    assert cards.locator("visible=true").count() == 2, "the run that it belongs to, and the one that is looked for"
+    card.click()
+    heading = lab.page.locator(".wb-view .wb-title").last
+    heading.get_by_text("edited: SkipBlock(1)<b>").wait_for()
+    assert not lab.page.locator(".wb-view b:has-text('SkipBlock')").count()
+    picker.screenshot(path=SCREENSHOTS / "picker-experiment.png")
+
+
+@pytest.mark.usefixtures("views")
 def test_a_dead_kernel_leaves_the_view_usable(lab: chromium.Notebook) -> None:
     ds = synthetic.dataset(signal=2.0, grid=(6, 8))
     lab.run(f"wb.explore(ds, state={PLAIN})")

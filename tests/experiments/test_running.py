@@ -12,9 +12,12 @@ import xarray as xr
 import workbench as wb
 from tests.synthetic import dataset
 from tests.tiny_random import flux_pipeline
+from workbench import store
 from workbench.experiments.running import is_prompt
+from workbench.recording.provenance import asked_from
 from workbench.recording.tracing import Trace
 from workbench.schema import CancelledError, InputError, WorkbenchWarning
+from workbench.store.listing import families
 
 PICTURE = np.random.default_rng(0).integers(0, 255, (16, 24, 3), dtype=np.uint8)
 WORDS = ["dog", "sky", "grass"]
@@ -260,3 +263,38 @@ def test_a_prompt_is_told_from_the_path_of_a_picture(tmp_path: Path) -> None:
     assert not is_prompt("nowhere.png")
     assert not is_prompt(path)
     assert not is_prompt(PICTURE)
+
+
+def test_the_runs_of_an_experiment_say_what_they_are_of(home: Path) -> None:
+    result = intervene([wb.SkipBlock(2)], store=True, home=home)
+    keys = result.attrs["keys"]
+    runs = {run.key: run for run in store.runs(home)}
+    assert not any(run.own for run in runs.values())
+    baseline = runs[keys["baseline"]]
+    assert (baseline.role, baseline.parent, baseline.edit) == ("baseline", "", "")
+    for label, role in (("SkipBlock(2)", "edit"), ("SkipBlock(0)", "control"), ("SkipBlock(1)", "control")):
+        run = runs[keys[label]]
+        assert (run.role, run.parent, run.edit) == (role, baseline.key, label)
+    (family,) = families(list(runs.values()))
+    assert family.head == baseline
+
+
+def test_an_experiment_from_the_users_own_run_lies_below_it(home: Path) -> None:
+    asked = {"model": PIPE, "size": (16, 24), "layers": [1, 2, 3], "spaces": "output", "home": home, "progress": False}
+    mine = wb.capture(PICTURE, WORDS, **asked)
+    edited = wb.capture(PICTURE, WORDS, interventions=wb.SkipBlock(2), **asked)
+    result = intervene([wb.SkipBlock(2)], store=True, home=home)
+    assert result.attrs["keys"]["baseline"] == mine.attrs["key"]
+    assert result.attrs["keys"]["SkipBlock(2)"] == edited.attrs["key"]
+    found = {family.head.key: [run.role for run in family.derived] for family in families(store.runs(home))}
+    assert found == {mine.attrs["key"]: ["control", "control"], edited.attrs["key"]: []}
+
+
+def test_an_experiment_belongs_to_the_run_it_is_asked_from_where_that_is_stored(home: Path) -> None:
+    mine = wb.capture(PICTURE, WORDS, model=PIPE, size=(16, 24), home=home, progress=False)
+    for place, parent in ((home, mine.attrs["key"]), (home.with_name("other"), None)):
+        with asked_from(mine.attrs["key"]):
+            result = intervene([wb.SkipBlock(2)], control=None, store=True, home=place)
+        keys, runs = result.attrs["keys"], {run.key: run for run in store.runs(place)}
+        assert runs[keys["SkipBlock(2)"]].parent == (parent or keys["baseline"])
+        assert runs[keys["baseline"]].parent == (parent or "")

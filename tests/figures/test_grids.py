@@ -206,3 +206,19 @@ def test_a_part_of_a_picture() -> None:
 def test_wrong_requests_are_refused(ds: xr.Dataset, options: dict[str, Any], message: str) -> None:
     with pytest.raises((InputError, SelectionError), match=message):
         concept_grid(ds, **options)
+
+
+@pytest.mark.parametrize("layers", [[3], list(range(0, 60, 2))])
+def test_an_edited_run_is_called_so_above_the_panels(layers: list[int]) -> None:
+    plain = concept_grid(dataset())
+    figure = concept_grid(dataset().assign_attrs(interventions=[{"edit": "SkipBlock", "layers": layers}]))
+    FigureCanvasAgg(figure).draw()
+    (caption,) = [text for text in figure.texts if text.get_text().startswith("edited: SkipBlock(")]
+    assert not any(text.get_text().startswith("edited") for text in plain.texts)
+    box = caption.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+    assert box.y1 <= figure.bbox.y1
+    assert all(box.y0 > ax.get_tightbbox().y1 for ax in figure.axes)
+    sides = [ax.get_position().bounds[2] * one.get_figwidth() for one in (plain, figure) for ax in one.axes[:1]]
+    assert sides[0] == pytest.approx(sides[1])

@@ -143,3 +143,14 @@ def test_what_is_no_sweep_is_refused() -> None:
         sweep(xr.Dataset())
     with pytest.raises(InputError, match="metric is 'ap'; this sweep has iou, entropy"):
         sweep(swept(dataset(truth=True), "layer", metric=["iou", "entropy"]), "ap")
+
+
+def test_the_caption_says_what_was_edited_in_the_runs() -> None:
+    edited = dataset().assign_attrs(interventions=[{"edit": "SkipBlock", "layers": [9]}])
+
+    def caption(data: Any) -> str:
+        return sweep(swept(data, "layer"), width=9).axes[0].get_title(loc="left").replace("\n", " ")
+
+    assert "edited: SkipBlock(9);" in caption(edited)
+    assert "edited: none or SkipBlock(9);" in caption([dataset(), edited])
+    assert "edited" not in caption(dataset())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from workbench.interventions import (
     Source,
     read,
 )
+from workbench.interventions.fields import CHECKS, LIMITS
 from workbench.schema import InputError
 
 EXAMPLES: tuple[Intervention, ...] = (
@@ -116,6 +118,31 @@ def test_what_is_no_description_is_not_read(given: Any) -> None:
         read(given)
 
 
+@pytest.mark.parametrize("edit", EXAMPLES, ids=str)
+def test_a_name_that_no_edit_has_is_refused(edit: Intervention) -> None:
+    names = [field.name for field in fields(edit)]
+    plain = edit.of if isinstance(edit, RandomDirection) else edit
+    known = ", ".join(field.name for field in fields(plain))
+    for typo in ("layer", "typo", "units", "__dict__", ""):
+        with pytest.raises(InputError, match=f"{type(plain).__name__} has no field {typo!r}; it has {known}, and any"):
+            edit[typo]  # type: ignore[call-overload]
+    for name in names:
+        assert edit[name] == getattr(edit, name)  # type: ignore[call-overload]
+
+
+def test_a_limit_that_an_edit_does_not_have_is_none() -> None:
+    assert {name: SkipBlock(3)[name] for name in LIMITS} == dict.fromkeys(LIMITS) | {"layers": (3,)}
+    assert RandomDirection(MaskText(3, heads=[1]))["heads"] == (1,)
+    with pytest.raises(InputError, match="SkipBlock has no field 'factor'; it has layers, timesteps"):
+        SkipBlock(3)["factor"]  # type: ignore[call-overload]
+
+
+def test_every_field_has_a_check() -> None:
+    kinds = set(Intervention.__subclasses__()) - {RandomDirection}
+    assert {field.name for kind in kinds for field in fields(kind)} == set(CHECKS)
+    assert set(LIMITS) < set(CHECKS)
+
+
 def test_one_or_several_are_read() -> None:
     assert read(SkipBlock(1)) == (SkipBlock(1),)
     assert read([SkipBlock(1), MaskText(2).as_dict()]) == (SkipBlock(1), MaskText(2))
@@ -133,7 +160,23 @@ def test_each_is_resolved_against_a_model() -> None:
     with pytest.raises(InputError, match="expected 0 to 2"):
         SkipBlock.each(layer=[1, 3]).resolve(3, 2, ())
     with pytest.raises(InputError, match="cannot be made with"):
-        SkipBlock.each(factor=2).resolve(3, 2, ())
+        AttendMode.each().resolve(3, 2, ())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: SkipBlock.each(factor=2, typo=1),
+            "SkipBlock.each cannot be made with factor, typo; .* share timesteps",
+        ),
+        (lambda: ScaleHeads.each(heads=1), "cannot be made with heads; .* share factor, streams, timesteps"),
+        (lambda: DropConcept.each(concepts="dog"), "cannot be made with concepts"),
+    ],
+)
+def test_a_plan_with_options_that_its_members_lack_is_refused_at_once(make: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make()
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from huggingface_hub import errors
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
 from tests.tiny_random import flux_pipeline
+from workbench import folders
 from workbench.models import loading
 from workbench.models.fingerprint import fingerprint
 from workbench.models.loading import bundled_folder, info_of, load_model, weight_bytes
@@ -185,7 +186,7 @@ def test_a_name_on_the_hub(monkeypatch: pytest.MonkeyPatch, saved: Path) -> None
 
 
 def test_bundled_model_that_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(loading.resources, "files", lambda _: tmp_path / "workbench")
+    monkeypatch.setattr(folders.resources, "files", lambda _: tmp_path / "workbench")
     with pytest.raises(ModelError, match=r"the bundled model tiny-flux is missing .*: reinstall concept-workbench"):
         load_model("tiny-flux")
     for place in ("data/tiny-flux", "workbench/data/tiny-flux"):

@@ -294,19 +294,43 @@ KEPT: dict[str, Callable[[FluxPipeline, Path], FluxPipeline]] = {
 }
 
 
+def _heatmap(pipe: FluxPipeline) -> Any:
+    options: dict[str, Any] = {"model": pipe, "size": (32, 32), "store": False, "progress": False}
+    picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    return capture(picture, ["dog", "sky"], prompt="a dog", **options).wb.heatmap()
+
+
+@pytest.fixture(scope="module")
+def heatmap() -> Any:
+    return _heatmap(flux_pipeline())
+
+
+@pytest.mark.filterwarnings("ignore:the transformer is compiled")
 @pytest.mark.parametrize("what", KEPT)
-def test_what_changes_no_number_keeps_the_key(what: str, reference: dict[str, Any], tmp_path: Path) -> None:
-    assert fingerprint(KEPT[what](flux_pipeline(), tmp_path)) == reference
+def test_what_changes_no_number_keeps_the_key(
+    what: str, reference: dict[str, Any], heatmap: Any, tmp_path: Path
+) -> None:
+    pipe = KEPT[what](flux_pipeline(), tmp_path)
+    assert fingerprint(pipe) == reference
+    assert abs(_heatmap(pipe) - heatmap).max() <= 1e-4
 
 
-def test_threads_and_switches_set_to_what_they_are_keep_the_key(reference: dict[str, Any]) -> None:
+def test_threads_and_switches_set_to_what_they_are_keep_the_key(reference: dict[str, Any], heatmap: Any) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
     try:
         with _precision("highest"), torch.no_grad(), torch.device("cpu"):
-            assert fingerprint(flux_pipeline()) == reference
+            pipe = flux_pipeline()
+            assert fingerprint(pipe) == reference
+            assert abs(_heatmap(pipe) - heatmap).max() <= 1e-4
     finally:
         torch.set_num_threads(threads)
+
+
+def test_device_and_threads_are_recorded() -> None:
+    options: dict[str, Any] = {"model": flux_pipeline(), "size": (32, 32), "store": False, "progress": False}
+    ds = capture(np.zeros((32, 32, 3), np.uint8), ["dog"], **options)
+    assert (ds.attrs["device"], ds.attrs["threads"]) == ("cpu", torch.get_num_threads())
 
 
 def test_code_that_cannot_be_named_is_named_in_the_refusal() -> None:

@@ -17,7 +17,6 @@ from workbench.models.families import pipeline_adapter_for
 from workbench.recording.reading import Piece
 from workbench.recording.runs import (
     Plan,
-    model_name,
     remaining_passes,
     revision,
     versions,
@@ -119,16 +118,12 @@ def test_prompts_of_samples() -> None:
     assert "prompt" not in PLAN.template(ADAPTER, "m", heads=2, key="").coords, "the space of that name is in its place"
 
 
-def test_names_and_revisions() -> None:
+def test_revisions() -> None:
     commit = "a" * 40
     cached = SimpleNamespace(config={"_name_or_path": f"/cache/models--a--b/snapshots/{commit}"})
     assert revision(cached) == commit
     assert revision(SimpleNamespace(config={"_name_or_path": "/home/me/model"})) == ""
     assert revision(flux_pipeline()) == ""
-    assert model_name("tiny-flux") == "tiny-flux"
-    assert model_name(Path("a", "b")) == str(Path("a", "b"))
-    assert model_name(flux_pipeline()) == "FluxPipeline"
-    assert model_name(SimpleNamespace(config={"_name_or_path": "x"})) == "SimpleNamespace x"
 
 
 def test_versions() -> None:

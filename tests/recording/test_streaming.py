@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,80 @@ def test_an_error_of_the_writer_at_the_very_end() -> None:
         run.go.set()
     with pytest.raises(StoreError, match="disk full"):
         stream.commit()
+
+
+def _failing_start(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Let threads of these names fail to start, as they do when a limit of the machine is reached."""
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name in names:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+
+def _error_of_the_model(run: Recorder, pieces: int = 2 * MOST_PIECES) -> BaseException:
+    """The error that the model's thread meets, which must not wait for ever."""
+    met: list[BaseException] = []
+
+    def produce() -> None:
+        try:
+            with stream_to(run, buffered=0) as stream:
+                for step in range(pieces):
+                    stream.write(piece(), 0, step)
+        except BaseException as error:
+            met.append(error)
+
+    model = threading.Thread(target=produce, daemon=True)
+    model.start()
+    model.join(60)
+    assert not model.is_alive(), "the model waits for ever"
+    assert met, "the model was not told"
+    return met[0]
+
+
+@pytest.mark.parametrize("name", ["workbench-writer", "workbench-writer_0", "workbench-writer_1"])
+@pytest.mark.parametrize("pieces", [2, 100])
+def test_a_thread_that_cannot_start_is_an_error_of_the_model(
+    name: str, pieces: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Recorder()
+    # A pool starts its second thread when its first is busy.
+    monkeypatch.setattr(run, "write", lambda *_: time.sleep(0.02))
+    monkeypatch.setattr(streaming, "WRITERS", 2)
+    _failing_start(monkeypatch, name)
+    error = _error_of_the_model(run, pieces)
+    assert isinstance(error, StoreError)
+    assert "no thread can be started to write the run (can't start new thread)" in str(error)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("workbench-writer")]
+
+
+@pytest.mark.parametrize("pieces", [1, 100])
+def test_a_writer_that_is_gone_is_an_error_of_the_model(pieces: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stream, "_work", lambda stream: None)
+    error = _error_of_the_model(Recorder(), pieces)
+    assert isinstance(error, StoreError)
+    assert "has ended" in str(error)
+
+
+@pytest.mark.parametrize("pieces", [1, 100])
+def test_whatever_ends_the_writer_is_an_error_of_the_model(pieces: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def handle(stream: Stream, _pool: Any) -> None:
+        stream._queue.get()
+        raise MemoryError
+
+    monkeypatch.setattr(Stream, "_handle", handle)
+    assert isinstance(_error_of_the_model(Recorder(), pieces), MemoryError)
+
+
+def test_nothing_is_sent_to_a_stream_that_was_left() -> None:
+    with stream_to(Recorder()) as stream:
+        stream.write(piece(), 0, 0)
+    for _ in range(3):
+        with pytest.raises(StoreError, match="has ended"):
+            stream.write(piece(), 0, 1)
 
 
 def test_what_arrived_before_an_exception_is_written(caplog: pytest.LogCaptureFixture) -> None:

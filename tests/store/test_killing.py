@@ -108,6 +108,7 @@ def _generate(home: Path) -> xr.Dataset:
         torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", range(WITH_MODEL))
 def test_a_killed_generation_resumes_and_ends_as_if_nothing_had_happened(index: int, tmp_path: Path) -> None:
     home = tmp_path / "killed"

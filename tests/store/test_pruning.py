@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import time
+import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from tests import synthetic
 from tests.store import processes
 from tests.store.replay import overflowing, parts, read_slowly, replay, save
+from tests.store.test_earlier_versions import FOLDER
 from workbench import store
 from workbench.schema import InputError, StoreError
 from workbench.store.pruning import Pruned
@@ -173,8 +176,122 @@ def test_where_readers_cannot_be_seen_nothing_is_removed_unless_told(
         raise OSError(37, "No locks available")
 
     _made(home, a=40)
-    monkeypatch.setattr(store.leases.fcntl, "lockf", none)
+    monkeypatch.setattr(store.reader_locks.fcntl, "lockf", none)
     with pytest.raises(StoreError, match="force=True"):
         store.prune(home, keep=0)
     assert _keys(home) == ["a"]
     assert _gone(store.prune(home, keep=0, force=True)) == ["a"]
+
+
+def _with_experiments(home: Path, mine: dict[str, float], made: dict[str, tuple[str, float]]) -> int:
+    """Store the user's own runs of that many days, and runs of experiments with a parent and an age."""
+    size = _made(home, **mine)
+    for key, (parent, days) in made.items():
+        created = (datetime.now(UTC) - timedelta(days=days)).isoformat(timespec="seconds")
+        ds = synthetic.dataset(timesteps=(500.0,), dual=1, single=0, default_layers=(0,))
+        save(ds.assign_attrs(created=created, role="control", parent=parent), home, key)
+    gc.collect()
+    return size
+
+
+def test_a_number_is_that_of_the_users_own_runs(home: Path) -> None:
+    _with_experiments(home, {"a": 3, "b": 4}, {f"x{index}": ("a", 0) for index in range(5)})
+    done = store.prune(home, keep=2)
+    assert sorted(_gone(done)) == [f"x{index}" for index in range(5)]
+    assert {item.reason for item in done if item.what == "run"} == {"made for an experiment"}
+    assert _keys(home) == ["a", "b"]
+
+
+def test_runs_of_experiments_go_before_any_of_the_users(home: Path) -> None:
+    size = _with_experiments(home, {"a": 50, "b": 60}, {"x": ("a", 0), "y": ("b", 1)})
+    assert _gone(store.prune(home, keep=1, dry_run=True)) == ["x", "y", "b"]
+    assert _gone(store.prune(home, max_size=int(size * 3.5))) == ["y"]
+    assert _gone(store.prune(home, max_size=int(size * 1.5))) == ["x", "b"]
+    assert _keys(home) == ["a"]
+
+
+def test_runs_of_experiments_go_with_the_run_that_they_belong_to(home: Path) -> None:
+    _with_experiments(home, {"a": 3, "b": 40}, {"x": ("a", 0), "y": ("b", 1), "z": ("gone", 50)})
+    done = store.prune(home, older_than="30d")
+    assert [(item.key, item.reason) for item in done if item.what == "run"] == [
+        ("z", "older than 30 days"),
+        ("b", "older than 30 days"),
+        ("y", "made for b, which goes"),
+    ]
+    assert _keys(home) == ["a", "x"]
+
+
+def test_runs_of_experiments_stay_with_a_run_that_is_being_read(home: Path) -> None:
+    _with_experiments(home, {"a": 3, "b": 40}, {"y": ("b", 1)})
+    ds = store.open("b", home)
+    assert _gone(store.prune(home, older_than="30d")) == []
+    assert _keys(home) == ["a", "b", "y"]
+    del ds
+
+
+def test_a_run_that_the_user_claims_meanwhile_stays(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _with_experiments(home, {"a": 0}, {"x": ("a", 1)})
+    listed = store.runs(home)
+    store.claim("x", home)
+    monkeypatch.setattr("workbench.store.pruning.runs", lambda place: listed)
+    (done,) = [item for item in store.prune(home, keep=1) if item.what == "run"]
+    assert (done.key, done.kept) == ("x", "asked for meanwhile")
+    assert store.runs(home)[1].own
+
+
+def test_a_claim_without_a_run_goes(home: Path) -> None:
+    _made(home, a=0)
+    _interrupted(home)
+    for key in ("a", "gone", "run"):
+        (home / "runs" / f"{key}.own").touch()
+    store.prune(home, keep=9)
+    assert sorted(path.name for path in (home / "runs").glob("*.own")) == ["a.own", "run.own"]
+
+
+def _of_versions(home: Path, monkeypatch: pytest.MonkeyPatch, **versions: int) -> None:
+    """Store runs as versions of the capture code made them, of which the third is the present one."""
+    monkeypatch.setattr("workbench.store.reading.CAPTURE_VERSION", 3)
+    for key, version in versions.items():
+        ds = synthetic.dataset(timesteps=(500.0,), dual=1, single=0, default_layers=(0,))
+        made = {"role": "control", "parent": "first"} if key.startswith("made") else {}
+        save(ds.assign_attrs(capture_version=version, **made), home, key)
+    gc.collect()
+
+
+def test_superseded_runs_are_marked_and_only_they_go(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = {"first": 1, "second": 2, "third": 3, "newer": 4, "made1": 1, "made3": 3}
+    _of_versions(home, monkeypatch, **versions)
+    shutil.copytree(FOLDER, home / "runs" / FOLDER.name)  # its manifest does not say which version made it
+    old = {"first", "second", "made1", FOLDER.stem}
+    assert {run.key for run in store.runs(home) if run.superseded} == old
+    assert repr(store.runs(home)).count("(superseded)") == 3, "those of experiments are counted"
+    assert set(_gone(store.prune(home, superseded=True, dry_run=True))) == old
+    assert set(_keys(home)) == old | set(versions)
+    done = store.prune(home, superseded=True)
+    assert set(_gone(done)) == old
+    assert {item.reason for item in done if item.what == "run"} == {"superseded: no call finds it any more"}
+    assert set(_keys(home)) == {"third", "newer", "made3"}
+    assert _gone(store.prune(home, superseded=True)) == []
+
+
+def test_superseded_runs_that_are_read_or_kept_stay(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _of_versions(home, monkeypatch, first=1, third=3)
+    ds = store.open("first", home)
+    (done,) = [item for item in store.prune(home, superseded=True) if item.what == "run"]
+    assert (done.key, done.kept) == ("first", "being read")
+    del ds
+    gc.collect()
+    assert _gone(store.prune(home, superseded=True, keep=2)) == []
+    size = store.info("third", home).size
+    assert _gone(store.prune(home, superseded=True, max_size=size)) == ["first"], (
+        "the others have the room to themselves"
+    )
+
+
+def test_superseded_runs_at_a_url_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"memory://{uuid.uuid4().hex}"
+    monkeypatch.setattr("workbench.store.reading.CAPTURE_VERSION", 2)
+    for key, version in (("first", 1), ("second", 2)):
+        save(synthetic.dataset(timesteps=(500.0,)).assign_attrs(capture_version=version), url, key)
+    assert _gone(store.prune(url, superseded=True, force=True)) == ["first"]
+    assert [run.key for run in store.runs(url)] == ["second"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import http.client
 import logging
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import xarray as xr
+from zarr.errors import UnknownCodecError
 
 from tests import synthetic
 from tests.store.replay import overflowing, parts, replay, save
@@ -188,25 +190,177 @@ def test_of_two_writers_the_first_manifest_wins(url: str, tmp_path: Path, monkey
     store.verify("run", url)
 
 
-def test_a_backend_without_exclusive_writing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("how", ["no modes", "no such argument", "modes are ignored"])
+def test_a_backend_that_cannot_create_exclusively_is_refused(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"memory://{uuid.uuid4().hex}"
-    save(_small(model="first"), url)
     fs, _ = remote.filesystem(url)
     pipe_file = type(fs).pipe_file
 
-    def no_modes(self: Any, path: str, value: bytes, mode: str = "overwrite") -> None:
-        if mode == "create":
-            raise NotImplementedError("mode")
+    def overwrites(self: Any, path: str, value: bytes, mode: str = "overwrite") -> None:
+        if how == "no modes" and mode == "create":
+            raise NotImplementedError("File mode not supported")
         pipe_file(self, path, value)
 
-    monkeypatch.setattr(type(fs), "pipe_file", no_modes)
-    monkeypatch.setattr("workbench.store.writing.find", lambda *_: None)
-    template, variables = parts(_small(model="second"))
-    with store.writer("run", template, variables, home=url) as run:
-        replay(run, _small(model="second"))
-    assert run.dataset().attrs["model"] == "first"
-    save(_small(model="alone"), url, "other")
-    assert store.open("other", url).attrs["model"] == "alone"
+    def of_old(self: Any, path: str, value: bytes) -> None:
+        pipe_file(self, path, value)
+
+    monkeypatch.setattr(type(fs), "pipe_file", of_old if how == "no such argument" else overwrites)
+    says = rf"{url} cannot create an object only where there is none .*home=.*store=False"
+    with pytest.raises(StoreError, match=says):
+        save(_small(), url)
+    with pytest.raises(StoreError, match=says):
+        store.check_writable(url)
+    assert not fs.find(url), "nothing was written, and the trial is gone"
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_an_answer_that_is_lost_makes_no_second_pointer(
+    reached: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection breaks while the pointer is created: before the service did it, or after."""
+    url = f"memory://{uuid.uuid4().hex}"
+    fs, _ = remote.filesystem(url)
+    pipe_file, modes = type(fs).pipe_file, []
+
+    def breaks(self: Any, path: str, value: bytes, mode: str = "overwrite") -> None:
+        modes.append(mode)
+        if not path.endswith("run.json"):
+            pipe_file(self, path, value, mode=mode)
+            return
+        if reached:
+            pipe_file(self, path, value, mode=mode)
+        raise ConnectionResetError("the line is dead")
+
+    monkeypatch.setattr(remote, "staging", lambda _: tmp_path)
+    monkeypatch.setattr(type(fs), "pipe_file", breaks)
+    if reached:
+        save(_small(), url)
+    else:
+        with pytest.raises(StoreError, match=r"cannot use .*ConnectionResetError: the line is dead"):
+            save(_small(), url)
+        assert store.runs(url) == []
+    assert set(modes) == {"create"}
+    monkeypatch.setattr(type(fs), "pipe_file", pipe_file)
+    xr.testing.assert_identical(save(_small(), url), _small())
+    store.verify("run", url)
+
+
+class _ServiceError(Exception):
+    """As a library of a service has it."""
+
+
+_ServiceError.__module__ = "botocore.exceptions"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        ConnectionError("dead"),
+        TimeoutError("late"),
+        PermissionError("forbidden"),
+        OSError(28, "full"),
+        http.client.IncompleteRead(b""),
+        _ServiceError("no credentials"),
+    ],
+    ids=lambda fault: type(fault).__name__,
+)
+def test_faults_of_network_and_service_name_the_url(fault: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    _fails_with(fault, StoreError, r"cannot use memory://.*your credentials open", monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "bug",
+    [
+        TypeError("a"),
+        AttributeError("b"),
+        KeyError("c"),
+        ValueError("d"),
+        AssertionError("e"),
+        UnknownCodecError("f"),
+    ],
+    ids=lambda bug: type(bug).__name__,
+)
+def test_a_mistake_in_a_program_is_not_blamed_on_credentials(bug: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    _fails_with(bug, type(bug), str(bug), monkeypatch)
+
+
+def _fails_with(error: Exception, expected: type[Exception], says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every call that uses the backend fails so, when one of the backend's functions does; and harms nothing."""
+    url = f"memory://{uuid.uuid4().hex}"
+    save(_small(), url)
+    fs, _ = remote.filesystem(url)
+    calls = {
+        "pipe_file": [lambda: store.check_writable(url), lambda: save(_small(), url, "other")],
+        "put": [lambda: save(_small(), url, "another")],
+        "cat_file": [
+            lambda: store.find("run", url),
+            lambda: store.runs(url),
+            lambda: store.prune(url, older_than="0m", force=True),
+        ],
+        "ls": [lambda: store.runs(url)],
+        "rm_file": [lambda: store.discard("run", url)],
+    }
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    for function, uses in calls.items():
+        for use in uses:
+            with monkeypatch.context() as patched:
+                patched.setattr(type(fs), function, fail)
+                with pytest.raises(expected, match=says):
+                    use()
+    store.verify("run", url)
+
+
+def test_a_network_that_fails_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise ``workbench verify --delete`` would remove what is sound."""
+    url = f"memory://{uuid.uuid4().hex}"
+    save(_small(), url)
+    fs, _ = remote.filesystem(url)
+    cat_file = type(fs).cat_file
+    failing = ""
+
+    def fails(self: Any, path: str, *rest: Any, **options: Any) -> bytes:
+        if failing and failing in path:
+            raise ConnectionError("the line is dead")
+        return bytes(cat_file(self, path, *rest, **options))
+
+    monkeypatch.setattr(type(fs), "cat_file", fails)
+    for name in ("manifest.json", "/output/c."):
+        failing = name
+        with pytest.raises(StoreError, match=r"cannot use .*ConnectionError: the line is dead"):
+            store.damage("run", url)
+        with pytest.raises(StoreError, match=r"cannot use .*ConnectionError: the line is dead"):
+            list(store.check(home=url))
+    failing = ""
+    assert store.damage("run", url) == []
+
+
+def test_a_claim_that_cannot_be_looked_up_is_not_taken_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"memory://{uuid.uuid4().hex}"
+    save(_small(role="control", parent="another"), url)
+    fs, _ = remote.filesystem(url)
+
+    def fails(*_: object, **__: object) -> None:
+        raise ConnectionError("the line is dead")
+
+    monkeypatch.setattr(type(fs), "info", fails)
+    with pytest.raises(StoreError, match=r"cannot use .*\.own: ConnectionError"):
+        store.info("run", url)
+
+
+def test_a_run_whose_pointer_cannot_be_read_is_no_rest_of_an_upload(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"memory://{uuid.uuid4().hex}"
+    save(_small(), url)
+    before = _objects(url)
+    fs, _ = remote.filesystem(url)
+    monkeypatch.setattr("workbench.store.pruning._UPLOADING", timedelta(0))
+    with monkeypatch.context() as patched:
+        patched.setattr(type(fs), "cat_file", lambda *_, **__: (_ for _ in ()).throw(ConnectionError("dead")))
+        with pytest.raises(StoreError, match="ConnectionError"):
+            store.prune(url, older_than="0m", keep=1, force=True)
+    assert _objects(url) == before
 
 
 def test_damage_is_found_named_and_removed(url: str) -> None:
@@ -248,10 +402,10 @@ def test_a_chunk_that_is_gone_is_no_gap(url: str) -> None:
 
 def test_export_and_import(url: str, tmp_path: Path) -> None:
     save(_small(), url)
-    file = store.export_run("run", tmp_path / "run.zarr.zip", url)
-    here = store.import_run(file, tmp_path / "home")
+    file = store.export_runs("run", tmp_path / "run.zarr.zip", url)
+    here = store.import_runs(file, tmp_path / "home")[0]
     xr.testing.assert_identical(here.open(verify=True), _small())
-    there = store.import_run(file, f"{url}/elsewhere")
+    there = store.import_runs(file, f"{url}/elsewhere")[0]
     assert str(there.path).startswith(f"{url}/elsewhere/runs/run/")
     xr.testing.assert_identical(there.open(verify=True), _small())
 
@@ -259,7 +413,14 @@ def test_export_and_import(url: str, tmp_path: Path) -> None:
 def test_pruning_asks_first_because_nobody_sees_the_readers(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for key, days in (("new", 0), ("old", 40)):
         save(_small(created=(datetime.now(UTC) - timedelta(days=days)).isoformat()), url, key)
-    monkeypatch.setattr(remote, "_created", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    created = remote._created
+
+    def dies(fs: Any, path: str, text: bytes) -> bool:
+        if path.endswith(".json"):
+            raise KeyboardInterrupt
+        return created(fs, path, text)
+
+    monkeypatch.setattr(remote, "_created", dies)
     with pytest.raises(KeyboardInterrupt):
         save(_small(), url, "abandoned")
     with pytest.raises(StoreError, match=r"being read.*force=True"):

@@ -47,7 +47,9 @@ def test_plain_diffusers_loads_and_runs_it() -> None:
     assert weights == {torch.float32}
 
 
-@pytest.mark.parametrize(("absent", "lead"), [(0, 0.09), (evaluate.DISTRACTORS, 0.15)])
+@pytest.mark.parametrize(
+    ("absent", "lead"), [(0, 0.09), pytest.param(evaluate.DISTRACTORS, 0.15, marks=pytest.mark.slow)]
+)
 def test_its_maps_find_the_words(absent: int, lead: float) -> None:
     """A tenth of the test split; the model card has the figures of the whole."""
     pipe, time = bundled("tiny-flux"), INFO["timestep"]
@@ -102,6 +104,7 @@ def test_generate_draws_what_was_asked() -> None:
     assert ((green > red) & (green > blue)).mean() > 0.3, "grass"
 
 
+@pytest.mark.slow
 def test_pictures_show_the_objects_they_were_asked_for() -> None:
     """A caption of one object on one ground leaves nothing open, so its picture is the drawn one up to the outline."""
     scenes = [scene for scene in map(draw, SPLITS["test"][:60]) if len(scene.words) == 2]

@@ -112,6 +112,20 @@ def test_what_cannot_be_answered_is_said(panel: Listening, question: dict[str, A
     assert sentence in panel.hear("failed")[0]["error"]
 
 
+def test_a_run_that_cannot_start_is_said_and_another_may(panel: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        panel.ask(type="run", mode="sweep", form={})
+        assert "no thread can be started" in panel.hear("failed")[0]["error"]
+    panel.ask(type="ready")
+    assert panel.hear("ready")[0]["running"] == ""
+    panel.ask(type="run", mode="sweep", form={})
+    assert panel.hear("done")[0]["mode"] == "sweep"
+
+
 def test_an_internal_failure_is_said_and_leaves_the_rest_working(
     panel: Listening, monkeypatch: pytest.MonkeyPatch
 ) -> None:

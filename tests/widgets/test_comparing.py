@@ -105,3 +105,10 @@ def test_a_wrong_object_leaves_the_other_view_as_it_is(ds: xr.Dataset) -> None:
     first, second = compare(ds, "not a dataset").children  # type: ignore[arg-type]
     assert second.error
     assert not first.error
+
+
+def test_two_models_of_one_name_correspond_by_relative_depth(ds: xr.Dataset, deep: xr.Dataset) -> None:
+    other = deep.assign_attrs(model=ds.attrs["model"], default_layers=[9, 10])
+    assert aligned(State.default(ds), ds, other).layers == aligned(State.default(ds), ds, deep).layers
+    alike = deep.assign_attrs(model=ds.attrs["model"], default_layers=ds.attrs["default_layers"])
+    assert aligned(State.default(ds), ds, alike).layers == State.default(ds).layers

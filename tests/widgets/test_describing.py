@@ -79,3 +79,9 @@ def test_large_pictures_are_reduced(side: int) -> None:
     found = pixels(ds)
     assert found.shape[1] == min(1024, side * 16)
     assert abs(found.shape[0] / found.shape[1] - 8 / side) < 0.01
+
+
+def test_the_browser_is_told_what_was_edited() -> None:
+    assert describe(dataset())["edit"] == ""
+    edited = dataset().assign_attrs(interventions=[{"edit": "SkipBlock", "layers": [3]}])
+    assert describe(edited)["edit"] == "SkipBlock(3)"

@@ -118,3 +118,36 @@ def test_pictures_of_samples_and_frames_show_the_first() -> None:
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(file))), ds.image[0].to_numpy())
     frames = xr.concat([ds.image, ds.image], "frame").transpose("sample", "frame", ...)
     assert picker._thumbnail(ds.assign(image=frames)) == [file]
+
+
+def _with_experiment(stored: list[store.Run], count: int = 3) -> None:
+    for index in range(count):
+        ds = synthetic.dataset(seed=index).assign_attrs(parent="run0", role="control", edit=f"SkipBlock({index})<b>")
+        save(ds, store.home(), f"made{index}")
+
+
+def test_runs_of_experiments_are_a_group_below_the_run_that_they_belong_to(
+    stored: list[store.Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _with_experiment(stored)
+    talk = _Talk(picker.pick(), monkeypatch)
+    content, _ = talk.ask(type="ready")
+    rows = {row["key"]: row for row in content["runs"]}
+    assert set(rows) == {"run0", "run1"}
+    assert (rows["run1"]["summary"], rows["run1"]["derived"]) == ("", [])
+    assert rows["run0"]["summary"] == "3 runs of an experiment"
+    assert {(one["key"], one["role"], one["edit"]) for one in rows["run0"]["derived"]} == {
+        (f"made{index}", "control", f"SkipBlock({index})<b>") for index in range(3)
+    }
+    assert "error" not in talk.ask(type="open", key="made1")[0]
+
+
+def test_of_very_many_runs_of_an_experiment_all_are_counted(
+    stored: list[store.Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _with_experiment(stored)
+    monkeypatch.setattr(picker, "_MOST", 2)
+    content, _ = _Talk(picker.pick(), monkeypatch).ask(type="ready")
+    (row,) = [row for row in content["runs"] if row["derived"]]
+    assert (len(row["derived"]), content["left"]) == (2, 0)
+    assert row["summary"] == "3 runs of an experiment, of which 2 are listed"

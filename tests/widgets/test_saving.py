@@ -115,3 +115,8 @@ def test_what_cannot_be_shown_is_refused_before_a_file_is_written(ds: xr.Dataset
     with pytest.raises(SelectionError, match="layer 77"):
         saving.save_html(ds, tmp_path / "view.html", state={"layers": [77, 77]})
     assert not list(tmp_path.iterdir())
+
+
+def test_the_title_says_what_was_edited() -> None:
+    ds = synthetic.dataset().assign_attrs(edit="<b>SkipBlock(3)", interventions=[{}])
+    assert ", edited: &lt;b&gt;SkipBlock(3)</title>" in saving.page(ds, State.default(ds))

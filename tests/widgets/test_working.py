@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from workbench.schema import InputError, WorkbenchWarning, warn
+from workbench.schema import InputError, WorkbenchError, WorkbenchWarning, warn
 from workbench.widgets.working import Worker
 
 
@@ -80,6 +80,34 @@ def test_errors_are_sentences() -> None:
     kind, value = seen.end()
     assert kind == "failed"
     assert value == "This could not be computed (IndexError: list index out of range)."
+
+
+def test_a_thread_that_cannot_start_leaves_the_worker_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Seen()
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(WorkbenchError, match=r"no thread can be started for this \(can't start new thread\)"):
+            seen.run(lambda *_: 7)
+    assert not seen.worker.busy
+    seen.worker.join()
+    seen.run(lambda *_: 7)
+    assert seen.end() == ("done", 7)
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, MemoryError])
+def test_whatever_ends_the_work_leaves_the_worker_free(kind: type[BaseException]) -> None:
+    seen = Seen()
+
+    def ends(*_: Any) -> None:
+        raise kind("enough")
+
+    seen.run(ends)
+    assert seen.end() == ("failed", f"This could not be computed ({kind.__name__}: enough).")
+    assert not seen.worker.busy
 
 
 def test_warnings_of_the_work_are_kept_and_those_of_other_threads_are_given() -> None:

@@ -22,6 +22,7 @@ from workbench.analysis.selection import Labels, Numbers
 from workbench.analysis.steps import Progress, Steps
 from workbench.analysis.truth import with_truth
 from workbench.analysis.variants import HOWS, SPACE, Choice
+from workbench.interventions import edit_of
 from workbench.schema import InputError, warn
 from workbench.scores import REDUCTIONS
 
@@ -199,6 +200,8 @@ def sweep(
         "observation": unit,
         "observations": len(observations),
     }
+    if any(edits := [edit_of(ds.attrs) for ds in datasets]):
+        record["edits"] = list(dict.fromkeys(edit or "none" for edit in edits))
     if how == "window":
         record["window"] = window
     if len(observations) > 1:

@@ -85,7 +85,7 @@ def shared_layers(recorded: Sequence[int], *edits: Edits) -> list[int]:
 def shared_concepts(names: Sequence[str], *edits: Edits) -> list[str]:
     """The concepts that none of some edits drops."""
     plain = [_plain(edit) for one in edits for edit in one]
-    dropped = {concept for edit in plain if isinstance(edit, DropConcept) for concept in edit["concepts"]}
+    dropped = {concept for edit in plain if isinstance(edit, DropConcept) for concept in edit["concepts"] or ()}
     return [name for place, name in enumerate(names) if name not in dropped and place not in dropped]
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from workbench.interventions import Each, Given, Intervention, RandomDirection, read
+from workbench.interventions import Each, Given, Intervention, RandomDirection, in_words, read
 from workbench.schema import InputError
 
 Edits: TypeAlias = tuple[Intervention, ...]
@@ -37,7 +37,7 @@ class Arm:
     @property
     def label(self) -> str:
         """How datasets name it."""
-        return " + ".join(map(str, self.edits))
+        return in_words(self.edits)
 
 
 @dataclass(frozen=True)

@@ -37,11 +37,12 @@ from workbench.recording.arguments import check_concepts, check_count, check_lay
 from workbench.recording.capturing import capture, open_adapter
 from workbench.recording.generating import generate
 from workbench.recording.pictures import read_image
+from workbench.recording.provenance import asking, derived, model_name
 from workbench.recording.resolving import resolve
-from workbench.recording.runs import model_name
 from workbench.recording.sessions import check_cancelled, session
 from workbench.recording.turns import quoted, turn
 from workbench.schema import CONCEPT, PROMPT, InputError, warn
+from workbench.store import find
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -75,7 +76,8 @@ def intervene(
     """Run a network without edits, with each intervention of a plan, and with equal-budget controls.
 
     Every run is a run like any other: stored, and opened when it is there already, so an interrupted experiment goes
-    on where it stopped.
+    on where it stopped. Its attributes say that it was made for an experiment (``role``, ``parent``), and lists of runs
+    show it below the run that it belongs to; one that the user asked for himself, before or after, is his own.
 
     Parameters
     ----------
@@ -192,9 +194,14 @@ def intervene(
     run: Any = generate if prompted else capture
     sets: list[Edits] = list(dict.fromkeys([(), *(arm.edits for arm in arms), *(d for _, ds in controls for d in ds)]))
     outcomes: dict[Edits, Outcome] = {}
+    picked = {arm.edits for arm in arms}
+    parent = _parent(options)
     with session(cancel):
         for edits in _told(sets, progress):
-            outcomes[edits] = Outcome.of(run(subject, words, interventions=edits, **settings), space)
+            role = "baseline" if not edits else "edit" if edits in picked else "control"
+            with derived(role, parent, model):
+                outcomes[edits] = Outcome.of(run(subject, words, interventions=edits, **settings), space)
+            parent = parent or outcomes[edits].ds.attrs["key"]
 
     experiment = _Experiment(outcomes, recorded, words, truth_of(outcomes[()], truth), distance)
     result = experiment.result(arms, controls)
@@ -215,6 +222,12 @@ def intervene(
         "keys": {_label(edits): outcome.ds.attrs["key"] for edits, outcome in outcomes.items()},
     }
     return result
+
+
+def _parent(options: Mapping[str, Any]) -> str:
+    """Key of the run from which the experiment is asked for, where it is stored beside those of the experiment."""
+    key = asking()
+    return key if key and options.get("store", True) and find(key, options.get("home")) is not None else ""
 
 
 def check_options(name: str, options: Mapping[str, Any], prompted: bool, without: Collection[str] = ()) -> None:

@@ -21,6 +21,7 @@ from PIL import Image
 from workbench import schema
 from workbench.analysis.heatmaps import HeatmapOptions, heatmap, segment
 from workbench.figures.paper import DPI, FONT_SIZE, PaperFigure, colour, style, text_width, wrap
+from workbench.interventions import edit_of
 from workbench.schema import InputError
 
 _PICTURE_SIDE: Final = 512
@@ -55,6 +56,8 @@ def concept_grid(
     **options: Unpack[HeatmapOptions],
 ) -> PaperFigure:
     """The picture, one heat map per concept, the segmentation and the truth, side by side.
+
+    Above them a line says what was edited in the network, where it was edited.
 
     Parameters
     ----------
@@ -113,7 +116,9 @@ def concept_grid(
         norm = Normalize(float(maps.min()), float(maps.max()))
         over, under = _extent(maps, ds), _extent(ds[schema.IMAGE], ds)
         shape = (over[2] - over[3]) / (over[1] - over[0])
-        figure, axes = _panels(titles, legend, shape, columns, width, ScalarMappable(norm, cmap), _meaning(maps))
+        scale, edit = ScalarMappable(norm, cmap), edit_of(ds.attrs)
+        caption = f"edited: {edit}" if edit else ""
+        figure, axes = _panels(titles, legend, shape, columns, width, scale, _meaning(maps), caption)
         axes[0].imshow(picture, extent=under)
         for index, ax in enumerate(axes[1 : 1 + maps.sizes[schema.CONCEPT]]):
             values = maps.isel({schema.CONCEPT: index}).transpose(*_plane(maps)).to_numpy()
@@ -179,6 +184,17 @@ class _Layout:
     columns: int
     width: float
     bar_space: float
+    caption: str = ""
+
+    @cached_property
+    def above(self) -> str:
+        """The caption in lines."""
+        return wrap(self.caption, self.width - 2 * _MARGIN, _TITLE_LINES) if self.caption else ""
+
+    @property
+    def header(self) -> float:
+        """Height of the caption."""
+        return (self.above.count("\n") + 1) * _LINE + _GAP if self.above else 0.0
 
     @property
     def side(self) -> float:
@@ -217,12 +233,12 @@ class _Layout:
 
     @property
     def total(self) -> float:
-        return 2 * _MARGIN + max(self.filled, _LEAST_HEIGHT)
+        return 2 * _MARGIN + self.header + max(self.filled, _LEAST_HEIGHT)
 
     @property
     def margin(self) -> float:
-        """Space above and below."""
-        return (self.total - self.filled) / 2
+        """Space above and below, without the caption."""
+        return (self.total - self.header - self.filled) / 2
 
 
 def _panels(
@@ -233,6 +249,7 @@ def _panels(
     width: float,
     scale: ScalarMappable,
     meaning: str,
+    caption: str,
 ) -> tuple[PaperFigure, list[Axes]]:
     """A figure with one empty panel per title, all of one size, and its colour bar and legend in place."""
     columns = columns or math.ceil(len(titles) / math.ceil(len(titles) / _MOST_COLUMNS))
@@ -240,7 +257,7 @@ def _panels(
     ticks_width = max(text_width(text) for text in ticks.values())
     for lines in (1, 2, 3):
         bar_space = _GAP + _BAR + _TICK + ticks_width + _GAP / 2 + lines * _LINE
-        layout = _Layout(titles, [name for name, _ in legend], shape, columns, width, bar_space)
+        layout = _Layout(titles, [name for name, _ in legend], shape, columns, width, bar_space, caption)
         if layout.side < _LEAST_SIDE:
             raise InputError(
                 f"{columns} columns in {width} inches leave {max(layout.side, 0):.2f} inches to a panel, which needs "
@@ -252,7 +269,9 @@ def _panels(
 
     total, side, height = layout.total, layout.side, layout.side * shape
     figure = PaperFigure(figsize=(width, total), dpi=DPI)
-    axes, edge = [], total - layout.margin
+    if layout.above:
+        figure.text(_MARGIN / width, 1 - _MARGIN / total, layout.above, ha="left", va="top", fontsize=FONT_SIZE)
+    axes, edge = [], total - layout.header - layout.margin
     for index, (row, head) in enumerate(zip(layout.rows, layout.heads, strict=True)):
         edge -= head + height + (_GAP if index else 0)
         for column, title in enumerate(row):

@@ -226,6 +226,8 @@ def _title(ax: Axes, found: xr.Dataset, width: float, *, with_intervals: bool) -
     """What was held fixed, and what the intervals are."""
     attrs = found.attrs
     parts = ["post-hoc sweep"]
+    if edits := attrs.get("edits"):
+        parts.append(f"edited: {' or '.join(edits)}")
     if "space" not in attrs["over"]:
         parts.append(str(attrs["space"]))
     for dim in (schema.LAYER, schema.TIMESTEP):

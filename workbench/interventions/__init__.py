@@ -29,3 +29,5 @@ from workbench.interventions.describing import SkipBlock as SkipBlock
 from workbench.interventions.describing import read as read
 from workbench.interventions.fields import ITSELF as ITSELF
 from workbench.interventions.fields import Source as Source
+from workbench.interventions.wording import edit_of as edit_of
+from workbench.interventions.wording import in_words as in_words

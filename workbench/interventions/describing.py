@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
-from typing import Any, ClassVar, Final, Self, TypeAlias, cast
+from typing import Any, ClassVar, Final, Literal, Self, TypeAlias, cast, overload
 
-from workbench.interventions.fields import CHECKS, ITSELF, STREAMS, Numbers, Range, Source, Streams, Tokens
+from workbench.interventions.fields import (
+    CHECKS,
+    ITSELF,
+    LIMITS,
+    STREAMS,
+    Numbers,
+    Range,
+    Source,
+    Stream,
+    Streams,
+    Tokens,
+)
 from workbench.schema import InputError
 
 _ROUNDING: Final = 1e-3
@@ -30,27 +41,45 @@ class Intervention:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            if field.name in CHECKS:
-                object.__setattr__(self, field.name, CHECKS[field.name](self._named(field.name), self[field.name]))
+            given = getattr(self, field.name)
+            object.__setattr__(self, field.name, CHECKS[field.name](f"{field.name} of {type(self).__name__}", given))
 
+    @overload
+    def __getitem__(self, name: Literal["layers", "heads"]) -> tuple[int, ...] | None: ...
+    @overload
+    def __getitem__(self, name: Literal["tokens", "concepts"]) -> tuple[Any, ...] | None: ...
+    @overload
+    def __getitem__(self, name: Literal["timesteps"]) -> tuple[float, float] | None: ...
+    @overload
+    def __getitem__(self, name: Literal["streams"]) -> tuple[Stream, ...] | None: ...
     def __getitem__(self, name: str) -> Any:
-        return getattr(self, name, None)
+        """What it is limited to along ``layers``, ``heads`` and so on; None for a limit that it does not have.
 
-    def _named(self, field: str) -> str:
-        return f"{field} of {type(self).__name__}"
+        Raises
+        ------
+        InputError
+            If no edit has such a limit, and this one no such field.
+        """
+        own = [field.name for field in fields(self)]
+        if name not in own and name not in LIMITS:
+            raise InputError(
+                f"{type(self).__name__} has no field {name!r}; it has {', '.join(own)}, and any edit can be asked for "
+                f"{', '.join(LIMITS)}."
+            )
+        return getattr(self, name, None)
 
     def __str__(self) -> str:
         """As short as it can be: what has no default, then what differs from its default."""
         parts = []
         for field in fields(self):
-            value, required = self[field.name], field.default is MISSING
+            value, required = getattr(self, field.name), field.default is MISSING
             if required or value != field.default:
                 parts.append(_short(value) if required else f"{field.name}={_short(value)}")
         return f"{type(self).__name__}({', '.join(parts)})"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold, with the name of the class as ``edit``; :func:`read` reads them."""
-        given = {field.name: self[field.name] for field in fields(self) if self[field.name] != field.default}
+        given = {field.name: value for field in fields(self) if (value := getattr(self, field.name)) != field.default}
         return {"edit": type(self).__name__} | {name: _plain(value) for name, value in given.items()}
 
     @classmethod
@@ -69,17 +98,30 @@ class Intervention:
         Each
             One member per block; per block and head for :class:`ScaleHeads` and :class:`MeanHeads`; per concept for
             :class:`DropConcept`.
+
+        Raises
+        ------
+        InputError
+            If members have no such options, or ``layer`` are no blocks.
         """
+        varied = {"layers", "concepts"} | ({"heads"} if issubclass(cls, ScaleHeads | MeanHeads) else set())
+        shared = [field.name for field in fields(cls) if field.name not in varied]
+        if unknown := [name for name in options if name not in shared]:
+            raise InputError(
+                f"{cls.__name__}.each cannot be made with {', '.join(unknown)}; its members can share "
+                f"{', '.join(shared)}."
+            )
         return Each(cls, CHECKS["layers"](f"layer of {cls.__name__}.each", layer), options)
 
     def acts_at(self, timestep: float) -> bool:
         """Whether a noise level (1000 x sigma) is in its range, up to the rounding of float32."""
         low, high = self["timesteps"] or (0.0, 1000.0)
-        return bool(low - _ROUNDING <= timestep <= high + _ROUNDING)
+        return low - _ROUNDING <= timestep <= high + _ROUNDING
 
     def acts_in(self, layer: int) -> bool:
         """Whether it edits a block."""
-        return self["layers"] is None or layer in self["layers"]
+        layers = self["layers"]
+        return layers is None or layer in layers
 
     def sources(self) -> tuple[Source, ...]:
         """Other runs it needs."""
@@ -87,13 +129,13 @@ class Intervention:
 
     def units(self) -> tuple[str, tuple[Any, ...]] | None:
         """What it picks: a kind (``layer``, ``head``, ``token``, ``concept``) and which; None when it picks all."""
-        if self["tokens"] is not None:
-            return "token", self["tokens"]
-        layers = self["layers"]
+        tokens, layers, heads = self["tokens"], self["layers"], self["heads"]
+        if tokens is not None:
+            return "token", tokens
         if layers is None:
             return None
-        if self["heads"] is not None:
-            return "head", tuple((layer, head) for layer in layers for head in self["heads"])
+        if heads is not None:
+            return "head", tuple((layer, head) for layer in layers for head in heads)
         return "layer", layers
 
     def with_units(self, kind: str, chosen: Sequence[Any]) -> tuple[Intervention, ...]:
@@ -106,7 +148,7 @@ class Intervention:
         return tuple(self._but(layers=(layer,), heads=tuple(heads)) for layer, heads in sorted(by_layer.items()))
 
     def _but(self, **changes: Any) -> Self:
-        return type(self)(**{field.name: self[field.name] for field in fields(self)} | changes)
+        return type(self)(**{field.name: getattr(self, field.name) for field in fields(self)} | changes)
 
 
 @dataclass(frozen=True)
@@ -286,7 +328,7 @@ class RandomDirection(Intervention):
             raise InputError(f"RandomDirection is of {self.of!r}; expected an edit such as SkipBlock(3).")
         Source(seed=self.seed)
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: Any) -> Any:
         return getattr(self, name) if name in ("of", "seed") else self.of[name]
 
     def sources(self) -> tuple[Source, ...]:

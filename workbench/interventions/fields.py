@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 from workbench.schema import ATTEND_MODES, InputError
 
@@ -16,6 +16,9 @@ Range: TypeAlias = tuple[float, float] | slice | None
 Stream = Literal["image", "text"]
 Streams: TypeAlias = Stream | Iterable[Stream]
 STREAMS: Final[tuple[Stream, ...]] = ("image", "text")
+Limit = Literal["layers", "heads", "tokens", "timesteps", "streams", "concepts"]
+LIMITS: Final[tuple[Limit, ...]] = get_args(Limit)
+"""What edits can be limited to; one without such a limit acts on all there are."""
 MOST: Final = 100_000
 """A layer, head or token beyond this is refused at once."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -10,10 +9,12 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from workbench.folders import BUNDLED as BUNDLED
+from workbench.folders import bundled_folder as bundled_folder
+from workbench.folders import info_in, json_object, local_folder
 from workbench.schema import InputError, ModelError, warn
 
 if TYPE_CHECKING:
@@ -22,11 +23,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-BUNDLED: Final = ("tiny-flux",)
-"""Models that come with the package."""
 OFFLOADS: Final = ("model", "sequential")
-INFO_FILE: Final = "workbench.json"
-"""Optional file beside ``model_index.json``: native size, text length, default layers, vocabulary."""
 
 _HEADROOM: Final = 1.15  # activations and buffers beside the weights
 
@@ -77,7 +74,7 @@ def load_model(
             f"offload={offload!r} moves weights to an accelerator, but the device is the CPU: leave it out."
         )
     name = os.fspath(name)
-    folder = _folder(name)
+    folder = local_folder(name) or _download(name)
     chosen = dtype or (torch.float32 if name in BUNDLED or target.type == "mps" else torch.bfloat16)
     _check_class(folder)
     _check_memory(name, folder, chosen, target, offload)
@@ -106,37 +103,11 @@ def _without_progress_bars() -> Iterator[None]:
             library.enable_progress_bar()
 
 
-def bundled_folder(name: str) -> Path:
-    """Folder of a bundled model: inside the installed package, or ``data/`` of a checkout.
-
-    Raises
-    ------
-    ModelError
-        If the installation lacks it.
-    """
-    package = Path(str(resources.files("workbench")))
-    for folder in (package / "data" / name, package.parent / "data" / name):
-        if (folder / "model_index.json").is_file():
-            return folder
-    raise ModelError(f"the bundled model {name} is missing from this installation: reinstall concept-workbench.")
-
-
 def info_of(pipe: Any) -> Mapping[str, Any]:
     """What ``workbench.json`` beside a pipeline's ``model_index.json`` says; empty where there is none."""
     folder = str(pipe.config.get("_name_or_path") or "")
-    path = Path(folder, INFO_FILE)
     # A pipeline built in code has no folder; the working folder is none of its own.
-    return _json_object(path) if folder and path.is_file() else {}
-
-
-def _json_object(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{path} is no JSON ({error}); expected a JSON object: restore the file.") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path} holds a {type(content).__name__}; expected a JSON object: restore the file.")
-    return content
+    return info_in(Path(folder)) if folder else {}
 
 
 def _device(device: str | torch.device | None) -> torch.device:
@@ -160,22 +131,6 @@ def _device(device: str | torch.device | None) -> torch.device:
     if target.index is not None and target.index >= (count := torch.accelerator.device_count()):
         raise InputError(f"device is {str(device)!r}, but torch sees {count} of them, numbered from 0: give another.")
     return target
-
-
-def _folder(name: str) -> Path:
-    if name in BUNDLED:
-        return bundled_folder(name)
-    path = Path(name).expanduser()
-    if path.exists():
-        if not (path / "model_index.json").is_file():
-            raise ModelError(f"{path} is no diffusers pipeline: it has no model_index.json.")
-        return path
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise ModelError(
-            f"unknown model {name!r}; expected {' or '.join(map(repr, BUNDLED))}, a folder in diffusers format, or a "
-            "hub name such as 'black-forest-labs/FLUX.1-schnell'."
-        )
-    return _download(name)
 
 
 def _download(name: str) -> Path:
@@ -208,7 +163,7 @@ def _download(name: str) -> Path:
 def _check_class(folder: Path) -> None:
     from workbench.models.families import PIPELINES
 
-    named = _json_object(folder / "model_index.json").get("_class_name", "")
+    named = json_object(folder / "model_index.json").get("_class_name", "")
     supported = [cls.__name__ for cls in PIPELINES]
     if named not in supported:
         raise ModelError(

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import torch
-from torch import Tensor
+from workbench.schema import ATTEND_MODES, POOLS, PROMPT, SPACES, InputError, warn
 
-from workbench.models.base import Layer, PipelineAdapter
-from workbench.schema import ATTEND_MODES, POOLS, SPACES, InputError, warn
+if TYPE_CHECKING:
+    from workbench.models.base import Layer, PipelineAdapter
 
 MOST_CONCEPTS: Final = 64
 MOST_SAMPLES: Final = 1000
+MOST_STEPS: Final = 1000
 
 
 def check_concepts(concepts: Iterable[str]) -> tuple[str, ...]:
@@ -36,8 +36,11 @@ def check_concepts(concepts: Iterable[str]) -> tuple[str, ...]:
     if not given:
         raise InputError("concepts is empty; expected one or more words, such as ['dog', 'sky'].")
     for word in given:
-        if not isinstance(word, str) or not word.strip():
+        if not isinstance(word, str):
             raise InputError(f"concepts holds {word!r}; expected words that are not blank.")
+        check_text("a concept", word)
+    if blank := [word for word in given if not word.strip()]:
+        raise InputError(f"concepts holds {', '.join(map(repr, blank))}; expected words that are not blank.")
     words = tuple(word.strip() for word in given)
     if twice := sorted({word for word in words if words.count(word) > 1}):
         raise InputError(f"concepts holds {', '.join(map(repr, twice))} more than once; expected each word once.")
@@ -59,9 +62,10 @@ def check_timesteps(timesteps: float | Iterable[float]) -> tuple[float, ...]:
     given = as_list(timesteps)
     if not given:
         raise InputError("timesteps is empty; expected one or more numbers above 0, up to 1000, such as [250, 500].")
-    for value in given:
-        if not _is_number(value) or not 0 < value <= 1000:
-            raise InputError(f"timesteps holds {value!r}; expected numbers above 0, up to 1000 (1000 x sigma).")
+    if wrong := [value for value in given if not _is_number(value) or not 0 < value <= 1000]:
+        raise InputError(
+            f"timesteps holds {', '.join(map(repr, wrong))}; expected numbers above 0, up to 1000 (1000 x sigma)."
+        )
     values = sorted({float(value) for value in given}, reverse=True)
     if len(values) < len(given):
         raise InputError(f"timesteps is {given}, with one of them twice; expected each once.")
@@ -101,7 +105,7 @@ def check_scale(name: str, value: Any) -> float:
 
 
 def check_text(name: str, text: Any) -> str:
-    """A string.
+    """A string that UTF-8 can hold.
 
     Raises
     ------
@@ -110,7 +114,47 @@ def check_text(name: str, text: Any) -> str:
     """
     if not isinstance(text, str):
         raise InputError(f"{name} is a {type(text).__name__}; expected a string.")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{name} is {text!r}, which holds half a character at position {error.start}; expected text that is whole "
+            "in UTF-8."
+        ) from error
     return text
+
+
+def check_prompt(prompt: str, spaces: Sequence[str], needed: bool) -> str:
+    """A prompt; not blank where it is needed, to generate from or because its tokens are recorded.
+
+    Raises
+    ------
+    InputError
+        If it is anything else.
+    """
+    if not check_text("prompt", prompt).strip():
+        if needed:
+            raise InputError("prompt is blank; expected what to draw, such as 'a dog on grass'.")
+        if PROMPT in spaces:
+            raise InputError(
+                'the space "prompt" needs a prompt, but prompt is empty: give one, or leave that space out.'
+            )
+    return prompt
+
+
+def check_negative(negative_prompt: str | None, true_guidance: float) -> None:
+    """A negative prompt, without which there is no true guidance.
+
+    Raises
+    ------
+    InputError
+        If it is no string, or lacking.
+    """
+    check_scale("true_guidance", true_guidance)
+    if negative_prompt is not None:
+        check_text("negative_prompt", negative_prompt)
+    elif true_guidance != 1.0:
+        raise InputError(f'true_guidance is {true_guidance} without a negative_prompt: give one (it may be "").')
 
 
 def check_spaces(spaces: str | Sequence[str]) -> tuple[str, ...]:
@@ -136,9 +180,11 @@ def check_options(attend: str, pool: str) -> None:
     InputError
         If one is not.
     """
-    for name, value, known in (("attend", attend, ATTEND_MODES), ("pool", pool, POOLS)):
-        if value not in known:
-            raise InputError(f"{name} is {value!r}; expected one of {', '.join(known)}.")
+    chosen = (("attend", attend, ATTEND_MODES), ("pool", pool, POOLS))
+    wrong = [(name, value, known) for name, value, known in chosen if value not in known]
+    if wrong:
+        told = [f"{name} is {value!r}; expected one of {', '.join(known)}." for name, value, known in wrong]
+        raise InputError("\n".join(told))
 
 
 def check_flag(name: str, value: bool) -> bool:
@@ -165,14 +211,41 @@ def check_layers(layers: int | Iterable[int] | None, existing: Sequence[Layer]) 
     dual = [layer for layer in existing if layer.kind == "dual"]
     if layers is None:
         return tuple(dual or existing)
-    given = as_list(layers)
-    right = all(isinstance(i, Integral) and not isinstance(i, bool) and 0 <= int(i) < len(existing) for i in given)
+    return tuple(existing[index] for index in check_depths(layers, len(dual), len(existing) - len(dual)))
+
+
+def check_depths(layers: int | Iterable[int], duals: int, singles: int) -> list[int]:
+    """Blocks by depth, in order, of a model with so many of either kind.
+
+    Raises
+    ------
+    InputError
+        If one is no whole number, is outside the model or is given twice.
+    """
+    given, depth = as_list(layers), duals + singles
+    right = all(isinstance(i, Integral) and not isinstance(i, bool) and 0 <= int(i) < depth for i in given)
     if not given or not right or len(set(given)) < len(given):
         raise InputError(
-            f"layers is {given}; expected whole numbers from 0 to {len(existing) - 1}, each once "
-            f"(this model has {len(dual)} dual-stream blocks, then {len(existing) - len(dual)} single-stream blocks)."
+            f"layers is {given}; expected whole numbers from 0 to {depth - 1}, each once "
+            f"(this model has {duals} dual-stream blocks, then {singles} single-stream blocks)."
         )
-    return tuple(existing[int(index)] for index in sorted(given))
+    return sorted(int(index) for index in given)
+
+
+def check_steps(record: int | Iterable[int], steps: int) -> tuple[int, ...]:
+    """Steps of a schedule of that length, in order.
+
+    Raises
+    ------
+    InputError
+        If one is no whole number, is outside the schedule or is given twice, or there is none.
+    """
+    given = as_list(record)
+    for step in given:
+        check_count("a step in record", step, 0, steps - 1)
+    if not given or len(set(given)) < len(given):
+        raise InputError(f"record is {given}; expected one or more step indices from 0 to {steps - 1}, each once.")
+    return tuple(sorted(int(step) for step in given))
 
 
 def traced_layers(layers: Iterable[int] | None, existing: Sequence[Layer]) -> tuple[int, ...]:
@@ -203,8 +276,10 @@ def check_embeddings(name: str, given: object, rank: int, shape: str, width: int
     InputError
         If it is anything else; ``shape`` says what is expected, with ``{}`` for the width.
     """
+    import torch
+
     expected = shape.format(width)
-    if not isinstance(given, Tensor) or not given.is_floating_point():
+    if not isinstance(given, torch.Tensor) or not given.is_floating_point():
         raise InputError(f"{name} is a {type(given).__name__}; expected a floating-point tensor {expected}.")
     if given.ndim != rank or given.shape[-1] != width or 0 in given.shape:
         raise InputError(f"{name} has shape {tuple(given.shape)}; expected {expected}, with no empty dimension.")
@@ -223,12 +298,15 @@ def check_vocabulary(concepts: Sequence[str], prompt: str, model: str, info: Map
     known = info.get("vocabulary")
     if known is None:
         return
-    for text, allowed in [*((concept, known) for concept in concepts), (prompt, [*known, *info.get("fillers", ())])]:
-        if unknown := [word for word in text.split() if word not in allowed]:
-            raise InputError(
-                f"{model} does not know {', '.join(map(repr, unknown))}. Its words: {', '.join(allowed)}. "
-                'For other words load a larger model, for example model="black-forest-labs/FLUX.1-schnell".'
-            )
+    of_prompts = [*known, *info.get("fillers", ())]
+    unknown = [word for concept in concepts for word in concept.split() if word not in known]
+    strange = [word for word in prompt.split() if word not in of_prompts]
+    if unknown or strange:
+        raise InputError(
+            f"{model} does not know {', '.join(map(repr, dict.fromkeys([*unknown, *strange])))}. "
+            f"Its words: {', '.join(of_prompts if strange else known)}. "
+            'For other words load a larger model, for example model="black-forest-labs/FLUX.1-schnell".'
+        )
 
 
 def warn_beyond_training(adapter: PipelineAdapter, name: str, size: tuple[int, int] | None) -> None:

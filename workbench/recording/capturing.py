@@ -27,24 +27,26 @@ from workbench.recording.arguments import (
     check_flag,
     check_layers,
     check_options,
+    check_prompt,
     check_seed,
     check_spaces,
-    check_text,
     check_timesteps,
     check_vocabulary,
     warn_beyond_training,
 )
+from workbench.recording.asking import check_home as check_home
 from workbench.recording.identity import confirm, identity
 from workbench.recording.intervening import SourceInputs, check_interventions, resolved, source_pictures
 from workbench.recording.pictures import Pixels, check_size, image_hash, read_image, resize
+from workbench.recording.provenance import is_derived, model_attrs, model_name
 from workbench.recording.reading import Piece
-from workbench.recording.runs import Plan, model_name, remaining_passes, writing
+from workbench.recording.runs import Plan, remaining_passes, writing
 from workbench.recording.sessions import check_cancelled, once
 from workbench.recording.streaming import Stream
 from workbench.recording.tracing import Trace, trace
 from workbench.recording.turns import quoted, turn
 from workbench.recording.wording import warn_of_embeddings, warn_of_text
-from workbench.schema import CHANNEL, CONCEPT, IMAGE, PIXEL_X, PIXEL_Y, TRUTH, InputError, StoreError, warn
+from workbench.schema import CHANNEL, CONCEPT, IMAGE, PIXEL_X, PIXEL_Y, TRUTH, warn
 from workbench.store.pieces import Writer
 from workbench.truth import read_truth
 
@@ -162,7 +164,6 @@ def capture(
     >>> ds.wb.heatmap().sel(concept="sun").plot()  # doctest: +SKIP
     """
     words = check_concepts(concepts)
-    check_text("prompt", prompt)
     times = None if timesteps is None else check_timesteps(timesteps)
     chosen_spaces = check_spaces(spaces)
     count, first = check_count("samples", samples, 1, MOST_SAMPLES), check_seed(seed)
@@ -170,8 +171,7 @@ def capture(
     check_flag("lse", lse)
     check_flag("text_mass", text_mass)
     wanted = check_size(size)
-    if "prompt" in chosen_spaces and not prompt.strip():
-        raise InputError('the space "prompt" needs a prompt, but prompt is empty: give one, or leave that space out.')
+    check_prompt(prompt, chosen_spaces, needed=False)
     check_flag("verify", verify)
     edits = read(interventions)
     pixels = read_image(image)
@@ -225,6 +225,7 @@ def capture(
         if unwritable is not None:
             raise unwritable
         template = plan.template(adapter, name, adapter_for(adapter.transformer).heads, key)
+        template.attrs |= model_attrs(model)
         template[IMAGE] = ((PIXEL_Y, PIXEL_X, CHANNEL), pixels)
         if masks is not None:
             template[TRUTH] = ((CONCEPT, PIXEL_Y, PIXEL_X), masks)
@@ -322,23 +323,6 @@ def open_adapter(model: Any) -> PipelineAdapter:
     return pipeline_adapter_for(pipe, info_of(pipe))
 
 
-def check_home(home: str | Path | None) -> StoreError | None:
-    """Why no run can be written there; None when one can.
-
-    Raises
-    ------
-    StoreError
-        When none can be opened there either.
-    """
-    try:
-        runs_store.check_writable(home)
-    except StoreError as error:
-        if not runs_store.runs(home):
-            raise
-        return error
-    return None
-
-
 def opened(key: str, home: str | Path | None, progress: bool, verify: bool) -> xr.Dataset | None:
     """The stored run of this key, saying that it is opened; None when there is none, or verifying found damage."""
     if runs_store.find(key, home) is None:
@@ -348,8 +332,10 @@ def opened(key: str, home: str | Path | None, progress: bool, verify: bool) -> x
             f"the stored run {key} is damaged and is computed anew: {'; '.join(problems[:5])}",
             stacklevel=3,
         )
-        runs_store.discard(key, home)
+        runs_store.discard_for_anew(key, is_derived(), home)
         return None
+    if not is_derived():
+        runs_store.claim(key, home)
     message = f"run {key} is stored already: opened, nothing was computed"
     logger.info(message)
     if progress:

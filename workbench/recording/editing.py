@@ -26,9 +26,10 @@ from workbench.interventions import (
     SkipBlock,
     Source,
 )
+from workbench.interventions.fields import STREAMS
 from workbench.models.base import ConceptStream, Layer, TransformerAdapter
 from workbench.models.families import sites_for
-from workbench.models.sites import Attention, Both, Changes, Stream
+from workbench.models.sites import Attention, Both, Changes
 from workbench.recording.attending import attend_edited, check_tokens, random_direction
 from workbench.recording.reading import Reading
 from workbench.schema import InputError, TraceError
@@ -179,7 +180,7 @@ class Editing:
             if edit.acts_in(layer.index)
             for source in edit.sources()
             for kind in ("mean" if isinstance(edit, MeanHeads) else "block" if edit["heads"] is None else "heads",)
-            for stream in edit["streams"]
+            for stream in edit["streams"] or STREAMS
         }
         for kind, stream in sorted({(kind, stream) for kind, stream, _ in wanted}):
             assert self._sites is not None
@@ -227,7 +228,7 @@ class Editing:
         for edit in edits:
             plain = _plain(edit)
             if isinstance(plain, _HEADS) and (plain["heads"] is not None or not isinstance(plain, Patch)):
-                for stream in plain["streams"]:
+                for stream in plain["streams"] or STREAMS:
                     assert sites is not None
                     kind = "mean" if isinstance(plain, MeanHeads) else "heads"
                     change = partial(self._one, edit, (index, kind, stream), self._heads)
@@ -271,8 +272,7 @@ class Editing:
         if edit not in self._now:
             return None
         plain, edited = _plain(edit), dict(after)
-        streams: Sequence[Stream] = plain["streams"] or ("image", "text")
-        for stream in streams:
+        for stream in plain["streams"] or STREAMS:
             if isinstance(plain, SkipBlock):
                 edited[stream] = before[stream]
             else:
@@ -335,7 +335,7 @@ def _concepts_read(edit: Intervention, reading: Reading) -> Reading:
     if isinstance(edit, AttendMode):
         return replace(reading, attend=edit.mode)
     if isinstance(edit, DropConcept):
-        return replace(reading, hidden=tuple(sorted({*reading.hidden, *edit["concepts"]})))
+        return replace(reading, hidden=tuple(sorted({*reading.hidden, *(edit["concepts"] or ())})))
     return reading
 
 

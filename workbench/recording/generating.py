@@ -17,16 +17,18 @@ from workbench.models.defaults import own_defaults
 from workbench.models.families import adapter_for
 from workbench.recording.arguments import (
     MOST_SAMPLES,
-    as_list,
+    MOST_STEPS,
     check_concepts,
     check_count,
     check_flag,
     check_layers,
+    check_negative,
     check_options,
+    check_prompt,
     check_scale,
     check_seed,
     check_spaces,
-    check_text,
+    check_steps,
     check_vocabulary,
     warn_beyond_training,
 )
@@ -34,8 +36,9 @@ from workbench.recording.capturing import check_home, concept_embeddings, open_a
 from workbench.recording.identity import confirm, identity
 from workbench.recording.intervening import check_interventions
 from workbench.recording.pictures import Pixels, check_size
+from workbench.recording.provenance import model_attrs, model_name
 from workbench.recording.reading import Piece
-from workbench.recording.runs import Plan, model_name, writing
+from workbench.recording.runs import Plan, writing
 from workbench.recording.sessions import check_cancelled
 from workbench.recording.streaming import Stream
 from workbench.recording.turns import quoted, turn
@@ -45,8 +48,6 @@ from workbench.store.pieces import Writer
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
-
-MOST_STEPS = 1000
 
 
 def generate(
@@ -128,20 +129,15 @@ def generate(
     >>> ds = workbench.generate("a red heart on grass", ["heart", "grass"], seed=3)  # doctest: +SKIP
     """
     words = check_concepts(concepts)
-    if not check_text("prompt", prompt).strip():
-        raise InputError("prompt is blank; expected what to draw, such as 'a dog on grass'.")
     chosen_spaces = check_spaces(spaces)
+    check_prompt(prompt, chosen_spaces, needed=True)
     count, first = check_count("samples", samples, 1, MOST_SAMPLES), check_seed(seed)
     check_options(attend, pool)
     check_flag("lse", lse)
     check_flag("text_mass", text_mass)
     wanted = check_size(size)
     chosen_steps = None if steps is None else check_count("steps", steps, 1, MOST_STEPS)
-    check_scale("true_guidance", true_guidance)
-    if negative_prompt is not None:
-        check_text("negative_prompt", negative_prompt)
-    elif true_guidance != 1.0:
-        raise InputError(f'true_guidance is {true_guidance} without a negative_prompt: give one (it may be "").')
+    check_negative(negative_prompt, true_guidance)
     check_flag("verify", verify)
     edits = read(interventions)
     unwritable = check_home(home) if store else None
@@ -195,6 +191,7 @@ def generate(
         if unwritable is not None:
             raise unwritable
         template = plan.template(adapter, name, adapter_for(adapter.transformer).heads, key)
+        template.attrs |= model_attrs(model)
         template.attrs |= {"steps": len(sigmas), "guidance": scale}
         template.attrs |= {"negative_prompt": negative_prompt or "", "true_guidance": float(true_guidance)}
         image = (SAMPLE, PIXEL_Y, PIXEL_X, CHANNEL)
@@ -209,12 +206,7 @@ def generate(
 def _recorded(record: int | Iterable[int] | None, steps: int) -> tuple[int, ...]:
     if record is None:
         return tuple(range(steps))
-    given = as_list(record)
-    for step in given:
-        check_count("a step in record", step, 0, steps - 1)
-    if not given or len(set(given)) < len(given):
-        raise InputError(f"record is {given}; expected one or more step indices from 0 to {steps - 1}, each once.")
-    return tuple(sorted(int(step) for step in given))
+    return check_steps(record, steps)
 
 
 def _draw(adapter: PipelineAdapter, plan: Plan, sample: int, source: Source = ITSELF) -> Pixels:

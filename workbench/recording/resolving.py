@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import combinations
-from typing import Any
+from typing import Any, Literal
 
 from workbench.interventions import BlurAttention, Intervention, MaskText, RandomDirection, SkipBlock
 from workbench.schema import LAYER, SAMPLE, TIMESTEP, InputError, warn
@@ -58,7 +58,8 @@ def _resolved(
 ) -> Intervention:
     if isinstance(edit, RandomDirection):
         return replace(edit, of=_resolved(edit.of, depth, heads, concepts, text_length, words))
-    for name, count in (("layers", depth), ("heads", heads)):
+    limits: tuple[tuple[Literal["layers", "heads"], int], ...] = (("layers", depth), ("heads", heads))
+    for name, count in limits:
         if beyond := [number for number in edit[name] or () if number >= count]:
             raise InputError(f"{name} of {edit} holds {beyond}; this model has {name} 0 to {count - 1}.")
     if edit["tokens"] is not None:
@@ -73,7 +74,7 @@ def _resolved(
 
 def _positions(edit: Intervention, text_length: int | None, words: Sequence[tuple[int, str]]) -> tuple[int, ...]:
     found: set[int] = set()
-    for token in edit["tokens"]:
+    for token in edit["tokens"] or ():
         places = [place for place, text in words if text == token] if isinstance(token, str) else [token]
         if not places:
             own = ", ".join(repr(text) for _, text in words) or "no token of its own"
@@ -135,7 +136,7 @@ def warn_of_idle(
         if not any(edit.acts_at(timestep) for timestep in timesteps):
             ran = ", ".join(f"{timestep:g}" for timestep in timesteps)
             warn(f"{edit} changes nothing: the passes are at {ran}.", stacklevel=stacklevel)
-        elif last is not None and edit["layers"] is not None and min(edit["layers"]) > last:
+        elif last is not None and (layers := edit["layers"]) is not None and min(layers) > last:
             warn(
                 f"{edit} changes nothing: the pass ends after layer {last}, the last that is recorded.",
                 stacklevel=stacklevel,

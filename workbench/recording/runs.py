@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -18,13 +17,15 @@ import torch
 import xarray as xr
 
 from workbench import store
-from workbench.interventions import Intervention
+from workbench.interventions import Intervention, in_words
 from workbench.models.base import Layer, PipelineAdapter
+from workbench.recording.provenance import made_for
 from workbench.recording.resolving import missing_pieces
 from workbench.schema import (
     CAPTURE_VERSION,
     CHANNEL,
     CONCEPT,
+    EDIT,
     HEAD,
     LAYER,
     LSE,
@@ -33,6 +34,7 @@ from workbench.schema import (
     PADDING,
     PIXEL_X,
     PIXEL_Y,
+    ROLE,
     SAMPLE,
     SCHEMA_VERSION,
     TEXT,
@@ -173,6 +175,8 @@ class Plan:
         }
         if self.interventions:
             attrs["interventions"] = [edit.as_dict() for edit in self.interventions]
+            attrs[EDIT] = in_words(self.interventions)
+        attrs |= made_for(key)
         return xr.Dataset(coords=coords, attrs=attrs)
 
     def variables(self) -> dict[str, tuple[tuple[str, ...], str]]:
@@ -197,11 +201,17 @@ def writing(
     home: str | Path | None,
 ) -> Iterator[Writer]:
     """The store's writer, or the one in memory."""
+    derived = ROLE in template.attrs
+    if stored:
+        store.keep_ownership(key, derived, home)
     chosen: AbstractContextManager[Writer] = (
         store.writer(key, template, variables, home) if stored else store.in_memory(template, variables)
     )
     with chosen as run:
+        found = stored and run.complete
         yield run
+    if found and not derived:  # an experiment wrote it while this call waited
+        store.claim(key, home)
 
 
 def remaining_passes(run: Writer) -> Sequence[tuple[int, int]]:
@@ -213,14 +223,6 @@ def versions() -> dict[str, str]:
     """Versions of the libraries a result may depend on, for information."""
     names = ("concept-workbench", "torch", "diffusers", "transformers")
     return {"python": platform.python_version()} | {name: version(name) for name in names}
-
-
-def model_name(model: Any) -> str:
-    """How a dataset names its model: as given, or the class and origin of a pipeline object."""
-    if isinstance(model, str | os.PathLike):
-        return os.fspath(model)
-    origin = str(model.config.get("_name_or_path", ""))
-    return f"{type(model).__name__} {origin}".strip()
 
 
 def revision(pipe: Any) -> str:

@@ -13,9 +13,9 @@ import logging
 import os
 import queue
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -26,7 +26,7 @@ import torch
 
 from workbench.recording.reading import Piece
 from workbench.recording.reducing import Layout, reduce_into, stored_values
-from workbench.schema import LAYER, SAMPLE, TIMESTEP
+from workbench.schema import LAYER, SAMPLE, TIMESTEP, StoreError
 from workbench.store.pieces import Writer
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,8 @@ MOST_PIECES: Final = 64
 """Pieces under way at most, however small they are."""
 WRITERS: Final = min(4, max(1, (os.cpu_count() or 1) // 2))
 """Threads that round, compress and write: one takes about 5 ms for a piece of FLUX.1, which a large GPU outruns."""
+_PATIENCE: Final = 0.5
+"""Seconds the model waits for room before it looks whether the writer is still there."""
 
 
 class _Mark(enum.Enum):
@@ -97,7 +99,8 @@ class Stream:
     Raises
     ------
     StoreError, TraceError
-        From any of its methods: the first error a background thread met, such as a full disk.
+        From any of its methods: the first error a background thread met, such as a full disk, or that there is no such
+        thread (any more). The model's thread is never left waiting for one.
     """
 
     def __init__(
@@ -122,6 +125,7 @@ class Stream:
         self._thread = threading.Thread(target=self._work, name="workbench-writer", daemon=True)
         self._error: BaseException | None = None
         self._abandoned = False
+        self._complete = False
 
     def write(self, piece: Piece, sample: int, timestep: int) -> None:
         """Send a piece of batch 1 on its way; waits only while too many are under way.
@@ -137,7 +141,8 @@ class Stream:
         if self._room is None:
             size = sum(tensor.nbytes for tensor in piece.tensors.values())
             self._room = threading.Semaphore(min(max(self._buffered // size, 2), MOST_PIECES))
-        self._room.acquire()
+        while not self._room.acquire(timeout=_PATIENCE):
+            self._raise_error()
         at = {SAMPLE: sample, TIMESTEP: timestep, LAYER: self._positions[piece.layer]}
         self._queue.put(self._transfer(piece, at))
 
@@ -152,7 +157,8 @@ class Stream:
         self._queue.put(_Mark.COMMIT)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        with _starting():
+            self._thread.start()
         return self
 
     def __exit__(
@@ -166,13 +172,18 @@ class Stream:
             self._thread.join()
             raise
         if kind is None:
-            self._raise_error()
+            self._raise_error(ended=self._complete)
         elif self._error is not None and self._error is not error:
             log.warning("the run's writer failed as well: %s", self._error)
 
-    def _raise_error(self) -> None:
+    def _raise_error(self, ended: bool = False) -> None:
         if self._error is not None:
             raise self._error
+        if not ended and not self._thread.is_alive():
+            raise StoreError(
+                "the thread that writes the run has ended, and nothing more can be written: make the same call again; "
+                "it goes on from what was written."
+            )
 
     # --- the model's side ---------------------------------------------------------------------------------------
     def _transfer(self, piece: Piece, at: Mapping[str, int]) -> _Transfer:
@@ -223,19 +234,27 @@ class Stream:
 
     # --- the writer's side --------------------------------------------------------------------------------------
     def _work(self) -> None:
-        """Handle what comes until the end; after an error only make room, so that the model never waits for ever."""
+        """Handle what comes until the end; after an error only make room."""
+        try:
+            with ThreadPoolExecutor(WRITERS, thread_name_prefix="workbench-writer") as pool:
+                self._handle(pool)
+            self._complete = True
+        except BaseException as error:
+            self._error = self._error or error
+
+    def _handle(self, pool: ThreadPoolExecutor) -> None:
         pending: list[Future[None]] = []
-        with ThreadPoolExecutor(WRITERS, thread_name_prefix="workbench-writer") as pool:
-            while (item := self._queue.get()) is not _Mark.END:
-                if isinstance(item, _Transfer):
+        while (item := self._queue.get()) is not _Mark.END:
+            if isinstance(item, _Transfer):
+                with _starting():
                     pending.append(pool.submit(self._write, item))
-                    continue
-                wait(pending)
-                pending.clear()
-                if isinstance(item, _Whole):
-                    self._attempt(partial(self._run.put, item.name, item.values, item.sample))
-                else:
-                    self._attempt(self._run.commit)
+                continue
+            wait(pending)
+            pending.clear()
+            if isinstance(item, _Whole):
+                self._attempt(partial(self._run.put, item.name, item.values, item.sample))
+            else:
+                self._attempt(self._run.commit)
 
     def _write(self, item: _Transfer) -> None:
         def write() -> None:
@@ -254,3 +273,15 @@ class Stream:
                 action()
             except BaseException as error:
                 self._error = self._error or error
+
+
+@contextmanager
+def _starting() -> Iterator[None]:
+    """Say what it means when a thread cannot start; a pool starts one when it is given work."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise StoreError(
+            f"no thread can be started to write the run ({error}): end other programs, or raise the limit of processes "
+            "and threads (ulimit -u), then make the same call again."
+        ) from error

@@ -60,10 +60,12 @@ Plain values that JSON can hold, because they are stored as zarr attributes. Mor
 ====================  ==================  =============================================================================
 name                  type                meaning
 ====================  ==================  =============================================================================
-``schema_version``    int                 :data:`SCHEMA_VERSION`
+``schema_version``    int                 :data:`SCHEMA_VERSION`; earlier ones are upgraded when a run is opened
 ``capture_version``   int                 :data:`CAPTURE_VERSION` of the code that made the run
 ``kind``              str                 ``"capture"`` (of a real image) or ``"generate"``
-``model``             str                 name or path of the model, or the class of a pipeline object
+``model``             str                 name of the model: that of its repository or folder, or the class of a
+                                          pipeline object that has neither
+``model_from``        str (optional)      one of :data:`MODEL_ORIGINS`
 ``model_revision``    str                 revision of the weights; ``""`` when unknown
 ``prompt``            str, list of str    the prompt; a list has one for each sample
 ``pool``              str                 one of :data:`POOLS`
@@ -83,6 +85,10 @@ name                  type                meaning
 ``created``           str                 time of the run, ISO 8601 with its zone
 ``interventions``     list of dict        edits of the network, as :meth:`workbench.interventions.Intervention.as_dict`
                                           gives it; only where there are any
+``edit``              str                 the same in words; only where there are any
+``role``              str                 one of :data:`ROLES`; only in a run that was made for an experiment
+``parent``            str                 key of the run that such a run belongs to; ``""`` for an experiment's own
+                                          baseline
 ``missing``           list of dict        pieces that do not exist, as ``{"sample": 0, "timestep": 500.0, "layer": 3}``
                                           by coordinate value; every score of such a piece is NaN
 ====================  ==================  =============================================================================
@@ -93,3 +99,4 @@ from workbench.schema.errors import *
 from workbench.schema.names import *
 from workbench.schema.notes import noted as noted
 from workbench.schema.notes import warn as warn
+from workbench.schema.upgrading import upgraded as upgraded

@@ -13,6 +13,7 @@ import xarray as xr
 
 from workbench.schema.errors import SchemaError
 from workbench.schema.names import *
+from workbench.schema.upgrading import upgraded
 
 
 def _is_list(check: Callable[[object], bool]) -> Callable[[object], bool]:
@@ -59,7 +60,7 @@ def _one_of(names: tuple[str, ...]) -> tuple[Callable[[object], bool], str]:
 
 _Rule = tuple[Callable[[object], bool], str]
 _ATTRIBUTES: Final[Mapping[str, _Rule]] = {
-    "schema_version": (lambda value: _is_natural(value) and value == SCHEMA_VERSION, str(SCHEMA_VERSION)),
+    "schema_version": (lambda value: _is_natural(value) and value == SCHEMA_VERSION, f"an int, 1 to {SCHEMA_VERSION}"),
     "capture_version": (_is_positive, "a positive int"),
     "kind": _one_of(KINDS),
     "model": (lambda value: _is_str(value) and value != "", "a string that is not empty"),
@@ -78,6 +79,12 @@ _ATTRIBUTES: Final[Mapping[str, _Rule]] = {
     "created": (_is_time, "a time in ISO 8601 with its zone"),
     "missing": (_is_list(_is_missing_piece), 'a list of {"sample": ..., "timestep": ..., "layer": ...}'),
 }
+_OPTIONAL_ATTRIBUTES: Final[Mapping[str, _Rule]] = {
+    MODEL_FROM: _one_of(MODEL_ORIGINS),
+    ROLE: _one_of(ROLES),
+    PARENT: (_is_str, "a string"),
+    EDIT: (_is_str, "a string"),
+}
 _GENERATE_ATTRIBUTES: Final[Mapping[str, _Rule]] = {
     "steps": (_is_positive, "a positive int"),
     "guidance": (lambda value: value is None or _is_number(value), "a number or None"),
@@ -90,7 +97,8 @@ def validate(ds: xr.Dataset, *, values: bool = False) -> None:
     Parameters
     ----------
     ds
-        The dataset of a run, in memory or opened from the store.
+        The dataset of a run, in memory or opened from the store. One of an earlier schema version is checked as what
+        it is upgraded to.
     values
         Also read every score: pieces are NaN exactly where ``attrs["missing"]`` lists them. This reads the whole
         run from disk; without it only coordinates and attributes are read.
@@ -98,8 +106,9 @@ def validate(ds: xr.Dataset, *, values: bool = False) -> None:
     Raises
     ------
     SchemaError
-        With one line for each problem found.
+        With one line for each problem found; or if the dataset is of a newer schema version.
     """
+    ds = upgraded(ds)
     problems = _attribute_problems(ds.attrs)
     problems += _coordinate_problems(ds)
     problems += _variable_problems(ds)
@@ -115,7 +124,7 @@ def validate(ds: xr.Dataset, *, values: bool = False) -> None:
 
 
 def _attribute_problems(attrs: Mapping[Any, Any]) -> list[str]:
-    rules = dict(_ATTRIBUTES)
+    rules = dict(_ATTRIBUTES) | {name: rule for name, rule in _OPTIONAL_ATTRIBUTES.items() if name in attrs}
     if attrs.get("kind") == "generate":
         rules |= _GENERATE_ATTRIBUTES
     problems = []

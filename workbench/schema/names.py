@@ -62,6 +62,16 @@ TOTAL_SUFFIX: Final = "_total"
 
 KINDS: Final = ("capture", "generate")
 
+# --- attributes that say where a run comes from ---------------------------------------------------------------
+PARENT: Final = "parent"
+ROLE: Final = "role"
+EDIT: Final = "edit"
+MODEL_FROM: Final = "model_from"
+ROLES: Final = ("baseline", "edit", "control")
+"""What a run is in the experiment that it was made for; a run that the user asked for has none."""
+MODEL_ORIGINS: Final = ("name", "folder", "pipeline")
+"""How the model was given; only the name of one given by name can be loaded again."""
+
 SCHEMA_VERSION: Final = 1
 """Version of the dataset contract, in ``attrs["schema_version"]``."""
 CAPTURE_VERSION: Final = 2

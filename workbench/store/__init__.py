@@ -5,21 +5,27 @@ is visible when its ``manifest.json`` exists: the size and checksum of every fil
 grows in ``<home>/partial/<key>/``, beside a journal of the pieces it already holds, and is renamed into place when it
 is complete; an interrupted run takes up where it stopped. A lock for each key keeps two processes from writing the
 same run: the second waits, and then finds it finished. While a dataset opened from a run is alive, :func:`prune` leaves
-the run alone.
+the run alone. After a power cut a run is whole or absent; see :mod:`workbench.store.durability`.
+
+Runs that were made for experiments are told from the user's own, which include those that he asks for later with the
+same call; see :mod:`workbench.store.ownership`.
 
 The home may be an fsspec URL, such as ``s3://bucket/runs``, where the extra ``cloud`` is installed; see
 :mod:`workbench.store.remote`.
 
-Nothing in a stored run decides what code is executed; see :mod:`workbench.store.guarding`.
+Nothing in a stored run decides what code is executed; see :mod:`workbench.store.metadata`.
 """
 
-from workbench.store.archives import export_run as export_run
-from workbench.store.archives import import_run as import_run
+from workbench.store.archives import export_runs as export_runs
+from workbench.store.archives import import_runs as import_runs
 from workbench.store.catalogue import check_writable as check_writable
 from workbench.store.catalogue import find as find
 from workbench.store.locations import content_key as content_key
 from workbench.store.locations import home as home
 from workbench.store.memory import in_memory as in_memory
+from workbench.store.ownership import claim as claim
+from workbench.store.ownership import discard_for_anew as discard_for_anew
+from workbench.store.ownership import keep_ownership as keep_ownership
 from workbench.store.pruning import Pruned as Pruned
 from workbench.store.pruning import prune as prune
 from workbench.store.reading import Run as Run

@@ -1,4 +1,4 @@
-"""One run in one file: for another machine, a colleague, or the supplement of a paper."""
+"""Runs in one file: for another machine, a colleague, or the supplement of a paper."""
 
 from __future__ import annotations
 
@@ -6,56 +6,71 @@ import os
 import shutil
 import stat
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple, TypeAlias
 
 from workbench.schema import InputError, StoreError
-from workbench.store import remote
-from workbench.store.catalogue import check_writable, find_contents
-from workbench.store.contents import ARCHIVE_SUFFIX, Archive
+from workbench.store import durability, remote
+from workbench.store.catalogue import check_writable, find_contents, hide
+from workbench.store.contents import ARCHIVE_SUFFIX, OTHERS, Contents, Folder
 from workbench.store.files import UNFINISHED, disk_errors, write_file
-from workbench.store.guarding import RunStore
+from workbench.store.listing import Runs, families
 from workbench.store.locations import MANIFEST, check_key, partial_path, run_path
 from workbench.store.locks import exclusively
 from workbench.store.manifest import Manifest, damage_of, damaged, parse_manifest, read_manifest
-from workbench.store.reading import Run, listed, locate, open_contents
+from workbench.store.metadata import ROOT, check_metadata
+from workbench.store.ownership import claim, is_derived
+from workbench.store.reading import listed, locate, open_contents, summary
+from workbench.store.reading import runs as list_runs
+from workbench.store.run_store import RunStore
+
+Named: TypeAlias = str | os.PathLike[str]
+"""A run as :func:`workbench.open` takes it."""
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def export_run(
-    key_or_path: str | os.PathLike[str],
+def export_runs(
+    runs: Named | Sequence[Named],
     file: str | os.PathLike[str],
     home: str | os.PathLike[str] | None = None,
+    *,
+    derived: bool = False,
 ) -> Path:
-    """Write a run into one file, which :func:`workbench.open`, :func:`import_run` and plain xarray read.
+    """Write runs into one file, which :func:`import_runs` reads.
+
+    The first one is at the root of the file, so that :func:`workbench.open` and plain xarray open it there. Of a run
+    that was made for an experiment the runs that it belongs to come along, where they are stored.
 
     Parameters
     ----------
-    key_or_path
-        A run, as :func:`workbench.open` takes it. It is verified on the way.
+    runs
+        One run or several, each as :func:`workbench.open` takes it. They are verified on the way.
     file
         A name that ends in ``.zarr.zip``, of a file that does not exist yet. What is in it is not compressed again.
     home
         The folder of the runs, or a URL; see :func:`workbench.store.home`.
+    derived
+        Also take the runs that were made for experiments with these.
 
     Returns
     -------
     pathlib.Path
-        The file. Exporting the same run again gives the same bytes.
+        The file. Exporting the same runs again gives the same bytes.
 
     Raises
     ------
     InputError
-        When the name of the file will not do.
+        When the name of the file will not do, or no run is given.
     StoreError
-        When there is no such run, it is damaged, or the file cannot be written.
+        When there is no such run, one is damaged, or the file cannot be written.
 
     Examples
     --------
-    >>> workbench.store.export_run("3f2a", "figure-2.zarr.zip")  # doctest: +SKIP
+    >>> workbench.store.export_runs("3f2a", "figure-2.zarr.zip", derived=True)  # doctest: +SKIP
     >>> xarray.open_zarr(zarr.storage.ZipStore("figure-2.zarr.zip"))  # doctest: +SKIP
     """
     target = Path(file)
@@ -63,72 +78,109 @@ def export_run(
         raise InputError(f"the file is {os.fspath(file)!r}; expected a name that ends in {ARCHIVE_SUFFIX}")
     if target.exists():
         raise InputError(f"the file {target} exists already; expected a new name, or remove it first")
-    contents = locate(key_or_path, home)
-    reading = RunStore(contents)  # nobody removes the run meanwhile
-    manifest = read_manifest(contents)
-    if problems := damage_of(contents):
-        raise damaged(contents, problems)
+    chosen = _chosen([runs] if isinstance(runs, str | os.PathLike) else list(runs), home, derived)
+    reading = [RunStore(contents) for contents in chosen.values()]  # nobody removes the runs meanwhile
+    manifests = {prefix: read_manifest(contents) for prefix, contents in chosen.items()}
+    for contents in chosen.values():
+        if problems := damage_of(contents):
+            raise damaged(contents, problems)
+    size = sum(manifest.size for manifest in manifests.values())
     unfinished = target.with_name(target.name + UNFINISHED)
     try:
-        with (
-            disk_errors(target.parent, lambda: manifest.size, "Nothing was written: make room and call again."),
-            zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
-        ):
-            for name in [*sorted(manifest.files), MANIFEST]:
-                member = zipfile.ZipInfo(name, _EPOCH)
-                member.external_attr = 0o644 << 16
-                archive.writestr(member, contents.read(name))
-        unfinished.replace(target)
+        with disk_errors(target.parent, lambda: size, "Nothing was written: make room and call again."):
+            with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+                for prefix, contents in chosen.items():
+                    for name in [*sorted(manifests[prefix].files), MANIFEST]:
+                        member = zipfile.ZipInfo(prefix + name, _EPOCH)
+                        member.external_attr = 0o644 << 16
+                        archive.writestr(member, contents.read(name))
+            durability.sync_file(unfinished)
+            unfinished.replace(target)
+            durability.sync_folder(target.parent)
     finally:
         unfinished.unlink(missing_ok=True)
         del reading
     return target
 
 
-def import_run(file: str | os.PathLike[str], home: str | os.PathLike[str] | None = None) -> Run:
-    """Take an exported run into the store, under the key it had.
+def _chosen(named: list[Named], home: str | os.PathLike[str] | None, derived: bool) -> dict[str, Contents]:
+    """What is exported, by the folder in the file; the first run is at its root."""
+    if not named:
+        raise InputError("no run is given; expected one or more keys, as workbench.runs() lists them")
+    given = {key: contents for run in named for key, contents in [_with_key(locate(run, home))]}
+    stored = {run.key: run for run in list_runs(home)} if derived or any(map(is_derived, given.values())) else {}
+    others: dict[str, bool] = {}
+    for key in given:
+        seen = {key}
+        while (run := stored.get(key)) is not None and run.parent in stored and run.parent not in seen:
+            key = run.parent
+            seen.add(key)
+            others[key] = stored[key].own
+    if derived:
+        wanted = given.keys() | others.keys()
+        for family in families(list(stored.values())):
+            if family.head.key in wanted:
+                others |= {run.key: False for run in family.derived}
+    own, made = OTHERS
+    keys = list(given)
+    found = {"": given[keys[0]]} | {f"{own}{check_key(key)}.zarr/": given[key] for key in keys[1:]}
+    for key, is_own in others.items():
+        if key not in given and (contents := find_contents(key, home)) is not None:
+            found[f"{own if is_own else made}{key}.zarr/"] = contents
+    return found
 
-    The file is checked before the run becomes visible: it holds what its manifest lists and nothing else, every
-    checksum is right, and it opens. The key is taken on trust: whoever made the file decides what a later call with
-    that key opens.
+
+def _with_key(contents: Contents) -> tuple[str, Contents]:
+    """A run beside its key, which a copy under another name keeps in its manifest."""
+    return str(summary(contents)[0].get("key") or contents.key), contents
+
+
+def import_runs(file: str | os.PathLike[str], home: str | os.PathLike[str] | None = None) -> Runs:
+    """Take exported runs into the store, under the keys they had.
+
+    The file is checked before a run becomes visible: it holds what its manifests list and nothing else, every
+    checksum is right, and each run opens. The keys are taken on trust: whoever made the file decides what a later call
+    with such a key opens.
 
     Parameters
     ----------
     file
-        What :func:`export_run` wrote.
+        What :func:`export_runs` wrote.
     home
         The folder of the runs, or a URL; see :func:`workbench.store.home`.
 
     Returns
     -------
-    Run
-        The stored run. A run of that key that is there already stays as it is.
+    list of Run
+        The stored runs, first those that were exported by name, which are the user's own from now on. A run that is
+        there already stays as it is otherwise.
 
     Raises
     ------
     StoreError
-        When the file is no exported run, or is damaged, or the folder cannot be written.
+        When the file holds no exported run, or is damaged, or the folder cannot be written.
     """
     source = Path(file)
     if not source.is_file():
         raise StoreError(f"there is no file {source}; expected what `workbench export` wrote")
     with _refusals(source):
-        manifest, members = _checked(source)
-        key = check_key(manifest.record.get("key", ""))
+        packed = _checked(source)
     place = check_writable(home)
     folder = place if isinstance(place, Path) else remote.staging(place)
     check_writable(folder)
-    with exclusively(key, folder):
-        if not find_contents(key, place):
-            run = run_path(key, folder)
-            if not find_contents(key, folder):
-                _unpack(source, manifest, members, key, folder)
-            if isinstance(place, str):
-                remote.publish(run, key, place)
-                shutil.rmtree(run)
-    found = find_contents(key, place)
-    assert found is not None
-    return listed(found)
+    for run in packed:
+        with exclusively(run.key, folder):
+            if not find_contents(run.key, place):
+                path = run_path(run.key, folder)
+                if not find_contents(run.key, folder):
+                    _unpack(source, run, folder)
+                if isinstance(place, str):
+                    remote.publish(path, run.key, place)
+                    shutil.rmtree(hide(path, folder))
+        if run.own:
+            claim(run.key, place)
+    found = [find_contents(run.key, place) for run in packed]
+    return Runs(listed(contents) for contents in found if contents is not None)
 
 
 @contextmanager
@@ -141,8 +193,17 @@ def _refusals(source: Path) -> Iterator[None]:
         ) from error
 
 
-def _checked(source: Path) -> tuple[Manifest, dict[str, zipfile.ZipInfo]]:
-    """The manifest in a file, and its members: those that the manifest lists, as it lists them, and no others."""
+class _Packed(NamedTuple):
+    """One run of a file: its key, whether it is the user's own, its manifest, and its members by their names in it."""
+
+    key: str
+    own: bool
+    manifest: Manifest
+    members: dict[str, zipfile.ZipInfo]
+
+
+def _checked(source: Path) -> list[_Packed]:
+    """The runs in a file, with the members that their manifests list, as they list them, and no others."""
     with zipfile.ZipFile(source) as archive:
         infos = archive.infolist()
         members = {info.filename: info for info in infos}
@@ -156,39 +217,77 @@ def _checked(source: Path) -> tuple[Manifest, dict[str, zipfile.ZipInfo]]:
                 raise ValueError(f"its member {info.filename!r} is no plain file")
         if sum(info.file_size for info in infos) > source.stat().st_size:
             raise ValueError("its members are larger than the file")
-        if MANIFEST not in members:
-            raise ValueError(f"it holds no {MANIFEST}")
-        manifest = parse_manifest(archive.read(MANIFEST))
-    del members[MANIFEST]
-    if different := members.keys() ^ manifest.files.keys():
-        raise ValueError(f"{min(different)!r} is in the file or in its manifest, but not in both")
-    for name, info in members.items():
-        if info.file_size != manifest.files[name].size:
-            raise ValueError(f"{name} has {info.file_size:,} bytes, and {manifest.files[name].size:,} in the manifest")
-    return manifest, members
+        grouped: dict[str, dict[str, zipfile.ZipInfo]] = {"": {}}
+        for name, info in members.items():
+            prefix = "/".join([*name.split("/", 2)[:2], ""]) if name.startswith(tuple(OTHERS)) else ""
+            grouped.setdefault(prefix, {})[name.removeprefix(prefix)] = info
+        found = [_packed(archive, prefix, group) for prefix, group in grouped.items()]
+        if len({run.key for run in found}) != len(found):
+            raise ValueError("it holds two runs of one key")
+        if len(found) > 1:  # nothing of a file is taken in of which a part is damaged
+            for run in found:
+                _check_contents(archive, run)
+    return found
 
 
-def _unpack(source: Path, manifest: Manifest, members: dict[str, zipfile.ZipInfo], key: str, folder: Path) -> None:
+def _packed(archive: zipfile.ZipFile, prefix: str, members: dict[str, zipfile.ZipInfo]) -> _Packed:
+    if MANIFEST not in members:
+        raise ValueError(f"it holds no {prefix}{MANIFEST}")
+    manifest = parse_manifest(archive.read(members[MANIFEST]))
+    if different := members.keys() ^ {MANIFEST} ^ manifest.files.keys():
+        raise ValueError(f"{prefix + min(different)!r} is in the file or in its manifest, but not in both")
+    for name, entry in manifest.files.items():
+        if members[name].file_size != entry.size:
+            raise ValueError(
+                f"{prefix}{name} has {members[name].file_size:,} bytes, and {entry.size:,} in the manifest"
+            )
+    key = check_key(manifest.record.get("key", ""))
+    if prefix and prefix.split("/")[1] != f"{key}.zarr":
+        raise ValueError(f"{prefix} holds the run {key}")
+    return _Packed(key, not prefix or OTHERS[prefix.split("/")[0] + "/"], manifest, members)
+
+
+def _check_contents(archive: zipfile.ZipFile, run: _Packed) -> None:
+    for name in run.manifest.files:
+        _read(archive, run, name)
+    check_metadata(archive.read(run.members[ROOT]), run.key)
+
+
+def _read(archive: zipfile.ZipFile, run: _Packed, name: str) -> bytes:
+    """What a member holds.
+
+    Raises
+    ------
+    ValueError
+        When its checksum is another one.
+    """
+    data = archive.read(run.members[name])
+    if name != MANIFEST and sha256(data).hexdigest() != run.manifest.files[name].sha256:
+        raise ValueError(f"{run.members[name].filename} differs from its checksum in the manifest")
+    return data
+
+
+def _unpack(source: Path, packed: _Packed, folder: Path) -> None:
     """Unpack into the folder of the partial runs, check what is there, and move it into place."""
-    partial = partial_path(key, folder).with_suffix(".imported")
+    partial = partial_path(packed.key, folder).with_suffix(".imported")
     shutil.rmtree(partial, ignore_errors=True)
     run = partial / "run.zarr"
     kept = "Nothing was imported: make room and call again."
     try:
-        with disk_errors(folder, lambda: manifest.size, kept), zipfile.ZipFile(source) as archive:
-            for name, info in [*sorted(members.items()), (MANIFEST, archive.getinfo(MANIFEST))]:
+        with disk_errors(folder, lambda: packed.manifest.size, kept), zipfile.ZipFile(source) as archive:
+            for name in sorted(packed.manifest.files):
                 with _refusals(source):
-                    data = archive.read(info)
-                    if name != MANIFEST and sha256(data).hexdigest() != manifest.files[name].sha256:
-                        raise ValueError(f"{name} differs from its checksum in the manifest")
+                    data = _read(archive, packed, name)
                 path = run / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_file(path, data)
-        with _refusals(source):
-            open_contents(Archive(source))
-        target = run_path(key, folder)
-        shutil.rmtree(target, ignore_errors=True)
-        run.replace(target)
-        shutil.rmtree(partial_path(key, folder), ignore_errors=True)  # an unfinished run that is not needed now
+            durability.sync_tree(run)
+            with _refusals(source):
+                text = _read(archive, packed, MANIFEST)
+            write_file(run / MANIFEST, text, sync=True)
+            with _refusals(source):
+                open_contents(Folder(run))
+            durability.make_visible(run, run_path(packed.key, folder))
+        shutil.rmtree(partial_path(packed.key, folder), ignore_errors=True)  # an unfinished run, not needed now
     finally:
         shutil.rmtree(partial, ignore_errors=True)

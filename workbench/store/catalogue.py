@@ -9,7 +9,7 @@ import uuid
 from pathlib import Path
 
 from workbench.schema import StoreError
-from workbench.store import remote
+from workbench.store import durability, remote
 from workbench.store.contents import Contents, Folder
 from workbench.store.locations import MANIFEST, check_key, is_key, run_path
 from workbench.store.locations import home as home_of
@@ -51,10 +51,12 @@ def all_contents(home: str | os.PathLike[str] | None = None) -> list[Contents]:
 
 
 def hide(run: Path, home: Path) -> Path:
-    """Take a run out of sight at once; what is returned is then to be deleted."""
+    """Take a run out of sight at once, and for good; what is returned is then to be deleted."""
     hidden = home / "partial" / f"{run.name}.{uuid.uuid4().hex}{REMOVED}"
     hidden.parent.mkdir(parents=True, exist_ok=True)
-    return run.replace(hidden)
+    run.replace(hidden)
+    durability.sync_folder(run.parent)  # a power cut must not bring back a run of which files were deleted
+    return hidden
 
 
 def check_writable(home: str | os.PathLike[str] | None = None) -> Path | str:

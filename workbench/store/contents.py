@@ -11,13 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench.store.locations import MANIFEST
+from workbench.store.locations import CLAIMED, MANIFEST
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
 
 ARCHIVE_SUFFIX = ".zarr.zip"
 """What the name of an exported run ends in."""
+OTHERS = {"runs/": True, "derived/": False}
+"""Folders of further runs in such a file, one in ``<key>.zarr/`` each, and whether those are the user's own."""
 
 
 class Contents(ABC):
@@ -52,6 +54,10 @@ class Contents(ABC):
     def zarr(self) -> Store:
         """A zarr store that reads them."""
 
+    @abstractmethod
+    def claimed(self) -> bool:
+        """Whether the user asked for the run himself, whatever it was made for."""
+
 
 class Folder(Contents):
     """A run in a folder."""
@@ -78,9 +84,12 @@ class Folder(Contents):
 
         return LocalStore(self.location, read_only=True)
 
+    def claimed(self) -> bool:
+        return self.location.with_suffix(CLAIMED).is_file()
+
 
 class Archive(Contents):
-    """A run in a zip file."""
+    """The run at the root of a zip file; others may lie in the folders :data:`OTHERS`."""
 
     def __init__(self, path: Path) -> None:
         self.location: Path = path
@@ -88,7 +97,11 @@ class Archive(Contents):
 
     def sizes(self) -> dict[str, int]:
         with self._opened() as archive:
-            members = {member.filename: member.file_size for member in archive.infolist() if not member.is_dir()}
+            members = {
+                member.filename: member.file_size
+                for member in archive.infolist()
+                if not member.is_dir() and not member.filename.startswith(tuple(OTHERS))
+            }
         members.pop(MANIFEST, None)
         return members
 
@@ -103,6 +116,9 @@ class Archive(Contents):
         from zarr.storage import ZipStore
 
         return ZipStore(self.location, mode="r", read_only=True)
+
+    def claimed(self) -> bool:
+        return True  # it was exported by its name
 
     @contextmanager
     def _opened(self) -> Iterator[zipfile.ZipFile]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from workbench.schema import StoreError
+from workbench.store import durability
 
 UNFINISHED = ".partial"
 """Suffix of a file that is being written; zarr uses the same."""
@@ -53,7 +54,7 @@ def write_file(path: Path, data: Any, *, sync: bool = False) -> Digest:
             file.write(view)
             if sync:
                 file.flush()
-                os.fsync(file.fileno())
+                durability.flush(file.fileno())
         unfinished.replace(path)
     except BaseException:
         with suppress(OSError):

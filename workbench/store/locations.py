@@ -14,10 +14,13 @@ import numpy as np
 import platformdirs
 
 from workbench.schema import CAPTURE_VERSION, InputError
+from workbench.schema.paths import expanded
 
 KEY_LENGTH: Final = 20
 """Characters of a content key: 80 bits of the hash."""
 MANIFEST: Final = "manifest.json"
+CLAIMED: Final = ".own"
+"""What the name of the empty file beside a run ends in that was made for an experiment and is the user's own now."""
 
 _KEY: Final = re.compile(r"[0-9a-z][0-9a-z_-]*")
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]+://")
@@ -41,7 +44,7 @@ def home(path: str | os.PathLike[str] | None = None) -> Path | str:
     Raises
     ------
     InputError
-        When a URL was made a :class:`pathlib.Path`, which spoils it.
+        When a URL was made a :class:`pathlib.Path`, which spoils it, or it begins with ``~`` and an unknown user.
     """
     chosen = path or os.environ.get("WORKBENCH_HOME") or platformdirs.user_cache_path("concept-workbench")
     if is_url(chosen):
@@ -49,7 +52,7 @@ def home(path: str | os.PathLike[str] | None = None) -> Path | str:
         return url if not url.startswith("file://") else Path(url.removeprefix("file://"))
     if not isinstance(chosen, str) and _SPOILT.match(os.fspath(chosen)):
         raise InputError(f"home is the path {os.fspath(chosen)!r}; expected a URL as a string, with ://")
-    return Path(chosen).expanduser().absolute()
+    return expanded(chosen, "home").absolute()
 
 
 def local_home() -> Path:
@@ -154,6 +157,11 @@ def run_path(key: str, home_: Path) -> Path:
 def partial_path(key: str, home_: Path) -> Path:
     """Where a run grows until it is complete."""
     return home_ / "partial" / check_key(key)
+
+
+def claim_path(key: str, home_: Path) -> Path:
+    """The empty file that makes a run the user's own which was made for an experiment."""
+    return run_path(key, home_).with_suffix(CLAIMED)
 
 
 def lock_path(key: str, home_: Path) -> Path:

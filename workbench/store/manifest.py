@@ -185,6 +185,8 @@ def damage_of(contents: Contents) -> list[str]:
             return f"{name}: {found[name]} bytes, expected {expected.size}" if found[name] >= 0 else f"{name}: no file"
         try:
             data = contents.read(name)
+        except StoreError:  # a network that fails says nothing about the run
+            raise
         except Exception as error:
             return f"{name}: cannot be read ({error})"
         intact = hashlib.sha256(data).hexdigest() == expected.sha256

@@ -9,10 +9,14 @@
 ``journal``
     One line for each committed piece, or part of a variable that does not come in pieces: where it belongs, size and
     checksum of its files, and which of them are wide.
+
+Nothing here is synced until the run is complete, so a power cut may take or spoil any of it, in any order. When the run
+is taken up again, a chunk counts if the journal has its checksum, and everything else is written anew.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Iterable, Mapping
@@ -26,6 +30,7 @@ from numcodecs.zstd import Zstd
 from zarr.codecs import ZstdCodec
 
 from workbench.schema import PIECE_DIMS, SAMPLE
+from workbench.store import durability
 from workbench.store.files import UNFINISHED, Digest, append, digest, write_file
 from workbench.store.pieces import Array, Part, Piece, Variable, string_type
 
@@ -38,7 +43,7 @@ _JOURNAL: Final = "journal"
 _WIDE: Final = "wide"
 _PROMOTED: Final = ".promoted"
 _NARROW: Final = ".narrow"
-
+_ANEW: Final = "anew.zarr"
 
 _Index = tuple[int, ...]
 
@@ -49,6 +54,15 @@ class Resumed(NamedTuple):
     pieces: set[Piece]
     parts: set[Part]
     wide: dict[str, set[Piece]]
+
+
+class _Entry(NamedTuple):
+    """One line of the journal."""
+
+    at: _Index
+    files: dict[str, Digest]
+    wide: list[str]
+    line: bytes
 
 
 class Partial:
@@ -75,20 +89,19 @@ class Partial:
         """Begin anew."""
         if self.folder.exists():
             shutil.rmtree(self.folder)
+            durability.sync_folder(self.folder.parent)  # what was there must not come back under the new plan
         (self.folder / _WIDE).mkdir(parents=True)
-        texts = string_type(template, np.dtypes.StringDType()).drop_encoding()
-        texts.to_zarr(self.run, mode="w-", zarr_format=3, consolidated=False)
-        for name, variable in self._variables.items():
-            self._create(self.run / name, name, np.dtype(variable.dtype))
+        self._lay_out(self.run, template)
         write_file(self.folder / _PLAN, plan.encode())
 
-    def resume(self, plan: str) -> Resumed | None:
+    def resume(self, template: xr.Dataset, plan: str) -> Resumed | None:
         """Take up an interrupted run: what was committed and is whole; None when there is nothing for this plan."""
         try:
-            if (self.folder / _PLAN).read_text(encoding="ascii") != plan:
+            if (self.folder / _PLAN).read_bytes() != plan.encode():
                 return None
         except FileNotFoundError:
             return None
+        (self.folder / _WIDE).mkdir(exist_ok=True)
         for name in self._variables:
             narrow = self._aside(name, _NARROW)
             if narrow.exists():  # widening was interrupted; what it started from is still whole
@@ -99,12 +112,16 @@ class Partial:
             rest.unlink()
         resumed = self._read_journal()
         known = {self._chunk(name, at, at in resumed.wide.get(name, ())) for name, at in self.digests}
-        for name in self._variables:
-            for file in (self.run / name).glob("c.*"):
-                if file not in known:
-                    file.unlink()
-        for file in (self.folder / _WIDE).iterdir():
-            if file not in known:
+        anew = self.folder / _ANEW
+        shutil.rmtree(anew, ignore_errors=True)
+        self._lay_out(anew, template)
+        for file in [path for path in anew.rglob("*") if path.is_file()]:
+            target = self.run / file.relative_to(anew)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            known.add(file.replace(target))
+        shutil.rmtree(anew)
+        for file in [*self.run.rglob("*"), *(self.folder / _WIDE).iterdir()]:
+            if file.is_file() and file not in known:
                 file.unlink()
         return resumed
 
@@ -172,6 +189,11 @@ class Partial:
     def _pieced(self) -> list[str]:
         return [name for name, variable in self._variables.items() if variable.in_pieces]
 
+    def _lead(self, name: str) -> int:
+        """Dimensions along which one file has one position."""
+        variable = self._variables[name]
+        return len(PIECE_DIMS) if variable.in_pieces else int(variable.dims[:1] == (SAMPLE,))
+
     def _aside(self, name: str, suffix: str) -> Path:
         return self.folder / f"{name}{suffix}"
 
@@ -182,9 +204,15 @@ class Partial:
         key = self._key(name, at)
         return self.folder / _WIDE / f"{name}.{key}" if wide else self.run / name / key
 
+    def _lay_out(self, run: Path, template: xr.Dataset) -> None:
+        """Write everything of a run but the chunks that are still to come."""
+        texts = string_type(template, np.dtypes.StringDType()).drop_encoding()
+        texts.to_zarr(run, mode="w-", zarr_format=3, consolidated=False)
+        for name, variable in self._variables.items():
+            self._create(run / name, name, np.dtype(variable.dtype))
+
     def _create(self, path: Path, name: str, dtype: np.dtype[Any]) -> None:
-        shape, variable = self._shapes[name], self._variables[name]
-        lead = len(PIECE_DIMS) if variable.in_pieces else int(variable.dims[:1] == (SAMPLE,))
+        shape, variable, lead = self._shapes[name], self._variables[name], self._lead(name)
         zarr.create_array(
             path,
             shape=shape,
@@ -201,27 +229,46 @@ class Partial:
         """What was committed, as far as its files are what the journal says; the journal is written anew with that."""
         path = self.folder / _JOURNAL
         # A line that a kill cut short has no end; what it says is written again.
-        text = path.read_text(encoding="ascii").rpartition("\n")[0] if path.exists() else ""
-        lines: dict[tuple[_Index, tuple[str, ...]], str] = {}
-        for line in text.splitlines():
-            at, files, _ = json.loads(line)
-            lines[tuple(at), tuple(files)] = line  # the last one counts
+        text = path.read_bytes().rpartition(b"\n")[0] if path.exists() else b""
+        entries = {(entry.at, *entry.files): entry for entry in map(self._entry, text.split(b"\n")) if entry}
         resumed = Resumed(set(), set(), {})
         kept = []
-        for (at, names), line in lines.items():
-            _, files, wide = json.loads(line)
-            if not all(self._intact(self._chunk(name, at, name in wide), Digest(*files[name])) for name in names):
+        for at, files, wide, line in entries.values():  # of two for the same files, the last one counts
+            if not all(self._intact(self._chunk(name, at, name in wide), files[name]) for name in files):
                 continue
-            kept.append(f"{line}\n")
-            self.digests |= {(name, at): Digest(*files[name]) for name in names}
+            kept.append(line + b"\n")
+            self.digests |= {(name, at): entry for name, entry in files.items()}
             if len(at) < len(PIECE_DIMS):
-                resumed.parts.add(Part(names[0], *at) if at else Part(names[0], None))
+                (name,) = files
+                resumed.parts.add(Part(name, *at) if at else Part(name, None))
                 continue
             resumed.pieces.add(Piece(*at))
             for name in wide:
                 resumed.wide.setdefault(name, set()).add(Piece(*at))
-        write_file(path, "".join(kept).encode())
+        write_file(path, b"".join(kept), sync=True)
         return resumed
+
+    def _entry(self, line: bytes) -> _Entry | None:
+        """What a line of the journal says; None for one that a power cut spoilt."""
+        with contextlib.suppress(ValueError, TypeError, AttributeError):
+            at, files, wide = json.loads(line)
+            entry = _Entry(tuple(at), {name: Digest(*files[name]) for name in files}, list(wide), line)
+            if self._fits(entry):
+                return entry
+        return None
+
+    def _fits(self, entry: _Entry) -> bool:
+        """Whether it is one of the lines that :meth:`commit` writes for these variables."""
+        names = list(entry.files)
+        if not names or (names != self._pieced and (len(names) > 1 or names[0] in self._pieced)):
+            return False
+        sizes = [self._shapes[name][: self._lead(name)] for name in names if name in self._variables]
+        inside = all(
+            isinstance(index, int) and 0 <= index < size
+            for at in sizes
+            for index, size in zip(entry.at, at, strict=True)
+        )
+        return len(sizes) == len(names) and inside and set(entry.wide) <= set(names)
 
     def _intact(self, path: Path, expected: Digest) -> bool:
         return path.is_file() and path.stat().st_size == expected.size and digest(path) == expected

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -14,15 +14,19 @@ from typing import Final
 from workbench.schema import InputError, StoreError
 from workbench.store import remote
 from workbench.store.catalogue import REMOVED, check_writable, find_contents, hide
-from workbench.store.leases import unread
+from workbench.store.listing import Run, families, readable
+from workbench.store.locations import CLAIMED, claim_path, is_key, lock_path, run_path
 from workbench.store.locations import home as home_of
-from workbench.store.locations import is_key, lock_path
 from workbench.store.locks import unwritten
-from workbench.store.reading import Run, readable, runs
+from workbench.store.reader_locks import unread
+from workbench.store.reading import runs
 from workbench.store.remote import RemoteRun
 
 _AGES: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _SIZES: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_SUPERSEDED: Final = "superseded: no call finds it any more"
+_LONGEST: Final = timedelta(days=700_000)
+"""No run is that old, and no date lies much further back."""
 _ABANDONED: Final = timedelta(days=7)
 """Age from which an unfinished run counts as abandoned, when no other is given."""
 _UPLOADING: Final = timedelta(days=1)
@@ -47,6 +51,8 @@ class Pruned:
         Why it is removed.
     kept : str
         Why it was left all the same; empty when it is removed.
+    role : str
+        What it is in the experiment that it was made for; empty for the user's own run.
     """
 
     what: str
@@ -55,6 +61,7 @@ class Pruned:
     modified: str
     reason: str
     kept: str = ""
+    role: str = ""
 
 
 def prune(
@@ -63,14 +70,17 @@ def prune(
     older_than: str | timedelta | None = None,
     keep: int | None = None,
     max_size: str | int | None = None,
+    superseded: bool = False,
     dry_run: bool = False,
     force: bool = False,
 ) -> list[Pruned]:
     """Remove stored runs, oldest first, and what interrupted processes left behind.
 
     A run goes when it is older than ``older_than``, or when the runs newer than it fill ``max_size``; with ``keep``
-    alone, all but the newest go. The newest ``keep`` runs stay in any case, and so does a run that a process is
-    writing, or reading: while a dataset opened from it is alive. Unfinished runs go when nobody writes them and they
+    alone, all but the newest go. The newest ``keep`` of the user's own runs stay in any case, and so does a run that a
+    process is writing, or reading: while a dataset opened from it is alive. Runs that were made for experiments count
+    as older than all of the user's own for ``keep`` and ``max_size``, are removed before them, and go with the run that
+    they belong to. Unfinished runs go when nobody writes them and they
     were last written before ``older_than``, or 7 days ago; so do the files of locks that nobody holds.
 
     Parameters
@@ -80,9 +90,11 @@ def prune(
     older_than
         Age, by the time at which a run was made: such as ``"30d"`` (m, h, d and w are known), or a timedelta.
     keep
-        Number of runs, 0 or more.
+        Number of the user's own runs, 0 or more.
     max_size
         Size of all runs together: such as ``"20GB"``, or bytes.
+    superseded
+        Remove the runs that :func:`runs` marks so: no call finds them again. Alone, it removes no other run.
     dry_run
         Say what would be removed, and remove nothing.
     force
@@ -103,8 +115,8 @@ def prune(
     age, bytes_ = _age(older_than), _size(max_size)
     if keep is not None and (isinstance(keep, bool) or not isinstance(keep, int) or keep < 0):
         raise InputError(f"keep is {keep!r}; expected a number of runs, 0 or more")
-    if age is None and bytes_ is None and keep is None:
-        raise InputError("no limit is given; expected one or more of older_than, keep and max_size")
+    if age is None and bytes_ is None and keep is None and not superseded:
+        raise InputError("no limit is given; expected one or more of older_than, keep, max_size and superseded")
     place = home_of(home)
     if isinstance(place, str) and not (force or dry_run):
         raise StoreError(
@@ -112,52 +124,80 @@ def prune(
             "they are not, and say so with force=True (--force)"
         )
     now = datetime.now(UTC)
-    chosen = _chosen(list(runs(place)), now, age, keep, bytes_)
-    limit = now - (_ABANDONED if age is None else age)
+    found = list(runs(place))
+    chosen = _chosen(found, now, age, keep, bytes_, superseded)
+    limit = now - min(_ABANDONED if age is None else age, _LONGEST)
     if isinstance(place, str):
         uploads = _prune_uploads(place, min(limit, now - _UPLOADING), dry_run)
         staged = _prune_partial(remote.staging(place), limit, dry_run)
-        return [*_prune_remote(chosen, place, dry_run), *uploads, *staged]
+        return [*_prune_remote([*chosen, *_following(chosen, found).values()], place, dry_run), *uploads, *staged]
     if not place.exists():
         return []
     check_writable(place)
     removed = [_prune_run(run, reason, place, dry_run, force) for run, reason in chosen]
-    return [*removed, *_prune_partial(place, limit, dry_run), *_prune_locks(place, dry_run)]
+    left = {item.key for item in removed if item.kept}
+    for (head, _), (run, reason) in _following(chosen, found).items():
+        if head not in left:
+            removed.append(_prune_run(run, reason, place, dry_run, force))
+    rest = [*_prune_partial(place, limit, dry_run), *_prune_locks(place, dry_run)]
+    if not dry_run:
+        _prune_claims(place)
+    return [*removed, *rest]
 
 
 def _chosen(
-    found: list[Run], now: datetime, age: timedelta | None, keep: int | None, limit: int | None
+    found: list[Run], now: datetime, age: timedelta | None, keep: int | None, limit: int | None, superseded: bool
 ) -> list[tuple[Run, str]]:
-    """The runs that go, each with the reason."""
+    """The runs that go by themselves, each with the reason; those of experiments first."""
+    own = [run for run in found if run.own]
+    derived = sorted((run for run in found if not run.own), key=lambda run: run.created, reverse=True)
     chosen, total = [], 0
-    for index, run in enumerate(found):  # the newest first
+    for index, run in enumerate([*own, *derived]):  # the newest first
+        stays = bool(run.note) or (keep is not None and run.own and index < keep)
+        if superseded and run.superseded and not stays:
+            chosen.append((run, _SUPERSEDED))
+            continue
         total += run.size
-        if run.note or (keep is not None and index < keep):
+        if stays:
             continue
         made = _time(run.created)
         if age is not None and made is not None and now - made > age:
             chosen.append((run, f"older than {_days(age)}"))
         elif limit is not None and total > limit:
             chosen.append((run, f"beyond {readable(limit)}"))
-        elif age is None and limit is None:
-            chosen.append((run, f"not among the newest {keep}"))
-    return chosen
+        elif age is None and limit is None and not superseded:
+            chosen.append((run, f"not among the newest {keep}" if run.own else "made for an experiment"))
+    return sorted(chosen, key=lambda item: item[0].own)
+
+
+def _following(chosen: list[tuple[Run, str]], found: list[Run]) -> dict[tuple[str, str], tuple[Run, str]]:
+    """The runs that go because the one that they belong to goes, by the key of that one and their own."""
+    going = {run.key for run, reason in chosen if reason != _SUPERSEDED}
+    return {
+        (family.head.key, run.key): (run, f"made for {family.head.key}, which goes")
+        for family in families(found)
+        for run in family.derived
+        if family.head.key in going and run.key not in going and not run.note
+    }
 
 
 def _prune_run(run: Run, reason: str, home: Path, dry_run: bool, force: bool) -> Pruned:
-    entry = Pruned("run", run.key, run.size, run.created, reason)
+    entry = Pruned("run", run.key, run.size, run.created, reason, role=run.role)
     path = Path(run.path)
     with unwritten(run.key, home) as idle, unread(path, force) as unused:
         if not idle:
             return _left(entry, "being written")
         if not unused:
             return _left(entry, "being read")
+        if not run.own and claim_path(run.key, home).exists():
+            return _left(entry, "asked for meanwhile")
         if dry_run or not path.exists():
             return entry
         try:
             hidden = hide(path, home)
         except PermissionError:  # Windows, where an open file keeps its folder in place
             return _left(entry, "being read")
+        claim_path(run.key, home).unlink(missing_ok=True)
     shutil.rmtree(hidden, ignore_errors=True)
     return entry
 
@@ -208,13 +248,22 @@ def _prune_locks(home: Path, dry_run: bool) -> list[Pruned]:
     return removed
 
 
+def _prune_claims(home: Path) -> None:
+    """Marks of the user's own runs that are gone."""
+    for path in (home / "runs").glob(f"*{CLAIMED}"):
+        if is_key(path.stem) and not (home / "partial" / path.stem).exists():
+            with unwritten(path.stem, home) as idle:
+                if idle and not run_path(path.stem, home).exists():
+                    path.unlink(missing_ok=True)
+
+
 def _prune_remote(chosen: list[tuple[Run, str]], url: str, dry_run: bool) -> list[Pruned]:
     removed = []
     for run, reason in chosen:
         contents = find_contents(run.key, url)
         if isinstance(contents, RemoteRun) and not dry_run:
             remote.remove(contents)
-        removed.append(Pruned("run", run.key, run.size, run.created, reason))
+        removed.append(Pruned("run", run.key, run.size, run.created, reason, role=run.role))
     return removed
 
 
@@ -230,7 +279,7 @@ def _prune_uploads(url: str, limit: datetime, dry_run: bool) -> list[Pruned]:
 
 
 def _left(entry: Pruned, kept: str) -> Pruned:
-    return Pruned(entry.what, entry.key, entry.size, entry.modified, entry.reason, kept)
+    return replace(entry, kept=kept)
 
 
 def _time(text: str) -> datetime | None:
@@ -254,7 +303,8 @@ def _size(given: str | int | None) -> int | None:
     if given is None or (isinstance(given, int) and not isinstance(given, bool) and given >= 0):
         return given
     if isinstance(given, str) and (parts := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)B?\s*", given, re.IGNORECASE)):
-        return int(float(parts[1]) * _SIZES[parts[2].upper()])
+        with suppress(OverflowError):
+            return int(float(parts[1]) * _SIZES[parts[2].upper()])
     raise InputError(f"max_size is {given!r}; expected a size such as 500MB or 20GB, or bytes")
 
 

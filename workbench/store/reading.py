@@ -2,108 +2,45 @@
 
 from __future__ import annotations
 
-import html
+import json
 import os
 import zipfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import xarray as xr
 
-from workbench.schema import SCHEMA_VERSION, InputError, StoreError, warn
+from workbench.schema import (
+    CAPTURE_VERSION,
+    EDIT,
+    PARENT,
+    ROLE,
+    SCHEMA_VERSION,
+    InputError,
+    SchemaError,
+    StoreError,
+    upgraded,
+    warn,
+)
 from workbench.store import remote
 from workbench.store.catalogue import all_contents, find_contents
 from workbench.store.contents import Archive, Contents, Folder
-from workbench.store.guarding import ROOT, RunStore, check_metadata
+from workbench.store.listing import Run as Run
+from workbench.store.listing import Runs, families
 from workbench.store.locations import check_key, is_url
 from workbench.store.locations import home as home_of
 from workbench.store.manifest import NewerError, damage_of, damaged, read_manifest
+from workbench.store.metadata import ROOT, check_metadata
 from workbench.store.pieces import string_type
 from workbench.store.remote import RemoteRun
+from workbench.store.run_store import RunStore
 
 _NEWER: Final = "made by a newer version"
 
 
-@dataclass(frozen=True)
-class Run:
-    """One stored run, as :func:`runs` lists it.
-
-    Attributes
-    ----------
-    key : str
-        What :func:`open` takes.
-    kind : str
-        ``"capture"`` or ``"generate"``.
-    model : str
-        Name of the model.
-    concepts : tuple of str
-        The concepts.
-    prompt : str or list of str
-        The prompt.
-    created : str
-        Time of the run, ISO 8601.
-    size : int
-        Bytes on disk.
-    path : pathlib.Path or str
-        Folder of the zarr group, or its URL.
-    note : str
-        Why it cannot be opened; empty when it can.
-    """
-
-    key: str
-    kind: str
-    model: str
-    concepts: tuple[str, ...]
-    prompt: str | list[str]
-    created: str
-    size: int
-    path: Path | str
-    note: str = ""
-
-    def open(self, *, verify: bool = False) -> xr.Dataset:
-        """Open the run; see :func:`workbench.open`."""
-        return open(self.path, verify=verify)
-
-
-def readable(size: int) -> str:
-    """A number of bytes as people read it: ``"12.3 kB"``, ``"1.5 GB"``."""
-    for unit, power in (("GB", 9), ("MB", 6), ("kB", 3)):
-        if size >= 10**power:
-            return f"{size / 10**power:.1f} {unit}"
-    return f"{size} B"
-
-
-class Runs(list[Run]):
-    """A list of runs that prints as a table."""
-
-    _COLUMNS = ("key", "kind", "model", "concepts", "created", "size")
-
-    def _rows(self) -> Iterator[tuple[str, ...]]:
-        for run in self:
-            size = run.note or readable(run.size)
-            yield (run.key, run.kind, run.model, ", ".join(run.concepts), run.created[:19].replace("T", " "), size)
-
-    def __repr__(self) -> str:
-        if not self:
-            return "no stored runs"
-        rows = [self._COLUMNS, *self._rows()]
-        widths = [min(max(map(len, column)), 40) for column in zip(*rows, strict=True)]
-        return "\n".join(
-            "  ".join(cell[:width].ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        )
-
-    def _repr_html_(self) -> str:
-        def line(cells: tuple[str, ...], tag: str) -> str:
-            return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-        return f"<table>{line(self._COLUMNS, 'th')}{''.join(line(row, 'td') for row in self._rows())}</table>"
-
-
 def runs(home: str | os.PathLike[str] | None = None) -> Runs:
-    """The stored runs, newest first.
+    """The stored runs: the user's own, newest first, then those of experiments, by the run that they belong to.
 
     Parameters
     ----------
@@ -114,8 +51,10 @@ def runs(home: str | os.PathLike[str] | None = None) -> Runs:
     Returns
     -------
     list of Run
-        Prints as a table. Empty when nothing is stored. A run whose manifest is damaged is left out, with a warning;
-        one that a newer version of the package wrote is listed and marked.
+        Prints as a table, in which the runs that were made for experiments are counted below the run they belong to.
+        Empty when nothing is stored. A run whose manifest is damaged is left out, with a warning; one that a newer
+        version of the package wrote is listed and marked, and so is one that an earlier version computed differently:
+        it can be opened, but the call that made it now computes another run.
     """
     found = []
     for contents in all_contents(home):
@@ -123,7 +62,8 @@ def runs(home: str | os.PathLike[str] | None = None) -> Runs:
             found.append(listed(contents))
         except StoreError as error:
             warn(str(error), stacklevel=2)
-    return Runs(sorted(found, key=lambda run: run.created, reverse=True))
+    groups = families(sorted(found, key=lambda run: run.created, reverse=True))
+    return Runs([*(group.head for group in groups if group.head.own), *(run for group in groups for run in group.made)])
 
 
 def listed(contents: Contents) -> Run:
@@ -140,6 +80,8 @@ def listed(contents: Contents) -> Run:
         return Run(contents.key, "", "", (), "", "", 0, contents.location, _NEWER)
     texts = {name: str(record.get(name, "")) for name in ("kind", "model", "created")}
     prompt, concepts = record.get("prompt", ""), record.get("concepts", ())
+    if record.get(ROLE) and not contents.claimed():
+        texts |= {name: str(record.get(name, "")) for name in (ROLE, PARENT)}
     return Run(
         key=contents.key,
         concepts=tuple(map(str, concepts)) if isinstance(concepts, list) else (),
@@ -147,8 +89,25 @@ def listed(contents: Contents) -> Run:
         size=size,
         path=contents.location,
         note=_NEWER if _is_newer(record) else "",
+        edit=_edit_of(record, contents),
+        superseded=_capture_version(record) < CAPTURE_VERSION,
         **texts,
     )
+
+
+def _capture_version(record: Mapping[str, Any]) -> int:
+    """The version of the capture code that made a run; the manifests of the first did not say so."""
+    version = record.get("capture_version", 1)
+    return version if isinstance(version, int) else 1
+
+
+def _edit_of(record: Mapping[str, Any], contents: Contents) -> str:
+    if EDIT in record or isinstance(contents, RemoteRun):
+        return str(record.get(EDIT, ""))
+    try:  # a run that was stored before edits were recorded in words
+        return "edited" if json.loads(contents.read(ROOT))["attributes"].get("interventions") else ""
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ""
 
 
 def summary(contents: Contents) -> tuple[dict[str, Any], int]:
@@ -189,7 +148,8 @@ def open(
     Returns
     -------
     xarray.Dataset
-        Coordinates in memory, variables lazy, without dask.
+        Coordinates in memory, variables lazy, without dask. A run of an earlier schema version is upgraded to the
+        present one; what is stored stays as it is.
 
     Raises
     ------
@@ -217,6 +177,8 @@ def open_contents(contents: Contents, *, verify: bool = False) -> xr.Dataset:
         ds = string_type(ds, str)
         for coord in ds.coords.values():
             coord.variable.load()
+        if ROLE in ds.attrs and contents.claimed():  # it is what the user asked for himself
+            ds.attrs = {name: value for name, value in ds.attrs.items() if name not in (ROLE, PARENT)}
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         if isinstance(error, StoreError):
             raise
@@ -224,7 +186,10 @@ def open_contents(contents: Contents, *, verify: bool = False) -> xr.Dataset:
             f"the run {contents.location} cannot be read ({error}); open it with verify=True to see which files are "
             "damaged"
         ) from error
-    return ds
+    try:
+        return upgraded(ds)
+    except SchemaError as error:
+        raise StoreError(f"the run {contents.location} cannot be opened: {error}") from error
 
 
 def info(key_or_path: str | os.PathLike[str], home: str | os.PathLike[str] | None = None) -> Run:

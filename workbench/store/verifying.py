@@ -11,6 +11,7 @@ from pathlib import Path
 from workbench.schema import StoreError
 from workbench.store import remote
 from workbench.store.catalogue import all_contents, check_writable, find, hide
+from workbench.store.contents import Contents
 from workbench.store.locations import check_key, is_key, run_path
 from workbench.store.locations import home as home_of
 from workbench.store.locks import exclusively
@@ -99,15 +100,27 @@ def check(
     Raises
     ------
     StoreError
-        When one of the given runs does not exist.
+        When given runs do not exist; the message names each.
     """
-    chosen = all_contents(home) if runs is None else [locate(run, home) for run in runs]
+    chosen = all_contents(home) if runs is None else _located(runs, home)
     for contents in chosen:
         stored = is_key(contents.key) and find(contents.key, home) == contents.location
         try:
             yield Checked(contents.key, contents.location, damage_of(contents), stored)
         except NewerError as error:
             yield Checked(contents.key, contents.location, [], stored, str(error))
+
+
+def _located(runs: Iterable[str | os.PathLike[str]], home: str | os.PathLike[str] | None) -> list[Contents]:
+    found, unknown = [], []
+    for run in runs:
+        try:
+            found.append(locate(run, home))
+        except StoreError as error:
+            unknown.append(str(error))
+    if unknown:
+        raise StoreError("\n".join(unknown))
+    return found
 
 
 def discard(key: str, home: str | os.PathLike[str] | None = None) -> None:

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from workbench.schema import CONCEPT, PIECE_DIMS, StoreError
-from workbench.store import remote
-from workbench.store.catalogue import check_writable, find
+from workbench.schema import CAPTURE_VERSION, CONCEPT, EDIT, PARENT, PIECE_DIMS, ROLE, StoreError
+from workbench.store import durability, remote
+from workbench.store.catalogue import check_writable, find, hide
 from workbench.store.files import disk_errors
 from workbench.store.locations import canonical_json, partial_path, plain, run_path
 from workbench.store.locks import exclusively
@@ -97,9 +97,10 @@ class _DiskWriter(Writer):
             return
         with self._disk_errors():
             plan = self._plan()
-            resumed = self._partial.resume(plan)
+            template = self._template.assign_attrs(self.attrs)
+            resumed = self._partial.resume(template, plan)
             if resumed is None:
-                self._partial.prepare(self._template.assign_attrs(self.attrs), plan)
+                self._partial.prepare(template, plan)
                 return
         self.done, self._put_done, self._wide = resumed
         log.info("run %s was interrupted; going on with %d pieces in place", key, len(self.done))
@@ -122,11 +123,9 @@ class _DiskWriter(Writer):
                 self._partial.widen(name, self.done)
             run = self._partial.run
             self._partial.consolidate(plain(self.attrs))
+            durability.sync_tree(run)
             write_manifest(run, self._record(), self._partial.chunks())
-            target = run_path(self._key, self._folder)
-            if target.exists():  # a folder without a manifest: no run
-                shutil.rmtree(target)
-            run.replace(target)
+            durability.make_visible(run, run_path(self._key, self._folder))
             shutil.rmtree(self._partial.folder)
         if isinstance(self._place, str):
             self._upload(self._place)
@@ -135,12 +134,14 @@ class _DiskWriter(Writer):
         run = run_path(self._key, self._folder)
         if not find(self._key, url):
             remote.publish(run, self._key, url)
-        shutil.rmtree(run)
+        shutil.rmtree(hide(run, self._folder))
 
     def _record(self) -> dict[str, Any]:
-        names = ("kind", "model", "prompt", "created", "schema_version")
+        names = ("kind", "model", "prompt", "created", "schema_version", EDIT)
         concepts = self._template[CONCEPT].values.tolist() if CONCEPT in self._template.coords else []
-        return {"key": self._key, "concepts": concepts, **{name: self.attrs.get(name, "") for name in names}}
+        told: dict[str, Any] = {name: self.attrs[name] for name in (PARENT, ROLE) if name in self.attrs}
+        told["capture_version"] = self.attrs.get("capture_version", CAPTURE_VERSION)
+        return {"key": self._key, "concepts": concepts, **{name: self.attrs.get(name, "") for name in names}, **told}
 
     def _write_piece(self, piece: Piece, arrays: Mapping[str, Array]) -> None:
         self._check_open()
@@ -166,7 +167,7 @@ class _DiskWriter(Writer):
 
     def _disk_errors(self) -> AbstractContextManager[None]:
         kept = (
-            "The pieces committed so far are kept: mend the cause and make the same call again, and the run goes on "
+            "The pieces committed so far are kept: fix the cause and make the same call again, and the run goes on "
             "from there."
         )
         return disk_errors(self._folder, self._needed, kept)

@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from workbench.models.loading import INFO_FILE, load_model
+from workbench.folders import INFO_FILE
+from workbench.models.loading import load_model
 from workbench.tiny.evaluate import baselines, capture_scenes, segmented, workers
 
 SPACES = ("output", "cross", "reverse_cross", "query")

@@ -23,7 +23,8 @@ import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from workbench.models.loading import INFO_FILE, bundled_folder, info_of, load_model
+from workbench.folders import INFO_FILE, bundled_folder
+from workbench.models.loading import info_of, load_model
 from workbench.recording.capturing import capture
 from workbench.schema import total
 from workbench.scores import softmax

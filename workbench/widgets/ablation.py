@@ -9,10 +9,7 @@ from dataclasses import replace
 from importlib.resources import files
 from typing import Any, Final
 
-try:
-    import anywidget
-except ImportError as error:
-    raise ImportError("the views need anywidget: pip install 'concept-workbench[lab]'") from error
+import anywidget
 import traitlets
 import xarray as xr
 

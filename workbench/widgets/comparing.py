@@ -117,7 +117,8 @@ def _link(first: Explorer, second: Explorer, ds_a: xr.Dataset, ds_b: xr.Dataset)
 
 def _layers(layers: tuple[int, int], ds: xr.Dataset, other: xr.Dataset) -> tuple[int, int]:
     here, there = ds[schema.LAYER].to_numpy(), other[schema.LAYER].to_numpy()
-    same = ds.attrs.get("model") == other.attrs.get("model")
+    # Two folders may have one name.
+    same = all(ds.attrs.get(name) == other.attrs.get(name) for name in ("model", "default_layers"))
     scale = 1.0 if same else float(there.max()) / max(float(here.max()), 1.0)
     first, last = (int(there[np.abs(there - layer * scale).argmin()]) for layer in layers)
     return first, last

@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from workbench import schema
+from workbench.interventions import edit_of
 from workbench.widgets.checking import drawable, remarks
 from workbench.widgets.cube import LARGEST, size
 from workbench.widgets.state import STATISTICS, State, held_spaces, names_of
@@ -38,6 +39,7 @@ def describe(ds: xr.Dataset, *, cube: bool | None = None) -> dict[str, Any]:
     truth = schema.TRUTH in ds
     return {
         "model": str(ds.attrs.get("model", "")),
+        "edit": edit_of(ds.attrs),
         "prompt": _shortened(ds.attrs.get("prompt", "")),
         "spaces": {
             space: {

@@ -6,10 +6,7 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
-try:
-    import anywidget
-except ImportError as error:
-    raise ImportError("the views need anywidget: pip install 'concept-workbench[lab]'") from error
+import anywidget
 import traitlets
 import xarray as xr
 

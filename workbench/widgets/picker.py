@@ -1,4 +1,7 @@
-"""A list of stored runs to choose from: pictures, a search field, and the view of the chosen run below."""
+"""A list of stored runs to choose from: pictures, a search field, and the view of the chosen run below.
+
+Runs that were made for experiments are folded away below the run that they belong to.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,14 @@ import xarray as xr
 
 from workbench import schema, store
 from workbench.schema import WorkbenchError
-from workbench.store.reading import Run
+from workbench.store.listing import Family, Run, families
 from workbench.widgets.checking import drawable
 from workbench.widgets.explorer import Explorer
 
 _THUMBNAIL: Final = 144
 """Longest side of a picture in the list, in pixels: twice what is shown, for dense screens."""
 _MOST: Final = 500
-"""Runs that are listed; of more, the newest."""
+"""Runs that are listed, and of experiments below each of them; of more, the newest."""
 _LONGEST_PROMPT: Final = 160
 
 logger = logging.getLogger(__name__)
@@ -42,8 +45,11 @@ class Picker(anywidget.AnyWidget):
     _css = files(__package__).joinpath("static", "picker.css").read_text("utf-8")
 
     def __init__(self, runs: Sequence[Run], chosen: Callable[[xr.Dataset], None]) -> None:
-        self._runs = {run.key: run for run in runs[:_MOST]}
-        self._left = max(len(runs) - _MOST, 0)
+        groups = families(runs)
+        self._groups = [Family(group.head, group.derived[:_MOST]) for group in groups[:_MOST]]
+        self._summaries = {group.head.key: _summary(group) for group in groups}
+        self._runs = {run.key: run for group in self._groups for run in (group.head, *group.derived)}
+        self._left = max(len(groups) - _MOST, 0)
         self._chosen = chosen
         super().__init__()
         self.on_msg(self._answer)
@@ -51,8 +57,7 @@ class Picker(anywidget.AnyWidget):
     def _answer(self, _widget: Any, content: Any, _buffers: Any) -> None:
         kind = content.get("type")
         if kind == "ready":
-            rows = [_row(run) for run in self._runs.values()]
-            self.send({"type": "runs", "runs": rows, "left": self._left})
+            self.send({"type": "runs", "runs": list(map(self._listed, self._groups)), "left": self._left})
             return
         if (run := self._runs.get(content.get("key"))) is None:
             return
@@ -69,6 +74,10 @@ class Picker(anywidget.AnyWidget):
             logger.exception("the run %s could not be opened", run.key)
             reply["error"] = f"The run {run.key} could not be opened ({type(error).__name__}: {error})."
         self.send(reply, buffers)
+
+    def _listed(self, group: Family) -> dict[str, Any]:
+        derived = [_row(run) for run in group.derived]
+        return _row(group.head) | {"derived": derived, "summary": self._summaries[group.head.key]}
 
 
 class Choice(ipywidgets.VBox):  # type: ignore[misc]
@@ -112,6 +121,12 @@ def pick(runs: Sequence[Run] | None = None, *, state: Mapping[str, Any] | None =
     return Choice(store.runs() if runs is None else runs, state)
 
 
+def _summary(group: Family) -> str:
+    """How many runs experiments made with a run; empty for none."""
+    more = f", of which {_MOST} are listed" if len(group.derived) > _MOST else ""
+    return group.summary + more if group.derived else ""
+
+
 def _row(run: Run) -> dict[str, Any]:
     prompt = run.prompt if isinstance(run.prompt, str) else "; ".join(run.prompt)
     return {
@@ -122,6 +137,8 @@ def _row(run: Run) -> dict[str, Any]:
         "prompt": prompt if len(prompt) <= _LONGEST_PROMPT else prompt[:_LONGEST_PROMPT] + "…",
         "created": run.created,
         "size": run.size,
+        "edit": run.edit,
+        "role": run.role,
     }
 
 

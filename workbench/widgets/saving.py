@@ -147,7 +147,8 @@ def _key(filed: tuple[Any, ...]) -> str:
 
 def _title(meta: Mapping[str, Any]) -> str:
     names = next(iter(meta["spaces"].values()))["names"]
-    return f"{', '.join(names[:6])} – concept attention of {meta['model'] or 'an unnamed model'}"
+    edit = f", edited: {meta['edit']}" if meta["edit"] else ""
+    return f"{', '.join(names[:6])} – concept attention of {meta['model'] or 'an unnamed model'}{edit}"
 
 
 def _static(name: str) -> str:

@@ -58,13 +58,22 @@ class Worker:
         ------
         InputError
             If earlier work is not over yet.
+        WorkbenchError
+            If no thread can be started; nothing is under way then.
         """
         with self._lock:
             if self.busy:
                 raise InputError("another run is under way: wait for it, or stop it first.")
-            self._cancel = Event()
-            self._thread = Thread(target=self._run, args=(work, finished, self._cancel), daemon=True)
-        self._thread.start()
+            cancel = Event()
+            thread = Thread(target=self._run, args=(work, finished, cancel), daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:
+                raise WorkbenchError(
+                    f"no thread can be started for this ({error}): end other programs, or raise the limit of processes "
+                    "and threads (ulimit -u), then try again."
+                ) from error
+            self._cancel, self._thread = cancel, thread
 
     def stop(self) -> None:
         """Ask the work to end; it ends by itself soon after."""
@@ -82,7 +91,7 @@ class Worker:
                 kind, value = "done", work(self._timed(), cancel)
         except WorkbenchError as error:
             value = str(error)
-        except Exception as error:
+        except BaseException as error:
             logger.exception("the run failed")
             value = f"This could not be computed ({type(error).__name__}: {error})."
         with self._lock:

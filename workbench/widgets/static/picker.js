@@ -12,10 +12,12 @@ function megabytes(bytes) {
   return bytes < 1e6 ? `${Math.max(1, Math.round(bytes / 1e3))} kB` : `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`;
 }
 
-function rowOf(run) {
+function cardOf(run) {
   const picture = element("img", {class: "wb-picker-picture", alt: "", width: THUMBNAIL, height: THUMBNAIL});
   const facts = [run.kind, run.model, run.created.slice(0, 16).replace("T", " "), megabytes(run.size)].filter(Boolean);
-  const button = element(
+  const role = {baseline: "baseline", control: "control"}[run.role];
+  const edit = [role, run.edit && `edited: ${run.edit}`].filter(Boolean).join(", ");
+  return element(
     "button",
     {type: "button", class: "wb-picker-run", "data-key": run.key, "data-lm-suppress-shortcuts": "true", "aria-pressed": "false"},
     picture,
@@ -23,12 +25,34 @@ function rowOf(run) {
       "span",
       {class: "wb-picker-text"},
       element("span", {class: "wb-picker-words"}, run.concepts.join(", ") || "no concepts"),
+      ...(edit ? [element("span", {class: "wb-picker-edit"}, edit)] : []),
       ...(run.prompt ? [element("span", {class: "wb-picker-prompt"}, `“${run.prompt}”`)] : []),
       element("span", {class: "wb-picker-facts"}, ...facts.flatMap((fact, i) => [i ? " · " : "", element("span", {}, fact)])),
       element("code", {class: "wb-picker-key"}, run.key),
     ),
   );
-  return element("li", {}, button);
+}
+
+function textOf(run) {
+  return [run.key, run.kind, run.model, run.prompt, run.created, run.edit, run.role, ...run.concepts].join(" ").toLowerCase();
+}
+
+/** A card, and below it the folded cards of the runs that experiments made with it. */
+function rowOf(run) {
+  const row = {item: element("li", {}, cardOf(run)), text: textOf(run), derived: [], unfolded: false};
+  if (!run.summary) return row;
+  row.inner = element("ul", {class: "wb-picker-derived", "aria-label": run.summary});
+  row.fold = element(
+    "button", {type: "button", class: "wb-picker-fold", "data-lm-suppress-shortcuts": "true", "aria-expanded": "false"}, run.summary,
+  );
+  row.derived = run.derived.map((one) => {
+    const item = element("li", {}, cardOf(one));
+    row.inner.append(item);
+    return {item, text: textOf(one)};
+  });
+  row.inner.hidden = true;
+  row.item.append(row.fold, row.inner);
+  return row;
 }
 
 function render({model, el}) {
@@ -57,9 +81,14 @@ function render({model, el}) {
 
   function filter() {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const fits = (one) => words.every((word) => one.text.includes(word));
     let shown = 0;
     for (const row of rows) {
-      row.item.hidden = !words.every((word) => row.text.includes(word));
+      const own = fits(row);
+      for (const one of row.derived) one.item.hidden = !own && !fits(one);
+      const within = !own && row.derived.some((one) => !one.item.hidden);
+      row.item.hidden = !own && !within;
+      if (row.fold) unfold(row, row.unfolded || within);
       shown += row.item.hidden ? 0 : 1;
     }
     const all = rows.length === 1 ? "1 stored run" : `${rows.length} stored runs`;
@@ -67,27 +96,44 @@ function render({model, el}) {
     count.textContent = (shown === rows.length ? all : `${shown} of ${all}`) + more;
   }
 
+  function unfold(row, open) {
+    row.inner.hidden = !open;
+    row.fold.setAttribute("aria-expanded", String(open));
+  }
+
+  /** Fold or unfold what the user says; a search unfolds for as long as it lasts. */
+  function toggle(fold, open) {
+    const row = rows.find((one) => one.fold === fold);
+    if (!row) return;
+    row.unfolded = open ?? row.inner.hidden;
+    unfold(row, row.unfolded);
+  }
+
   function fill(found, unlisted) {
     list.replaceChildren();
     seen.disconnect();
     left = unlisted;
-    rows = found.map((run) => {
-      const item = rowOf(run);
+    rows = found.map(rowOf);
+    for (const {item} of rows) {
       list.append(item);
-      seen.observe(item.firstChild);
-      const text = [run.key, run.kind, run.model, run.prompt, run.created, ...run.concepts].join(" ").toLowerCase();
-      return {item, text};
-    });
+      for (const card of item.querySelectorAll(".wb-picker-run")) seen.observe(card);
+    }
     list.hidden = !rows.length;
     filter();
     if (!rows.length) count.textContent = "No stored runs. workbench.capture(image, concepts) makes one.";
   }
 
   function visible() {
-    return rows.filter((row) => !row.item.hidden).map((row) => row.item.firstChild);
+    return [...list.querySelectorAll("button")].filter((button) => !button.closest("[hidden]"));
   }
 
   root.addEventListener("keydown", (event) => {
+    const fold = event.target.closest(".wb-picker-fold");
+    if (fold && (event.key === "ArrowRight" || event.key === "ArrowLeft")) {
+      toggle(fold, event.key === "ArrowRight");
+      event.preventDefault();
+      return;
+    }
     const step = {ArrowDown: 1, ArrowUp: -1}[event.key];
     if (!step) return;
     const buttons = visible();
@@ -98,7 +144,8 @@ function render({model, el}) {
   search.addEventListener("input", filter);
   list.addEventListener("click", (event) => {
     const button = event.target.closest("button");
-    if (button) model.send({type: "open", key: button.dataset.key});
+    if (button?.matches(".wb-picker-fold")) toggle(button);
+    else if (button) model.send({type: "open", key: button.dataset.key});
   });
 
   function answer(content, buffers) {
@@ -112,7 +159,7 @@ function render({model, el}) {
     if (content.type === "open") {
       error.textContent = content.error ?? "";
       error.hidden = !content.error;
-      for (const button of list.querySelectorAll("button")) button.setAttribute("aria-pressed", String(button === row));
+      for (const button of list.querySelectorAll(".wb-picker-run")) button.setAttribute("aria-pressed", String(button === row));
     }
   }
 

@@ -309,7 +309,11 @@ class View {
     if (state.heads) parts.push(`head${state.heads.length > 1 ? "s" : ""} ${state.heads.join(", ")}`);
     if (meta.samples.length > 1) parts.push(state.sample === null ? `mean of ${meta.samples.length} samples` : `sample ${state.sample}`);
     if (meta.model) parts.push(meta.model);
-    return [h("span.wb-subject", {}, parts[0]), h("span.wb-hint", {}, parts.slice(1).join(" · "))];
+    return [
+      h("span.wb-subject", {}, parts[0]),
+      h("span.wb-hint", {}, parts.slice(1).join(" · ")),
+      ...(meta.edit ? [h("span.wb-edit", {}, `edited: ${meta.edit}`)] : []),
+    ];
   }
 
   /** What is on screen, in a line. */

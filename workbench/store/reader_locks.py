@@ -1,9 +1,11 @@
-"""Who reads a run: while a dataset that was opened from the store is alive, its run is not removed.
+"""Reader locks: while a dataset that was opened from the store is alive, its run is not removed.
 
 Every home has one file, ``locks/readers``, of which each run has one byte. A process that reads a run holds a shared
 lock on that byte, and removing a run takes an exclusive one. So a process needs one open file however many datasets it
 holds, and a process that is killed holds nothing. Reading works where the file cannot be made, on a read-only disk for
-example, and where there are no locks; it is then not protected.
+example, and where there are no locks; it is then not protected. (``filelock.ReadWriteLock`` survives killed processes
+as well, but it needs a disk that can be written, two open files for each run, and to be released by the thread that
+took it, which is not the one in which the garbage collector ends a dataset.)
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ except ImportError:  # Windows, where removing a file that is open fails by itse
 
 _READERS: Final = "readers"
 _REMOVER: Final = -1
-# Reentrant, because the garbage collector may end a lease while the same thread begins one. For the same reason a token
-# is entered before the file is opened: the file of a home without tokens is closed.
+# Reentrant, because the garbage collector may end a reader lock while the same thread begins one. For the same reason a
+# token is entered before the file is opened: the file of a home without tokens is closed.
 _lock = threading.RLock()
 _files: dict[Path, int] = {}
 _held: defaultdict[Path, dict[int, set[int]]] = defaultdict(dict)

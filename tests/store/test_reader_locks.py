@@ -14,7 +14,7 @@ from tests.store import processes
 from tests.store.replay import read_slowly, save
 from workbench import store
 from workbench.schema import StoreError
-from workbench.store import leases
+from workbench.store import reader_locks
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def run(home: Path) -> Path:
 
 def _unread(run: Path) -> bool:
     gc.collect()
-    with leases.unread(run) as free:
+    with reader_locks.unread(run) as free:
         return free
 
 
@@ -78,8 +78,8 @@ def test_a_home_that_was_made_anew_is_held_anew(run: Path, home: Path) -> None:
 def _held_elsewhere(run: Path) -> bool:
     """Whether another process finds the run held."""
     code = (
-        "from pathlib import Path\nfrom workbench.store import leases\n"
-        f"with leases.unread(Path({str(run)!r})) as free:\n    print(free)"
+        "from pathlib import Path\nfrom workbench.store import reader_locks\n"
+        f"with reader_locks.unread(Path({str(run)!r})) as free:\n    print(free)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return done.stdout.strip() == "False"
@@ -87,12 +87,12 @@ def _held_elsewhere(run: Path) -> bool:
 
 def test_the_file_is_open_only_while_it_is_needed(run: Path) -> None:
     ds = store.open(run)
-    assert leases._files
+    assert reader_locks._files
     assert _held_elsewhere(run)
     del ds
     gc.collect()
     assert not _held_elsewhere(run)
-    assert not leases._files
+    assert not reader_locks._files
 
 
 def test_another_process_holds_the_run_until_it_ends(run: Path, tmp_path: Path) -> None:
@@ -109,13 +109,14 @@ def test_where_there_are_no_locks_runs_are_read_but_not_removed(run: Path, monke
     def none(*_: object) -> None:
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(leases.fcntl, "lockf", none)
+    monkeypatch.setattr(reader_locks.fcntl, "lockf", none)
     ds = store.open(run)
     assert np.isfinite(ds["output"]).all()
     assert not _unread(run), "this process knows of its own datasets"
     del ds
     gc.collect()
-    with pytest.raises(StoreError, match=r"has no locks \(No locks available\).*force=True"), leases.unread(run):
+    says = r"has no locks \(No locks available\).*force=True"
+    with pytest.raises(StoreError, match=says), reader_locks.unread(run):
         pass
-    with leases.unread(run, force=True) as free:
+    with reader_locks.unread(run, force=True) as free:
         assert free

@@ -1,0 +1,132 @@
+"""What is wrong with a call, as far as it shows before a model, or torch, is loaded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from workbench import store
+from workbench.folders import blocks_in, info_in, local_folder
+from workbench.recording.arguments import (
+    MOST_SAMPLES,
+    MOST_STEPS,
+    check_concepts,
+    check_count,
+    check_depths,
+    check_negative,
+    check_options,
+    check_prompt,
+    check_scale,
+    check_seed,
+    check_spaces,
+    check_steps,
+    check_timesteps,
+    check_vocabulary,
+)
+from workbench.recording.pictures import check_size, read_image
+from workbench.schema import InputError, StoreError, WorkbenchError, noted
+
+
+def check_asked(
+    concepts: Sequence[str],
+    *,
+    prompt: str,
+    model: str,
+    layers: Iterable[int] | None,
+    spaces: Sequence[str],
+    samples: int,
+    seed: int,
+    size: tuple[int, int] | None,
+    attend: str,
+    pool: str,
+    home: str | os.PathLike[str] | None,
+    image: str | os.PathLike[str] | None = None,
+    timesteps: Iterable[float] | None = None,
+    steps: int | None = None,
+    record: Iterable[int] | None = None,
+    guidance: float | None = None,
+    negative_prompt: str | None = None,
+    true_guidance: float | None = None,
+) -> None:
+    """Refuse a call of ``capture`` (with ``image``) or ``generate`` that cannot succeed, without torch.
+
+    Parameters
+    ----------
+    concepts, prompt, model, layers, spaces, samples, seed, size, attend, pool, home
+        As in :func:`workbench.capture`.
+    image, timesteps
+        As in :func:`workbench.capture`.
+    steps, record, guidance, negative_prompt, true_guidance
+        As in :func:`workbench.generate`.
+
+    Raises
+    ------
+    WorkbenchError
+        If anything is wrong; the message says everything that is, one thing a line. It is an :class:`InputError` when
+        an argument is.
+    """
+    found: list[WorkbenchError] = []
+
+    def tried(check: Callable[..., Any], *given: Any) -> Any:
+        try:
+            with noted():  # the call itself warns
+                return check(*given)
+        except WorkbenchError as error:
+            found.append(error)
+        except OSError as error:
+            found.append(InputError(f"{error}: check the path."))
+        return None
+
+    words = tried(check_concepts, concepts)
+    tried(check_prompt, prompt, spaces, image is None)
+    tried(check_spaces, spaces)
+    tried(check_count, "samples", samples, 1, MOST_SAMPLES)
+    tried(check_seed, seed)
+    tried(check_options, attend, pool)
+    tried(check_size, size)
+    if timesteps is not None:
+        tried(check_timesteps, timesteps)
+    if image is not None:
+        tried(read_image, image)
+    if steps is not None:
+        tried(check_count, "steps", steps, 1, MOST_STEPS)
+    for name, scale in (("guidance", guidance), ("true_guidance", true_guidance)):
+        if scale is not None:
+            tried(check_scale, name, scale)
+    tried(check_negative, negative_prompt, 1.0 if true_guidance is None else true_guidance)
+    folder = tried(local_folder, model)
+    info = folder and tried(info_in, folder)
+    if info is not None:
+        tried(check_vocabulary, words or (), f"{prompt} {negative_prompt or ''}", model, info)
+    blocks = folder and tried(blocks_in, folder)
+    if layers is not None and blocks is not None:
+        tried(check_depths, layers, *blocks)
+    if record is not None and (length := steps or (info or {}).get("steps")):
+        tried(check_steps, record, length)
+    if not found:  # a refused call makes no folder
+        tried(check_home, home)
+    if found:
+        kind = InputError if any(isinstance(error, InputError) for error in found) else type(found[0])
+        raise kind("\n".join(map(str, found)))
+
+
+def check_home(home: str | os.PathLike[str] | None) -> StoreError | None:
+    """Why no run can be written there; None when one can.
+
+    Raises
+    ------
+    StoreError
+        When none can be opened there either.
+    """
+    try:
+        store.check_writable(home)
+    except StoreError as error:
+        try:
+            stored = bool(store.runs(home))
+        except OSError:
+            stored = False
+        if not stored:
+            raise
+        return error
+    return None
