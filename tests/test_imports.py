@@ -23,7 +23,7 @@ def test_importing_the_package_registers_the_accessor_and_loads_nothing_heavy() 
 
 
 @pytest.mark.parametrize(
-    "module", ["schema", "scores", "images", "truth", "store", "analysis", "accessor", "figures", "widgets"]
+    "module", ["schema", "numerics", "images", "truth", "store", "analysis", "accessor", "figures", "widgets"]
 )
 def test_stored_data_are_handled_without_torch(module: str) -> None:
     loaded = _loaded(f"import pkgutil, importlib, workbench.{module} as root\n{_EVERY_SUBMODULE}")

@@ -14,7 +14,7 @@ import xarray as xr
 from tests import synthetic
 from tests.browser import chromium
 from tests.browser.views import ROUNDING, View, check_maps, coloured
-from workbench.widgets.statistics import entropy
+from workbench.numerics.statistics import entropy
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from tests.tiny_random import flux_pipeline
 from workbench.models.families import pipeline_adapter_for
+from workbench.numerics.scores import reduce_maps
 from workbench.recording.tracing import trace
-from workbench.scores import reduce_maps
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MODES = {"both": "default", "image": "cross_only", "concepts": "self_only", "none": "neither"}

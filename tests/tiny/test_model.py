@@ -15,8 +15,8 @@ from diffusers import FluxPipeline
 
 import workbench as wb
 from workbench.models.loading import bundled, bundled_folder
+from workbench.numerics.scores import softmax
 from workbench.schema import InputError, WorkbenchWarning
-from workbench.scores import softmax
 from workbench.tiny import evaluate
 from workbench.tiny.checking import generated
 from workbench.tiny.scenes import BACKGROUNDS, NOUNS, SPLITS, draw

@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from tests.synthetic import dataset
-from workbench.scores import softmax
+from workbench.numerics.scores import softmax
 from workbench.widgets import cube
 
 

@@ -12,13 +12,14 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from workbench import schema
-from workbench.analysis import resampling, selection
+from workbench.analysis import selection
 from workbench.analysis.heatmaps import to_pixels
-from workbench.analysis.measures import MEASURES, Fraction, Measure, Reference
 from workbench.analysis.selection import Labels
 from workbench.analysis.steps import Steps
 from workbench.analysis.truth import masks_of
 from workbench.analysis.variants import Choice, Scores
+from workbench.numerics import resampling
+from workbench.numerics.measures import MEASURES, Fraction, Measure, Reference
 from workbench.schema import InputError
 
 Values = dict[str, Fraction]

@@ -9,12 +9,13 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from workbench import schema
-from workbench.analysis import resampling, selection
+from workbench.analysis import selection
 from workbench.analysis.evaluation import evaluate, merit, observe
-from workbench.analysis.measures import MEASURES
 from workbench.analysis.normalising import normalised
 from workbench.analysis.selection import ScoreChoice
 from workbench.analysis.variants import Choice
+from workbench.numerics import resampling
+from workbench.numerics.measures import MEASURES
 from workbench.schema import InputError
 
 DEFAULT: Final = "calinski_harabasz"
@@ -37,7 +38,7 @@ def rank_heads(
     ds
         A captured dataset with per-head scores.
     metric
-        One of :data:`workbench.analysis.measures.MEASURES`. With masks ``"iou"``, ``"accuracy"`` or ``"ap"``; without
+        One of :data:`workbench.numerics.measures.MEASURES`. With masks ``"iou"``, ``"accuracy"`` or ``"ap"``; without
         them ``"calinski_harabasz"``, ``"silhouette"``, ``"entropy"``, ``"total_variation"`` or ``"agreement"``. By
         default ``"iou"`` where there is truth, :data:`DEFAULT` elsewhere.
     space

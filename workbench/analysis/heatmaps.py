@@ -20,8 +20,8 @@ from workbench.analysis.lazily import arranged
 from workbench.analysis.normalising import normalised
 from workbench.analysis.plane import pixels_of
 from workbench.analysis.selection import Labels, Numbers
+from workbench.numerics.scores import REDUCTIONS, reduce_maps
 from workbench.schema import InputError, SelectionError, warn
-from workbench.scores import REDUCTIONS, reduce_maps
 
 Reduction = Literal["softmax_mean", "mean_softmax", "mean"]
 Upsampling = Literal["nearest", "bilinear"]

@@ -8,8 +8,8 @@ import numpy as np
 import xarray as xr
 
 from workbench import schema
-from workbench.analysis import resampling
 from workbench.analysis.heatmaps import HeatmapOptions, segment
+from workbench.numerics import resampling
 from workbench.schema import InputError
 
 

@@ -15,17 +15,18 @@ import numpy as np
 import xarray as xr
 
 from workbench import schema
-from workbench.analysis import resampling, selection
+from workbench.analysis import selection
 from workbench.analysis.evaluation import FULL, Observation, Values, evaluate, observe, pick, words
-from workbench.analysis.measures import MEASURES
 from workbench.analysis.normalising import normalised
 from workbench.analysis.selection import Labels, Numbers
 from workbench.analysis.steps import Progress, Steps
 from workbench.analysis.truth import with_truth
 from workbench.analysis.variants import HOWS, SPACE, Choice
 from workbench.interventions import edit_of
+from workbench.numerics import resampling
+from workbench.numerics.measures import MEASURES
+from workbench.numerics.scores import REDUCTIONS
 from workbench.schema import InputError, warn
-from workbench.scores import REDUCTIONS
 
 if TYPE_CHECKING:
     from workbench.analysis.heatmaps import Reduction
@@ -113,7 +114,7 @@ def sweep(
         Masks to compare with, as :func:`workbench.analysis.truth.with_truth` takes them; by default the dataset's
         own. For one dataset only; several bring their own.
     metric
-        One or several of :data:`workbench.analysis.measures.MEASURES`. With truth ``"iou"`` (mIoU is its mean over
+        One or several of :data:`workbench.numerics.measures.MEASURES`. With truth ``"iou"`` (mIoU is its mean over
         concepts), ``"accuracy"``, ``"ap"``; without it ``"agreement"`` (IoU with the segmentation of the full map,
         over everything chosen), ``"entropy"``, ``"calinski_harabasz"``, ``"silhouette"``, ``"total_variation"``. By
         default ``"iou"`` where there is truth, and ``"agreement"`` elsewhere.

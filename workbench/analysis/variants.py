@@ -21,8 +21,8 @@ from workbench.analysis import selection
 from workbench.analysis.gaps import absent_pieces, listed_but_there, unlisted
 from workbench.analysis.heatmaps import default_layers
 from workbench.analysis.selection import Numbers
+from workbench.numerics.scores import softmax
 from workbench.schema import InputError, SelectionError
-from workbench.scores import softmax
 
 SPACE: Final = "space"
 HOWS: Final = ("only", "drop", "prefix", "suffix", "window")

@@ -15,7 +15,6 @@ import xarray as xr
 from PIL import Image
 from tqdm.auto import tqdm
 
-from workbench.analysis.resampling import mean_over_concepts
 from workbench.analysis.steps import check_progress
 from workbench.experiments.effects import (
     MAP_EFFECTS,
@@ -34,6 +33,7 @@ from workbench.experiments.planning import CONTROLS, Arm, Edits, Network, Plan, 
 from workbench.interventions import SkipBlock
 from workbench.models.families import adapter_for
 from workbench.models.loading import BUNDLED
+from workbench.numerics.resampling import mean_over_concepts
 from workbench.recording.arguments import check_concepts, check_count, check_layers, check_seed, check_spaces
 from workbench.recording.capturing import capture, open_adapter
 from workbench.recording.generating import generate

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from workbench.models.base import BlockTensors, Projection, TransformerAdapter
+from workbench.numerics.scores import head_scores
 from workbench.recording import fused
 from workbench.recording.attending import random_direction
 from workbench.schema import InputError
-from workbench.scores import head_scores
 
 _SPACE_NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "output": (),

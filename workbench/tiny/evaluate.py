@@ -25,9 +25,9 @@ from tqdm.auto import tqdm
 
 from workbench.folders import INFO_FILE, bundled_folder
 from workbench.models.loading import info_of, load_model
+from workbench.numerics.scores import softmax
 from workbench.recording.capturing import capture
 from workbench.schema import total
-from workbench.scores import softmax
 from workbench.tiny.scenes import NOUNS, SPLITS, Scene, draw
 from workbench.tiny.scoring import Figure, chance, figure, majority, oracle, tally, to_pixels
 from workbench.tiny.tables import report

@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from workbench import schema
-from workbench.analysis.measures import MEASURES
+from workbench.numerics.measures import MEASURES
 from workbench.widgets.sweeping import GREEDY, SweepForm
 
 METRIC_NAMES: Final = {

@@ -17,8 +17,8 @@ import xarray as xr
 from workbench import schema
 from workbench.analysis import selection
 from workbench.analysis.heatmaps import HeatmapOptions, Reduction
+from workbench.numerics.scores import REDUCTIONS
 from workbench.schema import InputError, SelectionError
-from workbench.scores import REDUCTIONS
 from workbench.widgets.forms import one_of
 
 COLOUR_MAPS: Final = ("auto", "viridis", "cividis", "magma", "diverging")

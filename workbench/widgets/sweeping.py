@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from workbench import schema
 from workbench.analysis.heatmaps import heatmap
-from workbench.analysis.measures import MEASURES
 from workbench.analysis.steps import Progress
 from workbench.analysis.sweeps import sweep
 from workbench.analysis.variants import HOWS, SPACE, Choice, Scores
+from workbench.numerics.measures import MEASURES
 from workbench.schema import InputError
 from workbench.widgets.coding import arguments, code
 from workbench.widgets.forms import check_names, one_of
@@ -40,7 +40,7 @@ class SweepForm:
     how
         As in :func:`workbench.analysis.sweeps.sweep`.
     metric
-        One of :data:`workbench.analysis.measures.MEASURES`.
+        One of :data:`workbench.numerics.measures.MEASURES`.
     space
         The space to read, where spaces are not swept.
     window

@@ -13,9 +13,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from workbench import schema
-from workbench.analysis.measures import MEASURES
 from workbench.analysis.sweeps import SWEPT
 from workbench.analysis.variants import HOWS
+from workbench.numerics.measures import MEASURES
 from workbench.widgets.checking import drawable
 from workbench.widgets.curves import METRIC_NAMES, sweep_plot
 from workbench.widgets.describing import describe, picture

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from workbench import schema
 from workbench.analysis.heatmaps import HeatmapOptions, heatmap, segment
 from workbench.analysis.plane import pixels_of
+from workbench.numerics import statistics
 from workbench.schema import SelectionError, noted
-from workbench.widgets import statistics
 from workbench.widgets.state import State, dim_of, names_of
 
 _PLANE: Final = (schema.Y, schema.X)

@@ -1,5 +1,5 @@
 // The maps of a selection from the head-reduced cube: softmax over the concepts of each piece, then the mean, as
-// workbench.scores.reduce_maps does. Everything here is arrays; nothing touches the page.
+// workbench.numerics.scores.reduce_maps does. Everything here is arrays; nothing touches the page.
 
 class Cube {
   constructor(sizes) {
@@ -134,7 +134,7 @@ function certainty(maps, concepts, patches) {
   return 1 - sum / patches / Math.log(concepts);
 }
 
-/** Mean intersection over union of the areas with the truth, in pixels (see statistics.py). */
+/** Mean intersection over union of the areas with the truth, in pixels (see numerics.statistics.iou). */
 function meanIou(labels, concepts, truth, area) {
   const both = new Float64Array(concepts);
   const either = new Float64Array(concepts);

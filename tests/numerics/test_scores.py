@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from workbench.numerics.scores import REDUCTIONS, head_scores, reduce_maps, softmax
 from workbench.schema import InputError
-from workbench.scores import REDUCTIONS, head_scores, reduce_maps, softmax
 
 finite = hnp.arrays(
     np.float32,
@@ -95,5 +95,5 @@ def test_bad_arguments_name_what_was_expected() -> None:
 
 
 def test_the_module_imports_no_torch() -> None:
-    code = "import sys, workbench.scores; assert not {'torch', 'diffusers'} & set(sys.modules)"
+    code = "import sys, workbench.numerics.scores; assert not {'torch', 'diffusers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

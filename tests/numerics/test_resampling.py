@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from workbench.analysis import resampling
+from workbench.numerics import resampling
 
 
 def test_draws_are_samples_with_replacement() -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from workbench.scores import softmax
-from workbench.widgets import statistics
+from workbench.numerics import statistics
+from workbench.numerics.scores import softmax
 
 
 def maps(*leading: int, concepts: int = 3, grid: tuple[int, int] = (4, 5), seed: int = 0) -> np.ndarray:

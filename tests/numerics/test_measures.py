@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import average_precision_score, calinski_harabasz_score, silhouette_score
 
-from workbench.analysis import measures, metrics
-from workbench.analysis.measures import MEASURES, Reference
-from workbench.analysis.resampling import ratio
+from workbench.analysis import metrics
+from workbench.numerics import measures
+from workbench.numerics.measures import MEASURES, Reference
+from workbench.numerics.resampling import ratio
 
 steady = settings(deadline=None, derandomize=True, max_examples=50)
 PATCH = 2
