@@ -14,7 +14,7 @@ import xarray as xr
 from tests import synthetic
 from tests.browser import chromium
 from tests.browser.views import ROUNDING, View, check_maps, coloured
-from workbench.numerics.statistics import entropy
+from workbench.numerics.measures import OVERVIEW
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -183,7 +183,8 @@ def test_the_overview_shows_its_statistic_and_selects(view: View, ds: xr.Dataset
     maps = ds.wb.heatmap(keep=["timestep", "layer"], layers=slice(None, None)).transpose(
         "timestep", "layer", "concept", "y", "x"
     )
-    expected = np.stack([entropy(row) for row in maps.to_numpy()])
+    entropy = OVERVIEW["entropy"]
+    expected = np.stack([entropy.value(*entropy(row)) for row in maps.to_numpy()])
     overview.get_by_text("0 decided, 1 undecided").last.wait_for()
     overview.locator("[data-cell='0,0']").wait_for()
     shown = cells.evaluate_all(

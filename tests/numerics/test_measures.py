@@ -9,7 +9,7 @@ from sklearn.metrics import average_precision_score, calinski_harabasz_score, si
 
 from workbench.analysis import metrics
 from workbench.numerics import measures
-from workbench.numerics.measures import MEASURES, Reference
+from workbench.numerics.measures import MEASURES, OVERVIEW, Reference
 from workbench.numerics.resampling import ratio
 
 steady = settings(deadline=None, derandomize=True, max_examples=50)
@@ -98,6 +98,18 @@ def test_separability_of_flat_segments() -> None:
     assert value("calinski_harabasz", maps, Reference.segmentation(maps[0])) == pytest.approx(1)
 
 
+def test_separability_is_the_share_of_variance_between_segments() -> None:
+    found = random_maps(3, 3, 4, 5)
+    figures = ratio(*OVERVIEW["separability"](found))
+    for one, figure in zip(found, figures, strict=True):
+        points = one.reshape(3, -1).T.astype(np.float64)
+        groups = points.argmax(1)
+        total = ((points - points.mean(0)) ** 2).sum()
+        within = sum(((points[groups == g] - points[groups == g].mean(0)) ** 2).sum() for g in np.unique(groups))
+        assert figure == pytest.approx(1 - within / total)
+    assert ratio(*OVERVIEW["separability"](np.full((1, 3, 2, 2), 1 / 3, dtype=np.float32))) == 0
+
+
 def test_silhouette_of_large_maps_draws_patches() -> None:
     inside = np.zeros((40, 40), dtype=bool)
     inside[:20] = True
@@ -154,3 +166,22 @@ def test_what_was_not_captured_is_not_measured(name: str) -> None:
 def test_agreement_of_a_map_with_itself_is_one() -> None:
     maps = random_maps(1, 3, 6, 6)
     assert (value("agreement", maps, Reference.segmentation(maps[0])) == 1).all()
+
+
+def test_agreement_of_segmentations_counts_patches() -> None:
+    maps = random_maps(2, 3, 4, 5)
+    labels = maps[0].argmax(0)
+    labels[0, 0] = (labels[0, 0] + 1) % 3
+    labels[0, 1] = -1  # unknown: the same as nothing, and still a patch
+    found = OVERVIEW["agreement"].value(*OVERVIEW["agreement"](maps, Reference.of_labels(labels, 3)))
+    np.testing.assert_array_equal(found, [18 / 20, (maps[1].argmax(0) == labels).mean()])
+
+
+def test_one_figure_for_all_concepts_leaves_out_what_is_nowhere() -> None:
+    maps = np.stack([np.ones((2, 2)), np.zeros((2, 2))])[None].astype(np.float32)
+    truth = Reference(np.stack([np.full((2, 2), 4.0), np.zeros((2, 2))]), np.full((2, 2), 4.0), 16.0)
+    for name in ("iou", "ap", "accuracy"):
+        np.testing.assert_array_equal(MEASURES[name].value(*MEASURES[name](maps, truth)), [1])
+    nothing = Reference(np.zeros((2, 2, 2)), np.full((2, 2), 4.0), 0.0)
+    for name in ("ap", "accuracy"):
+        assert np.isnan(MEASURES[name].value(*MEASURES[name](maps, nothing))).all()

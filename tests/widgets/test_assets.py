@@ -8,8 +8,9 @@ import matplotlib as mpl
 import numpy as np
 
 from workbench import figures
+from workbench.numerics.measures import OVERVIEW
 from workbench.widgets import assets
-from workbench.widgets.state import COLOUR_MAPS, SECTIONS, STATISTICS
+from workbench.widgets.state import COLOUR_MAPS, SECTIONS
 
 
 def test_every_file_is_part_of_the_module() -> None:
@@ -37,7 +38,7 @@ def test_colours_are_those_of_the_figures() -> None:
 
 def test_names_of_the_state_are_spelled_alike() -> None:
     module = assets.module()
-    for statistic in STATISTICS:
+    for statistic in OVERVIEW:
         assert f"  {statistic}: " in module
     for section in SECTIONS:
         assert f'section("{section}"' in module

@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.synthetic import dataset
+from workbench.numerics.measures import OVERVIEW
 from workbench.schema import InputError, SelectionError
 from workbench.widgets import views
-from workbench.widgets.state import COLOUR_MAPS, SECTIONS, STATISTICS, State, dim_of, names_of
+from workbench.widgets.state import COLOUR_MAPS, SECTIONS, State, dim_of, names_of
 
 PICTURES = dataset(kind="generate", samples=2, spaces=("output", "cross", "prompt"), missing=[(0, 500.0, 3)])
 CAPTURE = dataset(samples=2, layers=[0, 1, 3, 4], timesteps=[812.5, 500.0, 333.25, 100.0])
@@ -43,7 +44,7 @@ def states(draw: st.DrawFn, ds: xr.Dataset) -> State:
         difference=maybe(st.tuples(position, position)),
         focus=maybe(position),
         pin=maybe(st.tuples(st.integers(0, 3), st.integers(0, 5))),
-        statistic=draw(st.sampled_from(STATISTICS)),
+        statistic=draw(st.sampled_from(tuple(OVERVIEW))),
         cmap=draw(st.sampled_from(COLOUR_MAPS)),
         opacity=draw(st.floats(0, 1)),
         smooth=draw(st.booleans()),

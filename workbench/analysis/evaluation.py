@@ -18,7 +18,6 @@ from workbench.analysis.selection import Labels
 from workbench.analysis.steps import Steps
 from workbench.analysis.truth import masks_of
 from workbench.analysis.variants import Choice, Scores
-from workbench.numerics import resampling
 from workbench.numerics.measures import MEASURES, Fraction, Measure, Reference
 from workbench.schema import InputError
 
@@ -155,8 +154,7 @@ def _in_parts(
 
 def merit(measure: Measure, fraction: Fraction) -> NDArray[np.float64]:
     """One figure for each variant over all observations, better when higher; NaN where there is nothing."""
-    values = resampling.ratio(*(part.sum(0) for part in fraction))
-    values = resampling.mean_over_concepts(values) if measure.per_concept else values
+    values = measure.value(*(part.sum(0) for part in fraction))
     return values if measure.higher_is_better else -values
 
 

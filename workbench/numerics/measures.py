@@ -8,12 +8,15 @@ measure.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from workbench.numerics.resampling import mean_over_concepts, ratio
 
 Maps: TypeAlias = NDArray[np.float32]
 Fraction: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -44,19 +47,29 @@ class Reference:
     @classmethod
     def segmentation(cls, maps: Maps) -> Reference:
         """The segmentation that maps (concept, y, x) make, a patch counting as one pixel."""
-        inside = (maps.argmax(0) == np.arange(len(maps))[:, None, None]).astype(np.float64)
-        return cls(inside, np.ones(maps.shape[1:]), float(maps[0].size))
+        return cls.of_labels(maps.argmax(0), len(maps))
+
+    @classmethod
+    def of_labels(cls, labels: NDArray[Any], concepts: int) -> Reference:
+        """A segmentation (y, x) into positions of concepts; what is no such position shows none, and still counts."""
+        inside = (labels == np.arange(concepts)[:, None, None]).astype(np.float64)
+        return cls(inside, np.ones(labels.shape), float(labels.size))
 
 
 def iou(maps: Maps, reference: Reference) -> Fraction:
     """Intersection and union of each concept's segment with its region in the reference, in pixels."""
-    right, predicted = _overlap(maps, reference)
+    return iou_of_labels(maps.argmax(1), reference)
+
+
+def iou_of_labels(labels: NDArray[Any], reference: Reference) -> Fraction:
+    """The same as :func:`iou`, of segmentations (variant, y, x) into positions of concepts."""
+    right, predicted = _overlap(labels, reference)
     return right, predicted + reference.inside.sum((-2, -1)) - right
 
 
 def accuracy(maps: Maps, reference: Reference) -> Fraction:
     """Labelled pixels given a right concept, and labelled pixels."""
-    right, _ = _overlap(maps, reference)
+    right, _ = _overlap(maps.argmax(1), reference)
     return right.sum(-1), np.full(len(maps), reference.labelled)
 
 
@@ -74,7 +87,8 @@ def average_precision(maps: Maps, reference: Reference) -> Fraction:
         for variant in range(variants):
             order = np.argsort(-flat[variant, concept])
             level, hits = flat[variant, concept, order], inside[concept, order]
-            precision = np.cumsum(hits) / np.cumsum(area[order])
+            # The strongest patches may be void: no pixel of theirs counts.
+            precision = np.cumsum(hits) / np.maximum(np.cumsum(area[order]), 1)
             # Patches of one value are taken together: each counts with the precision at the end of its group.
             last = np.append(level[1:] != level[:-1], True)
             end = np.minimum.accumulate(np.where(last, positions, len(positions))[::-1])[::-1]
@@ -83,7 +97,7 @@ def average_precision(maps: Maps, reference: Reference) -> Fraction:
     return found, there
 
 
-def entropy(maps: Maps, reference: Reference) -> Fraction:
+def entropy(maps: Maps, reference: Reference | None = None) -> Fraction:
     """Entropy of the shares at each patch, 0 (decided) to 1 (all concepts alike), averaged over patches."""
     concepts = maps.shape[1]
     shares = maps.astype(np.float64)
@@ -93,19 +107,10 @@ def entropy(maps: Maps, reference: Reference) -> Fraction:
     return bits / np.log(max(concepts, 2)) * comparable, np.full(len(maps), comparable)
 
 
-def calinski_harabasz(maps: Maps, reference: Reference) -> Fraction:
+def calinski_harabasz(maps: Maps, reference: Reference | None = None) -> Fraction:
     """How far apart the segments lie in the space of shares: dispersion between them over dispersion within."""
-    points = maps.reshape(*maps.shape[:2], -1).astype(np.float64)
-    points -= points.mean(-1, keepdims=True)
-    labels, count = _labels(maps), points.shape[-1]
-    between, segments = np.zeros(len(maps)), np.zeros(len(maps))
-    for concept in range(maps.shape[1]):
-        members = (labels == concept).astype(np.float64)
-        size = members.sum(-1)
-        total = np.einsum("vcp,vp->vc", points, members)
-        between += (total**2).sum(-1) / np.maximum(size, 1)
-        segments += size > 0
-    within = np.maximum((points**2).sum((1, 2)) - between, 0)
+    between, overall, segments = _dispersion(maps)
+    within, count = np.maximum(overall - between, 0), math.prod(maps.shape[2:])
     known = (segments > 1) & (segments < count)
     tiny = np.finfo(np.float64).eps * count
     spread = np.where(within > tiny, within, 1)
@@ -113,7 +118,13 @@ def calinski_harabasz(maps: Maps, reference: Reference) -> Fraction:
     return np.where(known, value, 0), known.astype(np.float64)
 
 
-def silhouette(maps: Maps, reference: Reference) -> Fraction:
+def separability(maps: Maps, reference: Reference | None = None) -> Fraction:
+    """Share of the variance of the shares that lies between the segments (eta squared), 0 to 1; 0 without variance."""
+    between, overall, _ = _dispersion(maps)
+    return np.where(overall > 0, between / np.where(overall > 0, overall, 1), 0), np.ones(len(maps))
+
+
+def silhouette(maps: Maps, reference: Reference | None = None) -> Fraction:
     """Mean silhouette of the segments in the space of shares, -1 to 1, by scikit-learn."""
     from sklearn.metrics import silhouette_score  # type: ignore[import-untyped]
 
@@ -129,7 +140,7 @@ def silhouette(maps: Maps, reference: Reference) -> Fraction:
     return value, known
 
 
-def total_variation(maps: Maps, reference: Reference) -> Fraction:
+def total_variation(maps: Maps, reference: Reference | None = None) -> Fraction:
     """Mean difference between neighbouring patches of each concept's map: small is smooth."""
     steps = sum(np.abs(np.diff(maps, axis=axis)).sum((-2, -1), dtype=np.float64) for axis in (-2, -1))
     height, width = maps.shape[-2:]
@@ -146,19 +157,20 @@ class Measure:
     compute
         Maps and a reference to numerator and denominator.
     against
-        ``"truth"``, ``"full map"`` (the map of everything chosen), or ``""`` where nothing is compared.
+        ``"truth"``, ``"full map"`` (the map of everything chosen), ``"default map"`` (the heat map of a run without
+        any choice), or ``""`` where nothing is compared.
     per_concept
         Whether every concept has a value of its own.
     higher_is_better
         For choosing and ranking.
     """
 
-    compute: Callable[[Maps, Reference], Fraction]
+    compute: Callable[..., Fraction]
     against: str = ""
     per_concept: bool = False
     higher_is_better: bool = True
 
-    def __call__(self, maps: Maps, reference: Reference) -> Fraction:
+    def __call__(self, maps: Maps, reference: Reference | None = None) -> Fraction:
         """Compute; where a variant's map is NaN there is nothing to measure."""
         known = np.isfinite(maps).all((1, 2, 3))
         shape = maps.shape[:2] if self.per_concept else maps.shape[:1]
@@ -166,6 +178,11 @@ class Measure:
         if known.any():
             above[known], below[known] = self.compute(maps if known.all() else maps[known], reference)
         return above, below
+
+    def value(self, above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
+        """One figure for each variant: the mean over concepts where they have values of their own; NaN of nothing."""
+        values = ratio(above, below)
+        return mean_over_concepts(values) if self.per_concept else values
 
 
 MEASURES: Final[Mapping[str, Measure]] = {
@@ -180,15 +197,42 @@ MEASURES: Final[Mapping[str, Measure]] = {
 }
 """By the name that sweeps and rankings take."""
 
+OVERVIEW: Final[Mapping[str, Measure]] = {
+    "agreement": Measure(accuracy, "default map"),
+    "entropy": MEASURES["entropy"],
+    "separability": Measure(separability),
+    "iou": MEASURES["iou"],
+    "ap": MEASURES["ap"],
+}
+"""By the name that the explorer's overview of layers and timesteps takes."""
+
+
+def _dispersion(maps: Maps) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """(variant) each: squared distances between segments, those of all patches, and how many segments there are.
+
+    Patches are points with one coordinate per concept, grouped by their strongest concept.
+    """
+    points = maps.reshape(*maps.shape[:2], -1).astype(np.float64)
+    points -= points.mean(-1, keepdims=True)
+    labels = _labels(maps)
+    between, segments = np.zeros(len(maps)), np.zeros(len(maps))
+    for concept in range(maps.shape[1]):
+        members = (labels == concept).astype(np.float64)
+        size = members.sum(-1)
+        total = np.einsum("vcp,vp->vc", points, members)
+        between += (total**2).sum(-1) / np.maximum(size, 1)
+        segments += size > 0
+    return between, (points**2).sum((1, 2)), segments
+
 
 def _labels(maps: Maps) -> NDArray[Any]:
     """(variant, patch): the strongest concept."""
     return np.asarray(maps.argmax(1).reshape(len(maps), -1))
 
 
-def _overlap(maps: Maps, reference: Reference) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _overlap(labels: NDArray[Any], reference: Reference) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(variant, concept) each: pixels of the concept's segment that show it, and all pixels of the segment."""
-    labels = _labels(maps)
+    labels = labels.reshape(len(labels), -1)
     counts = [
         (labels == concept).astype(np.float64) @ np.stack([inside.ravel(), reference.area.ravel()], -1)
         for concept, inside in enumerate(reference.inside)

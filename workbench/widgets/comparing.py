@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from workbench import schema
+from workbench.numerics.measures import OVERVIEW
 from workbench.widgets.checking import shown
 from workbench.widgets.explorer import Explorer
 from workbench.widgets.state import State, held_spaces, names_of
@@ -38,6 +39,7 @@ def aligned(state: State, ds: xr.Dataset, other: xr.Dataset) -> State:
     difference = None
     if state.difference is not None and set(state.difference) <= set(where):
         difference = (where[state.difference[0]], where[state.difference[1]])
+    lacking = OVERVIEW[state.statistic].against == "truth" and schema.TRUTH not in other
     return dataclasses.replace(
         default,
         layers=_layers(state.layers, ds, other),
@@ -50,7 +52,7 @@ def aligned(state: State, ds: xr.Dataset, other: xr.Dataset) -> State:
         difference=difference,
         focus=None if state.focus is None else where.get(state.focus, default.focus),
         pin=_pin(state.pin, ds, other),
-        statistic=state.statistic if state.statistic not in ("iou", "ap") or schema.TRUTH in other else "agreement",
+        statistic=default.statistic if lacking else state.statistic,
         cmap=state.cmap,
         opacity=state.opacity,
         smooth=state.smooth,

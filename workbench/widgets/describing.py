@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from workbench import schema
 from workbench.interventions import edit_of
+from workbench.numerics.measures import OVERVIEW
 from workbench.widgets.checking import drawable, remarks
 from workbench.widgets.cube import LARGEST, size
-from workbench.widgets.state import STATISTICS, State, held_spaces, names_of
+from workbench.widgets.state import State, held_spaces, names_of
 
 _LONGEST: Final = 1024
 """Pictures are reduced to this many pixels a side."""
@@ -66,7 +67,7 @@ def describe(ds: xr.Dataset, *, cube: bool | None = None) -> dict[str, Any]:
             dim for dim in (schema.SAMPLE, schema.FRAME) if schema.IMAGE in ds and dim in ds[schema.IMAGE].dims
         ],
         "truth": truth,
-        "statistics": [name for name in STATISTICS if truth or name not in ("iou", "ap")],
+        "statistics": [name for name in OVERVIEW if truth or OVERVIEW[name].against != "truth"],
         "remarks": remarks(ds),
     }
 

@@ -17,14 +17,13 @@ import xarray as xr
 from workbench import schema
 from workbench.analysis import selection
 from workbench.analysis.heatmaps import HeatmapOptions, Reduction
+from workbench.numerics.measures import OVERVIEW
 from workbench.numerics.scores import REDUCTIONS
 from workbench.schema import InputError, SelectionError
 from workbench.widgets.forms import one_of
 
 COLOUR_MAPS: Final = ("auto", "viridis", "cividis", "magma", "diverging")
 """``auto`` is viridis for shares, diverging for scores that were not softmaxed."""
-STATISTICS: Final = ("agreement", "entropy", "separability", "iou", "ap")
-"""Figures of the layer x timestep overview; the last two need the truth."""
 SECTIONS: Final = ("overview", "heads", "patch", "options")
 """Parts of the view that unfold."""
 MOST_PANELS: Final = 12
@@ -62,7 +61,7 @@ class State:
     pin : tuple of two int or None
         Row and column of the pinned patch.
     statistic : str
-        One of :data:`STATISTICS`.
+        One of :data:`workbench.numerics.measures.OVERVIEW`.
     cmap : str
         One of :data:`COLOUR_MAPS`.
     opacity : float
@@ -259,7 +258,7 @@ class _Reader:
             difference=None if difference is None else self._pair("difference", difference, position),
             focus=None if values["focus"] is None else position(values["focus"]),
             pin=None if pin is None else (rows(_two("pin", pin)[0]), columns(_two("pin", pin)[1])),
-            statistic=one_of("statistic", values["statistic"], STATISTICS),
+            statistic=one_of("statistic", values["statistic"], tuple(OVERVIEW)),
             cmap=one_of("cmap", values["cmap"], COLOUR_MAPS),
             opacity=min(max(_real("opacity", values["opacity"]), 0.0), 1.0),
             smooth=_flag("smooth", values["smooth"]),

@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from workbench import schema
 from workbench.analysis.heatmaps import HeatmapOptions, heatmap, segment
 from workbench.analysis.plane import pixels_of
-from workbench.numerics import statistics
+from workbench.numerics.measures import OVERVIEW, Reference
 from workbench.schema import SelectionError, noted
 from workbench.widgets.state import State, dim_of, names_of
 
 _PLANE: Final = (schema.Y, schema.X)
-_OF_TRUTH: Final = ("iou", "ap")
 
 
 class Runs(NamedTuple):
@@ -140,12 +139,18 @@ def overview(state: State, ds: xr.Dataset) -> NDArray[np.float32]:
     options: HeatmapOptions = {"space": state.space}
     if state.sample is not None:
         options["samples"] = state.sample
-    if state.statistic in _OF_TRUTH and state.space == schema.PROMPT:
-        raise SelectionError("the truth names concepts, and this space has tokens: choose another figure.")
-    counts = truth_counts(ds, state) if state.statistic in _OF_TRUTH else None
+    measure = OVERVIEW[state.statistic]
+    reference = None
+    if measure.against == "truth":
+        if state.space == schema.PROMPT:
+            raise SelectionError("the truth names concepts, and this space has tokens: choose another figure.")
+        true, area = truth_counts(ds, state)
+        reference = Reference(true.astype(np.float64), area.astype(np.float64), labelled=np.nan)
     rows = []
     with noted():  # the maps themselves have given their warnings already
-        whole = _plain(segment(framed, **options), *_PLANE) if state.statistic == "agreement" else None
+        if measure.against == "default map":
+            whole = _plain(segment(framed, **options), *_PLANE)
+            reference = Reference.of_labels(whole, len(names_of(ds, state.space)))
         pieces: HeatmapOptions = {**options, "layers": slice(None, None), "keep": ["layer"]}
         for timestep in framed[schema.TIMESTEP].to_numpy().tolist():
             pieces["timesteps"] = timestep
@@ -154,8 +159,7 @@ def overview(state: State, ds: xr.Dataset) -> NDArray[np.float32]:
             except SelectionError:
                 rows.append(np.full(framed.sizes[schema.LAYER], np.nan))
                 continue
-            figures = _statistic(state.statistic, np.nan_to_num(found), whole, counts)
-            rows.append(np.where(np.isnan(found).any((1, 2, 3)), np.nan, figures))
+            rows.append(measure.value(*measure(found, reference)))
     return np.stack(rows).astype(np.float32)
 
 
@@ -179,16 +183,6 @@ def truth_counts(ds: xr.Dataset, state: State) -> TruthCounts:
     rows, columns = (share.astype(np.int64) for share in shares)
     cut = masks[:, inside[0]][:, :, inside[1]].astype(np.int64)
     return TruthCounts(rows.T @ cut @ columns, rows.sum(0)[:, None] * columns.sum(0))
-
-
-def _statistic(
-    name: str, found: NDArray[np.float32], whole: NDArray[np.int16] | None, counts: TruthCounts | None
-) -> NDArray[np.float64]:
-    if whole is not None:
-        return statistics.agreement(found, whole)
-    if counts is not None:
-        return (statistics.iou if name == "iou" else statistics.average_precision)(found, *counts)
-    return statistics.entropy(found) if name == "entropy" else statistics.separability(found)
 
 
 def _frame(ds: xr.Dataset, state: State) -> xr.Dataset:

@@ -134,7 +134,7 @@ function certainty(maps, concepts, patches) {
   return 1 - sum / patches / Math.log(concepts);
 }
 
-/** Mean intersection over union of the areas with the truth, in pixels (see numerics.statistics.iou). */
+/** Mean intersection over union of the areas with the truth, in pixels as workbench.numerics.measures.iou does. */
 function meanIou(labels, concepts, truth, area) {
   const both = new Float64Array(concepts);
   const either = new Float64Array(concepts);
