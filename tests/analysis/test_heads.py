@@ -11,7 +11,7 @@ from tests.synthetic import dataset
 from workbench.analysis.heads import correlation, rank_heads
 from workbench.analysis.metrics import score
 from workbench.analysis.sweeps import sweep
-from workbench.schema import InputError, SelectionError
+from workbench.schema import InputError, SelectionError, WorkbenchWarning
 
 steady = settings(deadline=None, derandomize=True, max_examples=50)
 
@@ -87,3 +87,9 @@ def test_bad_rankings_are_refused() -> None:
         rank_heads(dataset(), space="value")
     with pytest.raises(SelectionError, match="head 7"):
         rank_heads(dataset(), heads=[0, 7])
+
+
+def test_a_metrics_former_name_is_taken_with_a_warning() -> None:
+    with pytest.warns(WorkbenchWarning, match="metric='agreement' is called 'full_map_iou' now"):
+        found = rank_heads(dataset(), "agreement")
+    xr.testing.assert_identical(found, rank_heads(dataset(), "full_map_iou"))

@@ -48,10 +48,10 @@ def test_the_ends_of_cumulative_sweeps_are_the_full_map(over: Any) -> None:
     dims = [over] if isinstance(over, str) else list(over)
     last, first = dict.fromkeys(dims, -1), dict.fromkeys(dims, 0)
     for how, end in (("prefix", last), ("suffix", first)):
-        agreement = sweep(ds, over, how, metric="agreement")["agreement"]  # type: ignore[arg-type]
-        assert agreement.dims == (*dims, "concept")
-        assert (agreement.isel(end) == 1).all()
-        assert (agreement < 1).any()
+        same = sweep(ds, over, how, metric="full_map_iou")["full_map_iou"]  # type: ignore[arg-type]
+        assert same.dims == (*dims, "concept")
+        assert (same.isel(end) == 1).all()
+        assert (same < 1).any()
 
 
 @pytest.mark.parametrize("how", ["only", "drop", "greedy"])
@@ -234,7 +234,7 @@ def test_generated_pictures_are_observations() -> None:
 
 def test_order_of_concepts_does_not_matter() -> None:
     ds = dataset(truth=True, signal=1, samples=2)
-    metrics = ["iou", "accuracy", "ap", "agreement", "entropy", "calinski_harabasz", "silhouette", "total_variation"]
+    metrics = ["iou", "accuracy", "ap", "full_map_iou", "entropy", "calinski_harabasz", "silhouette", "total_variation"]
     plain = sweep(ds, "layer", metric=metrics)
     permuted = sweep(ds.isel(concept=[2, 0, 1]), "layer", metric=metrics)
     xr.testing.assert_allclose(permuted.sel(concept=ds["concept"].values), plain)
@@ -251,11 +251,12 @@ def test_some_concepts_are_compared_with_one_another() -> None:
 
 def test_attributes_record_every_choice() -> None:
     ds = dataset(samples=2)
-    found = sweep(ds, ("layer", "head"), metric=["entropy", "agreement"], timesteps=510, reduce="mean_softmax", seed=3)
+    metrics = ["entropy", "full_map_iou"]
+    found = sweep(ds, ("layer", "head"), metric=metrics, timesteps=510, reduce="mean_softmax", seed=3)
     attrs = found.attrs
     assert attrs["over"] == ["layer", "head"]
     assert (attrs["how"], attrs["reduce"], attrs["space"]) == ("only", "mean_softmax", "output")
-    assert attrs["metrics"] == ["entropy", "agreement"]
+    assert attrs["metrics"] == metrics
     assert (attrs["layers"], attrs["timesteps"], attrs["heads"]) == ([0, 1, 2, 3, 4], [500.0], [0, 1])
     assert attrs["timesteps_asked"] == [510]
     assert attrs["softmax_over"] == ["dog", "grass", "sky"]
@@ -265,9 +266,16 @@ def test_attributes_record_every_choice() -> None:
 
 
 def test_default_metric_depends_on_truth() -> None:
-    assert "mean_agreement" in sweep(dataset(), "layer")
+    assert "mean_full_map_iou" in sweep(dataset(), "layer")
     assert "mean_iou" in sweep(dataset(truth=True), "layer")
-    assert "mean_agreement" in sweep([dataset(), dataset(truth=True)], "layer")
+    assert "mean_full_map_iou" in sweep([dataset(), dataset(truth=True)], "layer")
+
+
+def test_a_metrics_former_name_is_taken_with_a_warning() -> None:
+    with pytest.warns(WorkbenchWarning, match="metric='agreement' is called 'full_map_iou' now") as given:
+        found = sweep(dataset(), "layer", metric=["entropy", "agreement"])
+    assert given[0].filename == __file__
+    xr.testing.assert_identical(found, sweep(dataset(), "layer", metric=["entropy", "full_map_iou"]))
 
 
 def test_one_concept_is_suspicious() -> None:

@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from tests.synthetic import dataset
 from workbench.analysis.sweeps import sweep as swept
 from workbench.figures import SEGMENT_COLOURS, sweep
-from workbench.schema import InputError
+from workbench.schema import InputError, WorkbenchWarning
 
 
 def lines(figure: Figure) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def test_timesteps_run_from_noisy_to_clean() -> None:
     ax = sweep(swept(dataset(), "timestep", "prefix")).axes[0]
     assert ax.get_xlim()[0] > ax.get_xlim()[1]
     assert ax.get_xlabel() == "timestep (all up to it)"
-    assert ax.get_ylabel().replace("\n", " ") == "agreement with the full map (IoU)"
+    assert ax.get_ylabel().replace("\n", " ") == "mean IoU with the full map"
 
 
 def test_greedy_names_what_was_added() -> None:
@@ -167,3 +167,15 @@ def test_parts_of_a_sweep_are_drawn_or_refused() -> None:
     with pytest.raises(InputError, match="holds dog alone, but its means are over dog, grass, sky"):
         sweep(found.sel(concept="dog"))
     assert sweep(dataset().wb.sweep("timestep", "greedy").isel(rank=[0]))
+
+
+def test_sweeps_of_earlier_versions_and_former_names_of_metrics() -> None:
+    found = swept(dataset(), "layer")
+    names = {name: str(name).replace("full_map_iou", "agreement") for name in found.data_vars}
+    earlier = found.rename(names).assign_attrs(metrics=["agreement"])
+    drawn = sweep(found).axes[0]
+    with pytest.warns(WorkbenchWarning, match="metric='agreement' is called 'full_map_iou' now"):
+        renamed = sweep(found, "agreement").axes[0]
+    for ax in (sweep(earlier).axes[0], sweep(earlier, "agreement").axes[0], renamed):
+        assert ax.get_ylabel() == drawn.get_ylabel()
+        assert len(ax.lines) == len(drawn.lines)

@@ -163,17 +163,17 @@ def test_what_was_not_captured_is_not_measured(name: str) -> None:
     np.testing.assert_array_equal(found[[0, 2]], known)
 
 
-def test_agreement_of_a_map_with_itself_is_one() -> None:
+def test_iou_of_the_full_map_with_itself_is_one() -> None:
     maps = random_maps(1, 3, 6, 6)
-    assert (value("agreement", maps, Reference.segmentation(maps[0])) == 1).all()
+    assert (value("full_map_iou", maps, Reference.segmentation(maps[0])) == 1).all()
 
 
-def test_agreement_of_segmentations_counts_patches() -> None:
+def test_patches_of_the_same_concept_are_counted() -> None:
     maps = random_maps(2, 3, 4, 5)
     labels = maps[0].argmax(0)
     labels[0, 0] = (labels[0, 0] + 1) % 3
     labels[0, 1] = -1  # unknown: the same as nothing, and still a patch
-    found = OVERVIEW["agreement"].value(*OVERVIEW["agreement"](maps, Reference.of_labels(labels, 3)))
+    found = OVERVIEW["patch_agreement"].value(*OVERVIEW["patch_agreement"](maps, Reference.of_labels(labels, 3)))
     np.testing.assert_array_equal(found, [18 / 20, (maps[1].argmax(0) == labels).mean()])
 
 

@@ -70,7 +70,7 @@ def test_the_pinned_patch_keeps_its_relative_place(ds: xr.Dataset, deep: xr.Data
 def test_what_the_other_does_not_have_falls_back(ds: xr.Dataset, deep: xr.Dataset) -> None:
     state = replace(State.default(ds, "cross"), heads=(1,), statistic="iou", reduce="mean", opacity=0.2)
     other = aligned(state, ds, deep.drop_vars(["cross", "cross_total"]))
-    assert (other.space, other.heads, other.statistic) == ("output", None, "agreement")
+    assert (other.space, other.heads, other.statistic) == ("output", None, "patch_agreement")
     assert (other.reduce, other.opacity) == ("mean", 0.2)
     State.from_json(other.to_json(), deep)
     assert aligned(state, ds, ds.isel(timestep=[0])).heads == (1,)

@@ -60,5 +60,5 @@ def test_what_was_not_captured_is_none_and_never_the_best() -> None:
     assert best({**plot, "lines": [{"values": [None, None]}]}) is None
 
 
-def test_the_full_map_is_no_reference_for_agreement_with_itself() -> None:
-    assert {line["full"] for line in _plot({"metric": "agreement"})[0]["lines"]} == {None}
+def test_the_full_map_is_no_reference_for_itself() -> None:
+    assert {line["full"] for line in _plot({"metric": "full_map_iou"})[0]["lines"]} == {None}

@@ -35,7 +35,7 @@ def test_the_description_is_small_plain_json() -> None:
     assert meta["blocks"] == ["dual"] * 3 + ["single"] * 2
     assert meta["missing"] == [[1, 1, 3]]
     assert (meta["grid"], meta["seeds"], meta["sigmas"]) == ([4, 6], [0, 1], [0.75, 0.5, 0.25])
-    assert meta["statistics"] == ["agreement", "entropy", "separability", "iou", "ap"]
+    assert meta["statistics"] == ["patch_agreement", "entropy", "separability", "iou", "ap"]
     assert (meta["picture"], meta["pictures"], meta["truth"]) == (True, [], True)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.synthetic import dataset
 from workbench.numerics.measures import OVERVIEW
-from workbench.schema import InputError, SelectionError
+from workbench.schema import InputError, SelectionError, WorkbenchWarning
 from workbench.widgets import views
 from workbench.widgets.state import COLOUR_MAPS, SECTIONS, State, dim_of, names_of
 
@@ -134,7 +134,7 @@ def test_values_are_brought_in_order() -> None:
         ({"focus": -1}, SelectionError, "concept position -1"),
         ({"pin": [4, 0]}, SelectionError, "y 4 does not exist"),
         ({"pin": [0, 6]}, SelectionError, "x 6 does not exist"),
-        ({"statistic": None}, InputError, "agreement"),
+        ({"statistic": None}, InputError, "patch_agreement"),
         ({"cmap": "jet"}, InputError, "viridis"),
         ({"opacity": "1"}, InputError, "finite number"),
         ({"smooth": 1}, InputError, "True or False"),
@@ -150,3 +150,9 @@ def test_what_does_not_fit_is_refused(values: Any, error: type[Exception], words
 def test_heads_need_per_head_scores() -> None:
     with pytest.raises(SelectionError, match="sums over heads of 'output'"):
         State.from_json({"heads": [0]}, CAPTURE.drop_vars("output"))
+
+
+def test_a_statistics_former_name_is_taken_with_a_warning() -> None:
+    with pytest.warns(WorkbenchWarning, match="statistic='agreement' is called 'patch_agreement' now"):
+        state = State.from_json({"statistic": "agreement"}, CAPTURE)
+    assert state == State.default(CAPTURE)

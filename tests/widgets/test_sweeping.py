@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from tests.synthetic import dataset
-from workbench.schema import InputError
+from workbench.schema import InputError, WorkbenchWarning
 from workbench.widgets.sweeping import SweepForm, Variants
 
 FORMS: dict[str, dict[str, Any]] = {
@@ -17,7 +17,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "range": {"layers": [3, 1], "timesteps": [750.0, 500.0], "how": "prefix"},
     "one": {"over": ["timestep"], "layers": [2, 2], "space": "cross", "metric": "entropy"},
     "window": {"over": ["layer"], "how": "window", "window": 2},
-    "pair": {"over": ["layer", "head"], "how": "suffix", "metric": "agreement"},
+    "pair": {"over": ["layer", "head"], "how": "suffix", "metric": "full_map_iou"},
     "spaces": {"over": ["space", "layer"]},
     "samples": {"over": ["sample"], "how": "drop"},
     "greedy": {"over": ["timestep"], "how": "greedy", "metric": "accuracy"},
@@ -118,3 +118,9 @@ def test_a_metric_that_needs_truth_asks_for_it() -> None:
         SweepForm.from_json({"metric": "iou", "truth": "own"}, ds).run(ds)
     with pytest.raises(InputError, match="no truth is drawn yet"):
         SweepForm.from_json({"metric": "iou"}, ds).run(ds)
+
+
+def test_a_metrics_former_name_is_taken_with_a_warning(ds: xr.Dataset) -> None:
+    with pytest.warns(WorkbenchWarning, match="metric='agreement' is called 'full_map_iou' now"):
+        form = SweepForm.from_json({"metric": "agreement"}, ds)
+    assert form == SweepForm.from_json({"metric": "full_map_iou"}, ds)

@@ -97,7 +97,7 @@ def test_the_overview_compares_with_the_truth_as_score_does() -> None:
 
 def test_the_overview_needs_no_truth_for_the_rest() -> None:
     ds = dataset(signal=3.0, samples=2, missing=[(0, 500.0, 1), (1, 500.0, 1)])
-    for statistic in ("agreement", "entropy", "separability"):
+    for statistic in ("patch_agreement", "entropy", "separability"):
         found = views.overview(state_of(ds, statistic=statistic), ds)
         assert found.shape == (3, 5)
         assert np.isnan(found[1, 1])

@@ -15,7 +15,7 @@ from workbench.analysis.normalising import normalised
 from workbench.analysis.selection import ScoreChoice
 from workbench.analysis.variants import Choice
 from workbench.numerics import resampling
-from workbench.numerics.measures import MEASURES
+from workbench.numerics.measures import FORMER_MEASURES, MEASURES, renamed
 from workbench.schema import InputError
 
 DEFAULT: Final = "calinski_harabasz"
@@ -39,7 +39,7 @@ def rank_heads(
         A captured dataset with per-head scores.
     metric
         One of :data:`workbench.numerics.measures.MEASURES`. With masks ``"iou"``, ``"accuracy"`` or ``"ap"``; without
-        them ``"calinski_harabasz"``, ``"silhouette"``, ``"entropy"``, ``"total_variation"`` or ``"agreement"``. By
+        them ``"calinski_harabasz"``, ``"silhouette"``, ``"entropy"``, ``"total_variation"`` or ``"full_map_iou"``. By
         default ``"iou"`` where there is truth, :data:`DEFAULT` elsewhere.
     space
         What was compared with what.
@@ -64,6 +64,7 @@ def rank_heads(
     ds = normalised(ds)
     if metric is None:
         metric = "iou" if schema.TRUTH in ds else DEFAULT
+    metric = renamed("metric", metric, FORMER_MEASURES)
     if metric not in MEASURES:
         raise InputError(f"metric is {metric!r}; expected one of {', '.join(MEASURES)}.")
     measure = MEASURES[metric]

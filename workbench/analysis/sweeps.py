@@ -24,7 +24,7 @@ from workbench.analysis.truth import with_truth
 from workbench.analysis.variants import HOWS, SPACE, Choice
 from workbench.interventions import edit_of
 from workbench.numerics import resampling
-from workbench.numerics.measures import MEASURES
+from workbench.numerics.measures import FORMER_MEASURES, MEASURES, renamed
 from workbench.numerics.scores import REDUCTIONS
 from workbench.schema import InputError, warn
 
@@ -115,9 +115,9 @@ def sweep(
         own. For one dataset only; several bring their own.
     metric
         One or several of :data:`workbench.numerics.measures.MEASURES`. With truth ``"iou"`` (mIoU is its mean over
-        concepts), ``"accuracy"``, ``"ap"``; without it ``"agreement"`` (IoU with the segmentation of the full map,
+        concepts), ``"accuracy"``, ``"ap"``; without it ``"full_map_iou"`` (IoU with the segmentation of the full map,
         over everything chosen), ``"entropy"``, ``"calinski_harabasz"``, ``"silhouette"``, ``"total_variation"``. By
-        default ``"iou"`` where there is truth, and ``"agreement"`` elsewhere.
+        default ``"iou"`` where there is truth, and ``"full_map_iou"`` elsewhere.
     space
         What was compared with what, ``"output"`` by default; several when it is swept, by default all captured ones.
     layers, timesteps, heads, samples
@@ -147,7 +147,7 @@ def sweep(
     metrics that concepts have no share in. ``<variable>_full`` is that of the full map, over everything chosen. Several
     observations add ``<variable>_interval`` with the dimension ``bound`` ("low", "high"): a percentile bootstrap over
     noise samples of one picture, or over pictures; that of a handful is too narrow, that of a concept in one picture
-    has no width, and that of a greedy sweep leaves the choosing out. IoU, agreement and accuracy are summed over
+    has no width, and that of a greedy sweep leaves the choosing out. IoU and accuracy are summed over
     observations before dividing, other metrics are means. With a single sample ``iou`` and ``accuracy`` are those of
     :func:`workbench.analysis.metrics.score`. NaN where nothing was captured. Attributes record every choice.
 
@@ -246,8 +246,10 @@ def _check(
 
 def _metrics(metric: Any, datasets: Sequence[xr.Dataset], reduce: str) -> list[str]:
     if metric is None:
-        return ["iou" if all(schema.TRUTH in ds for ds in datasets) else "agreement"]
+        return ["iou" if all(schema.TRUTH in ds for ds in datasets) else "full_map_iou"]
     names = [metric] if isinstance(metric, str) else list(metric)
+    for place, name in enumerate(names):
+        names[place] = renamed("metric", name, FORMER_MEASURES, stacklevel=3)
     if not names or not set(names) <= set(MEASURES) or len(set(names)) < len(names):
         raise InputError(f"metric is {metric!r}; expected one or several of {', '.join(MEASURES)}.")
     if "entropy" in names and reduce == "mean":

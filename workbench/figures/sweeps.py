@@ -16,14 +16,17 @@ from matplotlib.ticker import FixedLocator, MaxNLocator
 from workbench import schema
 from workbench.figures.paper import DPI, FONT_SIZE, PaperFigure, colour, style, wrap
 from workbench.figures.results import along
+from workbench.numerics.measures import FORMER_MEASURES, renamed
 from workbench.schema import InputError, read_attributes
 
+_WITH_FULL_MAP: Final = ("full_map_iou", "agreement")
+"""The metric that compares with the full map, and what results of earlier versions call it."""
 _NAMES: Final = {
     "iou": "IoU",
     "ap": "average precision",
     "calinski_harabasz": "Calinski-Harabasz index",
     "total_variation": "total variation",
-    "agreement": "agreement with the full map (IoU)",
+    **dict.fromkeys(_WITH_FULL_MAP, "IoU with the full map"),
 }
 _HOWS: Final = {
     "only": "{dim} (each alone)",
@@ -84,6 +87,8 @@ def sweep(
         raise InputError("this dataset is no sweep; pass what ds.wb.sweep(...) returned.")
     chosen = metric or measured[0]
     if chosen not in measured:
+        chosen = renamed("metric", chosen, FORMER_MEASURES)
+    if chosen not in measured:
         raise InputError(f"metric is {metric!r}; this sweep has {', '.join(measured)}.")
     name = f"mean_{chosen}" if f"mean_{chosen}" in found else chosen
     values = found[name]
@@ -108,7 +113,7 @@ def _arranged(found: xr.Dataset) -> xr.Dataset:
 
 def _label(name: str, metric: str) -> str:
     label = _NAMES.get(metric, metric)
-    return f"mean {label}" if name != metric and metric != "agreement" else label
+    return f"mean {label}" if name != metric else label
 
 
 def _curves(found: xr.Dataset, metric: str, name: str, concepts: bool | None, width: float) -> PaperFigure:
@@ -140,7 +145,7 @@ def _curves(found: xr.Dataset, metric: str, name: str, concepts: bool | None, wi
         joined = "none" if dim == "space" else "-"
         _line(ax, where, lines[index], tint, label, linewidth=1.6, markersize=3.5, linestyle=joined)
     full = found.get(f"{name}_full")
-    if full is not None and not by_space and metric != "agreement":
+    if full is not None and not by_space and metric not in _WITH_FULL_MAP:
         ax.axhline(float(full), color=ink, linewidth=0.8, linestyle=(0, (4, 3)), label="all together")
     _axis(ax, found, dim, where, names)
     ax.set_ylabel(wrap(_label(name, metric), _HEIGHT - 0.5, 2))

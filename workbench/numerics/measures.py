@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.numerics.resampling import mean_over_concepts, ratio
+from workbench.schema import warn
 
 Maps: TypeAlias = NDArray[np.float32]
 Fraction: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -189,7 +190,7 @@ MEASURES: Final[Mapping[str, Measure]] = {
     "iou": Measure(iou, "truth", per_concept=True),
     "accuracy": Measure(accuracy, "truth"),
     "ap": Measure(average_precision, "truth", per_concept=True),
-    "agreement": Measure(iou, "full map", per_concept=True),
+    "full_map_iou": Measure(iou, "full map", per_concept=True),
     "entropy": Measure(entropy, higher_is_better=False),
     "calinski_harabasz": Measure(calinski_harabasz),
     "silhouette": Measure(silhouette),
@@ -198,13 +199,41 @@ MEASURES: Final[Mapping[str, Measure]] = {
 """By the name that sweeps and rankings take."""
 
 OVERVIEW: Final[Mapping[str, Measure]] = {
-    "agreement": Measure(accuracy, "default map"),
+    "patch_agreement": Measure(accuracy, "default map"),
     "entropy": MEASURES["entropy"],
     "separability": Measure(separability),
     "iou": MEASURES["iou"],
     "ap": MEASURES["ap"],
 }
 """By the name that the explorer's overview of layers and timesteps takes."""
+
+FORMER_MEASURES: Final = {"agreement": "full_map_iou"}
+FORMER_OVERVIEW: Final = {"agreement": "patch_agreement"}
+"""What names of the release before are called now: one word stood for two figures."""
+
+
+def renamed(what: str, name: Any, former: Mapping[str, str], stacklevel: int = 2) -> Any:
+    """The name that is valid now; warns where it had another one in the release before.
+
+    Parameters
+    ----------
+    what
+        The argument that it was given to.
+    name
+        A name, or what was given in place of one, which is returned as it is.
+    former
+        Names of now by the former ones: :data:`FORMER_MEASURES` or :data:`FORMER_OVERVIEW`.
+    stacklevel
+        As in :func:`warnings.warn`.
+    """
+    if not isinstance(name, str) or name not in former:
+        return name
+    now = former[name]
+    warn(
+        f"{what}={name!r} is called {now!r} now, in results too; the former name will be refused by the next release.",
+        stacklevel=stacklevel + 1,
+    )
+    return now
 
 
 def _dispersion(maps: Maps) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:

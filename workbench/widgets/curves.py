@@ -16,7 +16,7 @@ METRIC_NAMES: Final = {
     "iou": "IoU with the truth",
     "accuracy": "pixel accuracy",
     "ap": "average precision",
-    "agreement": "agreement with the full map (IoU)",
+    "full_map_iou": "IoU with the full map",
     "entropy": "entropy (0 decided, 1 undecided)",
     "calinski_harabasz": "Calinski-Harabasz index",
     "silhouette": "silhouette",
@@ -92,8 +92,9 @@ def plain(values: NDArray[Any]) -> Any:
 def _line(found: xr.Dataset, name: str, dims: list[str], label: str, concept: int | None) -> dict[str, Any]:
     line = {"name": label, "concept": concept, "values": plain(found[name].transpose(*dims).to_numpy())}
     full = found.get(f"{name}_full")
-    # The full map agrees with itself, so there is nothing to compare with.
-    line["full"] = None if full is None or name.endswith("agreement") else plain(full.to_numpy())
+    # The full map compared with itself is 1.
+    itself = MEASURES[name.removeprefix("mean_")].against == "full map"
+    line["full"] = None if full is None or itself else plain(full.to_numpy())
     bounds = found.get(f"{name}_interval")
     for end in ("low", "high"):
         line[end] = None if bounds is None else plain(bounds.sel(bound=end).transpose(*dims).to_numpy())

@@ -17,7 +17,7 @@ import xarray as xr
 from workbench import schema
 from workbench.analysis import selection
 from workbench.analysis.heatmaps import HeatmapOptions, Reduction
-from workbench.numerics.measures import OVERVIEW
+from workbench.numerics.measures import FORMER_OVERVIEW, OVERVIEW, renamed
 from workbench.numerics.scores import REDUCTIONS
 from workbench.schema import InputError, SelectionError
 from workbench.widgets.forms import one_of
@@ -87,7 +87,7 @@ class State:
     difference: tuple[int, int] | None = None
     focus: int | None = None
     pin: tuple[int, int] | None = None
-    statistic: str = "agreement"
+    statistic: str = "patch_agreement"
     cmap: str = "auto"
     opacity: float = 0.75
     smooth: bool = False
@@ -258,7 +258,7 @@ class _Reader:
             difference=None if difference is None else self._pair("difference", difference, position),
             focus=None if values["focus"] is None else position(values["focus"]),
             pin=None if pin is None else (rows(_two("pin", pin)[0]), columns(_two("pin", pin)[1])),
-            statistic=one_of("statistic", values["statistic"], tuple(OVERVIEW)),
+            statistic=one_of("statistic", renamed("statistic", values["statistic"], FORMER_OVERVIEW), tuple(OVERVIEW)),
             cmap=one_of("cmap", values["cmap"], COLOUR_MAPS),
             opacity=min(max(_real("opacity", values["opacity"]), 0.0), 1.0),
             smooth=_flag("smooth", values["smooth"]),

@@ -16,7 +16,7 @@ from workbench.analysis.heatmaps import heatmap
 from workbench.analysis.steps import Progress
 from workbench.analysis.sweeps import sweep
 from workbench.analysis.variants import HOWS, SPACE, Choice, Scores
-from workbench.numerics.measures import MEASURES
+from workbench.numerics.measures import FORMER_MEASURES, MEASURES, renamed
 from workbench.schema import InputError
 from workbench.widgets.coding import arguments, code
 from workbench.widgets.forms import check_names, one_of
@@ -68,7 +68,7 @@ class SweepForm:
     def default(cls, ds: xr.Dataset) -> SweepForm:
         """Every layer alone."""
         truth = schema.TRUTH in ds
-        metric = "iou" if truth else "agreement"
+        metric = "iou" if truth else "full_map_iou"
         return cls((schema.LAYER,), metric, spaces_of(ds)[0], truth="own" if truth else "drawn")
 
     @classmethod
@@ -85,7 +85,7 @@ class SweepForm:
         over = filled["over"]
         return cls(
             over=(over,) if isinstance(over, str) else tuple(over),
-            metric=one_of("metric", filled["metric"], tuple(MEASURES)),
+            metric=one_of("metric", renamed("metric", filled["metric"], FORMER_MEASURES), tuple(MEASURES)),
             space=one_of("space", filled["space"], spaces_of(ds)),
             how=one_of("how", filled["how"], (*HOWS, GREEDY)),
             window=filled["window"],
@@ -126,7 +126,7 @@ class SweepForm:
         if MEASURES[self.metric].against == "truth" and not self.by_hand and schema.TRUTH not in ds:
             raise InputError(
                 f"{self.metric} needs to know what is where, and this dataset holds no truth: draw it, or choose "
-                "another metric, such as agreement."
+                "another metric, such as full_map_iou."
             )
         options: Any = self._extra | {"metric": self.metric} | truth | self.choice(ds)
         how: Any = self.how

@@ -126,7 +126,7 @@ def head_maps(state: State, ds: xr.Dataset, layer: int) -> NDArray[np.float32]:
 def overview(state: State, ds: xr.Dataset) -> NDArray[np.float32]:
     """(timestep, layer): the chosen statistic of every piece's own maps, all heads, after the softmax.
 
-    ``agreement`` compares with the default heat map of the run. NaN for missing pieces.
+    ``patch_agreement`` compares with the default heat map of the run. NaN for missing pieces.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 // What unfolds: the overview of layers and timesteps, the strip of heads, and the inspector of one patch.
 
 const STATISTIC_NAMES = {
-  agreement: "agreement with the default heat map",
+  patch_agreement: "patches as in the default heat map",
   entropy: "entropy (0 decided, 1 undecided)",
   separability: "separability of the areas",
   iou: "mean IoU with the truth",

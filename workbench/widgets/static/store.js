@@ -283,7 +283,7 @@ class Store {
     return { values, limits: [-most, most] };
   }
 
-  /** One figure for what is shown: the agreement with the truth where there is one, else how decided it is. */
+  /** One figure for what is shown: the mean IoU with the truth where there is one, else how decided it is. */
   glance() {
     if (!this.maps) return null;
     if (this.truth && this.state.space !== "prompt") {
