@@ -14,7 +14,7 @@ from workbench import schema
 from workbench.analysis.heatmaps import heatmap, to_pixels
 from workbench.analysis.metrics import overlap
 from workbench.analysis.truth import with_truth
-from workbench.experiments.pictures import Bytes, psnr, ssim
+from workbench.experiments.picture_effects import Bytes, psnr, ssim
 from workbench.experiments.planning import Edits
 from workbench.interventions import DropConcept, RandomDirection
 

@@ -28,7 +28,7 @@ from workbench.experiments.effects import (
     shared_layers,
     truth_of,
 )
-from workbench.experiments.pictures import perceptual as perceptual_distance
+from workbench.experiments.picture_effects import perceptual as perceptual_distance
 from workbench.experiments.planning import CONTROLS, Arm, Edits, Network, Plan, arms_of, controls_of
 from workbench.interventions import SkipBlock
 from workbench.models.families import adapter_for

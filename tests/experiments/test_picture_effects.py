@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from workbench.experiments import pictures
+from workbench.experiments import picture_effects
 from workbench.schema import InputError, ModelError, WorkbenchWarning
 
 RNG = np.random.default_rng(0)
@@ -39,30 +39,30 @@ def reference_ssim(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def test_ssim_equals_the_definition() -> None:
-    assert pictures.ssim(ONE, OTHER) == pytest.approx(reference_ssim(ONE, OTHER), abs=1e-9)
-    assert pictures.ssim(ONE, 255 - ONE) == pytest.approx(reference_ssim(ONE, 255 - ONE), abs=1e-9)
-    assert pictures.ssim(ONE, ONE) == 1
+    assert picture_effects.ssim(ONE, OTHER) == pytest.approx(reference_ssim(ONE, OTHER), abs=1e-9)
+    assert picture_effects.ssim(ONE, 255 - ONE) == pytest.approx(reference_ssim(ONE, 255 - ONE), abs=1e-9)
+    assert picture_effects.ssim(ONE, ONE) == 1
 
 
 def test_psnr_of_a_known_error() -> None:
     shifted = np.where(ONE < 128, ONE + 10, ONE - 10).astype(np.uint8)
-    assert pictures.psnr(ONE, shifted) == pytest.approx(20 * np.log10(255 / 10))
-    assert pictures.psnr(ONE, ONE) == float("inf")
+    assert picture_effects.psnr(ONE, shifted) == pytest.approx(20 * np.log10(255 / 10))
+    assert picture_effects.psnr(ONE, ONE) == float("inf")
 
 
 def test_pictures_have_to_be_alike_and_large_enough() -> None:
     with pytest.raises(InputError, match="shapes"):
-        pictures.psnr(ONE, OTHER[:-1])
+        picture_effects.psnr(ONE, OTHER[:-1])
     with pytest.raises(InputError, match="no window of 11"):
-        pictures.ssim(ONE[:10], OTHER[:10])
+        picture_effects.ssim(ONE[:10], OTHER[:10])
 
 
 def test_without_lpips_there_is_no_perceptual_distance(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lpips", None)
-    assert pictures.perceptual(None) is None
-    assert pictures.perceptual(False) is None
+    assert picture_effects.perceptual(None) is None
+    assert picture_effects.perceptual(False) is None
     with pytest.raises(ModelError, match=r"concept-workbench\[perceptual\]"):
-        pictures.perceptual(True)
+        picture_effects.perceptual(True)
 
 
 def test_lpips_gets_pictures_from_minus_one_to_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +72,7 @@ def test_lpips_gets_pictures_from_minus_one_to_one(monkeypatch: pytest.MonkeyPat
         return (one - other).abs().mean().reshape(1, 1, 1, 1)
 
     monkeypatch.setitem(sys.modules, "lpips", SimpleNamespace(LPIPS=lambda net, verbose: network))
-    distance = pictures.perceptual(None)
+    distance = picture_effects.perceptual(None)
     assert distance is not None
     assert distance(ONE, OTHER) == pytest.approx(np.abs(ONE.astype(float) - OTHER).mean() / 127.5, rel=1e-5)
 
@@ -83,9 +83,9 @@ def test_weights_that_cannot_be_had_are_told(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setitem(sys.modules, "lpips", SimpleNamespace(LPIPS=offline))
     with pytest.warns(WorkbenchWarning, match="no route"):
-        assert pictures.perceptual(None) is None
+        assert picture_effects.perceptual(None) is None
     with pytest.raises(ModelError, match="no route"):
-        pictures.perceptual(True)
+        picture_effects.perceptual(True)
 
 
 def test_an_lpips_that_cannot_be_imported_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -93,6 +93,6 @@ def test_an_lpips_that_cannot_be_imported_is_told(monkeypatch: pytest.MonkeyPatc
     (tmp_path / "lpips.py").write_text('raise RuntimeError("operator torchvision::nms does not exist")')
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.warns(WorkbenchWarning, match="nms does not exist"):
-        assert pictures.perceptual(None) is None
+        assert picture_effects.perceptual(None) is None
     with pytest.raises(ModelError, match="the torchvision that fits this torch"):
-        pictures.perceptual(True)
+        picture_effects.perceptual(True)
