@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 
 from workbench.folders import INFO_FILE, bundled_folder
 from workbench.models.loading import info_of, load_model
-from workbench.numerics.scores import softmax
+from workbench.numerics.scores import reduce_maps
 from workbench.recording.capturing import capture
 from workbench.schema import total
 from workbench.tiny.scenes import NOUNS, SPLITS, Scene, draw
@@ -165,7 +165,7 @@ def segmented(
 
     def heatmap(one: Captured) -> Values:
         chosen = one.maps[space][np.ix_(timesteps, layers)]
-        return np.asarray((softmax(chosen, axis=2) if soft else chosen).mean((0, 1)), dtype=np.float32)
+        return reduce_maps(chosen, concept_axis=2, mean_axes=(0, 1), reduce="softmax_mean" if soft else "mean")
 
     return score(captured, [heatmap(one) for one in captured])
 

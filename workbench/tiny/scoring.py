@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from workbench.numerics import resampling
+from workbench.numerics.measures import Reference, iou_of_labels
 from workbench.tiny.scenes import BACKGROUNDS, NOUNS, OBJECTS, Scene
 
 Labels = NDArray[np.int64]
@@ -57,10 +59,8 @@ def tally(scene: Scene, words: Sequence[str], labels: Labels) -> Tally:
     The scene's own words come first in ``words``; what follows is not in the scene.
     """
     counts = np.zeros((2, len(NOUNS)), dtype=np.int64)
-    for index, word in enumerate(words):
-        found = labels == index
-        truth = scene.labels == index if index < len(scene.words) else np.zeros_like(found)
-        counts[:, NOUNS.index(word)] = (truth & found).sum(), (truth | found).sum()
+    both, either = iou_of_labels(labels[None], Reference.of_labels(scene.labels, len(words)))
+    counts[:, [NOUNS.index(word) for word in words]] = both[0], either[0]
     return counts
 
 
@@ -72,14 +72,13 @@ def figure(tallies: Iterable[Tally], draws: int = 1000, seed: int = 0) -> Figure
 
     def mean(ratio: NDArray[np.float64], words: Iterable[str]) -> NDArray[np.float64]:
         chosen = np.isin(NOUNS, list(words)) & known
-        return np.asarray(ratio[..., chosen].mean(-1)) if chosen.any() else np.full(ratio.shape[:-1], np.nan)
+        return resampling.mean_over_concepts(ratio[..., chosen])
 
-    ratio = np.divide(sums[0], sums[1], where=known, out=np.full(len(NOUNS), np.nan))
-    scenes = len(counts)
-    weights = np.random.default_rng(seed).multinomial(scenes, np.full(scenes, 1 / scenes), size=draws)
-    both, either = weights @ counts[:, 0], weights @ counts[:, 1]
-    drawn = mean(np.divide(both, either, where=either > 0, out=np.zeros(both.shape)), NOUNS)
-    low, high = np.quantile(drawn, [0.025, 0.975])
+    ratio = resampling.ratio(*sums)
+    weights = resampling.draws(len(counts), draws, seed)
+    drawn = resampling.ratio(*resampling.resampled(weights, counts.astype(np.float64)).swapaxes(0, 1))
+    # A word that a draw lacks counts as not found: the mean is always over the same words.
+    low, high = resampling.interval(mean(np.nan_to_num(drawn), NOUNS), 0.95)
     per_word = {word: float(value) for word, value, there in zip(NOUNS, ratio, known, strict=True) if there}
     words, objects, backgrounds = (float(mean(ratio, some)) for some in (NOUNS, OBJECTS, BACKGROUNDS))
     return Figure(words, objects, backgrounds, per_word, (float(low), float(high)))
