@@ -14,9 +14,10 @@ from workbench import schema
 from workbench.analysis.heatmaps import heatmap, to_pixels
 from workbench.analysis.metrics import overlap
 from workbench.analysis.truth import with_truth
-from workbench.experiments.picture_effects import Bytes, psnr, ssim
+from workbench.experiments.picture_effects import Bytes
 from workbench.experiments.planning import Edits
 from workbench.interventions import DropConcept, RandomDirection
+from workbench.numerics.image_similarity import psnr, ssim
 
 Values: TypeAlias = dict[str, NDArray[np.float64]]
 """Effects by name: (concept,) for maps, () otherwise."""

@@ -20,6 +20,7 @@ from workbench.models.base import PipelineAdapter, Posterior
 from workbench.models.defaults import own_defaults
 from workbench.models.families import adapter_for, pipeline_adapter_for
 from workbench.models.loading import BUNDLED, bundled, info_of, load_model
+from workbench.numerics.image_similarity import psnr
 from workbench.recording.arguments import (
     MOST_SAMPLES,
     check_concepts,
@@ -356,12 +357,11 @@ def warn_if_unfamiliar(adapter: PipelineAdapter, posterior: Posterior, pixels: P
     threshold = adapter.info.get("familiar_psnr")
     if threshold is None:
         return
-    error = adapter.decode(posterior.mean).astype(np.float64) - pixels
-    psnr = 10 * np.log10(255**2 / max(float(np.square(error).mean()), 1e-9))
-    if psnr < threshold:
+    reached = psnr(adapter.decode(posterior.mean), pixels)
+    if reached < threshold:
         warn(
             f"the model knows drawn scenes only, and this picture is none (its autoencoder reproduces it at "
-            f"{psnr:.1f} dB; scenes reach {threshold:g} dB): the maps mean little. For photographs load FLUX.1, "
+            f"{reached:.1f} dB; scenes reach {threshold:g} dB): the maps mean little. For photographs load FLUX.1, "
             'for example model="black-forest-labs/FLUX.1-schnell".',
             stacklevel=7,
         )
