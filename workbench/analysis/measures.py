@@ -32,7 +32,7 @@ class Reference:
     inside
         (concept, y, x): pixels of each patch that show the concept.
     area
-        (y, x): pixels of each patch.
+        (y, x): pixels of each patch, but for void ones.
     labelled
         Pixels that show any concept.
     """
@@ -74,7 +74,8 @@ def average_precision(maps: Maps, reference: Reference) -> Fraction:
         for variant in range(variants):
             order = np.argsort(-flat[variant, concept])
             level, hits = flat[variant, concept, order], inside[concept, order]
-            precision = np.cumsum(hits) / np.cumsum(area[order])
+            # The strongest patches may be void: no pixel of theirs counts.
+            precision = np.cumsum(hits) / np.maximum(np.cumsum(area[order]), 1)
             # Patches of one value are taken together: each counts with the precision at the end of its group.
             last = np.append(level[1:] != level[:-1], True)
             end = np.minimum.accumulate(np.where(last, positions, len(positions))[::-1])[::-1]

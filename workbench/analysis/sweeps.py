@@ -29,7 +29,7 @@ from workbench.scores import REDUCTIONS
 
 if TYPE_CHECKING:
     from workbench.analysis.heatmaps import Reduction
-    from workbench.truth import Truth
+    from workbench.truth import Ignored, Truth
 
 Swept: TypeAlias = Literal["layer", "timestep", "head", "sample", "space"]
 How: TypeAlias = Literal["only", "drop", "prefix", "suffix", "window", "greedy"]
@@ -47,6 +47,7 @@ class SweepOptions(TypedDict, total=False):
     window: int
     truth: Truth | None
     labels: Any
+    ignore: Ignored
     resize: bool
     metric: str | Sequence[str] | None
     space: str | Sequence[str] | None
@@ -73,6 +74,7 @@ def sweep(
     window: int = 3,
     truth: Truth | None = None,
     labels: Any = None,
+    ignore: Ignored = None,
     resize: bool = False,
     metric: str | Sequence[str] | None = None,
     space: str | Sequence[str] | None = None,
@@ -109,7 +111,7 @@ def sweep(
         rectangles.
     window
         Neighbours in a window.
-    truth, labels, resize
+    truth, labels, ignore, resize
         Masks to compare with, as :func:`workbench.analysis.truth.with_truth` takes them; by default the dataset's
         own. For one dataset only; several bring their own.
     metric
@@ -167,7 +169,7 @@ def sweep(
     if truth is not None:
         if len(datasets) > 1:
             raise InputError("truth belongs to one picture; give each of several datasets its own: ds.wb.with_truth().")
-        datasets = [with_truth(datasets[0], truth, labels=labels, resize=resize)]
+        datasets = [with_truth(datasets[0], truth, labels=labels, ignore=ignore, resize=resize)]
     metrics = _metrics(metric, datasets, reduce)
     _check(how, swept, window, most, confidence, resamples, reduce)
     step = "only" if how == "greedy" else how
