@@ -10,7 +10,7 @@ import xarray as xr
 from PIL import Image
 
 from workbench.schema import InputError, WorkbenchWarning
-from workbench.truth import read_truth
+from workbench.truth import read_regions, read_truth
 
 SIZE = (4, 6)
 DOG = np.zeros(SIZE, dtype=bool)
@@ -206,3 +206,38 @@ def test_a_broken_file_is_refused(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:40])
     with pytest.raises(InputError, match="cannot be read"):
         read_truth({"dog": file}, WORDS, SIZE)
+
+
+LABELS = np.array([[0, 1, 255], [1, 2, 255]])
+
+
+def test_void_values_of_a_label_map() -> None:
+    words, size = ["dog", "sky"], (2, 3)
+    found = read_regions(LABELS, words, size, labels={"dog": 1, "sky": [0, 2]}, ignore=255)
+    assert found.void is not None
+    np.testing.assert_array_equal(found.void, LABELS == 255)
+    np.testing.assert_array_equal(found.masks, [LABELS == 1, np.isin(LABELS, (0, 2))])
+    assert read_regions(LABELS, words, size, labels={"dog": 1, "sky": 0}, ignore=[7]).void is None, "need not occur"
+    twice = read_regions(LABELS, words, (4, 6), labels={"dog": 1, "sky": 0}, ignore=(2, 255), resize=True)
+    np.testing.assert_array_equal(twice.void, np.isin(LABELS, (2, 255)).repeat(2, 0).repeat(2, 1))
+
+
+def test_a_usual_void_value_is_not_passed_over_in_silence() -> None:
+    with pytest.warns(UserWarning, match="holds 255, which often marks void pixels.* pass ignore=255"):
+        read_truth(LABELS, ["dog", "sky"], (2, 3), labels={"dog": 1, "sky": 0})
+
+
+@pytest.mark.parametrize(
+    ("truth", "options", "message"),
+    [
+        (LABELS, {"labels": {"dog": 1, "sky": 0}, "ignore": 1}, "1 is in ignore and in labels"),
+        (LABELS, {"labels": {"dog": 1, "sky": 0}, "ignore": 0.5}, "ignore is 0.5; expected a whole number"),
+        ({"dog": LABELS == 1, "sky": LABELS == 0}, {"ignore": 255}, "ignore is 255, a value of a label map, but"),
+        ({"dog": LABELS == 1, "sky": LABELS == 0}, {"ignore": "void"}, "truth holds 'dog', 'sky'"),
+        ({"dog": LABELS == 1, "sky": LABELS == 0}, {"ignore": "sky"}, "'sky', which is one of the concepts"),
+        ({"dog": LABELS == 1, "sky": LABELS == 0, "v": LABELS >= 0}, {"ignore": "v"}, "every pixel is void"),
+    ],
+)
+def test_void_pixels_that_cannot_be(truth: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_truth(truth, ["dog", "sky"], (2, 3), **options)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from workbench.analysis.heatmaps import HeatmapOptions
     from workbench.analysis.selection import Labels, Numbers, PieceChoice, ScoreChoice
     from workbench.analysis.sweeps import How, SweepOptions, Swept
-    from workbench.truth import Truth
+    from workbench.truth import Ignored, Truth
 
 _THUMBNAIL = 96
 """Longest side of the summary's picture, in pixels."""
@@ -95,14 +95,18 @@ class WorkbenchAccessor:
 
         return mask(self._ds, concept, rule, **options)
 
-    def with_truth(self, truth: Truth, *, labels: Any = None, resize: bool = False) -> xr.Dataset:
+    def with_truth(
+        self, truth: Truth, *, labels: Any = None, ignore: Ignored = None, resize: bool = False
+    ) -> xr.Dataset:
         """A dataset with the variable ``truth``, (concept, pixel_y, pixel_x) bool.
 
+        ``ignore``, a value of a label map or the name of a mask, says which pixels are ``void``: left out of every
+        comparison.
         See :func:`workbench.analysis.truth.with_truth`.
         """
         from workbench.analysis.truth import with_truth
 
-        return with_truth(self._ds, truth, labels=labels, resize=resize)
+        return with_truth(self._ds, truth, labels=labels, ignore=ignore, resize=resize)
 
     def score(self, **options: Unpack[HeatmapOptions]) -> xr.Dataset:
         """How well the segmentation agrees with the stored truth: ``iou`` (concept), ``mean_iou``, ``accuracy``.

@@ -7,6 +7,7 @@ import xarray as xr
 from tests.synthetic import dataset
 from workbench import schema
 from workbench.analysis.attention import concept_share, self_attention, sinks, text_sinks
+from workbench.interventions import AttendMode, Intervention, RandomDirection
 from workbench.schema import InputError, SelectionError, WorkbenchWarning
 
 PIECE_DIMS = ("sample", "timestep", "layer", "head", "concept")
@@ -56,6 +57,51 @@ def test_concept_share_follows_what_concepts_attended_to() -> None:
     assert (concept_share(ds.assign_attrs(attend="concepts")) == 1).all()
     with pytest.raises(InputError, match="attended to nothing in this run"):
         concept_share(ds.assign_attrs(attend="none"))
+
+
+def edited(ds: xr.Dataset, *edits: Intervention) -> xr.Dataset:
+    return ds.assign_attrs(interventions=[edit.as_dict() for edit in edits])
+
+
+def test_concept_share_follows_the_edits_of_layers_and_timesteps() -> None:
+    ds = with_lse()
+    plain = concept_share(ds)
+    image, own = AttendMode("image", layers=[2]), AttendMode("concepts", layers=[1, 3], timesteps=(400, 800))
+    found = concept_share(edited(ds, image, own))
+    assert (found.sel(layer=2) == 0).all()
+    assert (found.sel(layer=[1, 3], timestep=[750, 500]) == 1).all()
+    np.testing.assert_array_equal(found.sel(layer=[1, 3], timestep=250), plain.sel(layer=[1, 3], timestep=250))
+    np.testing.assert_array_equal(found.sel(layer=[0, 4]), plain.sel(layer=[0, 4]))
+    assert found.attrs["attend"] == "mixed"
+    assert (concept_share(edited(ds, image, AttendMode("both"))) == plain).all(), "the last edit of a block counts"
+    assert (concept_share(edited(ds.assign_attrs(attend="concepts"), image)).sel(layer=[0, 1]) == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (AttendMode("none", layers=1, timesteps=(0, 300)), "nothing in layers .1. at timesteps .250.0."),
+        (RandomDirection(AttendMode("image", layers=1, timesteps=(0, 300))), "what a random direction made"),
+    ],
+)
+def test_a_share_without_attention_is_undefined(edit: Intervention, said: str) -> None:
+    ds = with_lse()
+    with pytest.warns(WorkbenchWarning, match=f"{said}.*: the share of concepts is undefined there"):
+        share = concept_share(edited(ds, edit))
+    undefined = (ds["layer"] == 1) & (ds["timestep"] == 250)
+    np.testing.assert_array_equal(share.isnull(), undefined.broadcast_like(share).transpose(*PIECE_DIMS))
+    with pytest.warns(WorkbenchWarning, match="a share of the attention to patches is undefined"):
+        found = sinks(edited(ds, edit))
+    plain = sinks(ds)
+    for name in ("top_share", "peak_ratio", "common_share"):
+        np.testing.assert_array_equal(found[name], plain[name].where(~undefined))
+
+
+def test_sinks_of_layers_that_attend_to_no_patch() -> None:
+    ds = edited(with_lse(), AttendMode("concepts", layers=1))
+    with pytest.warns(WorkbenchWarning, match="concepts only in layers .1."):
+        assert sinks(ds).sel(layer=1).isnull().all().to_array().all()
+    assert (sinks(ds, of="all").sel(layer=1) == 0).all().to_array().all()
 
 
 def test_what_is_missing_is_unknown() -> None:

@@ -179,3 +179,29 @@ def test_score_refuses_what_has_no_meaning() -> None:
         score(ds, space="prompt")
     with pytest.raises(SelectionError, match="layer 9"):
         score(ds, layers=9)
+
+
+def test_void_pixels_count_nowhere() -> None:
+    ds = dataset(truth=True, signal=2.0, seed=4)
+    masks = {str(name): ds["truth"].sel(concept=name).values for name in ds.concept.values}
+    void = np.zeros((32, 48), bool)
+    void[:, 31:] = True
+    found = segment(ds, upsample="nearest").values
+    known = ds.wb.with_truth(masks | {"void": void}, ignore="void").wb.score()
+    cut = {name: (found == place)[:, :31] for place, name in enumerate(masks)}
+    expected = iou([(cut, {name: mask[:, :31] for name, mask in masks.items()})])
+    np.testing.assert_allclose(known["iou"], list(expected.values()))
+    right = np.stack([cut[name] & masks[name][:, :31] for name in masks]).any(0)
+    assert float(known["accuracy"]) == pytest.approx(right.mean())
+    lost = ds.wb.with_truth({name: mask & ~void for name, mask in masks.items()}).wb.score()
+    assert float(known["mean_iou"]) > float(lost["mean_iou"]) + 0.05, "false positives before"
+
+
+def test_average_precision_leaves_void_pixels_out() -> None:
+    rng = np.random.default_rng(5)
+    truth, values, void = rng.random((6, 7)) > 0.6, rng.random((6, 7)), rng.random((6, 7)) > 0.7
+    values[void] += 3
+    for measure in (average_precision, paired_average_precision):
+        assert measure(truth, values, void) == pytest.approx(measure(truth[~void], values[~void]))
+        assert measure(truth, values, void) != pytest.approx(measure(truth & ~void, values))
+    assert math.isnan(paired_average_precision(truth, values, np.ones((6, 7), bool)))

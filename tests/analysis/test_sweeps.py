@@ -350,3 +350,19 @@ def test_every_step_is_told_and_any_may_be_the_last(over: Any, how: Any) -> None
 
     with pytest.raises(CancelledError):
         sweep(ds, over, how, window=2, metric=["iou", "entropy"], progress=stop_at, cancel=cancel)
+
+
+def test_void_pixels_count_nowhere() -> None:
+    ds = dataset(truth=True, signal=1.0, seed=6)
+    masks = {str(name): ds["truth"].sel(concept=name).values for name in ds.concept.values}
+    void = np.zeros((32, 48), bool)
+    void[5:20, 13:], void[:8, :16] = True, True  # whole patches and parts of some
+    known = ds.wb.with_truth(masks | {"void": void}, ignore="void")
+    found = known.wb.sweep("layer", metric=["iou", "accuracy", "ap"])
+    for layer in ds.layer.values:
+        score = known.wb.score(layers=int(layer))
+        np.testing.assert_allclose(found["iou"].sel(layer=layer), score["iou"])
+        np.testing.assert_allclose(found["accuracy"].sel(layer=layer), score["accuracy"])
+        maps = known.wb.heatmap(layers=int(layer), upsample="nearest")
+        expected = [average_precision(masks[n], maps.sel(concept=n).values, void) for n in masks]
+        np.testing.assert_allclose(found["ap"].sel(layer=layer), expected, rtol=1e-6)

@@ -6,7 +6,8 @@ import xarray as xr
 
 from tests.synthetic import dataset
 from workbench import schema
-from workbench.analysis.truth import with_truth
+from workbench.analysis.normalising import normalised
+from workbench.analysis.truth import void_of, with_truth
 from workbench.schema import InputError
 
 
@@ -40,3 +41,40 @@ def test_several_pictures_are_refused() -> None:
 def test_a_dataset_without_a_picture_is_refused() -> None:
     with pytest.raises(InputError, match="no concepts or no image"):
         with_truth(xr.Dataset(), {"dog": np.ones((2, 2), bool)})
+
+
+def test_void_pixels_are_kept_beside_the_truth() -> None:
+    ds, labels = dataset(), np.zeros((32, 48), np.uint8)
+    labels[:, 10:], labels[:, 40:] = 1, 255
+    found = with_truth(ds, labels, labels={"dog": 0, "grass": 1, "sky": [1]}, ignore=255)
+    schema.validate(found)
+    np.testing.assert_array_equal(found["void"], labels == 255)
+    assert not found["truth"].values[:, labels == 255].any()
+    assert "void" not in with_truth(found, dict.fromkeys(("dog", "grass", "sky"), labels == 0)), "a new truth"
+    with pytest.raises(InputError, match="give the dataset, truth=ds"):
+        with_truth(ds, found["truth"])
+    xr.testing.assert_identical(with_truth(ds, found), found)
+    again = with_truth(
+        ds, {n: found["truth"].sel(concept=n) for n in found.concept.values} | {"v": found["void"]}, ignore="v"
+    )
+    xr.testing.assert_identical(again, found)
+
+
+def test_void_without_truth_breaks_the_contract() -> None:
+    ds = dataset().assign(void=(("pixel_y", "pixel_x"), np.zeros((32, 48), bool)))
+    with pytest.raises(schema.SchemaError, match="'void' is there, but not 'truth'"):
+        schema.validate(ds)
+
+
+@pytest.mark.parametrize("join", ["sample", "timestep"])
+def test_joined_datasets_keep_their_void_pixels(join: str) -> None:
+    ds = dataset(truth=True)
+    void = np.arange(48)[None, :].repeat(32, 0) > 30
+    masks = {str(name): ds["truth"].sel(concept=name).values for name in ds.concept.values}
+    ds = with_truth(ds.drop_vars("truth"), masks | {"void": void}, ignore="void")
+    first, second = (
+        ds.isel({join: [0]}),
+        ds.isel({join: [-1]}).assign_coords({join: [1 if join == "sample" else 250.0]}),
+    )
+    joined = xr.concat([first, second], join, data_vars="all")
+    np.testing.assert_array_equal(void_of(normalised(joined)), void)

@@ -5,7 +5,15 @@ import pytest
 import xarray as xr
 
 from tests import synthetic
-from workbench.experiments.effects import Outcome, map_effects, picture_effects, rank, shared_concepts, shared_layers
+from workbench.experiments.effects import (
+    Outcome,
+    map_effects,
+    picture_effects,
+    rank,
+    shared_concepts,
+    shared_layers,
+    truth_of,
+)
 from workbench.interventions import AttendMode, DropConcept, MaskText, RandomDirection, ScaleHeads, SkipBlock
 
 WORDS = ("dog", "grass", "sky")
@@ -52,6 +60,7 @@ def test_the_iou_is_with_the_truth_where_there_is_one() -> None:
     before, after = (np.kron(maps(run, layers).argmax(axis=0), np.ones((patch, patch))) for run in (one, other))
     masks = np.stack([before == place for place in range(3)])
     truth = xr.DataArray(masks, dims=["concept", "pixel_y", "pixel_x"], coords={"concept": list(WORDS)})
+    truth = truth.to_dataset(name="truth")
     expected = [(masks[i] & (after == i)).sum() / (masks[i] | (after == i)).sum() - 1 for i in range(3)]
     np.testing.assert_allclose(map_effects(one, other, layers, WORDS, truth)["iou_shift"], expected)
     backwards = map_effects(other, one, layers, WORDS, truth)["iou_shift"]
@@ -108,3 +117,16 @@ def test_a_rank_is_the_share_of_smaller_controls() -> None:
     controls = np.array([[1.0, 2.0, 3.0, 4.0], [1.0, 1.0, np.nan, 1.0], [np.nan] * 4])
     effect = np.array([[3.5] * 4, [1.0] * 4, [1.0] * 4])
     np.testing.assert_array_equal(rank(effect, controls), [0.75, 0.5, np.nan])
+
+
+def test_void_pixels_of_a_truth_count_nowhere() -> None:
+    baseline, edited = (Outcome(synthetic.dataset(signal=signal, seed=3), "output") for signal in (0.0, 3.0))
+    whole, void = synthetic.dataset(truth=True)["truth"], np.zeros((32, 48), bool)
+    void[:, 27:] = True
+    masks = {str(name): whole.sel(concept=name).values for name in whole.concept.values}
+    known = truth_of(baseline, synthetic.dataset().wb.with_truth(masks | {"v": void}, ignore="v"))
+    found = map_effects(baseline, edited, [1], list(masks), known)
+    scores = [known.assign(run.ds.data_vars).wb.score(layers=1)["iou"].values for run in (baseline, edited)]
+    np.testing.assert_allclose(found["iou_shift"], scores[1] - scores[0])
+    lost = map_effects(baseline, edited, [1], list(masks), truth_of(baseline, known["truth"].drop_attrs()))
+    assert np.nanmax(np.abs(lost["iou_shift"] - found["iou_shift"])) > 0.05

@@ -222,3 +222,15 @@ def test_an_edited_run_is_called_so_above_the_panels(layers: list[int]) -> None:
     assert all(box.y0 > ax.get_tightbbox().y1 for ax in figure.axes)
     sides = [ax.get_position().bounds[2] * one.get_figwidth() for one in (plain, figure) for ax in one.axes[:1]]
     assert sides[0] == pytest.approx(sides[1])
+
+
+def test_void_pixels_are_grey_in_areas() -> None:
+    ds = dataset(truth=True, signal=5.0)
+    masks = {str(name): ds["truth"].sel(concept=name).values for name in ds.concept.values}
+    void = np.zeros((32, 48), bool)
+    void[:7] = True
+    figure = concept_grid(ds.wb.with_truth(masks | {"void": void}, ignore="void"))
+    assert [text.get_text() for text in figure.legends[0].get_texts()][-1] == "void"
+    for name in ("segmentation", "truth"):
+        drawn = panels(figure)[name].images[-1].get_array()
+        np.testing.assert_array_equal(drawn[..., 3] == 1, void)

@@ -321,6 +321,20 @@ def test_truth_is_stored(take: Callable[..., xr.Dataset], home: Path) -> None:
     assert "truth" not in take(), "another run"
 
 
+def test_void_pixels_are_stored(take: Callable[..., xr.Dataset], home: Path) -> None:
+    mask, void = np.zeros(SIZE, dtype=bool), np.zeros(SIZE, dtype=bool)
+    mask[:10], void[8:14] = True, True
+    masks = {"dog": mask & ~void, "grass": ~mask & ~void, "sky": np.zeros_like(mask)}
+    ds = take(truth=masks | {"border": void}, ignore="border")
+    validate(ds, values=True)
+    again = store.open(ds.attrs["key"], home)
+    np.testing.assert_array_equal(again["void"], void)
+    np.testing.assert_array_equal(again["truth"], np.stack(list(masks.values())))
+    assert take(truth=masks).attrs["key"] != ds.attrs["key"], "another run"
+    with pytest.raises(InputError, match="ignore is 255; here it names one of the masks"):
+        take(truth=masks, ignore=255)
+
+
 # --- stored and not ---------------------------------------------------------------------------------------------
 def test_memory_and_disk_hold_the_same(take: Callable[..., xr.Dataset], home: Path) -> None:
     options: dict[str, Any] = {"timesteps": [250, 750], "samples": 2, "layers": [0, 4], "spaces": ("output", "value")}

@@ -145,3 +145,14 @@ def test_damage_and_absence_are_said() -> None:
     ds.output_total[0, 0, 2] = np.nan
     with pytest.raises(SchemaError, match="damaged"):
         views.maps(state_of(ds), ds)
+
+
+def test_void_pixels_are_not_counted() -> None:
+    ds = dataset(truth=True, grid=(2, 3), patch=4)
+    masks = {str(name): ds["truth"].sel(concept=name).values for name in ds.concept.values}
+    void = np.zeros((8, 12), bool)
+    void[:5, :4] = True
+    known = ds.wb.with_truth(masks | {"void": void}, ignore="void")
+    counts = views.truth_counts(known, State.default(known))
+    np.testing.assert_array_equal(counts.area, [[0, 16, 16], [12, 16, 16]])
+    np.testing.assert_array_equal(counts.true, (ds.truth.values & ~void).reshape(3, 2, 4, 3, 4).sum((2, 4)))

@@ -17,9 +17,13 @@ from workbench import schema
 from workbench.analysis import selection
 from workbench.analysis.normalising import normalised
 from workbench.analysis.selection import Labels, Numbers, ScoreChoice
+from workbench.interventions import AttendMode, RandomDirection, read
 from workbench.schema import PADDING, TEXT, TEXT_MASS, InputError, SelectionError, warn
 
 CROSS: Final = "cross"
+_CONTROL: Final = "control"
+"""In place of a mode where a random direction took the place of attention."""
+_WHAT: Final = {"none": "nothing", "concepts": "concepts only", _CONTROL: "what a random direction made"}
 LSE_IMAGE, LSE_CONCEPT = schema.LSE
 
 
@@ -43,21 +47,21 @@ def concept_share(
 
     Returns
     -------
-    (sample, timestep, layer, head, concept) float32, 0 to 1; NaN where nothing was captured. It is 0 in a run with
-    ``attend="image"`` and 1 with ``attend="concepts"``.
+    (sample, timestep, layer, head, concept) float32, 0 to 1; NaN where nothing was captured. It is 0 where concepts
+    attended to the image only and 1 where they attended to concepts only, in the whole run (``attend=``) or in some
+    layers and timesteps (:class:`workbench.AttendMode`). Where they attended to nothing, or to what a random direction
+    made of it, it is undefined: NaN, with a warning. ``attrs["attend"]`` is what they attended to, ``"mixed"`` where
+    that differs.
 
     Raises
     ------
     SelectionError
         If the dataset has no log-sum-exps, or something chosen is not in it.
     InputError
-        If concepts attended to nothing in this run.
+        If concepts attended to nothing in all that is chosen.
     """
     ds = normalised(ds)
     _check_captured(ds, schema.LSE, "lse=True")
-    mode = ds.attrs.get("attend", "both")
-    if mode == "none":
-        raise InputError("concepts attended to nothing in this run (attend='none'): capture with another attend=.")
     image, concept = (
         selection.take_concepts(
             selection.take(ds[name], layers=layers, timesteps=timesteps, heads=heads, samples=samples), concepts
@@ -66,13 +70,52 @@ def concept_share(
         .load()
         for name in (LSE_IMAGE, LSE_CONCEPT)
     )
-    if mode == "both":
-        # exp(concept) / (exp(concept) + exp(image)), written so that nothing overflows.
-        share: xr.DataArray = 1 / (1 + xr.apply_ufunc(np.exp, (image - concept).clip(max=700)))
-    else:
-        share = xr.full_like(concept, float(mode == "concepts")).where((image + concept).notnull())
-    share = share.astype(np.float32)
-    return share.rename("concept_share").assign_attrs(attend=mode)
+    modes = _attended(ds, image)
+    _tell_undefined(modes, modes.isin(["none", _CONTROL]), "the share of concepts")
+    # exp(concept) / (exp(concept) + exp(image)), written so that nothing overflows.
+    both: xr.DataArray = 1 / (1 + xr.apply_ufunc(np.exp, (image - concept).clip(max=700)))
+    share = both.where(modes == "both", (modes == "concepts").astype(np.float64))
+    share = share.where((image + concept).notnull() & ~modes.isin(["none", _CONTROL]))
+    share = share.transpose(*schema.LSE_DIMS).astype(np.float32)
+    held = np.unique(modes)
+    return share.rename("concept_share").assign_attrs(attend=str(held[0]) if len(held) == 1 else "mixed")
+
+
+def _attended(ds: xr.Dataset, like: xr.DataArray) -> xr.DataArray:
+    """What concepts attended to, (timestep, layer), at those of a choice: a mode, or :data:`_CONTROL`."""
+    modes = xr.DataArray(
+        np.full((like.sizes[schema.TIMESTEP], like.sizes[schema.LAYER]), ds.attrs.get("attend", "both"), dtype="<U8"),
+        {dim: like[dim].to_numpy() for dim in (schema.TIMESTEP, schema.LAYER)},
+        (schema.TIMESTEP, schema.LAYER),
+    )
+    edits = read(ds.attrs.get("interventions", ()))
+    named = [(edit, edit.mode) for edit in edits if isinstance(edit, AttendMode)]
+    named += [(edit, _CONTROL) for edit in edits if isinstance(edit, RandomDirection) and edit.of.of_concepts]
+    for edit, mode in named:
+        levels = [edit.acts_at(float(timestep)) for timestep in modes[schema.TIMESTEP]]
+        modes.values[np.outer(levels, [edit.acts_in(int(layer)) for layer in modes[schema.LAYER]])] = mode
+    return modes
+
+
+def _tell_undefined(modes: xr.DataArray, undefined: xr.DataArray, what: str) -> None:
+    """Warn of layers and timesteps without a figure; refuse where there is no other."""
+    if not undefined.any():
+        return
+    if (modes == "none").all():
+        raise InputError(
+            "concepts attended to nothing in this run (attend='none'), or in all that is chosen: capture with another "
+            "attend=, or choose others."
+        )
+    layers, timesteps = (
+        modes[dim].to_numpy()[undefined.any(other).to_numpy()].tolist()
+        for dim, other in ((schema.LAYER, schema.TIMESTEP), (schema.TIMESTEP, schema.LAYER))
+    )
+    held = sorted({str(mode) for mode in modes.to_numpy()[undefined.to_numpy()]})
+    warn(
+        f"concepts attended to {' or '.join(_WHAT[mode] for mode in held)} in layers {layers} at timesteps "
+        f"{timesteps}: {what} is undefined there, and NaN.",
+        stacklevel=4,
+    )
 
 
 def self_attention(ds: xr.Dataset, **choice: Unpack[ScoreChoice]) -> xr.DataArray:
@@ -108,7 +151,8 @@ def sinks(
 
     Returns
     -------
-    A dataset of ``top_share`` (sample, timestep, layer, head, concept), the share of the ``top`` patches of each
+    NaN, with a warning, where concepts attended to no patch (of all attention, patches then take 0) or to nothing. A
+    dataset of ``top_share`` (sample, timestep, layer, head, concept), the share of the ``top`` patches of each
     concept; ``peak_ratio``, the strongest patch's share by that of an even spread; and, without ``concept``,
     ``common_share``: the share of the ``top`` patches that take most from all concepts together, averaged over
     concepts. A high ``top_share`` may be a small object; a high ``common_share`` is a sink, the same patches whatever
@@ -145,6 +189,11 @@ def sinks(
         found["top_share"] = found["top_share"] * image_share
         found["peak_ratio"] = found["peak_ratio"] * image_share
         found["common_by_concept"] = found["common_by_concept"] * image_share
+    else:
+        modes = _attended(ds, taken)
+        without = modes.isin(["none", "concepts", _CONTROL])
+        _tell_undefined(modes, without, "a share of the attention to patches")
+        found = found.where(~without)
     found["common_share"] = found["common_by_concept"].mean(schema.CONCEPT, skipna=False)
     found = found.drop_vars("common_by_concept").astype(np.float32)
     dims = (*schema.PIECE_DIMS, schema.HEAD, schema.CONCEPT)

@@ -16,7 +16,7 @@ from workbench.analysis import selection
 from workbench.analysis.heatmaps import to_pixels
 from workbench.analysis.selection import Labels
 from workbench.analysis.steps import Steps
-from workbench.analysis.truth import masks_of
+from workbench.analysis.truth import masks_of, void_of
 from workbench.analysis.variants import Choice, Scores
 from workbench.numerics.measures import MEASURES, Fraction, Measure, Reference
 from workbench.schema import InputError
@@ -269,8 +269,12 @@ def _truth(ds: xr.Dataset, scores: Scores, names: Sequence[str]) -> Reference:
         numbers = np.bincount(at[where], minlength=scores.grid.size)
         return numbers.reshape(scores.grid.shape).astype(np.float64)
 
+    known = np.ones(at.shape, dtype=bool)
+    if (void := void_of(ds)) is not None:
+        known = ~void.sel({dim: patches[dim] for dim in void.dims}).to_numpy()
+        shown = shown & known
     inside = np.stack([count(mask) for mask in shown])
-    return Reference(inside, count(np.ones(at.shape, dtype=bool)), float(shown.any(0).sum()))
+    return Reference(inside, count(known), float(shown.any(0).sum()))
 
 
 def _check_alike(observations: Sequence[Observation], choice: Choice) -> None:

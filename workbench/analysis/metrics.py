@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from workbench import schema
 from workbench.analysis.heatmaps import HeatmapOptions, segment
 from workbench.analysis.normalising import normalised
-from workbench.analysis.truth import masks_of
+from workbench.analysis.truth import masks_of, void_of
 from workbench.schema import InputError
 
 Masks: TypeAlias = Mapping[str, NDArray[np.bool_]]
@@ -110,7 +110,7 @@ def pixel_accuracy(predicted: ArrayLike, truth: ArrayLike) -> float:
     return int((left & right).any(-3).sum()) / labelled if labelled else float("nan")
 
 
-def average_precision(truth: ArrayLike, values: ArrayLike) -> float:
+def average_precision(truth: ArrayLike, values: ArrayLike, void: ArrayLike | None = None) -> float:
     """Area under the precision-recall curve of a map, as scikit-learn defines it.
 
     Parameters
@@ -119,6 +119,8 @@ def average_precision(truth: ArrayLike, values: ArrayLike) -> float:
         Bool, any shape.
     values
         Floats of the same shape: higher means more likely true.
+    void
+        Bool, of the same shape: what is left out.
 
     Returns
     -------
@@ -127,15 +129,15 @@ def average_precision(truth: ArrayLike, values: ArrayLike) -> float:
     Raises
     ------
     InputError
-        If ``truth`` is not boolean, the shapes differ, or a value is NaN.
+        If ``truth`` or ``void`` is not boolean, the shapes differ, or a value is NaN.
     """
     from sklearn.metrics import average_precision_score  # type: ignore[import-untyped]
 
-    target, level = _with_values(truth, values)
+    target, level = _with_values(truth, values, void)
     return float(average_precision_score(target.ravel(), level.ravel())) if target.any() else float("nan")
 
 
-def paired_average_precision(truth: ArrayLike, values: ArrayLike) -> float:
+def paired_average_precision(truth: ArrayLike, values: ArrayLike, void: ArrayLike | None = None) -> float:
     """Average precision of foreground and background together, as Helbling et al. 2025's public code computes it.
 
     The map is scaled to 0 .. 1; the pair (1 - map, map) is compared with the pair (background, foreground).
@@ -147,17 +149,21 @@ def paired_average_precision(truth: ArrayLike, values: ArrayLike) -> float:
         (pixel_y, pixel_x) bool.
     values
         (pixel_y, pixel_x) map of the foreground concept.
+    void
+        (pixel_y, pixel_x) bool: pixels that are left out, of the scaling too.
 
     Returns
     -------
-    A figure in 0 .. 1.
+    A figure in 0 .. 1; NaN when every pixel is void.
 
     Raises
     ------
     InputError
         As :func:`average_precision`.
     """
-    target, level = _with_values(truth, values)
+    target, level = _with_values(truth, values, void)
+    if not level.size:
+        return float("nan")
     span = np.ptp(level)
     scaled = (level - level.min()) / span if span > 0 else np.full_like(level, 0.5)
     return average_precision(np.stack([~target, target]), np.stack([1 - scaled, scaled]))
@@ -166,7 +172,8 @@ def paired_average_precision(truth: ArrayLike, values: ArrayLike) -> float:
 def score(ds: xr.Dataset, **options: Unpack[HeatmapOptions]) -> xr.Dataset:
     """Compare the segmentation of a dataset with its truth, at pixels.
 
-    The segmentation is the argmax of the heat map, brought to pixels by nearest neighbour.
+    The segmentation is the argmax of the heat map, brought to pixels by nearest neighbour. Void pixels, where the
+    dataset has any, are left out of everything.
 
     Parameters
     ----------
@@ -199,6 +206,9 @@ def score(ds: xr.Dataset, **options: Unpack[HeatmapOptions]) -> xr.Dataset:
     target = truth.transpose(schema.CONCEPT, schema.PIXEL_Y, schema.PIXEL_X).to_numpy()
     labels = found.transpose(schema.PIXEL_Y, schema.PIXEL_X).to_numpy()
     predicted = labels == np.arange(len(names))[:, None, None]
+    if (void := void_of(ds)) is not None:
+        known = ~void.sel({dim: found[dim] for dim in void.dims}).to_numpy()
+        predicted, target = predicted & known, target & known
     by_word = iou([(dict(zip(names, predicted, strict=True)), dict(zip(names, target, strict=True)))])
     return xr.Dataset(
         {
@@ -221,14 +231,20 @@ def _alike(predicted: ArrayLike, truth: ArrayLike) -> tuple[NDArray[Any], NDArra
     return left, right
 
 
-def _with_values(truth: ArrayLike, values: ArrayLike) -> tuple[NDArray[Any], NDArray[np.float64]]:
+def _with_values(
+    truth: ArrayLike, values: ArrayLike, void: ArrayLike | None
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Truth and values in one shape, without what is void."""
     target, level = np.asarray(truth), np.asarray(values, dtype=np.float64)
     if target.dtype != bool or target.shape != level.shape or not np.isfinite(level).all():
         raise InputError(
             f"truth is {target.dtype} {target.shape}, values are {level.shape}; expected bool and finite numbers "
             "of one shape."
         )
-    return target, level
+    if void is None:
+        return target, level
+    known = ~_alike(void, target)[0]
+    return target[known], level[known]
 
 
 def _mean(values: list[float]) -> float:

@@ -42,6 +42,7 @@ _ORDERED: Final[Mapping[str, int]] = {
 _NUMBERED: Final = (schema.SAMPLE, schema.TIMESTEP, schema.LAYER, schema.HEAD, schema.Y, schema.X)
 _PICTURE: Final = (schema.PIXEL_Y, schema.PIXEL_X, schema.CHANNEL)
 _MASKS: Final = (schema.CONCEPT, schema.PIXEL_Y, schema.PIXEL_X)
+_OF_PICTURE: Final = (schema.IMAGE, schema.TRUTH, schema.VOID)
 _ROUNDING: Final = 2.0**-10
 """Twice the largest relative error of a float16."""
 _SMALLEST: Final = 2.0**-24
@@ -99,13 +100,14 @@ def _dims_of(name: str, ds: xr.Dataset) -> tuple[str, ...]:
             return schema.total_dims(space)
     if name == schema.IMAGE:
         return (schema.SAMPLE, *_PICTURE) if ds.attrs.get("kind") == "generate" else _PICTURE
-    known = {schema.TRUTH: _MASKS, schema.TEXT_MASS: schema.MASS_DIMS} | dict.fromkeys(schema.LSE, schema.LSE_DIMS)
+    known = {schema.TRUTH: _MASKS, schema.VOID: _MASKS[1:], schema.TEXT_MASS: schema.MASS_DIMS}
+    known |= dict.fromkeys(schema.LSE, schema.LSE_DIMS)
     return known.get(name, ())
 
 
 def _scored(ds: xr.Dataset) -> list[str]:
     """The variables of the contract but for pictures and masks."""
-    return [name for name in map(str, ds.data_vars) if name not in (schema.IMAGE, schema.TRUTH) and _dims_of(name, ds)]
+    return [name for name in map(str, ds.data_vars) if name not in _OF_PICTURE and _dims_of(name, ds)]
 
 
 def _with_dimensions(ds: xr.Dataset) -> xr.Dataset:
@@ -117,7 +119,7 @@ def _with_dimensions(ds: xr.Dataset) -> xr.Dataset:
     absent: list[str] = []
     for name, dims in contract.items():
         variable = ds.variables[name]
-        of_picture = name in (schema.IMAGE, schema.TRUTH)
+        of_picture = name in _OF_PICTURE
         if not of_picture and schema.HEAD in variable.dims and schema.HEAD not in dims:
             absent.append(name)  # a join over heads has repeated the totals: they are summed anew
             continue

@@ -30,7 +30,7 @@ from workbench.schema import InputError, warn
 
 if TYPE_CHECKING:
     from workbench.analysis.heatmaps import Reduction
-    from workbench.truth import Truth
+    from workbench.truth import Ignored, Truth
 
 Swept: TypeAlias = Literal["layer", "timestep", "head", "sample", "space"]
 How: TypeAlias = Literal["only", "drop", "prefix", "suffix", "window", "greedy"]
@@ -48,6 +48,7 @@ class SweepOptions(TypedDict, total=False):
     window: int
     truth: Truth | None
     labels: Any
+    ignore: Ignored
     resize: bool
     metric: str | Sequence[str] | None
     space: str | Sequence[str] | None
@@ -74,6 +75,7 @@ def sweep(
     window: int = 3,
     truth: Truth | None = None,
     labels: Any = None,
+    ignore: Ignored = None,
     resize: bool = False,
     metric: str | Sequence[str] | None = None,
     space: str | Sequence[str] | None = None,
@@ -110,7 +112,7 @@ def sweep(
         rectangles.
     window
         Neighbours in a window.
-    truth, labels, resize
+    truth, labels, ignore, resize
         Masks to compare with, as :func:`workbench.analysis.truth.with_truth` takes them; by default the dataset's
         own. For one dataset only; several bring their own.
     metric
@@ -168,7 +170,7 @@ def sweep(
     if truth is not None:
         if len(datasets) > 1:
             raise InputError("truth belongs to one picture; give each of several datasets its own: ds.wb.with_truth().")
-        datasets = [with_truth(datasets[0], truth, labels=labels, resize=resize)]
+        datasets = [with_truth(datasets[0], truth, labels=labels, ignore=ignore, resize=resize)]
     metrics = _metrics(metric, datasets, reduce)
     _check(how, swept, window, most, confidence, resamples, reduce)
     step = "only" if how == "greedy" else how

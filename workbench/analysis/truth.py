@@ -9,27 +9,35 @@ import xarray as xr
 from workbench import schema
 from workbench.analysis.normalising import normalised
 from workbench.schema import InputError
-from workbench.truth import read_truth
+from workbench.truth import read_regions
 
 if TYPE_CHECKING:
-    from workbench.truth import Truth, Values
+    from workbench.truth import Ignored, Truth, Values
 
 
-def with_truth(ds: xr.Dataset, truth: Truth, *, labels: Values | None = None, resize: bool = False) -> xr.Dataset:
+def with_truth(
+    ds: xr.Dataset,
+    truth: Truth,
+    *,
+    labels: Values | None = None,
+    ignore: Ignored = None,
+    resize: bool = False,
+) -> xr.Dataset:
     """Add masks of the concepts to a dataset.
 
     Parameters
     ----------
     ds
         A captured dataset of one picture.
-    truth, labels, resize
-        As in :func:`workbench.truth.read_truth`: a mapping from concept to mask; a label map with ``labels``; or a
-        DataArray. Masks have the size of the processed image unless ``resize`` is true.
+    truth, labels, ignore, resize
+        As in :func:`workbench.truth.read_regions`: a mapping from concept to mask; a label map with ``labels``; a
+        DataArray; or a dataset with a truth. Pixels that ``ignore`` names count for nothing and against nothing. Masks
+        have the size of the processed image unless ``resize`` is true.
 
     Returns
     -------
-    A new dataset with ``truth``, (concept, pixel_y, pixel_x) bool, in place of an earlier one; nothing is written
-    to the store.
+    A new dataset with ``truth``, (concept, pixel_y, pixel_x) bool, in place of an earlier one, and ``void``,
+    (pixel_y, pixel_x) bool, where there are such pixels; nothing is written to the store.
 
     Raises
     ------
@@ -45,8 +53,8 @@ def with_truth(ds: xr.Dataset, truth: Truth, *, labels: Values | None = None, re
     if pictures > 1:
         raise InputError(f"this dataset holds {pictures} different pictures; choose one first: ds.isel(sample=[0]).")
     concepts = [str(name) for name in ds[schema.CONCEPT].to_numpy()]
-    masks = read_truth(truth, concepts, (height, width), labels=labels, resize=resize)
-    return ds.assign({schema.TRUTH: ((schema.CONCEPT, schema.PIXEL_Y, schema.PIXEL_X), masks)})
+    regions = read_regions(truth, concepts, (height, width), labels=labels, ignore=ignore, resize=resize)
+    return ds.drop_vars(schema.VOID, errors="ignore").assign(regions.variables())
 
 
 def masks_of(ds: xr.Dataset) -> xr.DataArray:
@@ -72,3 +80,22 @@ def masks_of(ds: xr.Dataset) -> xr.DataArray:
             "bool along concept, pixel_y and pixel_x. Add them anew: ds.wb.with_truth({'dog': mask, ...})."
         )
     return truth
+
+
+def void_of(ds: xr.Dataset) -> xr.DataArray | None:
+    """The void pixels of a normalised dataset, (pixel_y, pixel_x) bool; None where it has none.
+
+    Raises
+    ------
+    InputError
+        If they differ along a dimension of their own, or they are no mask any more.
+    """
+    void = ds.get(schema.VOID)
+    if void is None:
+        return None
+    if set(void.dims) != {schema.PIXEL_Y, schema.PIXEL_X} or void.dtype != bool:
+        raise InputError(
+            f"the void pixels are {void.dtype} along {', '.join(map(str, void.dims)) or 'no dimension'}; expected bool "
+            "along pixel_y and pixel_x. Choose one picture, or add the masks anew: ds.wb.with_truth(..., ignore=...)."
+        )
+    return void.transpose(schema.PIXEL_Y, schema.PIXEL_X)

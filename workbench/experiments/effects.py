@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from workbench import schema
 from workbench.analysis.heatmaps import heatmap, to_pixels
 from workbench.analysis.metrics import overlap
-from workbench.analysis.truth import with_truth
+from workbench.analysis.truth import void_of, with_truth
 from workbench.experiments.picture_effects import Bytes
 from workbench.experiments.planning import Edits
 from workbench.interventions import DropConcept, RandomDirection
@@ -91,7 +91,7 @@ def shared_concepts(names: Sequence[str], *edits: Edits) -> list[str]:
 
 
 def map_effects(
-    baseline: Outcome, edited: Outcome, layers: Sequence[int], concepts: Sequence[str], truth: xr.DataArray | None
+    baseline: Outcome, edited: Outcome, layers: Sequence[int], concepts: Sequence[str], truth: xr.Dataset | None
 ) -> Values:
     """Distance of the maps and shift of the IoU, by concept.
 
@@ -104,7 +104,8 @@ def map_effects(
     concepts
         Those that are compared; the others are NaN.
     truth
-        Masks (concept, pixel_y, pixel_x); without them the IoU is with the segmentation of the baseline.
+        With masks (concept, pixel_y, pixel_x) and void pixels, as :func:`truth_of` gives them; without the IoU
+        is with the segmentation of the baseline.
 
     Returns
     -------
@@ -122,8 +123,10 @@ def map_effects(
     if truth is None:
         shift = _iou(_masks(after), _masks(before)) - 1
     else:
-        target = truth.sel({schema.CONCEPT: list(concepts)}).to_numpy()
-        with_pixels = [_masks(to_pixels(maps, baseline.ds, "nearest")) for maps in (before, after)]
+        target = truth[schema.TRUTH].sel({schema.CONCEPT: list(concepts)}).to_numpy()
+        void = void_of(truth)
+        known = True if void is None else ~void.to_numpy()
+        with_pixels = [_masks(to_pixels(maps, baseline.ds, "nearest")) & known for maps in (before, after)]
         shift = _iou(with_pixels[1], target[None]) - _iou(with_pixels[0], target[None])
     found["iou_shift"][places] = shift
     return found
@@ -157,9 +160,9 @@ def rank(effect: Floats, controls: Floats) -> Floats:
     return shares
 
 
-def truth_of(baseline: Outcome, truth: Any) -> xr.DataArray | None:
-    """The masks to compare with: those that are given; None without any."""
-    return None if truth is None else with_truth(baseline.ds, truth)[schema.TRUTH]
+def truth_of(baseline: Outcome, truth: Any) -> xr.Dataset | None:
+    """A dataset with the masks to compare with, those that are given, and their void pixels; None without any."""
+    return None if truth is None else with_truth(baseline.ds, truth)
 
 
 def _plain(edit: Any) -> Any:

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 INTERVENTION: Final = "intervention"
 DRAW: Final = "draw"
 MOST_REPEATS: Final = 1000
-_OWN: Final = {"model", "layers", "spaces", "interventions", "record", "truth", "progress"}
+_OWN: Final = {"model", "layers", "spaces", "interventions", "record", "truth", "ignore", "progress"}
 """Options of a run that an experiment sets itself."""
 
 
@@ -108,7 +108,8 @@ def intervene(
     space
         The space of the maps.
     truth
-        Masks of the concepts, for pictures; see :func:`workbench.truth.read_truth`. Without it the IoU is that with the
+        Masks of the concepts, for pictures, or a dataset with a truth, whose void pixels are left out; see
+        :func:`workbench.truth.read_regions`. Without it the IoU is that with the
         baseline's segmentation.
     perceptual
         Also measure LPIPS between generated pictures (extra ``perceptual``); None where it is installed.
@@ -321,7 +322,7 @@ class _Experiment:
         outcomes: dict[Edits, Outcome],
         layers: Sequence[int],
         concepts: Sequence[str],
-        truth: xr.DataArray | None,
+        truth: xr.Dataset | None,
         distance: Callable[[Any, Any], float] | None,
     ) -> None:
         self._outcomes = outcomes

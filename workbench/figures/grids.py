@@ -22,7 +22,7 @@ from workbench import schema
 from workbench.analysis.heatmaps import HeatmapOptions, heatmap, segment
 from workbench.analysis.normalising import normalised
 from workbench.analysis.plane import patch_side
-from workbench.analysis.truth import masks_of
+from workbench.analysis.truth import masks_of, void_of
 from workbench.figures.paper import DPI, FONT_SIZE, PaperFigure, colour, style, text_width, wrap
 from workbench.interventions import edit_of
 from workbench.schema import InputError
@@ -32,6 +32,8 @@ _PICTURE_SIDE: Final = 512
 _PLANE_OF_PICTURE: Final = (schema.PIXEL_Y, schema.PIXEL_X, schema.CHANNEL)
 _OVERLAY: Final = 0.75
 """Opacity of maps over the picture."""
+_VOID_COLOUR: Final = "#9a9a9a"
+"""Of pixels that count for nothing, in the truth and the segmentation beside it."""
 _MOST_COLUMNS: Final = 5
 _TITLE_LINES: Final = 3
 # In inches.
@@ -116,6 +118,9 @@ def concept_grid(
     with mpl.rc_context(style(dark)):
         titles = ["picture", *(str(name) for name in maps[schema.CONCEPT].to_numpy()), *areas]
         legend = [(names[label], colour(label)) for label in shown]
+        void = void_of(ds) if masks is not None else None
+        if void is not None:
+            legend.append(("void", _VOID_COLOUR))
         norm = Normalize(float(maps.min()), float(maps.max()))
         over, under = _extent(maps, ds), _extent(ds[schema.IMAGE], ds)
         shape = (over[2] - over[3]) / (over[1] - over[0])
@@ -131,6 +136,9 @@ def concept_grid(
         colours = np.array([(0.0, 0.0, 0.0, 0.0), *(to_rgba(colour(label)) for label in range(len(names)))])
         for ax, area in zip(axes[1 + maps.sizes[schema.CONCEPT] :], areas.values(), strict=True):
             ax.imshow(colours[area.transpose(*_plane(area)).to_numpy() + 1], extent=_extent(area, ds))
+            if void is not None:
+                shades = np.array([(0.0, 0.0, 0.0, 0.0), to_rgba(_VOID_COLOUR)])
+                ax.imshow(shades[void.to_numpy().astype(int)], extent=_extent(void, ds))
         for ax in axes:
             ax.set(xlim=over[:2], ylim=over[2:])
     return figure

@@ -36,7 +36,7 @@ class Reference:
     inside
         (concept, y, x): pixels of each patch that show the concept.
     area
-        (y, x): pixels of each patch.
+        (y, x): pixels of each patch, but for void ones.
     labelled
         Pixels that show any concept.
     """

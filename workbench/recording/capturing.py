@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -47,9 +48,9 @@ from workbench.recording.streaming import Stream
 from workbench.recording.tracing import Trace, trace
 from workbench.recording.turns import quoted, turn
 from workbench.recording.wording import warn_of_embeddings, warn_of_text
-from workbench.schema import CHANNEL, CONCEPT, IMAGE, PIXEL_X, PIXEL_Y, TRUTH, warn
+from workbench.schema import CHANNEL, IMAGE, PIXEL_X, PIXEL_Y, InputError, warn
 from workbench.store.pieces import Writer
-from workbench.truth import read_truth
+from workbench.truth import read_regions
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -80,6 +81,7 @@ def capture(
     text_mass: bool = False,
     interventions: Given | Iterable[Given] = (),
     truth: Truth | None = None,
+    ignore: str | None = None,
     store: bool = True,
     home: str | Path | None = None,
     verify: bool = False,
@@ -130,7 +132,9 @@ def capture(
         Edits of the network, see :mod:`workbench.interventions`. They are part of the run, in
         ``attrs["interventions"]``, which can be given here again. Blocks they skip are NaN.
     truth
-        Masks of the concepts in pixels of the processed image; see :func:`workbench.truth.read_truth`.
+        Masks of the concepts in pixels of the processed image; see :func:`workbench.truth.read_regions`.
+    ignore
+        Name of the mask among them that shows which pixels are void: left out of every comparison.
     store
         Keep the run on disk, and open it instead of computing when it is there already.
     home
@@ -175,6 +179,11 @@ def capture(
     check_prompt(prompt, chosen_spaces, needed=False)
     check_flag("verify", verify)
     edits = read(interventions)
+    if ignore is not None and (truth is None or not isinstance(ignore, str)):
+        raise InputError(
+            f"ignore is {ignore!r}; here it names one of the masks in truth=. Values of a label map are given to "
+            "ds.wb.with_truth(label_map, labels=..., ignore=255)."
+        )
     pixels = read_image(image)
     unwritable = check_home(home) if store else None
 
@@ -188,7 +197,7 @@ def capture(
         warn_beyond_training(adapter, name, wanted)
         warn_of_text(adapter, words, [prompt], made=False)
         pixels = resize(pixels, (height, width))
-        masks = None if truth is None else read_truth(truth, words, (height, width))
+        regions = None if truth is None else read_regions(truth, words, (height, width), ignore=ignore)
         tokens: tuple[tuple[int, str], ...] = ()
         if "prompt" in chosen_spaces:
             tokens = tuple(zip(*adapter.prompt_tokens(prompt), strict=True))
@@ -214,7 +223,8 @@ def capture(
             interventions=edits,
             options={
                 "image_hash": image_hash(pixels),
-                "truth_hash": "" if masks is None else hashlib.sha256(np.packbits(masks).tobytes()).hexdigest()[:20],
+                "truth_hash": "" if regions is None else _bits_hash(regions.masks),
+                **({"void_hash": _bits_hash(regions.void)} if regions is not None and regions.void is not None else {}),
                 **({"source_hashes": [image_hash(picture) for picture in pictures.values()]} if pictures else {}),
             },
         )
@@ -228,8 +238,8 @@ def capture(
         template = plan.template(adapter, name, adapter_for(adapter.transformer).heads, key)
         template.attrs |= model_attrs(model)
         template[IMAGE] = ((PIXEL_Y, PIXEL_X, CHANNEL), pixels)
-        if masks is not None:
-            template[TRUTH] = ((CONCEPT, PIXEL_Y, PIXEL_X), masks)
+        if regions is not None:
+            template = template.assign(regions.variables())
         with writing(store, key, template, plan.variables(), home) as run:
             if remaining_passes(run):
                 _record(adapter, plan, pixels, pictures, grid, run, progress)
@@ -282,6 +292,10 @@ def _record(
                 recorder.editing.forget()
     finally:
         adapter.release()
+
+
+def _bits_hash(masks: NDArray[np.bool_]) -> str:
+    return hashlib.sha256(np.packbits(masks).tobytes()).hexdigest()[:20]
 
 
 def _encoded(adapter: PipelineAdapter, pixels: Pixels) -> Posterior:

@@ -47,6 +47,8 @@ name                             dimensions                                     
 ``image``                        pixel_y, pixel_x, channel (``"generate"``: behind    uint8
                                  ``sample``)
 ``truth``                        concept, pixel_y, pixel_x (optional)                 bool
+``void``                         pixel_y, pixel_x (optional, beside ``truth``):       bool
+                                 pixels that count for nothing and against nothing
 ``lse_image``, ``lse_concept``   sample, timestep, layer, head, concept (optional)    float32
 ``text_mass``                    sample, timestep, layer, head, text (optional): the  float32
                                  image's attention to each text token, averaged over

@@ -238,6 +238,8 @@ def _variable_problems(ds: xr.Dataset) -> list[str]:
     expected[IMAGE] = ((SAMPLE, *picture) if ds.attrs.get("kind") == "generate" else picture, ("uint8",))
     if TRUTH in ds:
         expected[TRUTH] = ((CONCEPT, PIXEL_Y, PIXEL_X), ("bool",))
+    if VOID in ds:
+        expected[VOID] = ((PIXEL_Y, PIXEL_X), ("bool",))
     expected |= {name: (LSE_DIMS, ("float32",)) for name in LSE if name in ds}
     if TEXT_MASS in ds:
         expected[TEXT_MASS] = (MASS_DIMS, ("float32",))
@@ -252,6 +254,8 @@ def _variable_problems(ds: xr.Dataset) -> list[str]:
         if ds[name].dtype.name not in dtypes:
             problems.append(f"variable {name!r} is {ds[name].dtype}; expected {' or '.join(dtypes)}")
     unnamed = [name for name in SPACES if name not in _spaces(ds) and {name, total(name)} & set(ds.data_vars)]
+    if VOID in ds and TRUTH not in ds:
+        problems.append(f"variable {VOID!r} is there, but not {TRUTH!r}, whose pixels it takes out")
     return problems + [f"variable {name!r} is there, but attribute 'spaces' does not name it" for name in unnamed]
 
 

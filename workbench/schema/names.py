@@ -37,6 +37,7 @@ CHANNELS: Final = ("r", "g", "b")
 # --- variables beside the scores ------------------------------------------------------------------------------
 IMAGE: Final = "image"
 TRUTH: Final = "truth"
+VOID: Final = "void"
 LSE: Final = ("lse_image", "lse_concept")
 TEXT_MASS: Final = "text_mass"
 PIECE_DIMS: Final = (SAMPLE, TIMESTEP, LAYER)

@@ -10,7 +10,7 @@ import xarray as xr
 from workbench import schema
 from workbench.analysis.normalising import normalised
 from workbench.analysis.plane import patch_side
-from workbench.analysis.truth import masks_of
+from workbench.analysis.truth import masks_of, void_of
 from workbench.schema import WorkbenchError
 from workbench.widgets.state import held_spaces
 
@@ -60,9 +60,10 @@ def shown(ds: xr.Dataset) -> xr.Dataset:
     """
     ds = normalised(ds)
     try:
+        void_of(ds)
         return ds if schema.TRUTH not in ds else ds.assign({schema.TRUTH: masks_of(ds)})
     except WorkbenchError:
-        return ds.drop_vars(schema.TRUTH)
+        return ds.drop_vars([schema.TRUTH, schema.VOID], errors="ignore")
 
 
 def remarks(ds: xr.Dataset) -> list[str]:

@@ -276,8 +276,9 @@ class Interventions:
             options["repeats"] = asked.repeats
         written, before = arguments(options), ""
         if asked.truth == "own" and lab.ds is not None:
-            options["truth"] = lab.ds[schema.TRUTH]
-            written += ", truth=ds.truth"
+            void = schema.VOID in lab.ds
+            options["truth"] = lab.ds if void else lab.ds[schema.TRUTH]
+            written += ", truth=ds" if void else ", truth=ds.truth"
         elif asked.truth == "drawn" and lab.ds is not None:
             options["truth"] = masks_of(asked.drawn, lab.ds, pixels=True)
             before = code_of(asked.drawn, lab.ds, pixels=True) + "\n"

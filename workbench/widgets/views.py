@@ -181,8 +181,10 @@ def truth_counts(ds: xr.Dataset, state: State) -> TruthCounts:
         inside.append(covered)
         shares.append(np.rint(position).astype(int)[:, None] == np.arange(ds.sizes[dim]))
     rows, columns = (share.astype(np.int64) for share in shares)
-    cut = masks[:, inside[0]][:, :, inside[1]].astype(np.int64)
-    return TruthCounts(rows.T @ cut @ columns, rows.sum(0)[:, None] * columns.sum(0))
+    void = _frame(ds, state).get(schema.VOID)
+    known = ~_plain(void, schema.PIXEL_Y, schema.PIXEL_X) if void is not None else np.ones(masks.shape[1:], dtype=bool)
+    cut = (masks & known)[:, inside[0]][:, :, inside[1]].astype(np.int64)
+    return TruthCounts(rows.T @ cut @ columns, rows.T @ known[inside[0]][:, inside[1]].astype(np.int64) @ columns)
 
 
 def _frame(ds: xr.Dataset, state: State) -> xr.Dataset:

@@ -439,7 +439,7 @@ class View {
   trueLabels() {
     const { truth, area, patches } = this.store;
     const best = strongest(truth, truth.length / patches, patches);
-    return best.map((label, patch) => (truth[label * patches + patch] * 2 >= area[patch] ? label : -1));
+    return best.map((label, patch) => (area[patch] && truth[label * patches + patch] * 2 >= area[patch] ? label : -1));
   }
 
   /** The values where the pointer is (else at the pin), in the captions and in a line. */
