@@ -32,7 +32,7 @@ from tests.benchmarks.starvation import beside_writers
 from tests.tiny_random import concept_embeddings, flux_inputs
 from workbench import store, trace
 from workbench.models.base import Hooks
-from workbench.recording.reading import Piece
+from workbench.recording.reading import Record
 from workbench.recording.reducing import Layout, reduce_into
 from workbench.recording.streaming import Stream
 from workbench.store import partial as partial_run
@@ -154,16 +154,16 @@ class Bench:
             "processor": time.process_time() - processor,
         }
 
-    def _traced(self, passes: int, on_piece: Callable[[Piece], None], **options: Any) -> Measured:
+    def _traced(self, passes: int, on_record: Callable[[Record], None], **options: Any) -> Measured:
         options = {"layers": self.layers, "spaces": SPACES} | options
         inside = ExitStack()
         return self._timed(
             passes,
             inside,
-            lambda: inside.enter_context(trace(self.model, self.concepts, on_piece=on_piece, **options)),
+            lambda: inside.enter_context(trace(self.model, self.concepts, on_record=on_record, **options)),
         )
 
-    def _reduce(self, piece: Piece) -> None:
+    def _reduce(self, piece: Record) -> None:
         layout = Layout(piece)
         device = next(iter(piece.tensors.values())).device
         reduce_into(layout.views(torch.empty(layout.size, dtype=torch.uint8, device=device)), piece)
@@ -200,7 +200,7 @@ class Bench:
                     self.concepts,
                     layers=layers,
                     spaces=spaces,
-                    on_piece=lambda piece: stream.write(piece, 0, piece.step),
+                    on_record=lambda piece: stream.write(piece, 0, piece.step),
                     on_pass=lambda step: stream.commit(),
                 )
             )
@@ -213,7 +213,7 @@ class Bench:
     def _naive(self, passes: int) -> Measured:
         kept: list[dict[str, torch.Tensor]] = []
 
-        def keep_vectors(piece: Piece) -> None:
+        def keep_vectors(piece: Record) -> None:
             kept.append({name: vectors.cpu() for name, vectors in piece.vectors.items()})
             if len(kept) > len(self.layers):  # of one pass; of a whole run they would not fit
                 kept.clear()
@@ -244,7 +244,7 @@ class Bench:
             return time.perf_counter() - start
 
         def traced() -> float:
-            with trace(self.model, self.concepts, layers=self.layers, spaces=SPACES, on_piece=lambda piece: None):
+            with trace(self.model, self.concepts, layers=self.layers, spaces=SPACES, on_record=lambda piece: None):
                 return alone()
 
         ways = {"plain": alone, "traced": traced, "plain, beside the writers": lambda: beside_writers(one_pass)}

@@ -40,7 +40,7 @@ def measure(rounds: int = ROUNDS) -> list[Figure]:
     concepts = concept_embeddings(5, MID_SIZE["joint_attention_dim"])
 
     def seconds(edits: Iterable[Intervention] = ()) -> float:
-        with wb.trace(model, concepts, layers=range(3), on_piece=lambda piece: None, interventions=edits) as traced:
+        with wb.trace(model, concepts, layers=range(3), on_record=lambda piece: None, interventions=edits) as traced:
             for source in traced.editing.sources():  # a pass of its own, that of the baseline
                 traced.collect(source, **given)
             start = time.perf_counter()

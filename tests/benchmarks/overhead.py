@@ -37,7 +37,7 @@ def measure(rounds: int = ROUNDS) -> list[Figure]:
         return time.perf_counter() - start
 
     def traced(**options: Any) -> float:
-        with trace(model, concepts, on_piece=lambda piece: None, **options):
+        with trace(model, concepts, on_record=lambda piece: None, **options):
             start = time.perf_counter()
             model(**given)
             return time.perf_counter() - start

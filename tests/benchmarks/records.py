@@ -10,7 +10,7 @@ import torch
 import xarray as xr
 
 from tests.synthetic import dataset
-from workbench.recording.reading import Piece
+from workbench.recording.reading import Record
 from workbench.schema import score_dims, total, total_dims
 
 WORDS: Final = ("dog", "grass", "sky", "sun", "house")
@@ -45,7 +45,7 @@ def variables(spaces: Sequence[str]) -> dict[str, tuple[tuple[str, ...], str]]:
     return declared | {total(space): (total_dims(space), "float32") for space in spaces}
 
 
-def record(step: int, layer: int, spaces: Sequence[str] = ("output", "cross"), **where: Any) -> Piece:
+def record(step: int, layer: int, spaces: Sequence[str] = ("output", "cross"), **where: Any) -> Record:
     """Random scores of one pass and layer."""
     shape = (1, HEADS, len(WORDS), GRID[0] * GRID[1])
-    return Piece(step, layer, {space: torch.randn(shape, **where) for space in spaces})
+    return Record(step, layer, {space: torch.randn(shape, **where) for space in spaces})

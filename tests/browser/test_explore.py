@@ -427,7 +427,7 @@ def test_text_of_the_dataset_is_never_markup(view: View) -> None:
         ("wb.explore(ds[['image']])", "holds no scores"),
         ("wb.explore(ds.drop_vars('image'))", "no picture"),
         ("wb.explore(ds.isel(concept=[0]))", "capture a second concept"),
-        ("wb.explore(ds.where(ds.layer != 1))", "NaN"),
+        ("wb.explore(ds.where(ds.layer != 1))", "there are no scores of"),
         ("wb.explore(ds, state={'layers': [77, 77]})", "The state does not fit"),
     ],
 )

@@ -269,7 +269,7 @@ def test_a_prompt_is_told_from_the_path_of_a_picture(tmp_path: Path) -> None:
 
 def test_the_runs_of_an_experiment_say_what_they_are_of(home: Path) -> None:
     result = intervene([wb.SkipBlock(2)], store=True, home=home)
-    keys = result.attrs["keys"]
+    keys = read_attributes(result.attrs)["keys"]
     runs = {run.key: run for run in store.runs(home)}
     assert not any(run.own for run in runs.values())
     baseline = runs[keys["baseline"]]
@@ -286,8 +286,8 @@ def test_an_experiment_from_the_users_own_run_lies_below_it(home: Path) -> None:
     mine = wb.capture(PICTURE, WORDS, **asked)
     edited = wb.capture(PICTURE, WORDS, interventions=wb.SkipBlock(2), **asked)
     result = intervene([wb.SkipBlock(2)], store=True, home=home)
-    assert result.attrs["keys"]["baseline"] == mine.attrs["key"]
-    assert result.attrs["keys"]["SkipBlock(2)"] == edited.attrs["key"]
+    assert read_attributes(result.attrs)["keys"]["baseline"] == mine.attrs["key"]
+    assert read_attributes(result.attrs)["keys"]["SkipBlock(2)"] == edited.attrs["key"]
     found = {family.head.key: [run.role for run in family.derived] for family in families(store.runs(home))}
     assert found == {mine.attrs["key"]: ["control", "control"], edited.attrs["key"]: []}
 
@@ -297,7 +297,7 @@ def test_an_experiment_belongs_to_the_run_it_is_asked_from_where_that_is_stored(
     for place, parent in ((home, mine.attrs["key"]), (home.with_name("other"), None)):
         with asked_from(mine.attrs["key"]):
             result = intervene([wb.SkipBlock(2)], control=None, store=True, home=place)
-        keys, runs = result.attrs["keys"], {run.key: run for run in store.runs(place)}
+        keys, runs = read_attributes(result.attrs)["keys"], {run.key: run for run in store.runs(place)}
         assert runs[keys["SkipBlock(2)"]].parent == (parent or keys["baseline"])
         assert runs[keys["baseline"]].parent == (parent or "")
 

@@ -61,7 +61,7 @@ def test_model_is_as_before_after_an_exception(sample: Scored) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sample.scores(sample.concepts, on_piece=fail)
+        sample.scores(sample.concepts, on_record=fail)
     assert snapshot(sample.model) == before
     assert sample.scores(sample.concepts)
 

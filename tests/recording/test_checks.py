@@ -10,7 +10,7 @@ import torch
 
 from workbench.models.base import BlockTensors, ConceptStream, Layer
 from workbench.recording.checks import ForwardPass, magnitude
-from workbench.recording.reading import Piece
+from workbench.recording.reading import Record
 
 LAYERS = tuple(Layer(index, "dual", f"blocks.{index}") for index in range(3))
 NEEDS = frozenset({"key", "value"})
@@ -22,8 +22,8 @@ def block(**present: Any) -> BlockTensors:
     return BlockTensors(output=one, rotary=None, prompt_rotary=None, **(tensors | present))
 
 
-def piece(layer: int, shape: tuple[int, ...] = (1, 2, 3, 6), space: str = "output", **fields: Any) -> Piece:
-    return Piece(0, layer, {space: torch.ones(shape)}, **fields)
+def piece(layer: int, shape: tuple[int, ...] = (1, 2, 3, 6), space: str = "output", **fields: Any) -> Record:
+    return Record(0, layer, {space: torch.ones(shape)}, **fields)
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def under_way() -> ForwardPass:
     return state
 
 
-def finish(state: ForwardPass, *pieces: Piece) -> list[str]:
+def finish(state: ForwardPass, *pieces: Record) -> list[str]:
     for layer in LAYERS:
         state.accepts(layer, block(), NEEDS)
     for each in pieces:

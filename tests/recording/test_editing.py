@@ -149,7 +149,7 @@ def test_the_model_is_as_before_after_an_exception(sample: Edited) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sample.run(SkipBlock(1), ScaleHeads(2), MaskText(3), on_piece=fail)
+        sample.run(SkipBlock(1), ScaleHeads(2), MaskText(3), on_record=fail)
     assert snapshot(sample.model) == before
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import workbench
 from tests.tiny_random import concept_embeddings, flux_inputs, flux_pipeline, flux_transformer
 from tests.traced import LAYERS, record, same, snapshot
-from workbench.recording.reading import Piece
+from workbench.recording.reading import Record
 from workbench.recording.tracing import trace
 from workbench.schema import TraceError
 
@@ -43,9 +43,9 @@ def test_two_pipelines_in_two_threads() -> None:
     pipes = [flux_pipeline(seed) for seed in (0, 1)]
     started = threading.Barrier(2)
 
-    def call(pipe: FluxPipeline, together: bool) -> tuple[Tensor, list[Piece]]:
-        pieces: list[Piece] = []
-        with trace(pipe.transformer, concept_embeddings(), layers=LAYERS, on_piece=pieces.append):
+    def call(pipe: FluxPipeline, together: bool) -> tuple[Tensor, list[Record]]:
+        pieces: list[Record] = []
+        with trace(pipe.transformer, concept_embeddings(), layers=LAYERS, on_record=pieces.append):
             if together:
                 started.wait(30)
             return pipe("a dog", generator=seeded(), **SMALL).images, pieces
@@ -115,7 +115,7 @@ class Failure:
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-@pytest.mark.parametrize("where", ["block", "attention", "callback", "on_piece", "on_pass"])
+@pytest.mark.parametrize("where", ["block", "attention", "callback", "on_record", "on_pass"])
 def test_a_call_that_fails_leaves_the_pipeline_as_it_was(where: str, error: type[BaseException]) -> None:
     pipe = flux_pipeline()
     plain = pipe("a dog", generator=seeded(), **SMALL).images

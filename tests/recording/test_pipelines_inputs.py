@@ -23,7 +23,7 @@ from torch import Tensor
 import workbench
 from tests.tiny_random import FLUX_CONFIG, concept_embeddings, flux_inputs, flux_pipeline, flux_transformer
 from tests.traced import LAYERS, follows_the_text, plain_output, record, recorded_inputs, same, snapshot
-from workbench.recording.reading import Piece
+from workbench.recording.reading import Record
 from workbench.recording.tracing import trace
 
 SMALL: dict[str, Any] = {
@@ -44,15 +44,15 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def traced_call(pipe: Any, *args: Any, **options: Any) -> tuple[Tensor, list[Piece]]:
+def traced_call(pipe: Any, *args: Any, **options: Any) -> tuple[Tensor, list[Record]]:
     """What a pipeline makes with every piece recorded."""
-    pieces: list[Piece] = []
-    with trace(pipe.transformer, concept_embeddings(), layers=LAYERS, on_piece=pieces.append):
+    pieces: list[Record] = []
+    with trace(pipe.transformer, concept_embeddings(), layers=LAYERS, on_record=pieces.append):
         made = pipe(*args, **(SMALL | options)).images
     return made, pieces
 
 
-def outputs(pieces: list[Piece]) -> dict[str, Tensor]:
+def outputs(pieces: list[Record]) -> dict[str, Tensor]:
     """Scores (step x layer, batch, head, concept, patch)."""
     return {"output": torch.stack([piece.scores["output"] for piece in pieces])}
 

@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 import torch
 
-from workbench.recording.reading import Piece
+from workbench.recording.reading import Record
 from workbench.recording.reducing import Layout, reduce_into, stored_values
 from workbench.schema import TraceError
 
 GRID = (2, 3)
 
 
-def piece(value: float = 0.0, layer: int = 1) -> Piece:
+def piece(value: float = 0.0, layer: int = 1) -> Record:
     scores = torch.arange(2 * 2 * 6, dtype=torch.float32).reshape(1, 2, 2, 6) + value
     lse, mass = torch.full((1, 2, 2), value), torch.full((1, 2, 5), value)
-    return Piece(0, layer, {"output": scores, "cross": -scores}, {"lse_image": lse}, {"text_mass": mass})
+    return Record(0, layer, {"output": scores, "cross": -scores}, {"lse_image": lse}, {"text_mass": mass})
 
 
-def values_of(given: Piece, device: str = "cpu") -> dict[str, Any]:
+def values_of(given: Record, device: str = "cpu") -> dict[str, Any]:
     layout = Layout(given)
     buffer = torch.full((layout.size,), 255, dtype=torch.uint8, device=device)
     reduce_into(layout.views(buffer), given)
@@ -45,7 +45,7 @@ def test_names_shapes_and_types() -> None:
 
 def test_heads_are_summed_before_rounding() -> None:
     scores = torch.randn(1, 24, 3, 6, generator=torch.Generator().manual_seed(0)) * 100
-    values = values_of(Piece(0, 0, {"output": scores}))
+    values = values_of(Record(0, 0, {"output": scores}))
     exact = scores[0].double().sum(0).numpy().reshape(3, *GRID)
     assert np.abs(values["output_total"] - exact).max() < 1e-6 * np.abs(exact).max()
     assert np.abs(values["output"].astype(float).sum(0) - exact).max() > 1e-2
@@ -58,7 +58,7 @@ def test_values_that_float16_cannot_hold(extreme: float, dtype: str) -> None:
     given = piece()
     scores = given.scores["output"].clone()
     scores[0, 1, 0, 2] = extreme
-    values = values_of(Piece(0, 1, {"output": scores}))
+    values = values_of(Record(0, 1, {"output": scores}))
     assert values["output"].dtype == dtype
     assert np.isfinite(values["output"]).all()
     with np.errstate(over="ignore"):
@@ -79,7 +79,7 @@ def test_values_that_are_not_finite(wrong: float, name: str) -> None:
 @pytest.mark.parametrize("extreme", [1.0, 1e6])
 def test_a_gpu_gives_what_the_host_gives(extreme: float) -> None:
     scores = torch.randn(1, 24, 5, 6, generator=torch.Generator().manual_seed(0)) * extreme
-    here = values_of(Piece(0, 0, {"output": scores}))
-    there = values_of(Piece(0, 0, {"output": scores.cuda()}), "cuda")
+    here = values_of(Record(0, 0, {"output": scores}))
+    there = values_of(Record(0, 0, {"output": scores.cuda()}), "cuda")
     assert np.array_equal(here["output"], there["output"])
     assert np.allclose(here["output_total"], there["output_total"], rtol=1e-6, atol=1e-5 * extreme)

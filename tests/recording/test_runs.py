@@ -14,7 +14,7 @@ import torch
 from tests.tiny_random import flux_pipeline
 from workbench import store
 from workbench.models.families import pipeline_adapter_for
-from workbench.recording.reading import Piece
+from workbench.recording.reading import Record
 from workbench.recording.runs import (
     Plan,
     remaining_passes,
@@ -46,8 +46,8 @@ PLAN = Plan(
 PROMPTLESS = replace(PLAN, kind="generate", spaces=("output",), tokens=(), prompts=("one", "two"))
 
 
-def piece(layer: int = 1, value: float = 1.0) -> Piece:
-    return Piece(step=0, layer=layer, scores={space: torch.full((1, 2, 2, 6), float(value)) for space in PLAN.spaces})
+def piece(layer: int = 1, value: float = 1.0) -> Record:
+    return Record(step=0, layer=layer, scores={space: torch.full((1, 2, 2, 6), float(value)) for space in PLAN.spaces})
 
 
 def test_key_depends_on_everything_but_the_module_names() -> None:

@@ -15,7 +15,7 @@ import torch
 from tests.synthetic import dataset
 from workbench import store
 from workbench.recording import streaming
-from workbench.recording.reading import Piece
+from workbench.recording.reading import Record
 from workbench.recording.streaming import MOST_PIECES, Stream
 from workbench.schema import LAYER, SAMPLE, TIMESTEP, StoreError, score_dims, total, total_dims
 
@@ -47,9 +47,9 @@ class Recorder:
         self.told.append(("commit",))
 
 
-def piece(step: int = 0, layer: int = 1, value: float = 0.0) -> Piece:
+def piece(step: int = 0, layer: int = 1, value: float = 0.0) -> Record:
     scores = torch.arange(2 * 2 * 6, dtype=torch.float32).reshape(1, 2, 2, 6) + value
-    return Piece(step=step, layer=layer, scores={"output": scores}, lse={"lse_image": torch.full((1, 2, 2), value)})
+    return Record(step=step, layer=layer, scores={"output": scores}, lse={"lse_image": torch.full((1, 2, 2), value)})
 
 
 def stream_to(run: Recorder, **options: Any) -> Stream:
@@ -248,7 +248,7 @@ def test_several_threads_write_what_one_would(stored: bool, home: Path, monkeypa
     with target as run, Stream(run, grid, {layer: layer for layer in range(layers)}) as stream:
         for step in range(timesteps):
             for layer in range(layers):
-                stream.write(Piece(step, layer, {"output": scores[step, layer]}), 0, step)
+                stream.write(Record(step, layer, {"output": scores[step, layer]}), 0, step)
             stream.commit()
     found = run.dataset()
     given = scores[:, :, 0].numpy().reshape(timesteps, layers, heads, words, *grid)
@@ -267,9 +267,9 @@ def test_pieces_leave_a_gpu_on_a_side_stream(on_device: bool) -> None:
     run.go.clear()
     given = [piece(step, value=float(step)) for step in range(40)]
 
-    def sent(one: Piece) -> Piece:
+    def sent(one: Record) -> Record:
         scores, lse = ({name: tensor.cuda() for name, tensor in part.items()} for part in (one.scores, one.lse))
-        return Piece(one.step, one.layer, scores, lse)
+        return Record(one.step, one.layer, scores, lse)
 
     with stream_to(run, on_device=on_device) as stream:
         for step, one in enumerate(given):

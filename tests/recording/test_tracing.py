@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from tests.tiny_random import POOLED_DIM, concept_embeddings, flux_inputs, flux_pipeline, flux_transformer
 from workbench.recording import reading
-from workbench.recording.reading import Piece
+from workbench.recording.reading import Record
 from workbench.recording.tracing import Trace, trace
-from workbench.schema import SPACES, InputError, ModelError, TraceError
+from workbench.schema import SPACES, InputError, ModelError, TraceError, WorkbenchWarning
 
 ALL_LAYERS = range(5)
 
@@ -123,7 +123,10 @@ def test_chosen_prompt_tokens(model: FluxTransformer2DModel, inputs: dict[str, A
 def test_passes_may_differ_in_batch_and_size(model: FluxTransformer2DModel, concepts: Tensor) -> None:
     calls = [flux_inputs(model), flux_inputs(model, batch=2), flux_inputs(model, grid=(3, 5), text=4)]
     seen: list[Tensor] = []
-    with torch.no_grad(), trace(model, concepts, layers=ALL_LAYERS, on_piece=lambda p: seen.append(p.scores["output"])):
+    with (
+        torch.no_grad(),
+        trace(model, concepts, layers=ALL_LAYERS, on_record=lambda p: seen.append(p.scores["output"])),
+    ):
         for inputs in calls:
             model(**inputs)
     for index, inputs in enumerate(calls):
@@ -223,10 +226,10 @@ def test_pieces_are_streamed_and_not_kept(
     model: FluxTransformer2DModel, inputs: dict[str, Any], concepts: Tensor
 ) -> None:
     kept = record(model, inputs, concepts, layers=[1, 3], spaces=("output", "prompt"))
-    pieces: list[Piece] = []
+    pieces: list[Record] = []
     with (
         torch.no_grad(),
-        trace(model, concepts, layers=[1, 3], spaces=("output", "prompt"), on_piece=pieces.append) as seen,
+        trace(model, concepts, layers=[1, 3], spaces=("output", "prompt"), on_record=pieces.append) as seen,
     ):
         model(**inputs)
         model(**inputs)
@@ -234,7 +237,7 @@ def test_pieces_are_streamed_and_not_kept(
     assert seen.passes == 2
     for space in ("output", "prompt"):
         assert torch.equal(torch.stack([piece.scores[space] for piece in pieces[2:]]), kept.scores[space])
-    with pytest.raises(TraceError, match="on_piece"):
+    with pytest.raises(TraceError, match="on_record"):
         _ = seen.scores
 
 
@@ -249,7 +252,7 @@ def test_a_pass_is_announced_after_its_checks_only(
             model,
             concepts,
             layers=[0, 1],
-            on_piece=lambda piece: happened.append(f"piece {piece.step} {piece.layer}"),
+            on_record=lambda piece: happened.append(f"piece {piece.step} {piece.layer}"),
             on_pass=lambda step: happened.append(f"pass {step}"),
         ) as seen,
     ):
@@ -298,11 +301,11 @@ def test_only_conditional_passes_are_recorded(concepts: Tensor) -> None:
     guided = {"negative_prompt": "water", "true_cfg_scale": 4.0}
     plain = generate(**guided)
     texts: list[Tensor] = []
-    pieces: list[Piece] = []
+    pieces: list[Record] = []
     handle = pipe.transformer.register_forward_pre_hook(
         lambda module, args, kwargs: texts.append(kwargs["encoder_hidden_states"]), with_kwargs=True
     )
-    with trace(pipe.transformer, concepts, layers=[0], on_piece=pieces.append) as seen:
+    with trace(pipe.transformer, concepts, layers=[0], on_record=pieces.append) as seen:
         traced = generate(**guided)
     handle.remove()
     assert torch.equal(plain, traced)
@@ -504,3 +507,13 @@ def test_a_failed_pass_leaves_the_trace_usable(
             model(**(inputs | {"img_ids": inputs["img_ids"][:3]}))
         model(**inputs)
     assert torch.equal(seen.scores["output"], record(model, inputs, concepts).scores["output"])
+
+
+def test_the_former_name_of_on_record_warns_and_works() -> None:
+    model, seen = flux_transformer(), []
+    with pytest.warns(WorkbenchWarning, match="on_piece is called on_record now") as said:
+        opened = trace(model, concept_embeddings(), on_piece=seen.append)
+    assert said[0].filename == __file__
+    with torch.no_grad(), opened:
+        model(**flux_inputs(model))
+    assert [record.layer for record in seen] == [0, 1, 2]

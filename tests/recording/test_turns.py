@@ -214,7 +214,7 @@ def test_a_trace_that_is_open_is_named(home: Path) -> None:
     pipe = flux_pipeline()
     with (
         pytest.raises(TraceError, match="close the first trace"),
-        wb.trace(pipe.transformer, concept_embeddings(), on_piece=lambda piece: None),
+        wb.trace(pipe.transformer, concept_embeddings(), on_record=lambda piece: None),
     ):
         capture(PICTURE, ["dog"], model=pipe, size=SIZE, home=home, progress=False)
     assert store.runs(home) == []

@@ -141,5 +141,5 @@ def test_misuse_is_warned_about() -> None:
             scene.image, scene.words[:2], size=(512, 512), layers=[0], spaces=("output",), store=False, progress=False
         )
     prompt = " and ".join(["a red heart on grass"] * 5)
-    with pytest.warns(WorkbenchWarning, match=r"the prompt has 30 tokens, and tiny-flux reads 28"):
+    with pytest.warns(WorkbenchWarning, match=r"the prompt has 30 tokens, and T5 reads 28"):
         wb.generate(prompt, ["heart"], steps=1, store=False, progress=False)

@@ -41,7 +41,7 @@ from workbench.recording.identity import confirm, identity
 from workbench.recording.intervening import SourceInputs, check_interventions, resolved, source_pictures
 from workbench.recording.pictures import Pixels, check_size, image_hash, read_image, resize
 from workbench.recording.provenance import is_derived, model_attrs, model_name
-from workbench.recording.reading import Piece
+from workbench.recording.reading import Record
 from workbench.recording.runs import Plan, remaining_passes, writing
 from workbench.recording.sessions import check_cancelled, once
 from workbench.recording.streaming import Stream
@@ -274,7 +274,7 @@ def _record(
                 adapter,
                 plan,
                 embeddings,
-                on_piece=lambda piece: stream.write(piece, *current),
+                on_record=lambda piece: stream.write(piece, *current),
                 on_pass=lambda step: stream.commit(),
             ) as recorder,
         ):
@@ -308,7 +308,7 @@ def traced(
     adapter: PipelineAdapter,
     plan: Plan,
     embeddings: Tensor,
-    on_piece: Callable[[Piece], None],
+    on_record: Callable[[Record], None],
     on_pass: Callable[[int], Any],
 ) -> Trace:
     """A trace of what the plan wants."""
@@ -321,7 +321,7 @@ def traced(
         lse=plan.lse,
         text_mass=plan.text_mass,
         tokens=[position for position, _ in plan.tokens] or None,
-        on_piece=on_piece,
+        on_record=on_record,
         on_pass=on_pass,
         interventions=resolved(adapter, plan),
     )

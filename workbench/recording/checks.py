@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from workbench.models.base import BlockTensors, ConceptStream, Layer
-from workbench.recording.reading import Piece
+from workbench.recording.reading import Record
 
 
 def not_finite(places: Sequence[str]) -> str:
@@ -41,7 +41,7 @@ class ForwardPass:
     ----------
     stream : ConceptStream or None
         The concept tokens before the next block; None until the pass has started.
-    pieces : list of Piece
+    pieces : list of Record
         What is kept.
     thread : int
         The thread that runs the pass.
@@ -49,7 +49,7 @@ class ForwardPass:
 
     def __init__(self, layers: tuple[Layer, ...], heads: int, concepts: int) -> None:
         self.stream: ConceptStream | None = None
-        self.pieces: list[Piece] = []
+        self.pieces: list[Record] = []
         self.thread = threading.get_ident()
         self._layers = layers
         self._heads = heads
@@ -78,7 +78,7 @@ class ForwardPass:
         self._arrived += 1
         return True
 
-    def check(self, piece: Piece) -> None:
+    def check(self, piece: Record) -> None:
         """Note what is wrong with a piece; whether its numbers are finite is asked of the device at the end."""
         for name, values in {**piece.scores, **piece.lse, **piece.mass, **piece.vectors}.items():
             known = piece.magnitudes.get(name)

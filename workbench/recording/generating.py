@@ -37,7 +37,7 @@ from workbench.recording.identity import confirm, identity
 from workbench.recording.intervening import check_interventions
 from workbench.recording.pictures import Pixels, check_size
 from workbench.recording.provenance import model_attrs, model_name
-from workbench.recording.reading import Piece
+from workbench.recording.reading import Record
 from workbench.recording.runs import Plan, writing
 from workbench.recording.sessions import check_cancelled
 from workbench.recording.streaming import Stream
@@ -234,7 +234,7 @@ def _record(adapter: PipelineAdapter, plan: Plan, grid: tuple[int, int], run: Wr
     ):
         for sample in samples:
 
-            def on_piece(piece: Piece, sample: int = sample) -> None:
+            def on_record(piece: Record, sample: int = sample) -> None:
                 if piece.step in positions:
                     stream.write(piece, sample, positions[piece.step])
 
@@ -242,7 +242,7 @@ def _record(adapter: PipelineAdapter, plan: Plan, grid: tuple[int, int], run: Wr
                 bar.update()
                 check_cancelled()
 
-            with traced(adapter, plan, embeddings, on_piece, on_pass) as recorder:
+            with traced(adapter, plan, embeddings, on_record, on_pass) as recorder:
                 recorder.editing.timesteps = [1000 * sigma for sigma in sigmas]
                 for source in recorder.editing.sources():
                     with recorder.collecting(source):

@@ -42,7 +42,7 @@ _BLOCK_BYTES: Final = 64 * 2**20
 
 
 @dataclass(frozen=True)
-class Piece:
+class Record:
     """What one block gave in one forward pass.
 
     Attributes
@@ -79,7 +79,7 @@ class Piece:
         """What is stored of it: scores, log-sum-exps and mass by name."""
         return {**self.scores, **self.lse, **self.mass}
 
-    def to_host(self, pinned: bool = False) -> Piece:
+    def to_host(self, pinned: bool = False) -> Record:
         """The same scores, log-sum-exps and mass on the host; without waiting when the memory there is pinned."""
 
         def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -90,7 +90,7 @@ class Piece:
                 for name, tensor in tensors.items()
             }
 
-        return Piece(self.step, self.layer, copied(self.scores), copied(self.lse), copied(self.mass))
+        return Record(self.step, self.layer, copied(self.scores), copied(self.lse), copied(self.mass))
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class Reading:
 
     def read(
         self, adapter: TransformerAdapter, projection: Projection, block: BlockTensors, place: tuple[int, int] | None
-    ) -> tuple[Tensor, Piece | None]:
+    ) -> tuple[Tensor, Record | None]:
         """Attend with the concepts and compare them with the image.
 
         Parameters
@@ -151,7 +151,7 @@ class Reading:
         -------
         attended : Tensor (batch, head, concept, dim)
             Output of concept attention, before the output projection.
-        piece : Piece or None
+        piece : Record or None
             The scores.
         """
         scale = 1 / math.sqrt(adapter.head_dim)
@@ -199,7 +199,7 @@ class Reading:
             image_query = adapter.rotate(_present(block.query), block.rotary).float()
             text_key = adapter.rotate(_present(block.prompt_key), block.prompt_rotary).float()
             mass["text_mass"] = _text_mass(image_query * scale, text_key, _present(image_key))
-        return attended, Piece(*place, scores, lse, mass, self._vectors(attended, projection, block))
+        return attended, Record(*place, scores, lse, mass, self._vectors(attended, projection, block))
 
     def _read_fused(
         self,
@@ -208,7 +208,7 @@ class Reading:
         block: BlockTensors,
         place: tuple[int, int] | None,
         scale: float,
-    ) -> tuple[Tensor, Piece | None] | None:
+    ) -> tuple[Tensor, Record | None] | None:
         """As :meth:`read`, with fused kernels; None where they cannot be used."""
         if self.hidden or self.controls or self.text_mass or self.attend not in ("both", "image"):
             return None
@@ -245,7 +245,7 @@ class Reading:
             scores[space], magnitudes[space] = _present(compared)
         lse = {"lse_image": found.lse[0], "lse_concept": found.lse[1]} if self.lse else {}
         vectors = self._vectors(found.output, projection, block)
-        return found.output, Piece(*place, scores, lse, {}, vectors, magnitudes)
+        return found.output, Record(*place, scores, lse, {}, vectors, magnitudes)
 
     def _vectors(self, attended: Tensor, projection: Projection, block: BlockTensors) -> dict[str, Tensor]:
         """The vectors behind the scores, where they are kept."""

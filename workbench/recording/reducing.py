@@ -16,7 +16,7 @@ from torch import Tensor
 
 from workbench.recording import fused
 from workbench.recording.checks import magnitude, not_finite
-from workbench.recording.reading import Piece
+from workbench.recording.reading import Record
 from workbench.schema import TraceError, total
 
 HALF_LIMIT: Final = 65520.0
@@ -41,11 +41,11 @@ class Layout:
 
     Parameters
     ----------
-    piece : Piece
+    piece : Record
         Batch 1; every piece of a run has the same layout.
     """
 
-    def __init__(self, piece: Piece) -> None:
+    def __init__(self, piece: Record) -> None:
         self._fields: dict[str, _Field] = {}
         for name, scores in piece.scores.items():
             shape = tuple(scores.shape[1:])
@@ -72,14 +72,14 @@ class Layout:
         self._fields[name] = _Field(shape, dtype, math.ceil(last / _ALIGNMENT) * _ALIGNMENT)
 
 
-def reduce_into(views: Mapping[str, Tensor], piece: Piece) -> None:
+def reduce_into(views: Mapping[str, Tensor], piece: Record) -> None:
     """Fill the tensors of a :class:`Layout` from a piece of batch 1 on the same device; nothing waits for the device.
 
     Parameters
     ----------
     views : mapping of str to Tensor
         From :meth:`Layout.views`.
-    piece : Piece
+    piece : Record
         Scores (batch 1, head, concept, patch), log-sum-exps (batch 1, head, concept), mass (batch 1, head, text).
     """
     for name, scores in piece.scores.items():
@@ -94,14 +94,14 @@ def reduce_into(views: Mapping[str, Tensor], piece: Piece) -> None:
         views[name].copy_(values[0])
 
 
-def stored_values(views: Mapping[str, Tensor], piece: Piece, grid: tuple[int, int]) -> dict[str, Any]:
+def stored_values(views: Mapping[str, Tensor], piece: Record, grid: tuple[int, int]) -> dict[str, Any]:
     """What the store takes of a piece: per-head maps (head, concept, y, x), their sums, and the rest as it is.
 
     Parameters
     ----------
     views : mapping of str to Tensor
         The filled tensors of a layout, on the host.
-    piece : Piece
+    piece : Record
         Where they came from, on any device: scores that overflow float16 are fetched from it as they are.
     grid : tuple of int
         Patches per column and row.
@@ -132,6 +132,6 @@ def stored_values(views: Mapping[str, Tensor], piece: Piece, grid: tuple[int, in
     return values
 
 
-def _check_finite(values: np.ndarray[Any, Any], piece: Piece, name: str) -> None:
+def _check_finite(values: np.ndarray[Any, Any], piece: Record, name: str) -> None:
     if not np.isfinite(values).all():
         raise TraceError(not_finite([f"layer {piece.layer} {name}"]) + ".")

@@ -24,7 +24,7 @@ from typing import Any, Final, Self
 import numpy as np
 import torch
 
-from workbench.recording.reading import Piece
+from workbench.recording.reading import Record
 from workbench.recording.reducing import Layout, reduce_into, stored_values
 from workbench.schema import LAYER, SAMPLE, TIMESTEP, StoreError
 from workbench.store.pieces import Writer
@@ -74,7 +74,7 @@ class _Buffers:
 class _Transfer:
     """A piece on its way to the host."""
 
-    piece: Piece
+    piece: Record
     at: Mapping[str, int]
     arrive: Callable[[], _Buffers]
     """Waits until the reduced piece is on the host, and says where."""
@@ -127,12 +127,12 @@ class Stream:
         self._abandoned = False
         self._complete = False
 
-    def write(self, piece: Piece, sample: int, timestep: int) -> None:
+    def write(self, piece: Record, sample: int, timestep: int) -> None:
         """Send a piece of batch 1 on its way; waits only while too many are under way.
 
         Parameters
         ----------
-        piece : Piece
+        piece : Record
             Scores (batch 1, head, concept, patch), log-sum-exps (batch 1, head, concept), mass (batch 1, head, text).
         sample, timestep : int
             Positions along those dimensions.
@@ -186,7 +186,7 @@ class Stream:
             )
 
     # --- the model's side ---------------------------------------------------------------------------------------
-    def _transfer(self, piece: Piece, at: Mapping[str, int]) -> _Transfer:
+    def _transfer(self, piece: Record, at: Mapping[str, int]) -> _Transfer:
         device = next(iter(piece.tensors.values())).device
         if device.type != "cuda":
             here = piece if device.type == "cpu" else piece.to_host()
@@ -215,14 +215,14 @@ class Stream:
 
         return _Transfer(piece, at, arrive)
 
-    def _reduced_here(self, piece: Piece, copied: torch.cuda.Event | None = None) -> _Buffers:
+    def _reduced_here(self, piece: Record, copied: torch.cuda.Event | None = None) -> _Buffers:
         if copied is not None:
             copied.synchronize()
         buffers = self._buffers(piece, torch.device("cpu"))
         reduce_into(buffers.on_host, piece)
         return buffers
 
-    def _buffers(self, piece: Piece, device: torch.device) -> _Buffers:
+    def _buffers(self, piece: Record, device: torch.device) -> _Buffers:
         """Memory that no piece uses."""
         shapes = tuple((name, tuple(tensor.shape)) for name, tensor in piece.tensors.items())
         layout = self._layouts.get(shapes) or self._layouts.setdefault(shapes, Layout(piece))

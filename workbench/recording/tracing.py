@@ -27,7 +27,7 @@ from workbench.recording.aside import Aside
 from workbench.recording.checks import ForwardPass
 from workbench.recording.eager import eager, is_compiled
 from workbench.recording.editing import Editing, Stop
-from workbench.recording.reading import Piece, Reading
+from workbench.recording.reading import Reading, Record
 from workbench.recording.resolving import refuse_mass, resolve
 from workbench.recording.turns import claim, release
 from workbench.schema import ATTEND_MODES, InputError, TraceError, warn
@@ -59,7 +59,7 @@ class Trace:
         layers: tuple[int, ...],
         pooled: Tensor | None,
         reading: Reading,
-        on_piece: Callable[[Piece], None] | None,
+        on_record: Callable[[Record], None] | None,
         on_pass: Callable[[int], None] | None,
         editing: Editing,
     ) -> None:
@@ -71,7 +71,7 @@ class Trace:
         self._concepts = concepts
         self._pooled = pooled
         self._reading = reading
-        self._on_piece = on_piece
+        self._on_record = on_record
         self._on_pass = on_pass
         self.editing = editing
         self._hooks = Hooks()
@@ -84,7 +84,7 @@ class Trace:
         self._pass: ForwardPass | None = None
         self._context: str | None = None
         self._stop = False
-        self._pieces: list[Piece] = []
+        self._pieces: list[Record] = []
         self._stacked: dict[str, dict[str, Tensor]] = {}
 
     # --- results ----------------------------------------------------------------------------------------------
@@ -95,7 +95,7 @@ class Trace:
         Raises
         ------
         TraceError
-            If no forward pass was completed, or its pieces went to ``on_piece``.
+            If no forward pass was completed, or its pieces went to ``on_record``.
         """
         return self._stack("scores")
 
@@ -120,9 +120,9 @@ class Trace:
         return tuple(sorted(set(self.layers) - {piece.layer for piece in self._pieces}))
 
     def _stack(self, what: str) -> dict[str, Tensor]:
-        if self._on_piece is not None:
+        if self._on_record is not None:
             raise TraceError(
-                "the pieces went to on_piece and are not kept: read them there, or trace without on_piece."
+                "the pieces went to on_record and are not kept: read them there, or trace without on_record."
             )
         if not self._pieces:
             raise TraceError(
@@ -325,7 +325,7 @@ class Trace:
                     state.stream = self.editing.concepts_after(layer.index, state.stream, after)
             if piece is not None:
                 state.check(piece)
-                (state.pieces.append if self._on_piece is None else self._on_piece)(piece)
+                (state.pieces.append if self._on_record is None else self._on_record)(piece)
 
     def _finish(self) -> None:
         state, self._pass = self._pass, None
@@ -386,9 +386,10 @@ def trace(
     lse: bool = False,
     text_mass: bool = False,
     tokens: Sequence[int] | None = None,
-    on_piece: Callable[[Piece], None] | None = None,
+    on_record: Callable[[Record], None] | None = None,
     on_pass: Callable[[int], None] | None = None,
     interventions: Given | Iterable[Given] = (),
+    on_piece: Callable[[Record], None] | None = None,
 ) -> Trace:
     """Record concept attention of every forward pass inside a ``with`` block.
 
@@ -425,15 +426,17 @@ def trace(
         keys, a few queries at a time.
     tokens : sequence of int, optional
         Positions of the prompt tokens in the ``prompt`` space; all, padding included, by default.
-    on_piece : callable, optional
-        Receives each :class:`Piece` as soon as it is computed; nothing is kept then. On a CUDA device it is called with
-        the stream that computed it as the current one, which the model's waits for at the end of the pass.
+    on_record : callable, optional
+        Receives each :class:`Record` as soon as it is computed; nothing is kept then. On a CUDA device it is called
+        with the stream that computed it as the current one, which the model's waits for at the end of the pass.
     on_pass : callable, optional
         Receives the index of each forward pass whose pieces all arrived and passed every check. Pieces of a pass that
         it is not called for are not to be trusted.
     interventions : Intervention or iterable of Intervention
         Edits of the passes, see :mod:`workbench.interventions`; tokens and concepts by position. What they take from
         other passes is kept by passes inside ``with trace.collecting(source):``, which come first.
+    on_piece : callable, optional
+        Former name of ``on_record``, for one version.
 
     Returns
     -------
@@ -464,6 +467,9 @@ def trace(
     >>> seen.scores["output"].shape  # doctest: +SKIP
     torch.Size([19, 1, 24, 3, 4096])
     """
+    if on_piece is not None:
+        warn("on_piece is called on_record now; the old name will go with the next version.")
+        on_record = on_record or on_piece
     adapter = adapter_for(transformer)
     spaces = check_spaces(spaces)
     if attend not in ATTEND_MODES:
@@ -484,7 +490,7 @@ def trace(
         traced_layers(layers, adapter.layers),
         None if pooled is None else pooled.detach().clone(),
         Reading(tuple(spaces), attend, vectors, lse, text_mass, None if tokens is None else tuple(tokens)),
-        on_piece,
+        on_record,
         on_pass,
         Editing(adapter, edits),
     )

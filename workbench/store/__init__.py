@@ -20,6 +20,8 @@ from workbench.store.archives import export_runs as export_runs
 from workbench.store.archives import import_runs as import_runs
 from workbench.store.catalogue import check_writable as check_writable
 from workbench.store.catalogue import find as find
+from workbench.store.former import export_run as export_run
+from workbench.store.former import import_run as import_run
 from workbench.store.locations import content_key as content_key
 from workbench.store.locations import home as home
 from workbench.store.memory import in_memory as in_memory
