@@ -1,140 +1,13 @@
 from __future__ import annotations
 
-import math
-from typing import Any
-
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from tests.synthetic import dataset
 from workbench.analysis.heatmaps import segment
-from workbench.analysis.metrics import (
-    average_precision,
-    iou,
-    mean_iou,
-    overlap,
-    paired_average_precision,
-    pixel_accuracy,
-    score,
-)
+from workbench.analysis.metrics import score
+from workbench.numerics.masks import iou
 from workbench.schema import InputError, SelectionError
-
-WORDS = ("dog", "grass", "sky")
-masks = hnp.arrays(bool, (3, 4, 5))
-steady = settings(deadline=None, derandomize=True)
-
-
-def label_maps(lowest: int) -> st.SearchStrategy[np.ndarray]:
-    return hnp.arrays(np.int64, (4, 5), elements=st.integers(lowest, 2))
-
-
-def loop(scenes: list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]) -> dict[str, float]:
-    """IoU counted pixel by pixel."""
-    result = {}
-    for word in WORDS:
-        both = either = 0
-        for predicted, truth in scenes:
-            for row in range(4):
-                for column in range(5):
-                    one = bool(predicted[word][row, column]) if word in predicted else False
-                    other = bool(truth[word][row, column]) if word in truth else False
-                    both += one and other
-                    either += one or other
-        result[word] = both / either if either else math.nan
-    return result
-
-
-@steady
-@given(st.lists(st.tuples(masks, masks, st.sets(st.sampled_from(WORDS)), st.sets(st.sampled_from(WORDS))), max_size=3))
-def test_iou_sums_over_scenes(drawn: Any) -> None:
-    scenes = [
-        (
-            {word: mask for word, mask in zip(WORDS, predicted, strict=True) if word in some},
-            {word: mask for word, mask in zip(WORDS, truth, strict=True) if word in others},
-        )
-        for predicted, truth, some, others in drawn
-    ]
-    expected = loop(scenes)
-    found = iou(scenes)
-    assert all(math.isclose(value, expected[word]) or math.isnan(value) for word, value in found.items())
-    known = [value for value in expected.values() if not math.isnan(value)]
-    assert {word for word, value in found.items() if not math.isnan(value)} == {
-        word for word, value in expected.items() if not math.isnan(value)
-    }
-    mean = mean_iou(scenes)
-    assert math.isclose(mean, sum(known) / len(known)) if known else math.isnan(mean)
-
-
-def test_iou_is_no_mean_of_scenes() -> None:
-    small, large = np.zeros((4, 4), bool), np.ones((4, 4), bool)
-    small[0, 0] = True
-    assert iou([({"dog": small}, {"dog": small}), ({"dog": small}, {"dog": large})]) == {"dog": 2 / 17}
-
-
-def test_overlap_keeps_leading_dimensions() -> None:
-    one = np.ones((2, 3, 4, 5), bool)
-    other = one.copy()
-    other[0, 0, 0, 0] = False
-    both, either = overlap(one, other)
-    assert both.tolist() == [[19, 20, 20], [20, 20, 20]]
-    assert (either == 20).all()
-
-
-@steady
-@given(
-    hnp.arrays(np.int64, (4, 5), elements=st.integers(0, 2)), hnp.arrays(np.int64, (4, 5), elements=st.integers(-1, 2))
-)
-def test_accuracy_counts_labelled_pixels(predicted: np.ndarray, truth: np.ndarray) -> None:
-    words = np.arange(3)[:, None, None]
-    labelled = [(p, t) for p, t in zip(predicted.flat, truth.flat, strict=True) if t >= 0]
-    found = pixel_accuracy(predicted == words, truth == words)
-    if labelled:
-        assert found == sum(p == t for p, t in labelled) / len(labelled)
-    else:
-        assert math.isnan(found)
-
-
-@steady
-@given(hnp.arrays(bool, 12), hnp.arrays(np.float64, 12, elements=st.sampled_from([0.0, 0.25, 0.5, 1.0])))
-def test_average_precision_by_its_definition(truth: np.ndarray, values: np.ndarray) -> None:
-    found = average_precision(truth, values)
-    if not truth.any():
-        assert math.isnan(found)
-        return
-    area = before = 0.0
-    for threshold in sorted(set(values), reverse=True):
-        taken = values >= threshold
-        recall = (truth & taken).sum() / truth.sum()
-        area += (recall - before) * (truth & taken).sum() / taken.sum()
-        before = recall
-    assert math.isclose(found, area, rel_tol=1e-12)
-
-
-def test_paired_average_precision() -> None:
-    truth = np.array([[True, False], [False, False]])
-    values = np.array([[30.0, 10.0], [20.0, -10.0]])
-    scaled = (values + 10) / 40
-    expected = average_precision(np.stack([~truth, truth]), np.stack([1 - scaled, scaled]))
-    assert paired_average_precision(truth, values) == pytest.approx(expected)
-    assert paired_average_precision(truth, truth.astype(float)) == 1
-    assert paired_average_precision(truth, -truth.astype(float)) == 0.5
-    assert paired_average_precision(truth, np.zeros((2, 2))) == 0.5
-
-
-def test_wrong_arrays_are_refused() -> None:
-    yes = np.ones((2, 2), bool)
-    with pytest.raises(InputError, match="two boolean arrays of one shape"):
-        overlap(yes, yes[:1])
-    with pytest.raises(InputError, match="two boolean arrays of one shape"):
-        iou([({"dog": yes.astype(int)}, {"dog": yes})])
-    for metric in (average_precision, paired_average_precision):
-        with pytest.raises(InputError, match="bool and finite numbers"):
-            metric(yes, np.full((2, 2), np.nan))
-        with pytest.raises(InputError, match="bool and finite numbers"):
-            metric(yes.astype(int), np.ones((2, 2)))
 
 
 def test_score_of_a_dataset() -> None:
@@ -195,13 +68,3 @@ def test_void_pixels_count_nowhere() -> None:
     assert float(known["accuracy"]) == pytest.approx(right.mean())
     lost = ds.wb.with_truth({name: mask & ~void for name, mask in masks.items()}).wb.score()
     assert float(known["mean_iou"]) > float(lost["mean_iou"]) + 0.05, "false positives before"
-
-
-def test_average_precision_leaves_void_pixels_out() -> None:
-    rng = np.random.default_rng(5)
-    truth, values, void = rng.random((6, 7)) > 0.6, rng.random((6, 7)), rng.random((6, 7)) > 0.7
-    values[void] += 3
-    for measure in (average_precision, paired_average_precision):
-        assert measure(truth, values, void) == pytest.approx(measure(truth[~void], values[~void]))
-        assert measure(truth, values, void) != pytest.approx(measure(truth & ~void, values))
-    assert math.isnan(paired_average_precision(truth, values, np.ones((6, 7), bool)))

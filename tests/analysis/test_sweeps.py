@@ -11,8 +11,9 @@ from PIL import Image
 
 from tests.synthetic import dataset
 from workbench.analysis.heatmaps import heatmap, segment
-from workbench.analysis.metrics import average_precision, score
+from workbench.analysis.metrics import score
 from workbench.analysis.sweeps import sweep
+from workbench.numerics.masks import average_precision
 from workbench.schema import CancelledError, InputError, SelectionError, WorkbenchWarning
 
 

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import average_precision_score, calinski_harabasz_score, silhouette_score
 
-from workbench.analysis import metrics
-from workbench.numerics import measures
+from workbench.numerics import masks, measures
 from workbench.numerics.measures import MEASURES, OVERVIEW, Reference
 from workbench.numerics.resampling import ratio
 
@@ -44,9 +43,9 @@ def test_iou_and_accuracy_are_those_of_pixels(maps: np.ndarray, truth: np.ndarra
     overlaps, shares = value("iou", maps, reference(truth)), value("accuracy", maps, reference(truth))
     for variant, one in enumerate(maps):
         predicted = pixels(one).argmax(0) == np.arange(3)[:, None, None]
-        both, either = metrics.overlap(predicted, truth)
+        both, either = masks.overlap(predicted, truth)
         np.testing.assert_allclose(overlaps[variant], ratio(both.astype(float), either.astype(float)))
-        np.testing.assert_allclose(shares[variant], metrics.pixel_accuracy(predicted, truth))
+        np.testing.assert_allclose(shares[variant], masks.pixel_accuracy(predicted, truth))
 
 
 @steady

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from workbench import schema
 from workbench.analysis.heatmaps import heatmap, to_pixels
-from workbench.analysis.metrics import overlap
 from workbench.analysis.truth import void_of, with_truth
 from workbench.experiments.picture_effects import Bytes
 from workbench.experiments.planning import Edits
 from workbench.interventions import DropConcept, RandomDirection
 from workbench.numerics.image_similarity import psnr, ssim
+from workbench.numerics.masks import overlap
 
 Values: TypeAlias = dict[str, NDArray[np.float64]]
 """Effects by name: (concept,) for maps, () otherwise."""
