@@ -176,6 +176,15 @@ def test_patches_of_the_same_concept_are_counted() -> None:
     np.testing.assert_array_equal(found, [18 / 20, (maps[1].argmax(0) == labels).mean()])
 
 
+def test_the_distance_of_maps_leaves_out_samples_without_one() -> None:
+    one, other = random_maps(3, 2, 4, 5), random_maps(3, 2, 4, 5, seed=1)
+    other[1, 0] = np.nan
+    other[:, 1] = np.nan
+    found = measures.map_distance(one, other)
+    assert found[0] == pytest.approx(np.abs(one - other)[[0, 2], 0].mean(), rel=1e-5)
+    assert np.isnan(found[1])
+
+
 def test_one_figure_for_all_concepts_leaves_out_what_is_nowhere() -> None:
     maps = np.stack([np.ones((2, 2)), np.zeros((2, 2))])[None].astype(np.float32)
     truth = Reference(np.stack([np.full((2, 2), 4.0), np.zeros((2, 2))]), np.full((2, 2), 4.0), 16.0)

@@ -6,7 +6,6 @@ from typing import Any, Final, Unpack
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from workbench import schema
 from workbench.analysis import selection
@@ -16,6 +15,7 @@ from workbench.analysis.selection import ScoreChoice
 from workbench.analysis.variants import Choice
 from workbench.numerics import resampling
 from workbench.numerics.measures import FORMER_MEASURES, MEASURES, renamed
+from workbench.numerics.ranking import correlation, ranks
 from workbench.schema import InputError
 
 DEFAULT: Final = "calinski_harabasz"
@@ -88,7 +88,7 @@ def rank_heads(
 
     scores = observations[0].scores
     found = xr.Dataset(
-        {metric: (over, sign * overall), "rank": (over, _ranks(overall))},
+        {metric: (over, sign * overall), "rank": (over, ranks(overall))},
         coords={dim: scores.labels[dim] for dim in over},
     )
     if len(observations) > 1:
@@ -103,29 +103,3 @@ def rank_heads(
     return found.assign_attrs(
         record, metric=metric, higher_is_better=int(measure.higher_is_better), space=space, softmax_over=scores.concepts
     )
-
-
-def correlation(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Spearman's rank correlation between the rows of an array; pairs with a NaN are left out."""
-    rows = len(values)
-    found = np.ones((rows, rows))
-    for one, other in zip(*np.triu_indices(rows, 1), strict=True):
-        known = ~np.isnan(values[[one, other]]).any(0)
-        ranks = np.stack([_shared_ranks(values[row, known])[0] for row in (one, other)])
-        varied = known.sum() > 1 and (np.ptp(ranks, axis=1) > 0).all()
-        found[one, other] = found[other, one] = np.asarray(np.corrcoef(ranks))[0, 1] if varied else np.nan
-    return found
-
-
-def _shared_ranks(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Ranks from 1 upwards; equals share their mean rank in the first array, their lowest one in the second."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    highest = counts.cumsum()
-    return np.asarray(highest - (counts - 1) / 2)[place], np.asarray(highest - counts + 1.0)[place]
-
-
-def _ranks(merits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """1 for the highest; equals share the better rank."""
-    ranks, known = np.full(merits.shape, np.nan), ~np.isnan(merits)
-    ranks[known] = _shared_ranks(-merits[known])[1]
-    return ranks

@@ -10,6 +10,7 @@ import xarray as xr
 from workbench import schema
 from workbench.analysis.heatmaps import HeatmapOptions, segment
 from workbench.numerics import resampling
+from workbench.numerics.masks import overlap
 from workbench.schema import InputError
 
 
@@ -51,7 +52,9 @@ def settling(ds: xr.Dataset, threshold: float = 0.8, **options: Unpack[HeatmapOp
     inside = labels == places
     final = inside.isel({schema.TIMESTEP: -1}, drop=True)
     plane = [schema.Y, schema.X]
-    both, either = ((pair.sum(plane).astype(np.float64)) for pair in (inside & final, inside | final))
+    both, either = xr.apply_ufunc(
+        overlap, *xr.broadcast(inside, final), input_core_dims=[plane, plane], output_core_dims=[[], []]
+    )
     known = (labels >= 0).all(plane)
     known = known & known.isel({schema.TIMESTEP: -1}, drop=True)
     agreement = xr.apply_ufunc(resampling.ratio, both, either).where(known)

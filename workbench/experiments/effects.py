@@ -18,6 +18,8 @@ from workbench.experiments.planning import Edits
 from workbench.interventions import DropConcept, RandomDirection
 from workbench.numerics.image_similarity import psnr, ssim
 from workbench.numerics.masks import overlap
+from workbench.numerics.measures import map_distance
+from workbench.numerics.resampling import ratio
 
 Values: TypeAlias = dict[str, NDArray[np.float64]]
 """Effects by name: (concept,) for maps, () otherwise."""
@@ -118,8 +120,9 @@ def map_effects(
         return found
     before, after = (run.maps(layers, concepts) for run in (baseline, edited))
     places = [names.index(name) for name in concepts]
-    plane = [schema.SAMPLE, schema.Y, schema.X]
-    found["map_distance"][places] = abs(after - before).mean(plane).sel({schema.CONCEPT: list(concepts)}).to_numpy()
+    dims = (schema.SAMPLE, schema.CONCEPT, schema.Y, schema.X)
+    plain = (maps.sel({schema.CONCEPT: list(concepts)}).transpose(*dims).to_numpy() for maps in (after, before))
+    found["map_distance"][places] = map_distance(*plain)
     if truth is None:
         shift = _iou(_masks(after), _masks(before)) - 1
     else:
@@ -155,9 +158,7 @@ def rank(effect: Floats, controls: Floats) -> Floats:
     """
     known = ~(np.isnan(effect) | np.isnan(controls))
     share = np.where(known, (controls < effect) + 0.5 * (controls == effect), 0.0).sum(-1)
-    count = known.sum(-1)
-    shares: Floats = np.divide(share, count, out=np.full(share.shape, np.nan), where=count > 0)
-    return shares
+    return ratio(share, known.sum(-1))
 
 
 def truth_of(baseline: Outcome, truth: Any) -> xr.Dataset | None:
@@ -183,6 +184,4 @@ def _masks(maps: xr.DataArray) -> NDArray[np.bool_]:
 
 def _iou(found: NDArray[np.bool_], target: NDArray[np.bool_]) -> Floats:
     """(concept,): intersection over union, both summed over samples; NaN for a concept that is nowhere."""
-    both, either = (counts.sum(axis=0) for counts in overlap(found, np.broadcast_to(target, found.shape)))
-    shares: Floats = np.divide(both, either, out=np.full(len(both), np.nan), where=either > 0)
-    return shares
+    return ratio(*(counts.sum(axis=0) for counts in overlap(found, np.broadcast_to(target, found.shape))))

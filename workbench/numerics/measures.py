@@ -149,6 +149,14 @@ def total_variation(maps: Maps, reference: Reference | None = None) -> Fraction:
     return np.broadcast_to(steps / max(pairs, 1), maps.shape[:2]), np.full(maps.shape[:2], float(pairs > 0))
 
 
+def map_distance(one: Maps, other: Maps) -> NDArray[np.float32]:
+    """Mean absolute difference of maps (sample, concept, y, x), (concept); samples that lack a map are left out."""
+    differences = np.abs(one - other)
+    known, axes = ~np.isnan(differences), (0, 2, 3)
+    total = np.where(known, differences, 0).sum(axes)
+    return ratio(total, known.sum(axes)).astype(differences.dtype)
+
+
 @dataclass(frozen=True)
 class Measure:
     """A figure of merit.

@@ -19,7 +19,7 @@ def draws(observations: int, resamples: int, seed: int) -> NDArray[np.float64]:
     return rng.multinomial(observations, chances, size=resamples).astype(np.float64)
 
 
-def ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
+def ratio(above: NDArray[Any], below: NDArray[Any]) -> NDArray[np.float64]:
     """Quotient; NaN where there is nothing to divide by."""
     return np.asarray(np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below > 0))
 
