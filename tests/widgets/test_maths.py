@@ -76,31 +76,51 @@ def test_the_strongest_concept_is_that_of_argmax() -> None:
     assert browser("strongest(maps, 3, 30)", maps=maps) == maps.argmax(0).ravel().tolist()
 
 
-@pytest.mark.parametrize("reduce", REDUCTIONS)
-def test_maps_of_pieces_are_those_of_reduce_maps(reduce: str) -> None:
-    rng = np.random.default_rng(2)
-    samples, timesteps, layers, concepts, patches = 2, 2, 3, 4, 12
-    levels = rng.integers(0, 65536, (timesteps, samples, layers, concepts, 1, patches)).astype(np.uint16)
-    low = rng.normal(size=(timesteps, samples, layers, concepts)).astype(np.float32)
-    step = (rng.random((timesteps, samples, layers, concepts)) * 1e-4).astype(np.float32)
-    scores = (low[..., None] + step[..., None] * levels[..., 0, :].astype(np.float64)).astype(np.float32)
-    choices = [[[0, 0, 1]], [[0, 0, 1], [1, 0, 1], [1, 1, 2]], [[1, 1, 0], [1, 0, 1], [1, 1, 2]]]
-    found = browser(
-        """(() => {
-  const cube = new Cube({ samples: 2, timesteps: 2, layers: 3, concepts: 4, frames: 1, patches: 12 });
-  for (const t of [0, 1]) {
-    const part = (values) => values.slice((t * values.length) / 2, ((t + 1) * values.length) / 2);
+SAMPLES, TIMESTEPS, LAYERS, CONCEPTS, PATCHES = 2, 2, 3, 4, 12
+CUBE = """(() => {
+  const [samples, timesteps, layers, concepts, patches] = sizes;
+  const cube = new Cube({ samples, timesteps, layers, concepts, frames: 1, patches });
+  for (let t = 0; t < timesteps; t++) {
+    const part = (values) => values.slice((t * values.length) / timesteps, ((t + 1) * values.length) / timesteps);
     cube.add(t, part(levels), part(low), part(step));
   }
-  return choices.map((pieces) => cube.maps(pieces, 0, reduce));
-})()""",
-        levels=levels,
-        low=low,
-        step=step,
-        choices=choices,
-        reduce=reduce,
-    )
+  return CALL;
+})()"""
+
+
+def in_cube(call: str, **given: Any) -> tuple[Any, np.ndarray]:
+    """What a method of the cube gives, and its scores (timestep, sample, layer, concept, patch)."""
+    rng = np.random.default_rng(2)
+    sizes = (TIMESTEPS, SAMPLES, LAYERS, CONCEPTS)
+    levels = rng.integers(0, 65536, (*sizes, PATCHES)).astype(np.uint16)
+    low = rng.normal(size=sizes).astype(np.float32)
+    step = (rng.random(sizes) * 1e-4).astype(np.float32)
+    scores = (low[..., None] + step[..., None] * levels.astype(np.float64)).astype(np.float32)
+    sizes_of_cube = [SAMPLES, TIMESTEPS, LAYERS, CONCEPTS, PATCHES]
+    code = CUBE.replace("CALL", call)
+    return browser(code, sizes=sizes_of_cube, levels=levels, low=low, step=step, **given), scores
+
+
+def pieces_of(scores: np.ndarray, pieces: list[list[int]]) -> np.ndarray:
+    return np.stack([scores[timestep, sample, layer] for sample, timestep, layer in pieces])
+
+
+@pytest.mark.parametrize("reduce", REDUCTIONS)
+def test_maps_of_pieces_are_those_of_reduce_maps(reduce: str) -> None:
+    choices = [[[0, 0, 1]], [[0, 0, 1], [1, 0, 1], [1, 1, 2]], [[1, 1, 0], [1, 0, 1], [1, 1, 2]]]
+    found, scores = in_cube("choices.map((pieces) => cube.maps(pieces, 0, reduce))", choices=choices, reduce=reduce)
     for pieces, maps in zip(choices, found, strict=True):
-        chosen = np.stack([scores[timestep, sample, layer] for sample, timestep, layer in pieces])
-        expected = reduce_maps(chosen, concept_axis=1, mean_axes=[0], reduce=reduce)
-        np.testing.assert_allclose(np.reshape(maps, (concepts, patches)), expected, rtol=2e-5, atol=1e-6)
+        expected = reduce_maps(pieces_of(scores, pieces), concept_axis=1, mean_axes=[0], reduce=reduce)
+        np.testing.assert_allclose(np.reshape(maps, (CONCEPTS, PATCHES)), expected, rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("reduce", REDUCTIONS)
+def test_runs_at_a_patch_are_those_of_reduce_maps(reduce: str) -> None:
+    groups = [[[0, 0, 1], [1, 1, 1]], [], [[1, 0, 2]]]
+    found, scores = in_cube("cube.run(groups, 0, reduce, 7)", groups=groups, reduce=reduce)
+    for pieces, values in zip(groups, found, strict=True):
+        if not pieces:
+            assert values == [None] * CONCEPTS  # NaN in JSON
+            continue
+        expected = reduce_maps(pieces_of(scores, pieces)[..., 7:8], concept_axis=1, mean_axes=[0], reduce=reduce)
+        np.testing.assert_allclose(values, expected[:, 0], rtol=2e-5, atol=1e-6)
