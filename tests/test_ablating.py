@@ -14,11 +14,11 @@ import xarray as xr
 import workbench as wb
 from tests.synthetic import dataset
 from workbench.schema import read_attributes
-from workbench.tiny.scenes import SPLITS, draw
+from workbench.tiny.scenes import SPLITS, render
 from workbench.widgets.ablation import Ablation
 from workbench.widgets.edits import EDITS
 
-SCENE = draw(SPLITS["gallery"][8])
+SCENE = render(SPLITS["gallery"][8])
 WORDS = SCENE.words[:3]
 
 

@@ -14,7 +14,7 @@ CAPTURE = """
 from pathlib import Path
 import workbench as wb
 from workbench.models.loading import bundled_folder
-from workbench.tiny.scenes import draw
+from workbench.tiny.scenes import render
 place = Path(wb.__file__).parent
 assert str(place).startswith({venv!r}), place
 assert bundled_folder("tiny-flux").is_relative_to(place)
@@ -22,7 +22,7 @@ assert (place / "data" / "scenes" / "scene-00.png").is_file()
 assert (place / "data" / "notebooks" / "01_quickstart.ipynb").is_file()
 from workbench.widgets import assets
 assert "export default" in assets.module() and ".wb-view" in assets.style()
-scene = draw(7)
+scene = render(7)
 ds = wb.capture(scene.image, scene.words, progress=False)
 ds.wb.validate()
 print(sorted(ds.wb.heatmap().dims))

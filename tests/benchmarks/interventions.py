@@ -14,7 +14,7 @@ from tests.benchmarks.report import Figure, interleaved, ratio, run
 from tests.tiny_random import concept_embeddings, flux_inputs, flux_transformer
 from workbench.interventions import Intervention
 from workbench.schema import read_attributes
-from workbench.tiny.scenes import SPLITS, draw
+from workbench.tiny.scenes import SPLITS, render
 
 ROUNDS = 15
 TOLD_ROUNDS = 5
@@ -61,7 +61,7 @@ def measure(rounds: int = ROUNDS) -> list[Figure]:
 
 def _sweep() -> Figure:
     """Seconds for every block of the bundled model, with the draws of its control."""
-    scene = draw(SPLITS["gallery"][0])
+    scene = render(SPLITS["gallery"][0])
     wb.capture(scene.image, scene.words, store=False, progress=False)
     with tempfile.TemporaryDirectory() as home:
         start = time.perf_counter()

@@ -30,8 +30,8 @@ print(seconds)
 """
 _COLD = """
 import workbench
-from workbench.tiny.scenes import SPLITS, draw
-scene = draw(SPLITS["gallery"][8])
+from workbench.tiny.scenes import SPLITS, render
+scene = render(SPLITS["gallery"][8])
 workbench.capture(scene.image, scene.words, home=sys.argv[1], progress=False).wb.heatmap().load()
 """
 

@@ -124,9 +124,9 @@ def _peak_so_far() -> int:
 
 def _bytes() -> Figure:
     """Bytes of the per-head arrays of a drawn scene, captured with the bundled model."""
-    from workbench.tiny.scenes import SPLITS, draw
+    from workbench.tiny.scenes import SPLITS, render
 
-    scene = draw(SPLITS["gallery"][0])
+    scene = render(SPLITS["gallery"][0])
     with tempfile.TemporaryDirectory() as home:
         ds = wb.capture(scene.image, scene.words, spaces=SPACES[:-1], home=home, progress=False)
         (folder,) = Path(home).glob("runs/*.zarr")

@@ -230,8 +230,8 @@ def test_two_way_sweeps_truth_by_hand_and_errors(panel: Locator, ds: xr.Dataset,
 
 def test_interventions_are_stopped_go_on_and_are_compared_with_controls(lab: chromium.Notebook) -> None:
     lab.run(
-        "from workbench.tiny.scenes import SPLITS, draw\n"
-        'scene = draw(SPLITS["gallery"][8])\n'
+        "from workbench.tiny.scenes import SPLITS, render\n"
+        'scene = render(SPLITS["gallery"][8])\n'
         "real = wb.capture(scene.image, scene.words, truth=scene.truth, progress=False)\n"
         "panel = wb.ablate(real)\npanel"
     )

@@ -120,7 +120,7 @@ def test_themes_may_follow_one_another_at_once(lab: chromium.Notebook) -> None:
 
 
 SCENE = """
-scene = scenes.draw(2988)
+scene = scenes.render(2988)
 made = synthetic.dataset(
     concepts=scene.words, dual=5, single=3, heads=4, grid=(16, 16), timesteps=range(900, 0, -100), truth=True
 )

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from workbench.tiny import checking
-from workbench.tiny.scenes import COLOUR_WORDS, NOUNS, OBJECTS, RELATIONS, Scene, draw
+from workbench.tiny.scenes import COLOUR_WORDS, NOUNS, OBJECTS, RELATIONS, Scene, render
 
 
 class Knowing(checking.Checker):
@@ -32,7 +32,7 @@ class Knowing(checking.Checker):
 
 
 def test_what_a_caption_asks() -> None:
-    scene = draw(3)
+    scene = render(3)
     present, hues = checking.asked(scene)
     assert {word for word, there in zip(NOUNS, present, strict=True) if there} == set(scene.words)
     named = {name: COLOUR_WORDS[hue] for name, hue in zip(OBJECTS, hues, strict=True) if hue >= 0}
@@ -40,7 +40,7 @@ def test_what_a_caption_asks() -> None:
 
 
 def test_what_a_caption_says_of_places() -> None:
-    scenes = [draw(seed) for seed in range(60)]
+    scenes = [render(seed) for seed in range(60)]
     stated = [(scene, *each) for scene in scenes for each in checking.related(scene)]
     assert len(stated) > 10
     assert {word for _, _, word, _ in stated} == set(RELATIONS)
@@ -68,7 +68,7 @@ def test_a_relation_may_be_aslant() -> None:
 
 
 def test_shares_count_what_was_asked() -> None:
-    scenes = [draw(seed) for seed in range(6)]
+    scenes = [render(seed) for seed in range(6)]
     pictures = [scene.image for scene in scenes]
     told = checking.check(Knowing(scenes), pictures, scenes)
     assert (told.shapes, told.colours, told.backgrounds, told.extra, told.pictures) == (1, 1, 1, 0, 6)
@@ -76,7 +76,7 @@ def test_shares_count_what_was_asked() -> None:
     mirrored = Knowing(scenes)
     mirrored.middles = -mirrored.middles
     assert checking.check(mirrored, pictures, scenes).relations == 0
-    others = [draw(seed) for seed in range(6, 12)]
+    others = [render(seed) for seed in range(6, 12)]
     wrong = checking.check(Knowing(scenes), pictures, others)
     asked = [(scene.words, other.words) for scene, other in zip(scenes, others, strict=True)]
     right = sum(len(set(OBJECTS) & set(mine) & set(theirs)) for mine, theirs in asked)
@@ -85,7 +85,7 @@ def test_shares_count_what_was_asked() -> None:
 
 
 def test_a_checker_learns() -> None:
-    scenes = [draw(checking.FIRST_SEED + index) for index in range(8)]
+    scenes = [render(checking.FIRST_SEED + index) for index in range(8)]
     pictures = [scene.image for scene in scenes]
     before = checking.check(checking.Checker().eval(), pictures, scenes)
     after = checking.check(checking.train_checker(scenes=8, steps=100, batch=8), pictures, scenes)
@@ -97,9 +97,9 @@ def test_a_checker_learns() -> None:
 
 
 def test_pictures_are_made_from_the_captions(untrained: Any) -> None:
-    captions = [draw(seed).caption for seed in range(3)]
+    captions = [render(seed).caption for seed in range(3)]
     pictures = list(checking.generated(untrained, captions, batch=2))
-    assert [picture.shape for picture in pictures] == [draw(0).image.shape] * 3
+    assert [picture.shape for picture in pictures] == [render(0).image.shape] * 3
     assert (pictures[0] != pictures[1]).any()
     (alone,) = checking.generated(untrained, captions[:1])
     np.testing.assert_allclose(alone.astype(int), pictures[0], atol=1)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from workbench.tiny import evaluate, scoring
-from workbench.tiny.scenes import NOUNS, draw
+from workbench.tiny.scenes import NOUNS, render
 from workbench.tiny.tables import over_seeds, report
 
 
 def _captured(seed: int, layers: int, sharp: slice, at: int) -> evaluate.Captured:
     """A scene whose maps are right in some layers at one timestep and blank elsewhere."""
-    scene = draw(seed)
+    scene = render(seed)
     truth = scoring.oracle(scene)[4::8, 4::8]
     right = np.stack([truth == index for index in range(len(scene.words))]).astype(np.float32)
     maps = np.zeros((len(evaluate.TIMESTEPS), layers, *right.shape), np.float32)
@@ -44,7 +44,7 @@ def test_defaults_serve_scenes_with_distractors_too() -> None:
 
 
 def test_distractors_are_not_in_the_scene() -> None:
-    scene = draw(11)
+    scene = render(11)
     found = evaluate.distractors(scene, 11, 3)
     assert len(set(found)) == 3
     assert not set(found) & set(scene.words)
@@ -55,7 +55,7 @@ def test_distractors_are_not_in_the_scene() -> None:
 
 def test_a_softmax_weighs_layers_by_their_certainty() -> None:
     """One layer certain and wrong by little, one uncertain and large: the two ways to reduce disagree."""
-    scene = draw(3)
+    scene = render(3)
     patches = scoring.oracle(scene)[4::8, 4::8].shape
     maps = np.zeros((1, 2, len(scene.words), *patches), np.float32)
     maps[0, 0, 0], maps[0, 1, 1] = 100.0, 120.0

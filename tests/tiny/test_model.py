@@ -19,7 +19,7 @@ from workbench.numerics.scores import softmax
 from workbench.schema import InputError, WorkbenchWarning
 from workbench.tiny import evaluate
 from workbench.tiny.checking import generated
-from workbench.tiny.scenes import BACKGROUNDS, NOUNS, SPLITS, draw
+from workbench.tiny.scenes import BACKGROUNDS, NOUNS, SPLITS, render
 
 FOLDER = bundled_folder("tiny-flux")
 INFO: dict[str, Any] = json.loads((FOLDER / "workbench.json").read_text())
@@ -66,7 +66,7 @@ def test_its_maps_find_the_words(absent: int, lead: float) -> None:
 
 
 def test_the_default_heat_map_is_the_one_that_is_scored() -> None:
-    scene = draw(SPLITS["test"][3])
+    scene = render(SPLITS["test"][3])
     ds = wb.capture(scene.image, scene.words, store=False, progress=False, truth=scene.truth)
     assert ds.timestep.item() == INFO["timestep"]
     (*_, captured) = evaluate.capture_scenes(bundled("tiny-flux"), "test", 4, timesteps=[INFO["timestep"]])
@@ -78,7 +78,7 @@ def test_the_default_heat_map_is_the_one_that_is_scored() -> None:
 
 
 def test_an_unknown_word_lists_the_vocabulary() -> None:
-    scene = draw(0)
+    scene = render(0)
     with pytest.raises(InputError, match=r"does not know 'dog'\. Its words: sun, moon") as caught:
         wb.capture(scene.image, ["sun", "dog"])
     assert all(word in str(caught.value) for word in NOUNS)
@@ -86,7 +86,7 @@ def test_an_unknown_word_lists_the_vocabulary() -> None:
 
 
 def test_a_photograph_is_warned_about_and_a_scene_is_not(recwarn: pytest.WarningsRecorder) -> None:
-    scene = draw(SPLITS["test"][0])
+    scene = render(SPLITS["test"][0])
     wb.capture(scene.image, scene.words, store=False, progress=False)
     assert not [warning for warning in recwarn if issubclass(warning.category, WorkbenchWarning)]
     rng = np.random.default_rng(0)
@@ -107,7 +107,7 @@ def test_generate_draws_what_was_asked() -> None:
 @pytest.mark.slow
 def test_pictures_show_the_objects_they_were_asked_for() -> None:
     """A caption of one object on one ground leaves nothing open, so its picture is the drawn one up to the outline."""
-    scenes = [scene for scene in map(draw, SPLITS["test"][:60]) if len(scene.words) == 2]
+    scenes = [scene for scene in map(render, SPLITS["test"][:60]) if len(scene.words) == 2]
     pictures = generated(bundled("tiny-flux"), [scene.caption for scene in scenes])
     agreeing = []
     for scene, picture in zip(scenes, pictures, strict=True):
@@ -135,7 +135,7 @@ def test_the_demo(tmp_path: Path) -> None:
 
 
 def test_misuse_is_warned_about() -> None:
-    scene = draw(SPLITS["test"][0])
+    scene = render(SPLITS["test"][0])
     with pytest.warns(WorkbenchWarning, match=r"512 x 512 pixels are outside .* Leave size out for its own 128 x 128"):
         wb.capture(
             scene.image, scene.words[:2], size=(512, 512), layers=[0], spaces=("output",), store=False, progress=False

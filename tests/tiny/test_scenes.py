@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from workbench.schema import InputError
+from workbench.schema import InputError, WorkbenchWarning
 from workbench.tiny import components, scenes
 from workbench.tiny.bank import caption, describe
 from workbench.tiny.gallery import write_gallery
@@ -19,7 +19,7 @@ from workbench.tiny.gallery import write_gallery
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**40))
 def test_a_scene_is_whole(seed: int) -> None:
-    scene = scenes.draw(seed)
+    scene = scenes.render(seed)
     assert scene.image.shape == (scenes.SIZE, scenes.SIZE, 3)
     assert scene.image.dtype == np.uint8
     masks = np.stack([scene.mask(word) for word in scene.words])
@@ -37,7 +37,7 @@ def test_a_scene_is_whole(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", [0, 1_000, 2_003])
 def test_a_seed_means_one_scene(seed: int) -> None:
-    first, again, other = scenes.draw(seed), scenes.draw(seed), scenes.draw(seed + 1)
+    first, again, other = scenes.render(seed), scenes.render(seed), scenes.render(seed + 1)
     np.testing.assert_array_equal(first.image, again.image)
     assert first.caption == again.caption
     assert (first.image != other.image).any()
@@ -47,11 +47,11 @@ def test_sizes_and_relations_are_those_of_the_masks() -> None:
     """Widths as drawn, of objects that nothing lies in front of; how two objects lie by the middles of their masks."""
     widths: dict[str, list[int]] = {word: [] for word in scenes.SIZES}
     for seed in range(60):
-        scene = scenes.draw(seed, most=1)
+        scene = scenes.render(seed, most=1)
         (name,) = scene.colours
         rows, columns = np.nonzero(scene.mask(name))
         widths[scene.sizes.get(name, "")].append(max(np.ptp(rows), np.ptp(columns)) + 1)
-        scene = scenes.draw(seed)
+        scene = scenes.render(seed)
         for (a, b), word in scene.relations.items():
             down, right = (
                 np.nonzero(scene.mask(a))[axis].mean() - np.nonzero(scene.mask(b))[axis].mean() for axis in (0, 1)
@@ -72,7 +72,7 @@ def test_what_a_caption_leaves_open_of_places_is_little() -> None:
 
     counts: dict[int, int] = {}
     for seed in range(80):
-        scene = scenes.draw(seed)
+        scene = scenes.render(seed)
         large = [word for word, size in scene.sizes.items() if size == "large"]
         counts[len(scene.colours)] = counts.get(len(scene.colours), 0) + 1
         assert len(large) <= 1
@@ -91,7 +91,7 @@ def test_objects_stand_in_front_of_one_another() -> None:
     """Some scenes have an object that covers another, and never so far that a word is lost."""
     covered = 0
     for seed in range(60):
-        scene = scenes.draw(seed)
+        scene = scenes.render(seed)
         for word in scene.colours:
             alone = scenes.PICTOGRAMS[word]
             width = scenes.SIZES[scene.sizes.get(word, "")]
@@ -110,7 +110,7 @@ def test_splits_do_not_overlap() -> None:
 
 
 def test_a_word_that_is_not_there() -> None:
-    scene = scenes.draw(0)
+    scene = scenes.render(0)
     missing = next(word for word in scenes.NOUNS if word not in scene.words)
     with pytest.raises(InputError, match=f"'{missing}' is not in this scene; its words are {scene.words[0]}"):
         scene.mask(missing)
@@ -121,7 +121,7 @@ def test_a_word_that_is_not_there() -> None:
 )
 def test_impossible_scenes_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(InputError, match="expected seed >= 0"):
-        scenes.draw(**wrong)
+        scenes.render(**wrong)
 
 
 def test_every_word_is_one_token_and_every_caption_fits() -> None:
@@ -130,7 +130,7 @@ def test_every_word_is_one_token_and_every_caption_fits() -> None:
         assert len(t5(word).input_ids) == 2, word
         assert len(clip(word).input_ids) == 3, word
         assert t5.decode(t5(word).input_ids, skip_special_tokens=True) == word
-    longest = max((scenes.draw(seed).caption for seed in range(200)), key=lambda text: len(text.split()))
+    longest = max((scenes.render(seed).caption for seed in range(200)), key=lambda text: len(text.split()))
     assert len(clip(longest).input_ids) <= components.TEXT_LENGTH
     assert len(t5(longest).input_ids) <= components.TEXT_LENGTH
     assert t5.unk_token_id not in t5(longest).input_ids
@@ -139,7 +139,7 @@ def test_every_word_is_one_token_and_every_caption_fits() -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**32))
 def test_training_captions_say_only_what_is_there(seed: int) -> None:
-    scene = scenes.draw(seed % 50)
+    scene = scenes.render(seed % 50)
     said = caption(np.random.default_rng(seed), describe(scene)).split()
     assert {word for word in said if word in scenes.NOUNS} <= set(scene.words)
     for colour, name in itertools.pairwise(said):
@@ -166,7 +166,7 @@ def test_there_are_words_enough() -> None:
 
 
 def test_colours_are_free_of_shapes() -> None:
-    pairs = {pair for seed in range(1500) for pair in scenes.draw(seed, 80, 4).colours.items()}
+    pairs = {pair for seed in range(1500) for pair in scenes.render(seed, 80, 4).colours.items()}
     assert len(pairs) == len(scenes.OBJECTS) * len(scenes.COLOUR_WORDS)
 
 
@@ -182,3 +182,10 @@ def test_the_gallery_is_what_the_repository_holds(tmp_path: Path) -> None:
             np.testing.assert_array_equal(drawn, held)
         else:
             assert (tmp_path / name).read_text() == (shipped / name).read_text()
+
+
+def test_the_former_name_of_render_warns_and_works() -> None:
+    with pytest.warns(WorkbenchWarning, match=r"scenes\.draw is called scenes\.render now") as said:
+        scene = scenes.draw(3)
+    assert said[0].filename == __file__
+    assert np.array_equal(scene.image, scenes.render(3).image)

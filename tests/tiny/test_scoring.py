@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from workbench.tiny import scoring
-from workbench.tiny.scenes import Scene, draw
+from workbench.tiny.scenes import Scene, render
 
 
 def _scene(words: tuple[str, ...], labels: list[list[int]]) -> Scene:
@@ -35,7 +35,7 @@ def test_a_distractor_pays_for_what_it_takes() -> None:
 
 
 def test_an_interval_is_wider_for_fewer_scenes_and_holds_the_mean() -> None:
-    scenes = [draw(seed) for seed in range(24)]
+    scenes = [render(seed) for seed in range(24)]
     rng = np.random.default_rng(0)
     tallies = [scoring.tally(s, s.words, scoring.chance(s, rng, len(s.words))) for s in scenes]
     few, many = scoring.figure(tallies[:6]), scoring.figure(tallies)
@@ -46,7 +46,7 @@ def test_an_interval_is_wider_for_fewer_scenes_and_holds_the_mean() -> None:
 
 
 def test_nothing_by_patches_beats_the_oracle() -> None:
-    scenes = [draw(seed) for seed in range(10)]
+    scenes = [render(seed) for seed in range(10)]
     rng = np.random.default_rng(0)
 
     def words(segment: list[np.ndarray]) -> float:
@@ -61,5 +61,5 @@ def test_nothing_by_patches_beats_the_oracle() -> None:
 
 
 def test_an_oracle_of_single_pixels_is_the_truth() -> None:
-    scene = draw(5)
+    scene = render(5)
     np.testing.assert_array_equal(scoring.oracle(scene, patch=1), scene.labels)

@@ -13,7 +13,7 @@ import torch
 
 import workbench as wb
 from workbench.tiny import autoencoder, gauge, train
-from workbench.tiny.scenes import NOUNS, draw
+from workbench.tiny.scenes import NOUNS, render
 
 
 @pytest.mark.filterwarnings("ignore:Mismatch dtype", "ignore:.*drawn scenes only")
@@ -42,7 +42,7 @@ def test_every_stage_leaves_a_pipeline(tmp_path: Path, monkeypatch: pytest.Monke
     first, unsettled, last = (wb.load_model(str(tmp_path / name)).transformer for name in names)
     for before, after in ((first, unsettled), (unsettled, last)):
         assert any((a != b).any() for a, b in zip(before.parameters(), after.parameters(), strict=True))
-    scene = draw(0, 80)
+    scene = render(0, 80)
     ds = wb.capture(scene.image, scene.words, model=str(tmp_path / "tiny-flux"), store=False, progress=False)
     assert dict(ds.sizes)["y"] == dict(ds.sizes)["x"] == 10
     assert np.isfinite(ds.output_total).all()

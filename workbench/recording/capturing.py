@@ -164,7 +164,7 @@ def capture(
 
     Examples
     --------
-    >>> scene = workbench.tiny.scenes.draw(7)  # doctest: +SKIP
+    >>> scene = workbench.tiny.scenes.render(7)  # doctest: +SKIP
     >>> ds = workbench.capture(scene.image, scene.words)  # doctest: +SKIP
     >>> ds.wb.heatmap().sel(concept="sun").plot()  # doctest: +SKIP
     """

@@ -12,7 +12,7 @@ import torch
 
 from workbench.tiny import components
 from workbench.tiny.precision import mixed
-from workbench.tiny.scenes import SIZE, SPLITS, draw
+from workbench.tiny.scenes import SIZE, SPLITS, render
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
@@ -28,7 +28,7 @@ def pictures(seeds: range, size: int = SIZE) -> torch.Tensor:
 
 
 def _picture(seed: int, size: int) -> np.ndarray:
-    return draw(seed, size).image
+    return render(seed, size).image
 
 
 def to_model(images: torch.Tensor) -> torch.Tensor:

@@ -21,8 +21,8 @@ from workbench.tiny.scenes import (
     SIZE_WORDS,
     SPLITS,
     Scene,
-    draw,
     order_of_words,
+    render,
     sentence,
 )
 
@@ -82,7 +82,7 @@ def describe(scene: Scene) -> Described:
 
 
 def _described(seeds: range, size: int, most: int) -> tuple[np.ndarray, list[Described]]:
-    scenes = [draw(seed, size, most) for seed in seeds]
+    scenes = [render(seed, size, most) for seed in seeds]
     return np.stack([scene.image for scene in scenes]), [describe(scene) for scene in scenes]
 
 
@@ -100,7 +100,7 @@ def make_bank(
     scenes
         Number of scenes, from the start of the training split.
     size, most
-        Side in pixels and largest number of objects, as for :func:`workbench.tiny.scenes.draw`.
+        Side in pixels and largest number of objects, as for :func:`workbench.tiny.scenes.render`.
     device
         Torch device of the encoder.
     workers

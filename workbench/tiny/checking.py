@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from workbench.models.loading import bundled_folder, info_of, load_model
-from workbench.tiny.scenes import COLOUR_WORDS, NOUNS, OBJECTS, RELATIONS, SIZE, SPLITS, Scene, draw
+from workbench.tiny.scenes import COLOUR_WORDS, NOUNS, OBJECTS, RELATIONS, SIZE, SPLITS, Scene, render
 from workbench.tiny.sheet import TRUE_GUIDANCE
 
 logger = logging.getLogger("workbench.tiny.checking")
@@ -74,7 +74,9 @@ def train_checker(
 ) -> Checker:
     """Train a checker on freshly drawn scenes of a size."""
     torch.manual_seed(0)
-    drawn = [draw(seed, size) for seed in tqdm(range(FIRST_SEED, FIRST_SEED + scenes), desc="drawing", unit="scene")]
+    drawn = [
+        render(seed, size) for seed in tqdm(range(FIRST_SEED, FIRST_SEED + scenes), desc="rendering", unit="scene")
+    ]
     pictures = torch.from_numpy(np.stack([scene.image for scene in drawn])).permute(0, 3, 1, 2).contiguous()
     present, hues = (torch.from_numpy(np.stack(part)) for part in zip(*map(asked, drawn), strict=True))
     checker = Checker().to(device)
@@ -200,7 +202,7 @@ def main() -> None:
         checker = train_checker()
         if options.checker is not None:
             torch.save(checker.state_dict(), options.checker)
-    scenes = [draw(seed) for seed in SPLITS["test"][: options.captions]]
+    scenes = [render(seed) for seed in SPLITS["test"][: options.captions]]
     pipe = load_model(options.model or bundled_folder("tiny-flux"), dtype=torch.float32)
     pictures = list(generated(pipe, [scene.caption for scene in scenes]))
     result: dict[str, Any] = {

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import workbench as wb
 from workbench.store import home
-from workbench.tiny.scenes import SPLITS, draw
+from workbench.tiny.scenes import SPLITS, render
 
 SEED = SPLITS["gallery"][8]
 
@@ -19,11 +19,11 @@ SEED = SPLITS["gallery"][8]
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=SEED, help="which scene to draw")
+    parser.add_argument("--seed", type=int, default=SEED, help="which scene to render")
     parser.add_argument("--output", type=Path, default=Path("demo.png"), help="picture to write")
     options = parser.parse_args()
 
-    scene = draw(options.seed)
+    scene = render(options.seed)
     print(f'Scene {options.seed}: "{scene.caption}"')
     ds = wb.capture(scene.image, scene.words, truth=scene.truth)
     run = next(run for run in wb.runs() if run.key == ds.attrs["key"])

@@ -28,7 +28,7 @@ from workbench.models.loading import info_of, load_model
 from workbench.numerics.scores import reduce_maps
 from workbench.recording.capturing import capture
 from workbench.schema import total
-from workbench.tiny.scenes import NOUNS, SPLITS, Scene, draw
+from workbench.tiny.scenes import NOUNS, SPLITS, Scene, render
 from workbench.tiny.scoring import Figure, chance, figure, majority, oracle, tally, to_pixels
 from workbench.tiny.tables import report
 
@@ -98,7 +98,7 @@ def capture_scene(
         What concepts attend to, one of :data:`ATTEND`.
     """
     layers = list(range(len(pipe.transformer.transformer_blocks) + len(pipe.transformer.single_transformer_blocks)))
-    scene = draw(seed, info_of(pipe)["size"][0])
+    scene = render(seed, info_of(pipe)["size"][0])
     words = scene.words + distractors(scene, seed, absent)
     run = capture(
         scene.image,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from workbench.tiny.scenes import SPLITS, draw
+from workbench.tiny.scenes import SPLITS, render
 
 
 def write_gallery(folder: Path) -> None:
@@ -20,7 +20,7 @@ def write_gallery(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     index = []
     for number, seed in enumerate(SPLITS["gallery"]):
-        scene = draw(seed)
+        scene = render(seed)
         name = f"scene-{number:02d}"
         Image.fromarray(scene.image).save(folder / f"{name}.png", optimize=True)
         Image.fromarray(scene.labels).save(folder / f"{name}-labels.png", optimize=True)

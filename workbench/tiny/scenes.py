@@ -1,6 +1,6 @@
 """Drawn scenes with exact masks: one to four coloured pictograms on one or two textured grounds.
 
-``draw(seed)`` is deterministic, so a split is a range of seeds (:data:`SPLITS`) and no data set has to be shipped.
+``render(seed)`` is deterministic, so a split is a range of seeds (:data:`SPLITS`) and no data set has to be shipped.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from itertools import pairwise, permutations
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.schema import InputError
+from workbench.schema import InputError, warn
 from workbench.tiny.shapes import COLOURS, GROUNDS, PICTOGRAMS
 
 OBJECTS: tuple[str, ...] = tuple(PICTOGRAMS)
@@ -144,8 +144,8 @@ def order_of_words(
     return [objects[index] for index in rng.permutation(len(objects))], joined
 
 
-def draw(seed: int, size: int = SIZE, most: int = 4) -> Scene:
-    """Draw the scene of a seed.
+def render(seed: int, size: int = SIZE, most: int = 4) -> Scene:
+    """Render the scene of a seed.
 
     Objects are 48, 64 or 96 pixels wide. One stands in the middle, several stand in a row, a triangle or the four
     quarters; a large one stands in the middle, and small ones in front of it overlap it. Colours and sizes are free of
@@ -294,3 +294,9 @@ def _stamp(
     window *= 1 - alpha[..., None]
     window += colours
     labels[top:bottom, left:right][alpha >= 0.5] = index
+
+
+def draw(seed: int, size: int = SIZE, most: int = 4) -> Scene:
+    """Former name of :func:`render`, for one version."""
+    warn("scenes.draw is called scenes.render now; the old name will go with the next version.")
+    return render(seed, size, most)

@@ -45,7 +45,7 @@ class Stage:
     Attributes
     ----------
     size, most
-        Side in pixels and largest number of objects, as for :func:`workbench.tiny.scenes.draw`.
+        Side in pixels and largest number of objects, as for :func:`workbench.tiny.scenes.render`.
     steps, rows
         Number of steps, and examples in each.
     scenes
