@@ -37,13 +37,16 @@ def test_a_concept_settles_when_it_stays() -> None:
     assert (found["settled"] == 500).all()
     relapsed = ds.copy(deep=True)  # type: ignore[attr-defined]
     relapsed["output_total"][:, 3] = ds["output_total"][:, 0]  # type: ignore[index]
-    assert (settling(relapsed, threshold=0.9)["settled"] == 100).all()
+    never = settling(relapsed, threshold=0.9)["settled"]
+    assert never.isnull().all(), "the last timestep agrees with itself"
+    assert never.attrs["comment"].startswith("never settled, in one sample or more: dog, grass, sky. No timestep")
+    assert "comment" not in found["settled"].attrs
     assert found.attrs["threshold"] == 0.9
     assert found.attrs["layers"] == [0]
 
 
 def test_a_concept_that_is_nowhere_never_settles() -> None:
-    ds = dataset(timesteps=TIMES)
+    ds = dataset(timesteps=TIMES, signal=50)
     ds["output_total"].loc[{"concept": "sky"}] = -99
     found = settling(ds)
     assert np.isnan(found["agreement"].sel(concept="sky")).all()

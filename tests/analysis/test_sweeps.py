@@ -148,7 +148,22 @@ def test_missing_pieces_are_nan_and_left_alone() -> None:
     assert np.isnan(found["iou"].sel(layer=3)).all()
     assert np.isnan(found["entropy"].sel(layer=3))
     assert found["mean_iou"].sel(layer=[0, 1, 2, 4]).notnull().all()
-    assert len(sweep(ds, "layer", "greedy")["rank"]) == 5
+    assert sorted(sweep(ds, "layer", "greedy")["layer"].values.tolist()) == [0, 1, 2, 4]
+
+
+@pytest.mark.parametrize("over", ["layer", ("layer", "timestep"), ("timestep", "layer")])
+def test_greedy_never_ranks_what_is_missing(over: Any) -> None:
+    ds = dataset(truth=True, samples=2, signal=1, missing=[(s, time, 3) for s in (0, 1) for time in (750.0, 500.0)])
+    told: list[tuple[int, int]] = []
+    found = sweep(ds, over, "greedy", progress=lambda done, total: told.append((done, total)))
+    if over == "layer":
+        assert sorted(found["layer"].values.tolist()) == [0, 1, 2, 3, 4]
+    else:
+        pairs = list(zip(found["layer"].values.tolist(), found["timestep"].values.tolist(), strict=True))
+        assert len(pairs) == 5 * 3 - 2
+        assert (3, 250.0) in pairs
+        assert not {(3, 750.0), (3, 500.0)} & set(pairs)
+    assert told[-1][0] == told[-1][1]
 
 
 def test_truth_from_a_label_map_or_a_file(tmp_path: Any) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -116,3 +117,19 @@ def test_blocks_that_cannot_show_are_no_controls_unless_concepts_are_edited() ->
     assert [units(draw) for draw in draws] == [{1}]
     ((_, draws),) = draws_of([AttendMode("image", layers=0)], network=network)
     assert [units(draw) for draw in draws] == [{1}, {2}]
+
+
+def test_controls_of_concepts_do_not_depend_on_their_order() -> None:
+    words = ("dog", "sky", "sun", "moon", "car", "tree")
+    found = []
+    for order in (words, words[::-1], words[2:] + words[:2]):
+        network = replace(NETWORK, concepts=order)
+        ((_, draws),) = draws_of([DropConcept(["dog", "sun"])], repeats=3, network=network)
+        found.append([units(draw) for draw in draws])
+    assert found[0] == found[1] == found[2]
+
+
+def test_shared_draws_are_asked_for_by_name() -> None:
+    arms = arms_of([SkipBlock(1)], NETWORK)
+    ((_, draws),) = controls_of(arms, NETWORK, "direction", 2, 7, True)
+    assert draws == [(RandomDirection(SkipBlock(1), seed, shared=True),) for seed in (7, 8)]

@@ -87,6 +87,12 @@ def test_an_exhaustive_plan_is_compared_with_random_directions() -> None:
     expected = distance([1, 3], wb.RandomDirection(wb.SkipBlock(2), seed=1))
     assert result.mean_map_distance_control[2, 1].item() == pytest.approx(expected, rel=1e-4)
     assert result.sizes["draw"] == 3
+    assert not result.attrs["shared_draws"]
+    shared = intervene(wb.SkipBlock(2), control="direction", repeats=1, shared_draws=True)
+    assert shared.attrs["shared_draws"]
+    assert shared.control_edit.item() == "RandomDirection(SkipBlock(2), shared=True)"
+    with pytest.raises(InputError, match="shared_draws"):
+        intervene(wb.SkipBlock(2), shared_draws="yes")
 
 
 def test_the_record_repeats_the_experiment() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from itertools import combinations
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 from PIL import Image
 
@@ -25,7 +28,11 @@ from workbench.interventions import (
     ScaleHeads,
     SkipBlock,
     Source,
+    read,
 )
+from workbench.models.families import adapter_for
+from workbench.recording import editing as editing_module
+from workbench.recording.editing import Editing
 from workbench.schema import InputError, WorkbenchWarning
 
 PICTURE = np.random.default_rng(0).integers(0, 255, (16, 24, 3), dtype=np.uint8)
@@ -242,3 +249,64 @@ def test_unconditional_passes_keep_their_prompt() -> None:
     assert not np.array_equal(plain["image"], skipped["image"])
     ds = generate(MeanHeads(1, 0), NullText(2, tokens="dog"), **options)
     ds.wb.validate(values=True)
+
+
+def drawn(run: tuple[Any, ...], *, shared: bool = False) -> torch.Tensor:
+    edit = RandomDirection(ScaleHeads(0, 0), 3, shared)
+    editing = Editing(adapter_for(PIPE.transformer), (edit,))
+    editing.run, editing._now = run, [edit]
+    heads = torch.ones(1, 2, 6, 8)
+    return editing._one(edit, (0, "heads", "image"), lambda *_: heads * 0, heads) - heads
+
+
+def test_random_directions_differ_per_picture_prompt_and_noise() -> None:
+    runs = [("a", "dog", 0), ("b", "dog", 0), ("a", "cat", 0), ("a", "dog", 1)]
+    found = [drawn(run).flatten() for run in runs]
+    assert torch.equal(drawn(runs[0]).flatten(), found[0])
+    for one, other in combinations(found, 2):
+        assert abs(torch.nn.functional.cosine_similarity(one, other, dim=0)) < 0.4
+    shared = [drawn(run, shared=True) for run in runs]
+    assert all(torch.equal(one, shared[0]) for one in shared)
+
+
+def test_a_run_draws_its_own_random_directions() -> None:
+    plain = {"samples": 2}
+    same = RandomDirection(SkipBlock(1), 5, shared=True)
+    own = RandomDirection(SkipBlock(1), 5)
+    first = capture(own, **plain)
+    again = capture(own, **plain)
+    np.testing.assert_array_equal(first["output_total"], again["output_total"])
+    np.testing.assert_array_equal(
+        first["output_total"].isel(sample=1), capture(own, seed=1)["output_total"].isel(sample=0)
+    )
+    assert not np.array_equal(first["output_total"], capture(same, **plain)["output_total"], equal_nan=True)
+    seen: list[Any] = []
+    with mock.patch.object(editing_module, "random_direction", lambda a, b, seed: seen.append(seed) or a):
+        capture(own, **plain, timesteps=500)
+        capture(own, picture=OTHER, timesteps=500)
+        capture(own, prompt="a cat", timesteps=500)
+        generate(own, steps=1)
+        generate(own, steps=1, seed=1)
+        assert len(set(seen)) == len(seen), "no seed twice in six runs"
+        seen.clear()
+        capture(same, **plain, timesteps=500)
+        assert len(set(seen)) == len(seen) / 2
+
+
+def test_random_directions_of_concepts_go_by_their_names() -> None:
+    for edit in (DropConcept("dog"), AttendMode("image", layers=1), SkipBlock(1)):
+        control = RandomDirection(edit, 2)
+        options: Any = {"model": PIPE, "layers": range(5), "size": (16, 24), "progress": False, "store": False}
+        one, other = (
+            workbench.capture(PICTURE, words, interventions=control, **options)["output_total"]
+            for words in (WORDS, WORDS[::-1])
+        )
+        np.testing.assert_allclose(one.sel(concept=WORDS), other.sel(concept=WORDS), rtol=1e-3, atol=1e-4)
+
+
+def test_stored_random_directions_of_early_versions_are_other_runs() -> None:
+    made = RandomDirection(SkipBlock(1), 5).as_dict()
+    assert made == {"edit": "RandomDirection", "of": SkipBlock(1).as_dict(), "seed": 5, "shared": False}
+    early = {name: value for name, value in made.items() if name != "shared"}
+    assert read(early) == (RandomDirection(SkipBlock(1), 5, shared=True),)
+    assert read(made) == (RandomDirection(SkipBlock(1), 5),)

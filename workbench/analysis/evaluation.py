@@ -164,23 +164,28 @@ def pick(
     """Best-first selection by the first measure.
 
     Starting from nothing, the member is added with which the maps of all chosen so far are best; the first one wins a
-    draw. Returns flat positions of the members and the values of every measure, with the rank as the swept dimension.
+    draw. What was captured nowhere is not chosen. Returns flat positions of the members and the values of every
+    measure, with the rank as the swept dimension.
     """
     choice = observations[0].scores.choice
     names, leading = words(observations), MEASURES[metrics[0]]
     by_head = schema.HEAD in choice.over
     count = math.prod(len(observations[0].scores.labels[dim]) for dim in choice.over)
-    step, ranks = steps or Steps(), min(most, count)
+    members = list(range(count))
+    if not by_head:
+        captured = sum(one.scores.captured(one.samples).ravel() for one in observations)
+        members = np.flatnonzero(captured).tolist()
+    step, ranks = steps or Steps(), min(most, len(members))
     if steps is not None:
         readings = 1 + (ranks if by_head else 1)
         steps.total = readings * sum(one.scores.count(one.samples) for one in observations)
-        steps.total += len(observations) * sum(count - rank for rank in range(ranks))
+        steps.total += len(observations) * sum(len(members) - rank for rank in range(ranks))
     growing = [(_by_head if by_head else _by_cell)(one) for one in observations]
     fulls = [one.scores.maps(one.samples)[1][list(one.concepts)] for one in observations]
     chosen: list[int] = []
     ranked: dict[str, list[Fraction]] = {name: [] for name in metrics}
     while len(chosen) < ranks:
-        rest = [member for member in range(count) if member not in chosen]
+        rest = [member for member in members if member not in chosen]
         maps = [
             candidates(chosen, rest)[:, list(one.concepts)]
             for one, candidates in zip(observations, growing, strict=True)

@@ -22,7 +22,8 @@ def settling(ds: xr.Dataset, threshold: float = 0.8, **options: Unpack[HeatmapOp
     ds
         A captured dataset of several timesteps.
     threshold
-        A concept has settled at the first timestep from which on its agreement stays at or above this.
+        A concept has settled at the first timestep from which on its agreement stays at or above this, before the last
+        one, which agrees with itself.
     **options
         Those of :func:`workbench.analysis.heatmaps.heatmap`, except ``keep``, ``upsample`` and the space ``prompt``.
 
@@ -30,7 +31,8 @@ def settling(ds: xr.Dataset, threshold: float = 0.8, **options: Unpack[HeatmapOp
     -------
     A dataset of ``agreement`` (sample, timestep, concept): IoU of the concept's segment with its segment at the last,
     least noisy, timestep chosen; NaN where it is in neither; and ``settled`` (sample, concept): the timestep, NaN for a
-    concept that is nowhere in the last segmentation. Attributes record the choice.
+    concept that is nowhere in the last segmentation, or that never settled: its attribute ``comment`` then names it.
+    Attributes record the choice.
 
     Raises
     ------
@@ -63,8 +65,16 @@ def settling(ds: xr.Dataset, threshold: float = 0.8, **options: Unpack[HeatmapOp
     # nothing.
     backwards = (agreement.fillna(1.0) >= threshold).isel({schema.TIMESTEP: slice(None, None, -1)})
     steady = backwards.cumprod(schema.TIMESTEP).astype(bool).isel({schema.TIMESTEP: slice(None, None, -1)})
-    settled = agreement[schema.TIMESTEP].where(steady & agreement.notnull()).max(schema.TIMESTEP)
-    settled = settled.where(final.any(plane) & known.isel({schema.TIMESTEP: -1}, drop=True))
+    earlier = agreement[schema.TIMESTEP] > agreement[schema.TIMESTEP].min()
+    settled = agreement[schema.TIMESTEP].where(steady & agreement.notnull() & earlier).max(schema.TIMESTEP)
+    ends = final.any(plane) & known.isel({schema.TIMESTEP: -1}, drop=True)
+    settled = settled.where(ends)
+    never = (ends & settled.isnull()).any(schema.SAMPLE)
+    if never.any():
+        settled.attrs["comment"] = (
+            f"never settled, in one sample or more: {', '.join(map(str, never[schema.CONCEPT].to_numpy()[never]))}. No "
+            f"timestep before the last agrees with it to {threshold:g} or more up to the end."
+        )
     record = {name: value for name, value in labels.attrs.items() if not name.startswith("flag_")}
     return xr.Dataset(
         {

@@ -108,8 +108,8 @@ def sweep(
         (layers by depth, timesteps from noisy to clean) or of the list that was chosen. ``"suffix"``: all from each on.
         ``"window"``: ``window`` neighbours; the coordinate is the first of them, ``<dimension>_last`` the last.
         ``"greedy"``: starting from nothing, always add the one with which the first metric is best; the dimension is
-        ``rank``, with what was added as a coordinate. Over two dimensions, ``prefix``, ``suffix`` and ``window`` are
-        rectangles.
+        ``rank``, with what was added as a coordinate; what was not captured has no rank. Over two dimensions,
+        ``prefix``, ``suffix`` and ``window`` are rectangles.
     window
         Neighbours in a window.
     truth, labels, ignore, resize

@@ -179,6 +179,14 @@ class Scores:
             )
         return sums, counts
 
+    def captured(self, samples: Sequence[int]) -> NDArray[np.int64]:
+        """How many pieces of some samples there are in each cell, without reading any."""
+        dims = (SPACE, *schema.PIECE_DIMS)
+        present = self._present[list(samples)]
+        there = xr.DataArray(np.broadcast_to(present, (len(self._taken), *present.shape)), dims=dims)
+        counts = there.sum([dim for dim in dims if dim not in self.choice.cell_dims])
+        return counts.transpose(*self.choice.cell_dims).to_numpy()
+
     def pieces(self, samples: Sequence[int]) -> Iterator[tuple[dict[str, int], NDArray[Any]]]:
         """Every captured piece: its positions, and scores ([head, if swept,] concept, y, x)."""
         for space, taken in enumerate(self._taken):

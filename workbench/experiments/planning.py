@@ -78,7 +78,8 @@ class Network:
             return list(layers)
         if kind == "head":
             return list(itertools.product(layers, range(self.heads)))
-        return list(range(self.text_length)) if kind == "token" else list(self.concepts)
+        # By name: what is drawn does not depend on the order of the concepts.
+        return list(range(self.text_length)) if kind == "token" else sorted(self.concepts)
 
     def group(self, kind: str, unit: Any) -> str:
         """What a unit may be exchanged with: its like."""
@@ -124,13 +125,14 @@ def _recorded(plan: Any) -> Any:
 
 
 def controls_of(
-    arms: Sequence[Arm], network: Network, control: str, repeats: int, seed: int
+    arms: Sequence[Arm], network: Network, control: str, repeats: int, seed: int, shared: bool = False
 ) -> list[tuple[str, list[Edits]]]:
     """For each arm the kind of its control and its draws.
 
     ``units`` edits as many units of the same kind that no arm picks, drawn without replacement; all possible draws
     where there are fewer than asked for. ``direction`` makes a change of the same size at the same place in a random
-    direction. ``auto`` takes units where a plan picks some and leaves enough, and a direction otherwise.
+    direction, which is the same for all pictures, prompts and noise samples if ``shared``. ``auto`` takes units where a
+    plan picks some and leaves enough, and a direction otherwise.
 
     Raises
     ------
@@ -153,14 +155,14 @@ def controls_of(
             )
         if draws is None:
             seeds = range(seed, seed + repeats)
-            found.append(("direction", [tuple(_direction(edit, one) for edit in arm.edits) for one in seeds]))
+            found.append(("direction", [tuple(_direction(edit, one, shared) for edit in arm.edits) for one in seeds]))
         else:
             found.append(("units", draws))
     return found
 
 
-def _direction(edit: Intervention, seed: int) -> RandomDirection:
-    return RandomDirection(edit.of if isinstance(edit, RandomDirection) else edit, seed)
+def _direction(edit: Intervention, seed: int, shared: bool) -> RandomDirection:
+    return RandomDirection(edit.of if isinstance(edit, RandomDirection) else edit, seed, shared)
 
 
 def _places(units: tuple[str, tuple[Any, ...]], network: Network) -> list[Any]:

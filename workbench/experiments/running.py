@@ -34,7 +34,14 @@ from workbench.interventions import SkipBlock
 from workbench.models.families import adapter_for
 from workbench.models.loading import BUNDLED
 from workbench.numerics.resampling import mean_over_concepts
-from workbench.recording.arguments import check_concepts, check_count, check_layers, check_seed, check_spaces
+from workbench.recording.arguments import (
+    check_concepts,
+    check_count,
+    check_flag,
+    check_layers,
+    check_seed,
+    check_spaces,
+)
 from workbench.recording.capturing import capture, open_adapter
 from workbench.recording.generating import generate
 from workbench.recording.pictures import read_image
@@ -66,6 +73,7 @@ def intervene(
     control: str | None = "auto",
     repeats: int = 10,
     control_seed: int = 0,
+    shared_draws: bool = False,
     layers: int | Iterable[int] | None = None,
     space: str = "output",
     truth: Truth | None = None,
@@ -103,6 +111,9 @@ def intervene(
         Draws of each control; all there are where units allow fewer.
     control_seed
         Seed of the first draw.
+    shared_draws
+        Random directions are drawn for each picture, prompt and noise sample on their own. True: the same ones for all,
+        so that what experiments on several of them have in common is not independent.
     layers
         Blocks that are recorded and compared; the model's default layers otherwise.
     space
@@ -150,6 +161,7 @@ def intervene(
         raise InputError(f"control is {control!r}; expected one of {', '.join(CONTROLS)}, or None for no controls.")
     count = check_count("repeats", repeats, 1, MOST_REPEATS)
     seed = check_seed(control_seed)
+    check_flag("shared_draws", shared_draws)
     (space,) = check_spaces((space,))
     if space == PROMPT:
         raise InputError("space is 'prompt'; expected one that has a map for each concept, such as 'output'.")
@@ -188,7 +200,9 @@ def intervene(
         Arm(resolve(arm.edits, len(adapter.layers), heads, words, adapter.text_length, tokens), arm.exhaustive)
         for arm in arms
     ]
-    controls = controls_of(places, network, control, count, seed) if control else [("none", [])] * len(arms)
+    controls = (
+        controls_of(places, network, control, count, seed, shared_draws) if control else [("none", [])] * len(arms)
+    )
     distance = perceptual_distance(perceptual) if prompted else None
 
     # A name would be loaded anew for every run, unless it is that of the bundled model, which is kept.
@@ -220,6 +234,7 @@ def intervene(
         "iou_of": "baseline" if truth is None else "truth",
         "control": control or "none",
         "control_seed": seed,
+        "shared_draws": shared_draws,
         "repeats": count,
         "plan": [[edit.as_dict() for edit in arm.edits] for arm in arms],
         "controls": [[[edit.as_dict() for edit in draw] for draw in draws] for _, draws in controls],

@@ -317,19 +317,27 @@ class RandomDirection(Intervention):
     """In place of an edit's change, a random one of the same L2 norm at the same place, for each token.
 
     The control of an edit that leaves no other unit to edit. Where the edit changes heads, the norm is kept for each
-    head of each token.
+    head of each token. Directions are drawn anew for each picture, prompt and seed of the noise, and for each concept
+    by its name; with ``shared=True`` all pictures, prompts and noise samples get the same ones, as in early versions.
     """
 
     of: Intervention
     seed: int = 0
+    shared: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.of, Intervention) or isinstance(self.of, RandomDirection):
             raise InputError(f"RandomDirection is of {self.of!r}; expected an edit such as SkipBlock(3).")
         Source(seed=self.seed)
+        if not isinstance(self.shared, bool):
+            raise InputError(f"shared of a random direction is {self.shared!r}; expected True or False.")
+
+    def as_dict(self) -> dict[str, Any]:
+        # Early versions, whose draws were shared, wrote no such field: their runs keep keys of their own.
+        return super().as_dict() | {"shared": self.shared}
 
     def __getitem__(self, name: Any) -> Any:
-        return getattr(self, name) if name in ("of", "seed") else self.of[name]
+        return getattr(self, name) if name in ("of", "seed", "shared") else self.of[name]
 
     def sources(self) -> tuple[Source, ...]:
         return self.of.sources()
@@ -418,6 +426,7 @@ def _read_one(given: Any, name: str = "interventions") -> Intervention:
         if "references" in options:
             options["references"] = [Source(**one) for one in options["references"]]
         if kind is RandomDirection:
+            options.setdefault("shared", True)
             options["of"] = _read_one(options.get("of"))
         return kind(**options)
     except TypeError as error:

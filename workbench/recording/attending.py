@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ from workbench.interventions import BlurAttention, Intervention, MaskText
 from workbench.models.sites import Attention
 from workbench.schema import InputError
 
+Seed: TypeAlias = str | tuple[str, ...]
+"""What names a random draw."""
 MOST_LOGITS: Final = 2**24
 """Logits of one block of queries: the full matrix of attention weights never exists."""
 
@@ -130,22 +132,31 @@ def blur(patches: Tensor, grid: tuple[int, int], width: float) -> Tensor:
     return blurred
 
 
-def random_direction(original: Tensor, edited: Tensor, seed: str) -> Tensor:
+def random_direction(original: Tensor, edited: Tensor, seed: Seed) -> Tensor:
     """Move vectors (..., dim) in random directions, each as far as an edit moved it.
 
     Parameters
     ----------
     original, edited : Tensor (..., dim)
         Before and after the edit.
-    seed : str
-        Names the direction; drawn on the CPU in float32, so it means the same on every device.
+    seed : str or tuple of str
+        Names the direction; several name that of each vector along the last axis but one, such as that of each
+        concept. Drawn on the CPU in float32, so it means the same on every device.
     """
-    number = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:7], "big")
-    generator = torch.Generator("cpu").manual_seed(number)
-    direction = torch.randn(original.shape, generator=generator, dtype=torch.float32, device="cpu").to(original.device)
+    if isinstance(seed, str):
+        direction = _drawn(tuple(original.shape), seed)
+    else:
+        shape = (*original.shape[:-2], original.shape[-1])
+        direction = torch.stack([_drawn(shape, one) for one in seed], dim=-2)
+    direction = direction.to(original.device)
     distance = (edited.float() - original.float()).norm(dim=-1, keepdim=True)
     moved: Tensor = original.float() + distance * functional.normalize(direction, dim=-1)
     return moved.to(original.dtype)
+
+
+def _drawn(shape: tuple[int, ...], seed: str) -> Tensor:
+    number = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:7], "big")
+    return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(number), dtype=torch.float32, device="cpu")
 
 
 def check_tokens(edit: Intervention, length: int) -> None:

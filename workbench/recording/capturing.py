@@ -286,6 +286,7 @@ def _record(
                     drawn = sample
                 sigma = plan.timesteps[timestep] / 1000
                 recorder.editing.timesteps = [plan.timesteps[timestep]]
+                recorder.editing.run = (plan.options["image_hash"], plan.prompts[sample], plan.seeds[sample])
                 for source in recorder.editing.sources(plan.timesteps[timestep]):
                     recorder.collect(source, **others.inputs(source, sample, sigma, grid))
                 recorder.run(**adapter.inputs(adapter.noised_tokens(latents, noise, sigma), sigma, text, grid))
@@ -312,7 +313,7 @@ def traced(
     on_pass: Callable[[int], Any],
 ) -> Trace:
     """A trace of what the plan wants."""
-    return trace(
+    found = trace(
         adapter.transformer,
         embeddings,
         [layer.index for layer in plan.layers],
@@ -325,6 +326,8 @@ def traced(
         on_pass=on_pass,
         interventions=resolved(adapter, plan),
     )
+    found.editing.concepts = plan.concepts
+    return found
 
 
 def open_adapter(model: Any) -> PipelineAdapter:

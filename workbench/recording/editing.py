@@ -30,7 +30,7 @@ from workbench.interventions.fields import STREAMS
 from workbench.models.base import ConceptStream, Layer, TransformerAdapter
 from workbench.models.families import sites_for
 from workbench.models.sites import Attention, Both, Changes
-from workbench.recording.attending import attend_edited, check_tokens, random_direction
+from workbench.recording.attending import Seed, attend_edited, check_tokens, random_direction
 from workbench.recording.reading import Reading
 from workbench.schema import InputError, TraceError
 
@@ -66,6 +66,11 @@ class Editing:
         The hooks.
     timesteps : sequence of float or None
         1000 x sigma of the passes to come, where the caller knows them better than the model's rounded input.
+    run : tuple of (str or int)
+        What tells the run that the passes to come are of from others: picture, prompt and seed of the noise. Random
+        directions that are not shared differ with it.
+    concepts : sequence of str or None
+        Names of the concepts, where they are known: random directions of a concept then go by its name, not its place.
     idle : set of Intervention
         Those that met no pass so far.
     """
@@ -74,6 +79,8 @@ class Editing:
         self.interventions = tuple(interventions)
         self.changes = Changes()
         self.timesteps: Sequence[float] | None = None
+        self.run: tuple[str | int, ...] = ()
+        self.concepts: Sequence[str] | None = None
         self.idle = set(self.interventions)
         self._adapter = adapter
         self._sites = sites_for(adapter) if interventions else None
@@ -132,7 +139,9 @@ class Editing:
             if edit.acts_in(layer):
                 other = _concepts_read(_plain(edit), reading)
                 if isinstance(edit, RandomDirection) and other is not reading:
-                    reading = replace(reading, controls=(*reading.controls, (other, self._seed(edit, layer, "read"))))
+                    reading = replace(
+                        reading, controls=(*reading.controls, (other, self._seed_each(edit, layer, "read")))
+                    )
                 else:
                     reading = other
         return reading
@@ -146,7 +155,7 @@ class Editing:
         """The concept tokens behind a block, edited as the prompt's are."""
         for edit in self._now:
             if isinstance(edit, RandomDirection) and isinstance(edit.of, SkipBlock) and edit.acts_in(layer):
-                seed = self._seed(edit, layer, "concepts")
+                seed = self._seed_each(edit, layer, "concepts")
                 after = replace(after, hidden=random_direction(after.hidden, before.hidden, seed))
         return after
 
@@ -311,7 +320,13 @@ class Editing:
         return inside == {True}
 
     def _seed(self, edit: RandomDirection, layer: int, *site: str) -> str:
-        return repr((edit.seed, layer, site, self._at))
+        return repr((edit.seed, layer, site, self._at, *(() if edit.shared else self.run)))
+
+    def _seed_each(self, edit: RandomDirection, layer: int, site: str) -> Seed:
+        """One for each concept, by name."""
+        if self.concepts is None:
+            return self._seed(edit, layer, site)
+        return tuple(self._seed(edit, layer, site, name) for name in self.concepts)
 
 
 def _plain(edit: Intervention) -> Intervention:

@@ -244,6 +244,7 @@ def _record(adapter: PipelineAdapter, plan: Plan, grid: tuple[int, int], run: Wr
 
             with traced(adapter, plan, embeddings, on_record, on_pass) as recorder:
                 recorder.editing.timesteps = [1000 * sigma for sigma in sigmas]
+                recorder.editing.run = ("", plan.prompts[sample], plan.seeds[sample])
                 for source in recorder.editing.sources():
                     with recorder.collecting(source):
                         _draw(adapter, plan, sample, source)

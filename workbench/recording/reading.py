@@ -17,7 +17,7 @@ from torch import Tensor
 from workbench.models.base import BlockTensors, Projection, TransformerAdapter
 from workbench.numerics.scores import head_scores
 from workbench.recording import fused
-from workbench.recording.attending import random_direction
+from workbench.recording.attending import Seed, random_direction
 from workbench.schema import InputError
 
 _SPACE_NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -109,7 +109,7 @@ class Reading:
         Prompt tokens of the ``prompt`` space; None for all.
     hidden : tuple of int
         Concepts that the others do not attend to.
-    controls : tuple of (Reading, str)
+    controls : tuple of (Reading, Seed)
         Other ways to attend, whose effect on the attention is replaced by a random one of the same size, and its seed.
     """
 
@@ -120,7 +120,7 @@ class Reading:
     text_mass: bool
     tokens: tuple[int, ...] | None
     hidden: tuple[int, ...] = ()
-    controls: tuple[tuple[Reading, str], ...] = ()
+    controls: tuple[tuple[Reading, Seed], ...] = ()
 
     def needs(self, wanted: bool) -> frozenset[str]:
         """Which of a block's tensors are needed: for the stream alone, or for a wanted block."""
