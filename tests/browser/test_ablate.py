@@ -228,6 +228,7 @@ def test_two_way_sweeps_truth_by_hand_and_errors(panel: Locator, ds: xr.Dataset,
     panel.screenshot(path=SCREENSHOTS / "ablate-drawn.png")
 
 
+@pytest.mark.slow
 def test_interventions_are_stopped_go_on_and_are_compared_with_controls(lab: chromium.Notebook) -> None:
     lab.run(
         "from workbench.tiny.scenes import SPLITS, render\n"

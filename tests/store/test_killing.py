@@ -27,6 +27,8 @@ from workbench.store.manifest import read_manifest
 
 RUNS = int(os.environ.get("WORKBENCH_KILLS", "20"))
 WITH_MODEL = max(1, RUNS // 20)
+QUICK = 5
+"""How many of them are not left to the slow tests."""
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,10 @@ def _files(home: Path) -> dict[str, Any]:
     return read_manifest(Folder(home / "runs" / "run.zarr")).files
 
 
-@pytest.mark.parametrize("index", range(RUNS - WITH_MODEL))
+@pytest.mark.parametrize(
+    "index",
+    [pytest.param(index, marks=pytest.mark.slow if index >= QUICK else ()) for index in range(RUNS - WITH_MODEL)],
+)
 def test_a_killed_run_resumes_and_ends_as_if_nothing_had_happened(
     index: int, straight: tuple[Path, int], tmp_path: Path
 ) -> None:

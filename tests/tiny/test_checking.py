@@ -84,6 +84,7 @@ def test_shares_count_what_was_asked() -> None:
     assert wrong.extra == pytest.approx(np.mean([len(set(OBJECTS) & set(a) - set(b)) for a, b in asked]))
 
 
+@pytest.mark.slow
 def test_a_checker_learns() -> None:
     scenes = [render(checking.FIRST_SEED + index) for index in range(8)]
     pictures = [scene.image for scene in scenes]

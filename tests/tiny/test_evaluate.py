@@ -65,6 +65,7 @@ def test_a_softmax_weighs_layers_by_their_certainty() -> None:
     assert soft.per_word != raw.per_word
 
 
+@pytest.mark.slow
 def test_processes_capture_what_one_does(untrained: Any) -> None:
     folder = Path(untrained.config["_name_or_path"])
     with evaluate.workers(folder, 1) as pool:

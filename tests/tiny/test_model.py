@@ -47,9 +47,8 @@ def test_plain_diffusers_loads_and_runs_it() -> None:
     assert weights == {torch.float32}
 
 
-@pytest.mark.parametrize(
-    ("absent", "lead"), [(0, 0.09), pytest.param(evaluate.DISTRACTORS, 0.15, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("absent", "lead"), [(0, 0.09), (evaluate.DISTRACTORS, 0.15)])
 def test_its_maps_find_the_words(absent: int, lead: float) -> None:
     """A tenth of the test split; the model card has the figures of the whole."""
     pipe, time = bundled("tiny-flux"), INFO["timestep"]
