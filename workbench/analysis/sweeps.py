@@ -136,8 +136,8 @@ def sweep(
         the mean over observations of each one's own value (for IoU the mIoU of each picture), which is
         ``<variable>_each``.
     confidence
-        Of the intervals. Those of a handful are too narrow whatever is asked for: a percentile bootstrap at 95 % over
-        5, 10 and 20 pictures holds the right value in about half, two thirds and four fifths of all cases.
+        Of the intervals. A percentile bootstrap over few observations is too narrow, whatever is asked for: over 10
+        it may hold the right value little more than every other time. A t interval is too narrow for skewed values.
     resamples, seed
         Bootstrap draws, and the seed that makes them.
     draws
