@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from PIL import Image
+from scipy import stats
 
 from tests.synthetic import dataset
 from workbench.analysis.heatmaps import heatmap, segment
@@ -57,7 +58,7 @@ def test_the_ends_of_cumulative_sweeps_are_the_full_map(over: Any) -> None:
 
 @pytest.mark.parametrize("how", ["only", "drop", "greedy"])
 def test_the_full_map_comes_beside_the_choices(how: Any) -> None:
-    ds = dataset(truth=True, samples=3, signal=1)
+    ds = dataset(truth=True, samples=5, signal=1)
     found = sweep(ds, "layer", how, layers=[0, 1, 3], metric=["iou", "entropy"], draws=True)
     pooled = sweep(ds, "layer", "prefix", layers=[0, 1, 3], metric=["iou", "entropy"], draws=True).isel(layer=-1)
     for name in ("iou", "mean_iou", "mean_iou_interval", "mean_iou_draws", "entropy", "entropy_interval"):
@@ -180,11 +181,11 @@ def test_truth_from_a_label_map_or_a_file(tmp_path: Any) -> None:
 
 
 def test_samples_of_one_picture_are_observations() -> None:
-    ds = dataset(truth=True, samples=4, signal=1)
+    ds = dataset(truth=True, samples=5, signal=1)
     found = sweep(ds, "layer", resamples=200, draws=True)
-    assert (found.attrs["observation"], found.attrs["observations"]) == ("sample", 4)
+    assert (found.attrs["observation"], found.attrs["observations"]) == ("sample", 5)
     right, either = (np.zeros((5, 3)) for _ in range(2))
-    for sample in range(4):
+    for sample in range(5):
         for layer in range(5):
             labels = np.kron(segment(ds, layers=layer, samples=sample), np.ones((8, 8), int))
             for concept, truth in enumerate(ds["truth"].values):
@@ -206,6 +207,7 @@ def test_one_sample_has_no_interval() -> None:
     found = sweep(dataset(truth=True), "layer", draws=True)
     assert set(found.data_vars) == {"iou", "mean_iou", "iou_full", "mean_iou_full"}
     assert found.attrs["observations"] == 1
+    assert set(sweep(dataset(truth=True), "layer", interval="t").data_vars) == set(found.data_vars)
     assert "confidence" not in found.attrs
 
 
@@ -223,8 +225,40 @@ def test_pictures_with_different_words() -> None:
         found["iou"].sel(concept="cat", layer=2), score(other, layers=2)["iou"].sel(concept="cat")
     )
     assert (found["iou"].sel(concept="grass") <= 1).all()
-    one_interval = found["iou_interval"].sel(concept="cat", layer=2)
-    assert float(one_interval[0]) == pytest.approx(float(one_interval[1]))  # one picture shows it
+    assert found["iou_n"].sel(layer=2).values.tolist() == [1, 2, 1, 1]
+    assert found["iou_interval"].isnull().all(), "two pictures bear none"
+
+
+def test_few_pictures_bear_no_interval_and_some_an_exploratory_one() -> None:
+    every = [dataset(truth=True, signal=1, seed=seed) for seed in range(6)]
+    rare = [dataset(truth=True, signal=1, seed=9 + seed, concepts=("dog", "cat", "sky")) for seed in range(4)]
+    found = sweep([*every, *rare], "layer", resamples=50)
+    assert dict(zip(found["concept"].values, found["iou_n"].sel(layer=1).values, strict=True)) == {
+        "dog": 10, "grass": 6, "sky": 10, "cat": 4,
+    }  # fmt: skip
+    known = found["iou_interval"].notnull().all(["bound", "layer"])
+    assert known.values.tolist() == [True, True, True, False]
+    assert (
+        found.attrs["intervals"] == "exploratory under 10 images: iou of grass (6); none under 5 images: iou of cat (4)"
+    )
+    assert sweep(every[:4], "layer").attrs["intervals"].startswith("none under 5 images: mean_iou (4), iou of dog (4)")
+    assert sweep(dataset(samples=10), "layer", metric="entropy").attrs["intervals"] == "over 10 samples or more"
+
+
+def test_a_t_interval_over_the_own_value_of_each_picture() -> None:
+    datasets = [dataset(truth=True, signal=1, seed=seed) for seed in range(6)]
+    found = sweep(datasets, "layer", interval="t", confidence=0.9)
+    own = [float(score(ds, layers=2)["mean_iou"]) for ds in datasets]
+    assert float(found["mean_iou_each"].sel(layer=2)) == pytest.approx(np.mean(own))
+    expected = stats.t.interval(0.9, 5, np.mean(own), stats.sem(own))
+    np.testing.assert_allclose(found["mean_iou_interval"].sel(layer=2), expected)
+    plain = sweep(datasets, "layer")
+    xr.testing.assert_identical(found["mean_iou"], plain["mean_iou"])
+    assert (found.attrs["interval"], plain.attrs["interval"]) == ("t", "bootstrap")
+    assert "resamples" not in found.attrs
+    for options in ({"interval": "z"}, {"interval": "t", "draws": True}):
+        with pytest.raises(InputError, match="expected 'bootstrap', or 't' without draws"):
+            sweep(datasets, "layer", **options)  # type: ignore[arg-type]
 
 
 def test_the_mean_of_a_draw_is_over_all_concepts() -> None:

@@ -28,7 +28,7 @@ def ticks(ax: Axes, axis: str = "x") -> list[str]:
 
 
 def test_a_curve_with_its_band_and_the_full_map() -> None:
-    found = swept(dataset(truth=True, samples=4, signal=1), "layer")
+    found = swept(dataset(truth=True, samples=5, signal=1), "layer")
     figure = sweep(found)
     drawn = lines(figure)
     np.testing.assert_allclose(drawn["mean"].get_ydata(), found["mean_iou"])
@@ -44,7 +44,9 @@ def test_a_curve_with_its_band_and_the_full_map() -> None:
     ax = figure.axes[0]
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("layer (each alone)", "mean IoU")
     title = ax.get_title(loc="left").replace("\n", " ")
-    assert title == "post-hoc sweep; output; 3 timesteps; 4 samples, 95 % intervals"
+    assert title == "post-hoc sweep; output; 3 timesteps; 5 samples, 95 % intervals, exploratory (under 10)"
+    few = sweep(swept(dataset(truth=True, samples=4, signal=1), "layer")).axes[0].get_title(loc="left")
+    assert few.replace("\n", " ").endswith("4 samples, too few for intervals (under 5)")
     assert "dog" not in lines(sweep(found, concepts=False))
 
 

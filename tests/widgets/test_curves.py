@@ -18,14 +18,16 @@ def _plot(values: dict[str, Any], **made: Any) -> tuple[dict[str, Any], Any]:
 
 
 def test_a_curve_has_the_mean_and_each_concept_with_their_intervals() -> None:
-    plot, found = _plot({}, samples=3)
+    plot, found = _plot({}, samples=5)
     assert [line["name"] for line in plot["lines"]] == ["mean of the concepts", "dog", "grass", "sky"]
     assert [line["concept"] for line in plot["lines"]] == [None, 0, 1, 2]
     np.testing.assert_array_equal(plot["lines"][0]["values"], found.mean_iou)
     np.testing.assert_array_equal(plot["lines"][2]["low"], found.iou_interval.sel(bound="low", concept="grass"))
     assert plot["lines"][3]["full"] == float(found.iou_full.sel(concept="sky"))
     assert plot["labels"] == [["0", "1", "2", "3", "4"]]
-    assert plot["band"] == "95 % interval over 3 samples"
+    assert plot["band"] == "95 % interval over 5 samples, exploratory"
+    few, _ = _plot({}, samples=4)
+    assert (few["band"], few["lines"][0]["low"]) == ("", None)
     assert plot["axes"] == ["layer (each alone)"]
 
 

@@ -15,7 +15,7 @@ from workbench.widgets.tasks import Sweeps
 
 
 def _result(values: dict[str, Any], number: int = 1) -> Result:
-    task = Sweeps(dataset(samples=2, truth=True, signal=2.0)).task(values)
+    task = Sweeps(dataset(samples=5, truth=True, signal=2.0)).task(values)
     return task.finish(task.work(lambda *_: None, None), number, 0.5)  # type: ignore[arg-type]
 
 

@@ -59,6 +59,7 @@ class SweepOptions(TypedDict, total=False):
     concepts: Labels
     reduce: Reduction
     most: int | None
+    interval: Literal["bootstrap", "t"]
     confidence: float
     resamples: int
     seed: int
@@ -86,6 +87,7 @@ def sweep(
     concepts: Labels = None,
     reduce: Reduction = "softmax_mean",
     most: int | None = None,
+    interval: Literal["bootstrap", "t"] = "bootstrap",
     confidence: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
@@ -130,8 +132,13 @@ def sweep(
         ``"softmax_mean"``, ``"mean_softmax"`` or ``"mean"`` (no softmax), as for a heat map.
     most
         Greedy: how many to add at most; all by default.
+    interval
+        ``"bootstrap"``: the percentile bootstrap of the value over all observations. ``"t"``: Student's t interval of
+        the mean over observations of each one's own value (for IoU the mIoU of each picture), which is
+        ``<variable>_each``.
     confidence
-        Of the intervals.
+        Of the intervals. A percentile bootstrap over few observations is too narrow, whatever is asked for: over 10
+        it may hold the right value little more than every other time. A t interval is too narrow for skewed values.
     resamples, seed
         Bootstrap draws, and the seed that makes them.
     draws
@@ -147,11 +154,11 @@ def sweep(
     -------
     A dataset with one variable for each metric: (\\*over, concept) and ``mean_<metric>`` (\\*over), or (\\*over) for
     metrics that concepts have no share in. ``<variable>_full`` is that of the full map, over everything chosen. Several
-    observations add ``<variable>_interval`` with the dimension ``bound`` ("low", "high"): a percentile bootstrap over
-    noise samples of one picture, or over pictures; that of a handful is too narrow, that of a concept in one picture
-    has no width, and that of a greedy sweep leaves the choosing out. IoU and accuracy are summed over
-    observations before dividing, other metrics are means. With a single sample ``iou`` and ``accuracy`` are those of
-    :func:`workbench.analysis.metrics.score`. NaN where nothing was captured. Attributes record every choice.
+    observations add ``<variable>_n``, how many noise samples of one picture, or pictures, have a value, and
+    ``<variable>_interval`` with the dimension ``bound`` ("low", "high"): NaN under 5 of them and exploratory under 10,
+    as ``attrs["intervals"]`` says; that of a greedy sweep leaves the choosing out. IoU and accuracy are
+    summed over observations before dividing, other metrics are means. With a single sample ``iou`` and ``accuracy`` are
+    those of :func:`workbench.analysis.metrics.score`. NaN where nothing was captured. Attributes record every choice.
 
     Raises
     ------
@@ -173,6 +180,9 @@ def sweep(
         datasets = [with_truth(datasets[0], truth, labels=labels, ignore=ignore, resize=resize)]
     metrics = _metrics(metric, datasets, reduce)
     _check(how, swept, window, most, confidence, resamples, reduce)
+    if interval not in ("bootstrap", "t") or (interval == "t" and draws):
+        given = f"interval is {interval!r}" if interval != "t" else "interval='t' makes no draws, but draws is True"
+        raise InputError(f"{given}; expected 'bootstrap', or 't' without draws.")
     step = "only" if how == "greedy" else how
     spaces = _spaces(datasets, space, swept)
     choice = Choice(swept, step, window, spaces, reduce, layers, timesteps, heads, samples)
@@ -191,7 +201,9 @@ def sweep(
         values = evaluate(observations, metrics, steps)
         dims, coords = choice.dims, _coords(observations)
     steps.finish()
-    found = _assemble(values, dims, words(observations), confidence, (resamples, seed), draws)
+    found = _assemble(
+        values, dims, words(observations), confidence, None if interval == "t" else (resamples, seed), draws
+    )
     found = found.assign_coords(coords)
     if how != "greedy":
         found = found.transpose(..., *swept, *([schema.CONCEPT] if schema.CONCEPT in found.dims else []))
@@ -210,7 +222,8 @@ def sweep(
     if how == "window":
         record["window"] = window
     if len(observations) > 1:
-        record |= {"confidence": confidence, "resamples": resamples, "seed": seed}
+        record |= {"interval": interval, "confidence": confidence, "intervals": _caution(found, metrics, unit)}
+        record |= {} if interval == "t" else {"resamples": resamples, "seed": seed}
     return found.assign_attrs(record)
 
 
@@ -307,37 +320,66 @@ def _assemble(
     dims: tuple[str, ...],
     names: list[str],
     confidence: float,
-    bootstrap: tuple[int, int],
+    bootstrap: tuple[int, int] | None,
     keep_draws: bool,
 ) -> xr.Dataset:
-    """Labelled values and their intervals."""
+    """Labelled values and their intervals, by t without numbers for a bootstrap."""
     variables: dict[str, Any] = {}
 
-    def add(name: str, own: tuple[str, ...], value: Any, drawn: Any) -> None:
+    def add(name: str, own: tuple[str, ...], value: Any, drawn: Any, each: Any) -> None:
         variables[name] = (own, value)
-        if drawn is not None:
-            variables[f"{name}_interval"] = ((BOUND, *own), resampling.interval(drawn, confidence))
-            if keep_draws:
-                variables[f"{name}_draws"] = ((DRAW, *own), drawn)
+        if len(each) < 2:
+            return
+        count = (~np.isnan(each)).sum(0)
+        if drawn is None:
+            mean, ends = resampling.t_interval(each, confidence)
+            variables[f"{name}_each"] = (own, mean)
+        else:
+            ends = resampling.interval(drawn, confidence)
+        variables[f"{name}_n"] = (own, count)
+        variables[f"{name}_interval"] = ((BOUND, *own), np.where(count >= resampling.LEAST, ends, np.nan))
+        if keep_draws:
+            variables[f"{name}_draws"] = ((DRAW, *own), drawn)
 
     for entry, (above, below) in values.items():
         metric = entry.removesuffix(FULL)
         own = () if entry.endswith(FULL) else dims
         value, drawn = resampling.ratio(above.sum(0), below.sum(0)), None
-        if len(above) > 1:
+        each = resampling.ratio(above, below)
+        if len(above) > 1 and bootstrap is not None:
             weights = resampling.draws(len(above), *bootstrap)
             drawn = resampling.ratio(resampling.resampled(weights, above), resampling.resampled(weights, below))
         if not MEASURES[metric].per_concept:
-            add(entry, own, value, drawn)
+            add(entry, own, value, drawn, each)
             continue
-        add(entry, (*own, schema.CONCEPT), value, drawn)
+        add(entry, (*own, schema.CONCEPT), value, drawn, each)
         # The mean is always over the same concepts: one that a draw lacks keeps its value over all observations.
         overall = None if drawn is None else resampling.mean_over_concepts(np.where(np.isnan(drawn), value, drawn))
-        add(f"mean_{entry}", own, resampling.mean_over_concepts(value), overall)
+        means = resampling.mean_over_concepts(each)
+        add(f"mean_{entry}", own, resampling.mean_over_concepts(value), overall, means)
     found = xr.Dataset(variables)
     if schema.CONCEPT in found.dims:
         found = found.assign_coords({schema.CONCEPT: names})
     return found.assign_coords({BOUND: ["low", "high"]}) if BOUND in found.dims else found
+
+
+def _caution(found: xr.Dataset, metrics: Sequence[str], unit: str) -> str:
+    """What to make of the intervals, by how many observations have a value."""
+    said: dict[str, list[str]] = {}
+    for metric in metrics:
+        for name in (f"mean_{metric}", metric):
+            if (counted := f"{name}{FULL}_n") not in found:
+                continue
+            count = found[counted].to_numpy()
+            for at in np.ndindex(count.shape):
+                number = int(count[at])
+                kind = "none under" if number < resampling.LEAST else "exploratory under"
+                concept = f" of {found[schema.CONCEPT].to_numpy()[at[0]]}" if at else ""
+                if number < resampling.FEW:
+                    said.setdefault(kind, []).append(f"{name}{concept} ({number})")
+    limits = {"none under": resampling.LEAST, "exploratory under": resampling.FEW}
+    parts = [f"{kind} {limits[kind]} {unit}s: {', '.join(named)}" for kind, named in said.items()]
+    return "; ".join(parts) or f"over {resampling.FEW} {unit}s or more"
 
 
 def _record(observations: Sequence[Observation], choice: Choice) -> dict[str, Any]:

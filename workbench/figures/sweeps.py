@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from workbench import schema
+from workbench.analysis import resampling
 from workbench.figures.paper import DPI, FONT_SIZE, PaperFigure, colour, style, wrap
 from workbench.figures.results import along
 from workbench.numerics.measures import FORMER_MEASURES, renamed
@@ -108,6 +109,7 @@ def _arranged(found: xr.Dataset) -> xr.Dataset:
         by_concept = f"mean_{metric}" in found
         for name, more in ((metric, (schema.CONCEPT,) if by_concept else ()), (f"mean_{metric}", ())):
             dims |= {name: (*swept, *more), f"{name}_full": more, f"{name}_interval": ("bound", *swept, *more)}
+            dims |= {f"{name}_n": (*swept, *more), f"{name}_each": (*swept, *more)}
     return along(found, dims)
 
 
@@ -254,7 +256,7 @@ def _title(ax: Axes, found: xr.Dataset, width: float, *, with_intervals: bool) -
         if dim not in attrs["over"]:
             parts.append(f"{dim} {_text(labels[0])}" if len(labels) == 1 else f"{len(labels)} {dim}s")
     if attrs["observations"] > 1:
-        intervals = f", {100 * attrs['confidence']:g} % intervals" if with_intervals else ""
+        intervals = f", {resampling.described(attrs['observations'], attrs['confidence'])}" if with_intervals else ""
         parts.append(f"{attrs['observations']} {attrs['observation']}s{intervals}")
     ax.set_title(wrap("; ".join(parts), width, 2), fontsize=FONT_SIZE, loc="left")
 

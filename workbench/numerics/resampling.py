@@ -1,11 +1,16 @@
-"""Percentile bootstrap of fractions: plain arrays, no labels."""
+"""Intervals of fractions and means, by percentile bootstrap or Student's t: plain arrays, no labels."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+LEAST: Final = 5
+"""Of fewer observations no interval is given: it would be far too narrow."""
+FEW: Final = 10
+"""Intervals of fewer observations are exploratory."""
 
 
 def draws(observations: int, resamples: int, seed: int) -> NDArray[np.float64]:
@@ -45,3 +50,23 @@ def interval(drawn: NDArray[np.float64], confidence: float) -> NDArray[np.float6
     filled = np.where(nothing, 0.0, drawn)
     ends = (np.quantile if known.all() else np.nanquantile)(filled, [tail, 1 - tail], axis=0)
     return np.where(nothing, np.nan, ends)
+
+
+def t_interval(values: NDArray[np.float64], confidence: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean of values (observation, ...) and the ends (bound, ...) of its t interval; NaN values are left out."""
+    from scipy.special import stdtrit  # type: ignore[import-untyped]
+
+    known = ~np.isnan(values)
+    count = known.sum(0).astype(np.float64)
+    mean = ratio(np.where(known, values, 0).sum(0), count)
+    squares = np.where(known, (values - mean) ** 2, 0).sum(0)
+    error = np.sqrt(ratio(ratio(squares, count - 1), count))
+    reach = stdtrit(np.maximum(count - 1, 1), (1 + confidence) / 2) * error
+    return mean, np.stack([mean - reach, mean + reach])
+
+
+def described(observations: int, confidence: float) -> str:
+    """The intervals over so many observations in words, for a caption."""
+    if observations < LEAST:
+        return f"too few for intervals (under {LEAST})"
+    return f"{100 * confidence:g} % intervals" + (f", exploratory (under {FEW})" if observations < FEW else "")

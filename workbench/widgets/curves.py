@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from workbench import schema
+from workbench.numerics import resampling
 from workbench.numerics.measures import MEASURES
 from workbench.widgets.sweeping import GREEDY, SweepForm
 
@@ -56,7 +57,6 @@ def sweep_plot(form: SweepForm, found: xr.Dataset) -> dict[str, Any]:
     if MEASURES[metric].per_concept:
         lines += [_line(found.sel({schema.CONCEPT: name}), metric, dims, name, names.index(name)) for name in known]
     attrs = found.attrs
-    several = attrs["observations"] > 1
     return {
         "dims": dims,
         "labels": [_labels(found, dim, form) for dim in dims],
@@ -64,7 +64,8 @@ def sweep_plot(form: SweepForm, found: xr.Dataset) -> dict[str, Any]:
         "measure": METRIC_NAMES[metric],
         "better": "higher" if MEASURES[metric].higher_is_better else "lower",
         "band": f"{100 * attrs['confidence']:g} % interval over {attrs['observations']} {attrs['observation']}s"
-        if several
+        + (", exploratory" if attrs["observations"] < resampling.FEW else "")
+        if attrs["observations"] >= resampling.LEAST
         else "",
         "reference": "all together",
         "lines": lines,
@@ -97,7 +98,12 @@ def _line(found: xr.Dataset, name: str, dims: list[str], label: str, concept: in
     line["full"] = None if full is None or itself else plain(full.to_numpy())
     bounds = found.get(f"{name}_interval")
     for end in ("low", "high"):
-        line[end] = None if bounds is None else plain(bounds.sel(bound=end).transpose(*dims).to_numpy())
+        # Of too few observations there is none anywhere.
+        line[end] = (
+            None
+            if bounds is None or bounds.isnull().all()
+            else plain(bounds.sel(bound=end).transpose(*dims).to_numpy())
+        )
     return line
 
 
