@@ -14,9 +14,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from workbench import schema
-from workbench.analysis import resampling
 from workbench.figures.paper import DPI, FONT_SIZE, PaperFigure, colour, style, wrap
 from workbench.figures.results import along
+from workbench.numerics import resampling
 from workbench.numerics.measures import FORMER_MEASURES, renamed
 from workbench.schema import InputError, read_attributes
 
