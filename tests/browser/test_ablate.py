@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 MADE = """synthetic.dataset(
-    concepts=("dog", "<b>grass</b>", "sky"), samples=4, heads=3, grid=(6, 8), truth=True, signal=2.0
+    concepts=("dog", "<b>grass</b>", "sky"), samples=5, heads=3, grid=(6, 8), truth=True, signal=2.0
 )"""
 """The dataset of the kernel, and of this process."""
 SCREENSHOTS = ROOT / "build" / "screenshots"
