@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import importlib
 import types
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -21,6 +22,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from tests.tiny_random import flux_pipeline
+from workbench.models import code
 from workbench.models.fingerprint import fingerprint
 from workbench.recording.capturing import capture
 from workbench.schema import ModelError
@@ -352,3 +354,19 @@ def test_a_pipeline_with_code_of_ones_own_still_runs_unstored(home: Path) -> Non
         capture(picture, ["dog", "sky"], **options)
     after = capture(picture, ["dog", "sky"], **(options | {"store": False}))
     assert abs(after.wb.heatmap() - before.wb.heatmap()).max() > 1e-3, "what the old run would have hidden"
+
+
+def test_libraries_are_known_wherever_they_were_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of scripts is none of an installer's."""
+    for folder, installed in (("target", True), ("scripts", False)):
+        place = tmp_path / folder
+        place.mkdir()
+        (place / f"helpful_{folder}.py").write_text("def act(x):\n    return x\n")
+        if installed:
+            (place / f"helpful_{folder}-1.0.dist-info").mkdir()
+        monkeypatch.syspath_prepend(place)
+        code._roots.cache_clear()
+        code._is_under_roots.cache_clear()
+        assert code.is_library(importlib.import_module(f"helpful_{folder}").act) is installed
+    code._roots.cache_clear()
+    code._is_under_roots.cache_clear()

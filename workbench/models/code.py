@@ -80,6 +80,8 @@ def foreign_code(classes: Iterable[type]) -> Iterator[str]:
 @cache
 def _roots() -> tuple[Path, ...]:
     folders = {sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    # Wherever else packages were installed: an environment below this one, a folder of `pip install --target`.
+    folders |= {folder for folder in sys.path if folder and next(Path(folder).glob("*.dist-info"), None) is not None}
     folders |= {str(Path(str(package.__file__)).parent) for package in _PACKAGES}
     folders.add(str(Path(__file__).parents[1]))
     return tuple(Path(folder).resolve() for folder in folders)
