@@ -97,23 +97,17 @@ def _switched(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
+def _set_to(read: Callable[[], Any], write: Callable[[Any], None], value: Any) -> Iterator[None]:
+    before = read()
+    write(value)
     try:
         yield
     finally:
-        torch.set_default_dtype(before)
+        write(before)
 
 
-@contextmanager
-def _precision(value: str) -> Iterator[None]:
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(value)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+_default_dtype = functools.partial(_set_to, torch.get_default_dtype, torch.set_default_dtype)
+_precision = functools.partial(_set_to, torch.get_float32_matmul_precision, torch.set_float32_matmul_precision)
 
 
 @contextmanager

@@ -45,9 +45,9 @@ from workbench.recording.reading import Record
 from workbench.recording.runs import Plan, remaining_passes, writing
 from workbench.recording.sessions import check_cancelled, once
 from workbench.recording.streaming import Stream
+from workbench.recording.text_warnings import warn_of_embeddings, warn_of_text
 from workbench.recording.tracing import Trace, trace
 from workbench.recording.turns import quoted, turn
-from workbench.recording.wording import warn_of_embeddings, warn_of_text
 from workbench.schema import CHANNEL, IMAGE, PIXEL_X, PIXEL_Y, InputError, warn
 from workbench.store.pieces import Writer
 from workbench.truth import read_regions

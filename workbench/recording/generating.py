@@ -41,8 +41,8 @@ from workbench.recording.reading import Record
 from workbench.recording.runs import Plan, writing
 from workbench.recording.sessions import check_cancelled
 from workbench.recording.streaming import Stream
+from workbench.recording.text_warnings import warn_of_text
 from workbench.recording.turns import quoted, turn
-from workbench.recording.wording import warn_of_text
 from workbench.schema import CHANNEL, IMAGE, PIXEL_X, PIXEL_Y, SAMPLE, InputError, TraceError
 from workbench.store.pieces import Writer
 
@@ -118,7 +118,7 @@ def generate(
         If an argument is wrong; no model runs, and nothing stored is touched.
     ModelError
         If the model cannot be loaded or is not supported, or its scheduler cannot run such a schedule, runs other
-        noise levels than it announces, or adds noise that the seed does not decide.
+        sigmas than it announces, or adds noise that the seed does not decide.
     TraceError
         If a forward pass did not deliver every piece, or the pipeline ran another schedule than it announced.
     StoreError

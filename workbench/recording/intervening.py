@@ -14,7 +14,7 @@ from workbench.recording.arguments import check_vocabulary
 from workbench.recording.pictures import Pixels, read_image, resize
 from workbench.recording.resolving import missing_pieces, refuse_mass, resolve, warn_of_idle
 from workbench.recording.runs import Plan
-from workbench.recording.wording import warn_of_text
+from workbench.recording.text_warnings import warn_of_text
 from workbench.schema import InputError
 
 

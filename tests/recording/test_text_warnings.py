@@ -15,7 +15,7 @@ from workbench.models.flux import FluxPipelineAdapter
 from workbench.models.readers import TextReader
 from workbench.recording.capturing import capture
 from workbench.recording.generating import generate
-from workbench.recording.wording import warn_of_embeddings, warn_of_text
+from workbench.recording.text_warnings import warn_of_embeddings, warn_of_text
 from workbench.schema import WorkbenchWarning
 from workbench.schema.notes import noted
 
