@@ -14,8 +14,8 @@ import pytest
 import workbench as wb
 from tests.synthetic import dataset
 from workbench.schema import InputError
-from workbench.widgets.ablation import Ablation
-from workbench.widgets.tasks import Sweeps, Task
+from workbench.widgets.ablate.ablation import Ablation
+from workbench.widgets.ablate.tasks import Sweeps, Task
 
 
 class Listening(Ablation):
@@ -129,7 +129,7 @@ def test_a_run_that_cannot_start_is_said_and_another_may(panel: Listening, monke
 def test_an_internal_failure_is_said_and_leaves_the_rest_working(
     panel: Listening, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workbench.widgets.tasks.sweep_plot", lambda *_: {}["lines"])
+    monkeypatch.setattr("workbench.widgets.ablate.tasks.sweep_plot", lambda *_: {}["lines"])
     panel.ask(type="run", mode="sweep", form={})
     assert "could not be shown (KeyError" in panel.hear("failed")[0]["error"]
     monkeypatch.undo()

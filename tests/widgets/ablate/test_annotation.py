@@ -7,7 +7,7 @@ import pytest
 
 from tests.synthetic import dataset
 from workbench.schema import InputError
-from workbench.widgets.masks import code_of, masks_of, read_drawn
+from workbench.widgets.ablate.annotation import code_of, masks_of, read_drawn
 
 DRAWN: dict[str, list[list[int]]] = {"dog": [[1, 2], [1, 1], [1, 1]], "sky": [[3, 5]], "grass": []}
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.widgets.ablate.test_intervention_form import FACTS, NETWORK, Laboratory
 
 import workbench as wb
-from tests.widgets.test_intervening import FACTS, NETWORK, Laboratory
 from workbench import interventions
 from workbench.experiments.planning import arms_of
-from workbench.widgets.edits import EDITS, read_list
-from workbench.widgets.intervening import EditForm, Interventions
+from workbench.widgets.ablate.edit_form import EDITS, read_list
+from workbench.widgets.ablate.intervention_form import EditForm, Interventions
 
 LIMITS: dict[str, Any] = {
     "layers": [1, 2],

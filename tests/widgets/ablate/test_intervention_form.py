@@ -15,11 +15,11 @@ import workbench as wb
 from tests.synthetic import dataset
 from workbench.experiments.planning import Network, arms_of
 from workbench.schema import InputError
-from workbench.widgets.curves import best
-from workbench.widgets.edits import EDITS
-from workbench.widgets.intervening import EditForm, Interventions, effect_plots
-from workbench.widgets.results import INTERVENTION, table
-from workbench.widgets.tasks import side_by_side
+from workbench.widgets.ablate.edit_form import EDITS
+from workbench.widgets.ablate.intervention_form import EditForm, Interventions, effect_plots
+from workbench.widgets.ablate.plots import best
+from workbench.widgets.ablate.results import INTERVENTION, table
+from workbench.widgets.ablate.tasks import side_by_side
 
 FACTS: dict[str, Any] = {
     "layers": [0, 1, 2],

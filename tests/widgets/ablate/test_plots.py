@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from tests.synthetic import dataset
-from workbench.widgets.curves import best, sweep_plot
-from workbench.widgets.sweeping import SweepForm
+from workbench.widgets.ablate.plots import best, sweep_plot
+from workbench.widgets.ablate.sweep_form import SweepForm
 
 
 def _plot(values: dict[str, Any], **made: Any) -> tuple[dict[str, Any], Any]:

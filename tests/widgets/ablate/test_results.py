@@ -10,8 +10,8 @@ import pytest
 import xarray as xr
 
 from tests.synthetic import dataset
-from workbench.widgets.results import Result, figure, netcdf, table
-from workbench.widgets.tasks import Sweeps
+from workbench.widgets.ablate.results import Result, figure, netcdf, table
+from workbench.widgets.ablate.tasks import Sweeps
 
 
 def _result(values: dict[str, Any], number: int = 1) -> Result:

@@ -9,7 +9,7 @@ import xarray as xr
 
 from tests.synthetic import dataset
 from workbench.schema import InputError, WorkbenchWarning
-from workbench.widgets.sweeping import SweepForm, Variants
+from workbench.widgets.ablate.sweep_form import SweepForm, Variants
 
 FORMS: dict[str, dict[str, Any]] = {
     "nothing": {},

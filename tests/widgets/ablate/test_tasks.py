@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from tests.synthetic import dataset
-from workbench.widgets.tasks import Sweeps, side_by_side
+from workbench.widgets.ablate.tasks import Sweeps, side_by_side
 
 
 def test_what_there_is_to_choose_from_is_plain() -> None:

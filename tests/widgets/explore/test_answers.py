@@ -11,9 +11,9 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from tests.synthetic import dataset
-from workbench.widgets import cube, views
-from workbench.widgets.answering import Answers
-from workbench.widgets.state import State
+from workbench.widgets.explore import arrays, cube
+from workbench.widgets.explore.answers import Answers
+from workbench.widgets.explore.state import State
 
 
 def ask(answers: Answers, kind: str, **values: Any) -> tuple[dict[str, Any], list[Any]]:
@@ -32,7 +32,7 @@ def test_maps_are_those_of_the_state() -> None:
     reply, buffers = ask(Answers(ds), "maps", state=state)
     assert reply["shape"] == [3, 4, 6]
     assert (reply["notes"], reply["space"]) == ([], "output")
-    np.testing.assert_array_equal(floats(buffers[0], 3, 4, 6), views.maps(State.from_json(state, ds), ds))
+    np.testing.assert_array_equal(floats(buffers[0], 3, 4, 6), arrays.maps(State.from_json(state, ds), ds))
 
 
 def test_the_first_answer_has_picture_and_truth() -> None:
@@ -40,7 +40,7 @@ def test_the_first_answer_has_picture_and_truth() -> None:
     reply, buffers = ask(Answers(ds), "ready")
     assert reply["kinds"] == ["picture", "truth", "area"]
     assert Image.open(io.BytesIO(buffers[0])).size == (48, 32)
-    counts = views.truth_counts(ds, State.default(ds))
+    counts = arrays.truth_counts(ds, State.default(ds))
     np.testing.assert_array_equal(floats(buffers[1], 3, 4, 6), counts.true)
     np.testing.assert_array_equal(floats(buffers[2], 4, 6), counts.area)
     assert ask(Answers(ds.drop_vars(["image", "truth"])), "ready") == (
@@ -65,13 +65,13 @@ def test_overview_heads_and_runs() -> None:
     state = {"pin": [1, 1], "statistic": "entropy", "focus": 1}
     reply, _ = ask(answers, "overview", state=state)
     assert reply["values"][1][1] is None
-    expected = views.overview(State.from_json(state, ds), ds)
+    expected = arrays.overview(State.from_json(state, ds), ds)
     np.testing.assert_array_equal(np.array(reply["values"], float), expected)
     reply, buffers = ask(answers, "heads", state=state, layer=3)
     assert (reply["layer"], reply["focus"]) == (3, 1)
-    np.testing.assert_array_equal(floats(buffers[0], 2, 4, 6), views.head_maps(State.from_json(state, ds), ds, 3))
+    np.testing.assert_array_equal(floats(buffers[0], 2, 4, 6), arrays.head_maps(State.from_json(state, ds), ds, 3))
     _, buffers = ask(answers, "runs", state=state)
-    found = views.runs(State.from_json(state, ds), ds)
+    found = arrays.runs(State.from_json(state, ds), ds)
     np.testing.assert_array_equal(floats(buffers[0], 5, 3), found.layers)
     np.testing.assert_array_equal(floats(buffers[1], 3, 3), found.timesteps)
 
@@ -115,7 +115,7 @@ def test_per_head_scores_are_read_only_for_heads() -> None:
         assert "error" not in ask(answers, kind, state={"pin": [0, 0]})[0], kind
     assert len(list(answers.answer({"type": "cube"}))) == 4
     with pytest.raises(AssertionError, match="read from disk"):
-        views.maps(State.from_json({"heads": [0]}, ds), ds)
+        arrays.maps(State.from_json({"heads": [0]}, ds), ds)
 
 
 def test_totals_are_kept_until_they_are_freed() -> None:

@@ -10,9 +10,9 @@ import xarray as xr
 
 import workbench as wb
 from tests import synthetic
-from workbench.widgets.comparing import aligned, compare
-from workbench.widgets.saving import save_html
-from workbench.widgets.state import State
+from workbench.widgets.explore.compare import aligned, compare
+from workbench.widgets.explore.page import save_html
+from workbench.widgets.explore.state import State
 
 
 @pytest.fixture

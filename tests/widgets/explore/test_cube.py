@@ -6,7 +6,7 @@ import xarray as xr
 
 from tests.synthetic import dataset
 from workbench.numerics.scores import softmax
-from workbench.widgets import cube
+from workbench.widgets.explore import cube
 
 
 @pytest.mark.parametrize("scale", [1.0, 300.0])

@@ -13,7 +13,7 @@ import traitlets
 
 import workbench as wb
 from tests.synthetic import dataset
-from workbench.widgets.explorer import Explorer
+from workbench.widgets.explore.explorer import Explorer
 
 
 class Listening(Explorer):

@@ -13,8 +13,9 @@ import xarray as xr
 
 from tests import synthetic
 from workbench.schema import InputError, SelectionError
-from workbench.widgets import cube, saving
-from workbench.widgets.state import State
+from workbench.widgets.explore import cube
+from workbench.widgets.explore import page as saving
+from workbench.widgets.explore.state import State
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from PIL import Image
 from tests import synthetic
 from tests.store.replay import save
 from workbench import store
-from workbench.widgets import picker
+from workbench.widgets.explore import picker
+from workbench.widgets.explore.explorer import Explorer
 
 
 class _Talk:
@@ -38,7 +39,7 @@ def stored() -> list[store.Run]:
 
 
 def test_the_list_tells_what_is_stored(stored: list[store.Run], monkeypatch: pytest.MonkeyPatch) -> None:
-    content, _ = _Talk(picker.pick(), monkeypatch).ask(type="ready")
+    content, _ = _Talk(picker.pick(Explorer), monkeypatch).ask(type="ready")
     assert content["left"] == 0
     assert {row["key"]: row["concepts"] for row in content["runs"]} == {
         "run0": ["dog", "sky"],
@@ -48,21 +49,21 @@ def test_the_list_tells_what_is_stored(stored: list[store.Run], monkeypatch: pyt
 
 
 def test_some_runs_can_be_listed_and_none(stored: list[store.Run], monkeypatch: pytest.MonkeyPatch) -> None:
-    some, _ = _Talk(picker.pick(stored[:1]), monkeypatch).ask(type="ready")
+    some, _ = _Talk(picker.pick(Explorer, stored[:1]), monkeypatch).ask(type="ready")
     assert [row["key"] for row in some["runs"]] == [stored[0].key]
-    none, _ = _Talk(picker.pick([]), monkeypatch).ask(type="ready")
+    none, _ = _Talk(picker.pick(Explorer, []), monkeypatch).ask(type="ready")
     assert none["runs"] == []
 
 
 def test_of_very_many_runs_the_newest_are_listed(stored: list[store.Run], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(picker, "_MOST", 1)
-    content, _ = _Talk(picker.pick(), monkeypatch).ask(type="ready")
+    content, _ = _Talk(picker.pick(Explorer), monkeypatch).ask(type="ready")
     assert [row["key"] for row in content["runs"]] == [stored[0].key]
     assert content["left"] == 1
 
 
 def test_a_thumbnail_is_the_picture(stored: list[store.Run], monkeypatch: pytest.MonkeyPatch) -> None:
-    content, (file,) = _Talk(picker.pick(), monkeypatch).ask(type="thumbnail", key="run0")
+    content, (file,) = _Talk(picker.pick(Explorer), monkeypatch).ask(type="thumbnail", key="run0")
     assert content["key"] == "run0"
     picture = np.asarray(Image.open(io.BytesIO(file)))
     np.testing.assert_array_equal(picture, store.open("run0").image.to_numpy())
@@ -71,14 +72,14 @@ def test_a_thumbnail_is_the_picture(stored: list[store.Run], monkeypatch: pytest
 def test_a_run_without_a_picture_has_no_thumbnail(monkeypatch: pytest.MonkeyPatch) -> None:
     save(synthetic.dataset(), store.home(), "bare")
     monkeypatch.setattr(picker, "drawable", lambda ds: False)
-    _, buffers = _Talk(picker.pick(), monkeypatch).ask(type="thumbnail", key="bare")
+    _, buffers = _Talk(picker.pick(Explorer), monkeypatch).ask(type="thumbnail", key="bare")
     assert not buffers
 
 
 def test_a_chosen_run_opens_below_and_replaces_the_one_before(
     stored: list[store.Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    choice = picker.pick(state={"layers": [0, 0]})
+    choice = picker.pick(Explorer, state={"layers": [0, 0]})
     talk = _Talk(choice, monkeypatch)
     assert choice.view is None
     assert "error" not in talk.ask(type="open", key="run0")[0]
@@ -93,7 +94,7 @@ def test_a_chosen_run_opens_below_and_replaces_the_one_before(
 
 
 def test_a_run_that_is_gone_or_damaged_is_named(stored: list[store.Run], monkeypatch: pytest.MonkeyPatch) -> None:
-    choice = picker.pick()
+    choice = picker.pick(Explorer)
     talk = _Talk(choice, monkeypatch)
     run = next(run for run in stored if run.key == "run0")
     (run.path / "manifest.json").unlink()
@@ -105,7 +106,7 @@ def test_a_run_that_is_gone_or_damaged_is_named(stored: list[store.Run], monkeyp
 
 
 def test_unknown_questions_are_left_alone(stored: list[store.Run], monkeypatch: pytest.MonkeyPatch) -> None:
-    choice = picker.pick()
+    choice = picker.pick(Explorer)
     talk = _Talk(choice, monkeypatch)
     choice.children[0]._handle_custom_msg({"type": "open", "key": "../elsewhere"}, [])
     choice.children[0]._handle_custom_msg({}, [])
@@ -130,7 +131,7 @@ def test_runs_of_experiments_are_a_group_below_the_run_that_they_belong_to(
     stored: list[store.Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _with_experiment(stored)
-    talk = _Talk(picker.pick(), monkeypatch)
+    talk = _Talk(picker.pick(Explorer), monkeypatch)
     content, _ = talk.ask(type="ready")
     rows = {row["key"]: row for row in content["runs"]}
     assert set(rows) == {"run0", "run1"}
@@ -147,7 +148,7 @@ def test_of_very_many_runs_of_an_experiment_all_are_counted(
 ) -> None:
     _with_experiment(stored)
     monkeypatch.setattr(picker, "_MOST", 2)
-    content, _ = _Talk(picker.pick(), monkeypatch).ask(type="ready")
+    content, _ = _Talk(picker.pick(Explorer), monkeypatch).ask(type="ready")
     (row,) = [row for row in content["runs"] if row["derived"]]
     assert (len(row["derived"]), content["left"]) == (2, 0)
     assert row["summary"] == "3 runs of an experiment, of which 2 are listed"

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from tests.synthetic import dataset
 from workbench.numerics.measures import OVERVIEW
 from workbench.schema import InputError, SelectionError, WorkbenchWarning
-from workbench.widgets import views
-from workbench.widgets.state import COLOUR_MAPS, SECTIONS, State, dim_of, names_of
+from workbench.widgets.explore import arrays
+from workbench.widgets.explore.state import COLOUR_MAPS, SECTIONS, State
+from workbench.widgets.shared.spaces import dim_of, names_of
 
 PICTURES = dataset(kind="generate", samples=2, spaces=("output", "cross", "prompt"), missing=[(0, 500.0, 3)])
 CAPTURE = dataset(samples=2, layers=[0, 1, 3, 4], timesteps=[812.5, 500.0, 333.25, 100.0])
@@ -70,7 +71,7 @@ def test_the_copied_code_gives_the_numbers_on_screen(ds: xr.Dataset, data: st.Da
     state = data.draw(states(ds))
     ran: dict[str, Any] = {"ds": ds}
     try:
-        maps = views.maps(state, ds)
+        maps = arrays.maps(state, ds)
     except SelectionError:
         with pytest.raises(SelectionError):
             exec(state.call(ds), ran)
@@ -79,7 +80,7 @@ def test_the_copied_code_gives_the_numbers_on_screen(ds: xr.Dataset, data: st.Da
     dim = dim_of(state.space)
     shown = list(state.concepts) if state.concepts is not None else slice(None)
     np.testing.assert_array_equal(ran["maps"].transpose(dim, "y", "x").to_numpy(), maps[shown])
-    np.testing.assert_array_equal(ran["areas"].transpose("y", "x").to_numpy(), views.segmentation(state, ds))
+    np.testing.assert_array_equal(ran["areas"].transpose("y", "x").to_numpy(), arrays.segmentation(state, ds))
     np.testing.assert_array_equal(ran["areas"].to_numpy(), maps.argmax(0))
     if state.difference is not None:
         one, other = state.difference
@@ -89,7 +90,7 @@ def test_the_copied_code_gives_the_numbers_on_screen(ds: xr.Dataset, data: st.Da
 @pytest.mark.parametrize("ds", [dataset(), dataset(default_layers=(2,), timesteps=[500.0])], ids=["several", "single"])
 def test_the_default_is_the_default_heat_map(ds: xr.Dataset) -> None:
     expected = ds.wb.heatmap().transpose("concept", "y", "x").to_numpy()
-    np.testing.assert_array_equal(views.maps(State.default(ds), ds), expected)
+    np.testing.assert_array_equal(arrays.maps(State.default(ds), ds), expected)
 
 
 def test_the_default_suits_the_dataset() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from workbench.widgets.coding import arguments, code
+from workbench.widgets.shared.code import arguments, code
 
 
 @pytest.mark.parametrize(

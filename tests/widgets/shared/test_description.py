@@ -9,12 +9,11 @@ import xarray as xr
 from PIL import Image
 
 from tests.synthetic import dataset
-from workbench.widgets.describing import describe, picture
-from workbench.widgets.state import State
+from workbench.widgets.shared.description import describe, picture
 
 
-def pixels(ds: xr.Dataset, **state: object) -> np.ndarray:
-    media, encoded = picture(ds, State.from_json(state, ds))
+def pixels(ds: xr.Dataset, **state: int) -> np.ndarray:
+    media, encoded = picture(ds, **state)
     opened = Image.open(io.BytesIO(encoded))
     assert media == f"image/{opened.format.lower()}"
     return np.asarray(opened)
@@ -25,12 +24,7 @@ def test_the_description_is_small_plain_json() -> None:
     meta = describe(ds)
     assert json.loads(json.dumps(meta, allow_nan=False)) == meta
     assert meta["spaces"]["prompt"]["names"] == ["a", "dog", "on", "a", "hill"]
-    assert meta["spaces"]["output"] | {"state": None} == {
-        "names": ["dog", "grass", "sky"],
-        "heads": True,
-        "cube": True,
-        "state": None,
-    }
+    assert meta["spaces"]["output"] == {"names": ["dog", "grass", "sky"], "heads": True}
     assert meta["layers"] == [0, 1, 2, 3, 4]
     assert meta["blocks"] == ["dual"] * 3 + ["single"] * 2
     assert meta["missing"] == [[1, 1, 3]]
@@ -47,7 +41,6 @@ def test_a_description_of_little() -> None:
     assert meta["sigmas"] == [0.75, 0.5, 0.25]
     assert meta["pictures"] == ["sample"]
     assert len(meta["statistics"]) == 3
-    assert describe(ds, cube=False)["spaces"]["output"]["cube"] is False
 
 
 def test_a_long_prompt_is_shortened() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from workbench.numerics.measures import OVERVIEW, Reference
 from workbench.numerics.scores import REDUCTIONS, reduce_maps, softmax
-from workbench.widgets import assets
+from workbench.widgets.shared import assets
 
 MATHS = Path(assets.__file__).parent / "static" / "maths.js"
 

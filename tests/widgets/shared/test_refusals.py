@@ -7,7 +7,7 @@ import xarray as xr
 
 from tests.synthetic import dataset
 from workbench.schema import StoreError
-from workbench.widgets.checking import drawable, problem, remarks
+from workbench.widgets.shared.refusals import drawable, problem, remarks
 
 DS = dataset()
 

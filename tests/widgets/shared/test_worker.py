@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from workbench.schema import InputError, WorkbenchError, WorkbenchWarning, warn
-from workbench.widgets.working import Worker
+from workbench.widgets.shared.worker import Worker
 
 
 class Seen:

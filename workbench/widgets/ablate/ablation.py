@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from importlib.resources import files
 from typing import Any, Final
 
 import anywidget
@@ -14,13 +13,22 @@ import traitlets
 import xarray as xr
 
 from workbench.schema import InputError, WorkbenchError
-from workbench.widgets.intervening import Interventions
-from workbench.widgets.results import INTERVENTION, SWEEP, Result, figure, netcdf, table
-from workbench.widgets.tasks import Mode
-from workbench.widgets.working import Worker
+from workbench.widgets.ablate.intervention_form import Interventions
+from workbench.widgets.ablate.results import INTERVENTION, SWEEP, Result, figure, netcdf, table
+from workbench.widgets.ablate.tasks import Mode
+from workbench.widgets.shared import assets
+from workbench.widgets.shared.worker import Worker
 
 MODES: Final = (SWEEP, INTERVENTION)
-_ORDER: Final = ("palette", "maths", "dom", "panels", "ablation-plots", "ablation-form", "ablation")
+_ORDER: Final = (
+    "shared/palette.js",
+    "shared/maths.js",
+    "shared/dom.js",
+    "shared/panels.js",
+    "ablate/ablation-plots.js",
+    "ablate/ablation-form.js",
+    "ablate/ablation.js",
+)
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +39,8 @@ class Ablation(anywidget.AnyWidget):
     Parameters
     ----------
     modes
-        What it can do, by name: :data:`workbench.widgets.results.SWEEP`,
-        :data:`workbench.widgets.results.INTERVENTION`, or both.
+        What it can do, by name: :data:`workbench.widgets.ablate.results.SWEEP`,
+        :data:`workbench.widgets.ablate.results.INTERVENTION`, or both.
     lacks
         By name, why a mode is not there, in a sentence.
     title
@@ -65,8 +73,8 @@ class Ablation(anywidget.AnyWidget):
         picture: tuple[str, bytes] | None = None,
         error: str = "",
     ) -> None:
-        self._esm = "\n".join(_static(f"{name}.js") for name in _ORDER)
-        self._css = _static("view.css") + _static("ablation.css")
+        self._esm = assets.joined(*_ORDER)
+        self._css = assets.joined("shared/view.css", "ablate/ablation.css")
         self._modes = dict(modes or {})
         self._picture = picture
         self._results: dict[str, list[Result]] = {mode: [] for mode in MODES}
@@ -226,7 +234,3 @@ def _mode(question: Any) -> str:
     if mode not in MODES:
         raise InputError(f"mode is {mode!r}; expected one of {', '.join(MODES)}.")
     return str(mode)
-
-
-def _static(name: str) -> str:
-    return files(__package__).joinpath("static", name).read_text("utf-8")

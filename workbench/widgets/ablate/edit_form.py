@@ -11,7 +11,7 @@ from typing import Any, Final
 from workbench import interventions, schema
 from workbench.interventions import ITSELF, Source
 from workbench.schema import ATTEND_MODES, InputError
-from workbench.widgets.coding import code
+from workbench.widgets.shared.code import code
 
 ALL: Final = "intervention"
 """In place of a dimension: one edit of everything that is chosen."""
@@ -116,7 +116,7 @@ def labels_of(over: Sequence[str], chosen: Mapping[str, Any], facts: Mapping[str
     chosen
         Limits: ``layers`` and ``timesteps``, each two ends or None, ``heads`` and ``tokens``, lists.
     facts
-        What there is, see :class:`workbench.widgets.intervening.Laboratory`.
+        What there is, see :class:`workbench.widgets.ablate.intervention_form.Laboratory`.
 
     Raises
     ------

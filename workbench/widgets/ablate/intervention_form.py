@@ -17,14 +17,14 @@ import xarray as xr
 from workbench import schema
 from workbench.interventions import Source
 from workbench.schema import InputError
-from workbench.widgets.coding import arguments
-from workbench.widgets.curves import UNITS, best, plain
-from workbench.widgets.edits import ALL, EDITS, code_of_plan, labels_of, plan_of, read_list, settings_of
-from workbench.widgets.forms import check_names, one_of
-from workbench.widgets.masks import Drawn, code_of, masks_of, read_drawn
-from workbench.widgets.results import INTERVENTION, Result
-from workbench.widgets.tasks import Message, Task
-from workbench.widgets.working import Progress
+from workbench.widgets.ablate.annotation import Drawn, code_of, masks_of, read_drawn
+from workbench.widgets.ablate.edit_form import ALL, EDITS, code_of_plan, labels_of, plan_of, read_list, settings_of
+from workbench.widgets.ablate.plots import UNITS, best, plain
+from workbench.widgets.ablate.results import INTERVENTION, Result
+from workbench.widgets.ablate.tasks import Message, Task
+from workbench.widgets.shared.code import arguments
+from workbench.widgets.shared.forms import check_names, one_of
+from workbench.widgets.shared.worker import Progress
 
 CONTROLS: Final = {
     "auto": "automatic",
@@ -82,10 +82,10 @@ class EditForm:
     Attributes
     ----------
     edit
-        One of :data:`workbench.widgets.edits.EDITS`.
+        One of :data:`workbench.widgets.ablate.edit_form.EDITS`.
     over
         There is one intervention for each of these, or for each pair; or one of all,
-        :data:`workbench.widgets.edits.ALL`.
+        :data:`workbench.widgets.ablate.edit_form.ALL`.
     layers
         First and last block, both included; None for all.
     heads, tokens
@@ -313,7 +313,8 @@ class _Shown:
 
 
 def effect_plots(form: EditForm, labels: Sequence[Sequence[Any]], found: xr.Dataset) -> dict[str, dict[str, Any]]:
-    """The effects of an experiment, each as one figure, in the shape of :func:`workbench.widgets.curves.sweep_plot`.
+    """The effects of an experiment, each as one figure, in the shape of
+    :func:`workbench.widgets.ablate.plots.sweep_plot`.
 
     Lines also have ``control_low``, ``control_middle`` and ``control_high``, the range of the draws and their median,
     and ``rank``, the share of the draws with a smaller effect.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from workbench import schema
 from workbench.numerics import resampling
 from workbench.numerics.measures import MEASURES
-from workbench.widgets.sweeping import GREEDY, SweepForm
+from workbench.widgets.ablate.sweep_form import GREEDY, SweepForm
 
 METRIC_NAMES: Final = {
     "iou": "IoU with the truth",

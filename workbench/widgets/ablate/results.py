@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from workbench.schema import pack_attributes
-from workbench.widgets.curves import best
+from workbench.widgets.ablate.plots import best
 
 SWEEP: Final = "sweep"
 INTERVENTION: Final = "intervention"

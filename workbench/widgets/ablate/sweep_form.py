@@ -18,10 +18,10 @@ from workbench.analysis.sweeps import sweep
 from workbench.analysis.variants import HOWS, SPACE, Choice, Scores
 from workbench.numerics.measures import FORMER_MEASURES, MEASURES, renamed
 from workbench.schema import InputError
-from workbench.widgets.coding import arguments, code
-from workbench.widgets.forms import check_names, one_of
-from workbench.widgets.masks import Drawn, code_of, masks_of, read_drawn
-from workbench.widgets.state import held_spaces
+from workbench.widgets.ablate.annotation import Drawn, code_of, masks_of, read_drawn
+from workbench.widgets.shared.code import arguments, code
+from workbench.widgets.shared.forms import check_names, one_of
+from workbench.widgets.shared.spaces import held_spaces
 
 TRUTHS: Final = ("own", "drawn")
 GREEDY: Final = "greedy"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from threading import Event
 from typing import Any, Final, Protocol
 
@@ -16,13 +16,13 @@ from workbench import schema
 from workbench.analysis.sweeps import SWEPT
 from workbench.analysis.variants import HOWS
 from workbench.numerics.measures import MEASURES
-from workbench.widgets.checking import drawable
-from workbench.widgets.curves import METRIC_NAMES, sweep_plot
-from workbench.widgets.describing import describe, picture
-from workbench.widgets.results import SWEEP, Result
-from workbench.widgets.state import State
-from workbench.widgets.sweeping import GREEDY, SweepForm, Variants, spaces_of
-from workbench.widgets.working import Progress
+from workbench.widgets.ablate.plots import METRIC_NAMES, sweep_plot
+from workbench.widgets.ablate.results import SWEEP, Result
+from workbench.widgets.ablate.sweep_form import GREEDY, SweepForm, Variants, spaces_of
+from workbench.widgets.explore.state import State
+from workbench.widgets.shared.description import describe, picture
+from workbench.widgets.shared.refusals import drawable
+from workbench.widgets.shared.worker import Progress
 
 Message = tuple[dict[str, Any], list[Any]]
 
@@ -70,7 +70,7 @@ class Sweeps:
     Parameters
     ----------
     ds
-        A captured dataset without a :func:`workbench.widgets.checking.problem`.
+        A captured dataset without a :func:`workbench.widgets.shared.refusals.problem`.
     """
 
     def __init__(self, ds: xr.Dataset) -> None:
@@ -123,10 +123,7 @@ class Shown:
         one, full, sample = self._variants.at(index)
         buffers = []
         if drawable(self._ds):
-            state = State.default(self._ds)
-            if schema.SAMPLE in self._ds[schema.IMAGE].dims:
-                state = replace(state, sample=self._ds[schema.SAMPLE].to_numpy()[sample].item())
-            buffers = [picture(self._ds, state)] * 2
+            buffers = [picture(self._ds, self._ds[schema.SAMPLE].to_numpy()[sample].item())] * 2
         names = [str(name) for name in self._ds[schema.CONCEPT].to_numpy()]
         return side_by_side(["all together", self._variants.words(index)], [full, one], buffers, names)
 

@@ -12,11 +12,11 @@ import xarray as xr
 from numpy.typing import DTypeLike, NDArray
 
 from workbench import schema
-from workbench.schema import WorkbenchError, noted
-from workbench.widgets import cube, views
-from workbench.widgets.checking import drawable
-from workbench.widgets.describing import picture
-from workbench.widgets.state import State
+from workbench.schema import InputError, WorkbenchError, noted
+from workbench.widgets.explore import arrays, cube
+from workbench.widgets.explore.state import State
+from workbench.widgets.shared.description import picture
+from workbench.widgets.shared.refusals import drawable
 
 Message = tuple[dict[str, Any], list[Any]]
 """The values of a message, and its buffers."""
@@ -33,11 +33,14 @@ class Answers:
     Parameters
     ----------
     ds
-        A captured dataset without a :func:`workbench.widgets.checking.problem`.
+        A captured dataset without a :func:`workbench.widgets.shared.refusals.problem`.
+    page
+        Makes the text of the page that a view is saved as; without it, none can be asked for.
     """
 
-    def __init__(self, ds: xr.Dataset) -> None:
+    def __init__(self, ds: xr.Dataset, page: Callable[[xr.Dataset, State], str] | None = None) -> None:
         self._ds = ds
+        self._make_page = page
         self._resident: dict[str, xr.Dataset] = {}
         self._overviews: dict[State, NDArray[np.float32]] = {}
 
@@ -87,20 +90,20 @@ class Answers:
         values: dict[str, Any] = {"kinds": []}
         buffers: list[Any] = []
         if drawable(self._ds):
-            values["media"], encoded = picture(self._ds, state)
+            values["media"], encoded = picture(self._ds, state.sample, state.frame)
             values["kinds"] += ["picture"]
             buffers += [encoded]
         if schema.TRUTH in self._ds and schema.CONCEPT in self._ds.sizes:
             values["kinds"] += ["truth", "area"]
-            buffers += [_buffer(count, np.float32) for count in views.truth_counts(self._ds, state)]
+            buffers += [_buffer(count, np.float32) for count in arrays.truth_counts(self._ds, state)]
         return values, buffers
 
     def _maps(self, state: State, _question: Any) -> Message:
-        found = views.maps(state, self._totals(state.space))
+        found = arrays.maps(state, self._totals(state.space))
         return {"shape": list(found.shape)}, [_buffer(found, np.float32)]
 
     def _picture(self, state: State, _question: Any) -> Message:
-        media, encoded = picture(self._ds, state)
+        media, encoded = picture(self._ds, state.sample, state.frame)
         return {"media": media}, [encoded]
 
     def _parts(self, state: State) -> Iterator[Message]:
@@ -117,24 +120,24 @@ class Answers:
         blank = State.default(self._ds, state.space)
         key = replace(blank, sample=state.sample, frame=state.frame, statistic=state.statistic)
         if key not in self._overviews:
-            self._overviews[key] = views.overview(key, self._totals(state.space))
+            self._overviews[key] = arrays.overview(key, self._totals(state.space))
         values = self._overviews[key]
         rows = [[float(value) if np.isfinite(value) else None for value in row] for row in values]
         return {"values": rows, "statistic": state.statistic}, []
 
     def _heads(self, state: State, question: Mapping[str, Any]) -> Message:
-        found = views.head_maps(state, self._totals(state.space), question.get("layer", state.layers[1]))
+        found = arrays.head_maps(state, self._totals(state.space), question.get("layer", state.layers[1]))
         values = {"layer": question.get("layer"), "focus": state.focus or 0, "reduce": state.reduce}
         return {**values, "shape": list(found.shape)}, [_buffer(found, np.float32)]
 
     def _runs(self, state: State, _question: Any) -> Message:
-        found = views.runs(state, self._totals(state.space))
+        found = arrays.runs(state, self._totals(state.space))
         return {}, [_buffer(each, np.float32) for each in found]
 
     def _page(self, state: State, _question: Any) -> Message:
-        from workbench.widgets.saving import page
-
-        return {"name": "concepts.html"}, [page(self._ds, state).encode()]
+        if self._make_page is None:
+            raise InputError("a saved page cannot be saved again from here: it is the file that is open.")
+        return {"name": "concepts.html"}, [self._make_page(self._ds, state).encode()]
 
     def _totals(self, space: str) -> xr.Dataset:
         """The dataset with a space's whole-head scores in memory, where they are not too large."""

@@ -16,7 +16,8 @@ from workbench.analysis.heatmaps import HeatmapOptions, heatmap, segment
 from workbench.analysis.plane import pixels_of
 from workbench.numerics.measures import OVERVIEW, Reference
 from workbench.schema import SelectionError, noted
-from workbench.widgets.state import State, dim_of, names_of
+from workbench.widgets.explore.state import State
+from workbench.widgets.shared.spaces import dim_of, names_of
 
 _PLANE: Final = (schema.Y, schema.X)
 

@@ -12,9 +12,10 @@ import xarray as xr
 
 from workbench import schema
 from workbench.numerics.measures import OVERVIEW
-from workbench.widgets.checking import shown
-from workbench.widgets.explorer import Explorer
-from workbench.widgets.state import State, held_spaces, names_of
+from workbench.widgets.explore.explorer import Explorer
+from workbench.widgets.explore.state import State
+from workbench.widgets.shared.refusals import shown
+from workbench.widgets.shared.spaces import held_spaces, names_of
 
 
 def aligned(state: State, ds: xr.Dataset, other: xr.Dataset) -> State:

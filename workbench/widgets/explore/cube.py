@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from workbench import schema
-from workbench.widgets.state import dim_of
+from workbench.widgets.shared.spaces import dim_of
 
 LARGEST: Final = 64_000_000
 """In bytes: a larger cube stays with the kernel, which then computes every map."""

@@ -12,11 +12,13 @@ import xarray as xr
 
 from workbench.schema import WorkbenchError
 from workbench.store.reading import Run
-from workbench.widgets import assets
-from workbench.widgets.answering import Answers
-from workbench.widgets.checking import problem, shown
-from workbench.widgets.describing import describe
-from workbench.widgets.state import State
+from workbench.widgets.explore import front_end
+from workbench.widgets.explore.answers import Answers
+from workbench.widgets.explore.meta import meta_of
+from workbench.widgets.explore.page import page
+from workbench.widgets.explore.picker import pick
+from workbench.widgets.explore.state import State
+from workbench.widgets.shared.refusals import problem, shown
 
 
 class Explorer(anywidget.AnyWidget):
@@ -28,19 +30,19 @@ class Explorer(anywidget.AnyWidget):
         A captured dataset. One that cannot be shown gives a sentence in its place.
     state
         What to show, as the trait ``state`` gives it; what is left out is as in
-        :meth:`workbench.widgets.state.State.default`.
+        :meth:`workbench.widgets.explore.state.State.default`.
     snapshot
         Whether the notebook also keeps a picture of the first state, for readers without widgets.
     controls
         Whether the view has controls of its own.
     cube
         Whether the browser holds the scores summed over heads and computes the maps by itself. None means so when
-        they take less than :data:`workbench.widgets.cube.LARGEST`.
+        they take less than :data:`workbench.widgets.explore.cube.LARGEST`.
 
     Attributes
     ----------
     state : dict
-        What is shown, as plain values (:class:`workbench.widgets.state.State`); setting it changes the view.
+        What is shown, as plain values (:class:`workbench.widgets.explore.state.State`); setting it changes the view.
     meta : dict
         What the browser knows about the dataset.
     error : str
@@ -60,8 +62,8 @@ class Explorer(anywidget.AnyWidget):
         controls: bool = True,
         cube: bool | None = None,
     ) -> None:
-        self._esm = assets.module()
-        self._css = assets.style()
+        self._esm = front_end.module()
+        self._css = front_end.style()
         self._ds: xr.Dataset | None = None
         self._snapshot = snapshot
         self._answers: Answers | None = None
@@ -70,7 +72,7 @@ class Explorer(anywidget.AnyWidget):
             super().__init__(error=sentence)
             return
         ds = shown(ds)
-        meta = {**describe(ds, cube=cube), "controls": controls, "page": True}
+        meta = {**meta_of(ds, cube=cube), "controls": controls, "page": True}
         chosen = State.default(ds)
         if state is not None:
             try:
@@ -78,7 +80,7 @@ class Explorer(anywidget.AnyWidget):
             except WorkbenchError as error:
                 meta["remarks"] = [*meta["remarks"], f"The state does not fit and was left out: {error}"]
         self._ds = ds
-        self._answers = Answers(ds)
+        self._answers = Answers(ds, page)
         super().__init__(meta=meta, state=chosen.to_json())
         self.on_msg(self._answer)
 
@@ -137,9 +139,7 @@ def explore(ds: Any = None, *, state: Mapping[str, Any] | None = None, snapshot:
     An ipywidgets object. Whatever cannot be shown gives a sentence in its place.
     """
     if ds is None or (isinstance(ds, list | tuple) and all(isinstance(run, Run) for run in ds)):
-        from workbench.widgets.picker import pick
-
-        return pick(ds, state=state)
+        return pick(Explorer, ds, state=state)
     if isinstance(ds, Run):
         try:
             ds = ds.open()

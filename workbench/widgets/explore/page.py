@@ -11,7 +11,6 @@ import os
 import string
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,11 +18,13 @@ import xarray as xr
 
 from workbench import schema
 from workbench.schema import InputError
-from workbench.widgets import assets, cube
-from workbench.widgets.answering import Answers
-from workbench.widgets.checking import drawable, problem, shown
-from workbench.widgets.describing import describe
-from workbench.widgets.state import State, has_pictures, held_spaces
+from workbench.widgets.explore import cube, front_end
+from workbench.widgets.explore.answers import Answers
+from workbench.widgets.explore.meta import meta_of
+from workbench.widgets.explore.state import State
+from workbench.widgets.shared import assets
+from workbench.widgets.shared.refusals import drawable, problem, shown
+from workbench.widgets.shared.spaces import has_pictures, held_spaces
 
 _LARGEST: Final = 32_000_000
 """In bytes: up to this size all captured spaces are saved, otherwise the shown one alone."""
@@ -89,16 +90,18 @@ def page(ds: xr.Dataset, state: State) -> str:
     spaces = held_spaces(ds)
     if sum(cube.size(ds, space) for space in spaces) > _LARGEST:
         spaces = [state.space]
-    meta = describe(ds)
+    meta = meta_of(ds)
     meta |= {"offline": True, "spaces": {space: meta["spaces"][space] for space in spaces}}
-    packed = _packed({"meta": meta, "state": state.to_json(), "module": assets.module()}, _answers(ds, state, spaces))
+    packed = _packed(
+        {"meta": meta, "state": state.to_json(), "module": front_end.module()}, _answers(ds, state, spaces)
+    )
     fill = {
         "title": html.escape(_title(meta)),
-        "style": assets.style(),
-        "script": _static("saved.js"),
+        "style": front_end.style(),
+        "script": assets.text("explore/saved.js"),
         "saved": base64.b64encode(packed).decode("ascii"),
     }
-    return string.Template(_static("saved.html")).substitute(fill)
+    return string.Template(assets.text("explore/saved.html")).substitute(fill)
 
 
 def _questions(ds: xr.Dataset, state: State, spaces: list[str], statistics: list[str]) -> Iterator[tuple[Any, ...]]:
@@ -119,7 +122,7 @@ def _questions(ds: xr.Dataset, state: State, spaces: list[str], statistics: list
 def _answers(ds: xr.Dataset, state: State, spaces: list[str]) -> dict[str, list[tuple[dict[str, Any], list[Any]]]]:
     answers = Answers(ds)
     found = {}
-    for filed, question, asked in _questions(ds, state, spaces, describe(ds)["statistics"]):
+    for filed, question, asked in _questions(ds, state, spaces, meta_of(ds)["statistics"]):
         found[_key(filed)] = list(answers.answer({**question, "state": asked.to_json()}))
     return found
 
@@ -150,7 +153,3 @@ def _title(meta: Mapping[str, Any]) -> str:
     names = next(iter(meta["spaces"].values()))["names"]
     edit = f", edited: {meta['edit']}" if meta["edit"] else ""
     return f"{', '.join(names[:6])} – concept attention of {meta['model'] or 'an unnamed model'}{edit}"
-
-
-def _static(name: str) -> str:
-    return files(__package__).joinpath("static", name).read_text("utf-8")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from importlib.resources import files
 from typing import Any, Final
 
 import anywidget
@@ -18,8 +17,8 @@ import xarray as xr
 from workbench import schema, store
 from workbench.schema import WorkbenchError
 from workbench.store.listing import Family, Run, families
-from workbench.widgets.checking import drawable
-from workbench.widgets.explorer import Explorer
+from workbench.widgets.shared import assets
+from workbench.widgets.shared.refusals import drawable
 
 _THUMBNAIL: Final = 144
 """Longest side of a picture in the list, in pixels: twice what is shown, for dense screens."""
@@ -41,8 +40,8 @@ class Picker(anywidget.AnyWidget):
         Called with the dataset of the run that was clicked.
     """
 
-    _esm = files(__package__).joinpath("static", "picker.js").read_text("utf-8")
-    _css = files(__package__).joinpath("static", "picker.css").read_text("utf-8")
+    _esm = assets.text("explore/picker.js")
+    _css = assets.text("explore/picker.css")
 
     def __init__(self, runs: Sequence[Run], chosen: Callable[[xr.Dataset], None]) -> None:
         groups = families(runs)
@@ -83,20 +82,32 @@ class Picker(anywidget.AnyWidget):
 class Choice(ipywidgets.VBox):  # type: ignore[misc]
     """A list of runs, and the view of the one that was chosen.
 
+    Parameters
+    ----------
+    runs
+        What to list.
+    view_of
+        Makes the view of a dataset, which shows a ``state`` at first.
+    state
+        That state.
+
     Attributes
     ----------
-    view : Explorer or None
+    view : ipywidgets.DOMWidget or None
         The view of the chosen run.
     """
 
-    def __init__(self, runs: Sequence[Run], state: Mapping[str, Any] | None = None) -> None:
-        self.view: Explorer | None = None
+    def __init__(
+        self, runs: Sequence[Run], view_of: Callable[..., anywidget.AnyWidget], state: Mapping[str, Any] | None = None
+    ) -> None:
+        self.view: anywidget.AnyWidget | None = None
+        self._view_of = view_of
         self._state = state
         self._picker = Picker(runs, self._show)
         super().__init__([self._picker])
 
     def _show(self, ds: xr.Dataset) -> None:
-        former, self.view = self.view, Explorer(ds, state=self._state)
+        former, self.view = self.view, self._view_of(ds, state=self._state)
         self.children = (self._picker, self.view)
         if former is not None:
             former.close()
@@ -108,17 +119,24 @@ class Choice(ipywidgets.VBox):  # type: ignore[misc]
         super().close()
 
 
-def pick(runs: Sequence[Run] | None = None, *, state: Mapping[str, Any] | None = None) -> Choice:
+def pick(
+    view_of: Callable[..., anywidget.AnyWidget],
+    runs: Sequence[Run] | None = None,
+    *,
+    state: Mapping[str, Any] | None = None,
+) -> Choice:
     """Let the user choose a stored run in the notebook.
 
     Parameters
     ----------
+    view_of
+        Makes the view of the chosen run, from its dataset and a ``state``.
     runs
         What :func:`workbench.runs` lists, or some of it. Without it, all of the cache.
     state
         What the view of the chosen run shows at first.
     """
-    return Choice(store.runs() if runs is None else runs, state)
+    return Choice(store.runs() if runs is None else runs, view_of, state)
 
 
 def _summary(group: Family) -> str:

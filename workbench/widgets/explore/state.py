@@ -20,7 +20,8 @@ from workbench.analysis.heatmaps import HeatmapOptions, Reduction
 from workbench.numerics.measures import FORMER_OVERVIEW, OVERVIEW, renamed
 from workbench.numerics.scores import REDUCTIONS
 from workbench.schema import InputError, SelectionError
-from workbench.widgets.forms import one_of
+from workbench.widgets.shared.forms import one_of
+from workbench.widgets.shared.spaces import dim_of, has_pictures, held_spaces, labels_of, names_of
 
 COLOUR_MAPS: Final = ("auto", "viridis", "cividis", "magma", "diverging")
 """``auto`` is viridis for shares, diverging for scores that were not softmaxed."""
@@ -107,16 +108,16 @@ class State:
             Without it, the first of :data:`workbench.schema.SPACES` that was captured.
         """
         space = space or held_spaces(ds)[0]
-        captured = _labels(ds, schema.LAYER, int)
+        captured = labels_of(ds, schema.LAYER, int)
         chosen = [layer for layer in captured if layer in ds.attrs.get("default_layers", ())] or captured
-        timesteps = _labels(ds, schema.TIMESTEP, float)
-        frames = _labels(ds, schema.FRAME, int)
+        timesteps = labels_of(ds, schema.TIMESTEP, float)
+        frames = labels_of(ds, schema.FRAME, int)
         names = names_of(ds, space)
         return cls(
             space=space,
             layers=(min(chosen), max(chosen)),
             timesteps=(max(timesteps), min(timesteps)),
-            sample=_labels(ds, schema.SAMPLE, int)[0] if has_pictures(ds) else None,
+            sample=labels_of(ds, schema.SAMPLE, int)[0] if has_pictures(ds) else None,
             frame=frames[0] if frames else None,
             reduce="softmax_mean" if len(names) > 1 else "mean",
             concepts=None if len(names) <= MOST_PANELS else tuple(range(MOST_PANELS)),
@@ -164,7 +165,7 @@ class State:
         """What to pass to ``ds.wb.heatmap`` for the maps of this state."""
         first, last = self.layers
         high, low = self.timesteps
-        timesteps = _labels(ds, schema.TIMESTEP, float)
+        timesteps = labels_of(ds, schema.TIMESTEP, float)
         options: HeatmapOptions = {"layers": first if first == last else slice(first, last)}
         if self.space != schema.SPACES[0]:
             options["space"] = self.space
@@ -195,30 +196,6 @@ class State:
         return "\n".join(lines)
 
 
-def held_spaces(ds: xr.Dataset) -> list[str]:
-    """The captured spaces, in the order of :data:`workbench.schema.SPACES`."""
-    return [space for space in schema.SPACES if schema.total(space) in ds.data_vars]
-
-
-def dim_of(space: str) -> str:
-    """``"concept"``, or ``"token"`` in the ``prompt`` space."""
-    return schema.TOKEN if space == schema.PROMPT else schema.CONCEPT
-
-
-def names_of(ds: xr.Dataset, space: str) -> list[str]:
-    """The concepts of a space, or its tokens."""
-    return [str(name) for name in ds[dim_of(space)].to_numpy()]
-
-
-def has_pictures(ds: xr.Dataset) -> bool:
-    """Whether every sample has a picture of its own."""
-    return schema.IMAGE in ds and schema.SAMPLE in ds[schema.IMAGE].dims
-
-
-def _labels(ds: xr.Dataset, dim: str, kind: Callable[[Any], T]) -> list[T]:
-    return [kind(value) for value in ds[dim].to_numpy()] if dim in ds.coords else []
-
-
 def _code(value: Any) -> str:
     if isinstance(value, slice):
         return f"slice({value.start!r}, {value.stop!r})"
@@ -236,11 +213,11 @@ class _Reader:
         names = names_of(self.ds, self.space)
         position = self._among(range(len(names)), f"{dim_of(self.space)} position")
         rows, columns = (self._among(range(self.ds.sizes[dim]), dim) for dim in (schema.Y, schema.X))
-        layer = self._among(_labels(self.ds, schema.LAYER, int), "layer")
+        layer = self._among(labels_of(self.ds, schema.LAYER, int), "layer")
         first, last = self._pair("layers", values["layers"], layer)
         high, low = self._pair("timesteps", values["timesteps"], self._timestep)
-        sample = self._among(_labels(self.ds, schema.SAMPLE, int), "sample")
-        frames = _labels(self.ds, schema.FRAME, int)
+        sample = self._among(labels_of(self.ds, schema.SAMPLE, int), "sample")
+        frames = labels_of(self.ds, schema.FRAME, int)
         if frames and values["frame"] is None:
             values["frame"] = frames[0]
         difference = values["difference"]
@@ -272,11 +249,11 @@ class _Reader:
             raise SelectionError(
                 f"heads were chosen, but this dataset holds only the sums over heads of {self.space!r}."
             )
-        return self._several("heads", heads, self._among(_labels(self.ds, schema.HEAD, int), "head"))
+        return self._several("heads", heads, self._among(labels_of(self.ds, schema.HEAD, int), "head"))
 
     def _timestep(self, value: Any) -> float:
         """The captured timestep nearest to a value."""
-        held = _labels(self.ds, schema.TIMESTEP, float)
+        held = labels_of(self.ds, schema.TIMESTEP, float)
         wanted = _real("timesteps", value)
         nearest = min(held, key=lambda timestep: abs(timestep - wanted))
         if abs(nearest - wanted) > selection.NEAREST:

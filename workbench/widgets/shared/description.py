@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from workbench import schema
 from workbench.interventions import edit_of
 from workbench.numerics.measures import OVERVIEW
-from workbench.widgets.checking import drawable, remarks
-from workbench.widgets.cube import LARGEST, size
-from workbench.widgets.state import State, held_spaces, names_of
+from workbench.widgets.shared.refusals import drawable, remarks
+from workbench.widgets.shared.spaces import held_spaces, names_of
 
 _LONGEST: Final = 1024
 """Pictures are reduced to this many pixels a side."""
@@ -24,15 +23,13 @@ _QUALITY: Final = 92
 _LONGEST_PROMPT: Final = 300
 
 
-def describe(ds: xr.Dataset, *, cube: bool | None = None) -> dict[str, Any]:
+def describe(ds: xr.Dataset) -> dict[str, Any]:
     """Coordinates and names of a dataset, as values that JSON can hold.
 
     Parameters
     ----------
     ds
-        A captured dataset without a :func:`workbench.widgets.checking.problem`.
-    cube
-        Whether the browser is to hold a space's cube; None means if it is small.
+        A captured dataset without a :func:`workbench.widgets.shared.refusals.problem`.
     """
     layers = _numbers(ds, schema.LAYER)
     timesteps = _numbers(ds, schema.TIMESTEP)
@@ -42,15 +39,7 @@ def describe(ds: xr.Dataset, *, cube: bool | None = None) -> dict[str, Any]:
         "model": str(ds.attrs.get("model", "")),
         "edit": edit_of(ds.attrs),
         "prompt": _shortened(ds.attrs.get("prompt", "")),
-        "spaces": {
-            space: {
-                "names": names_of(ds, space),
-                "heads": space in ds.data_vars,
-                "cube": size(ds, space) < LARGEST if cube is None else cube,
-                "state": State.default(ds, space).to_json(),
-            }
-            for space in held_spaces(ds)
-        },
+        "spaces": {space: {"names": names_of(ds, space), "heads": space in ds.data_vars} for space in held_spaces(ds)},
         "layers": layers,
         "blocks": [str(block) for block in ds[schema.BLOCK].to_numpy()] if schema.BLOCK in ds.coords else [],
         "timesteps": timesteps,
@@ -72,15 +61,15 @@ def describe(ds: xr.Dataset, *, cube: bool | None = None) -> dict[str, Any]:
     }
 
 
-def picture(ds: xr.Dataset, state: State) -> tuple[str, bytes]:
-    """The picture under the maps of a state.
+def picture(ds: xr.Dataset, sample: int | None = None, frame: int | None = None) -> tuple[str, bytes]:
+    """The picture under the maps.
 
     Parameters
     ----------
     ds
         A captured dataset with a drawable image.
-    state
-        Names the sample and the frame. Without a sample, the first one's picture is taken.
+    sample, frame
+        Labels; without one, the first one's picture is taken.
 
     Returns
     -------
@@ -89,7 +78,7 @@ def picture(ds: xr.Dataset, state: State) -> tuple[str, bytes]:
     from PIL import Image
 
     image = ds[schema.IMAGE]
-    for dim, label in ((schema.SAMPLE, state.sample), (schema.FRAME, state.frame)):
+    for dim, label in ((schema.SAMPLE, sample), (schema.FRAME, frame)):
         if dim in image.dims:
             image = image.isel({dim: 0}) if label is None else image.sel({dim: label})
     pixels = _on_patches(ds, image.transpose(schema.PIXEL_Y, schema.PIXEL_X, schema.CHANNEL)).to_numpy()

@@ -12,7 +12,7 @@ from workbench.analysis.normalising import normalised
 from workbench.analysis.plane import patch_side
 from workbench.analysis.truth import masks_of, void_of
 from workbench.schema import WorkbenchError
-from workbench.widgets.state import held_spaces
+from workbench.widgets.shared.spaces import held_spaces
 
 
 def problem(ds: Any) -> str | None:

@@ -2,29 +2,29 @@ from __future__ import annotations
 
 import base64
 import re
-from importlib.resources import files
 
 import matplotlib as mpl
 import numpy as np
 
 from workbench import figures
 from workbench.numerics.measures import OVERVIEW
-from workbench.widgets import assets
-from workbench.widgets.state import COLOUR_MAPS, SECTIONS
+from workbench.widgets.explore import front_end
+from workbench.widgets.explore.state import COLOUR_MAPS, SECTIONS
+from workbench.widgets.shared import assets
 
 
 def test_every_file_is_part_of_the_module() -> None:
-    module = assets.module()
+    module = front_end.module()
     assert module.count("export default") == 1
-    for name in assets._ORDER:
-        assert (files("workbench.widgets") / "static" / f"{name}.js").read_text("utf-8") in module
+    for name in front_end.ORDER:
+        assert assets.text(name) in module
     assert not re.search(r"^import |https?://(?!www\.w3\.org/2000/svg)", module, re.MULTILINE)
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(", module)
-    assert len(module) + len(assets.style()) < 140_000
+    assert len(module) + len(front_end.style()) < 140_000
 
 
 def test_colours_are_those_of_the_figures() -> None:
-    module = assets.module()
+    module = front_end.module()
     found = re.findall(r"^  (\w+): \"([A-Za-z0-9+/=]+)\",$", module, re.MULTILINE)
     assert {"auto", *(name for name, _ in found)} == set(COLOUR_MAPS)
     for name, encoded in found:
@@ -37,7 +37,7 @@ def test_colours_are_those_of_the_figures() -> None:
 
 
 def test_names_of_the_state_are_spelled_alike() -> None:
-    module = assets.module()
+    module = front_end.module()
     for statistic in OVERVIEW:
         assert f"  {statistic}: " in module
     for section in SECTIONS:
