@@ -161,10 +161,10 @@ def _download(name: str) -> Path:
 
 
 def _check_class(folder: Path) -> None:
-    from workbench.models.families import PIPELINES
+    from workbench.models.family import pipeline_names
 
     named = json_object(folder / "model_index.json").get("_class_name", "")
-    supported = [cls.__name__ for cls in PIPELINES]
+    supported = pipeline_names()
     if named not in supported:
         raise ModelError(
             f"{folder} holds a {named or 'nameless pipeline'}; supported are {', '.join(supported)}. Of another "
