@@ -6,14 +6,12 @@ family costs nothing until one of its models is met.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any, Final
 
 from workbench.models.pipeline import PipelineAdapter
+from workbench.models.quiet import imported
 from workbench.models.shortcuts import refuse_shortcuts
 from workbench.models.transformer import TransformerAdapter
 from workbench.schema import ModelError
@@ -56,6 +54,11 @@ def families() -> tuple[Family, ...]:
     return FAMILIES
 
 
+def family_named(pipeline: str) -> Family | None:
+    """The family that serves a pipeline class of this name; None where none does."""
+    return next((family for family in families() if pipeline in family.pipelines), None)
+
+
 def pipeline_names() -> tuple[str, ...]:
     """Names of all pipeline classes that are served."""
     return tuple(name for family in families() for name in family.pipelines)
@@ -80,7 +83,7 @@ def adapter_for(transformer: Any) -> TransformerAdapter:
         _refuse_wrapped(module)
         raise _unsupported("transformer", module, transformer_names())
     refuse_shortcuts(module)
-    adapter: TransformerAdapter = _imported(family.adapter)(module)
+    adapter: TransformerAdapter = imported(*family.adapter.split(":"))(module)
     return adapter
 
 
@@ -107,7 +110,7 @@ def pipeline_adapter_for(pipe: Any, info: Mapping[str, Any] | None = None) -> Pi
             error = ModelError(f"{error} {_TRACE}")
         raise error
     _refuse_wrapped(transformer)
-    adapter: PipelineAdapter = _imported(family.pipeline_adapter)(pipe, info)
+    adapter: PipelineAdapter = imported(*family.pipeline_adapter.split(":"))(pipe, info)
     return adapter
 
 
@@ -129,26 +132,6 @@ def _serving(what: str, given: Any) -> Family | None:
             if cls.__name__ in getattr(family, what):
                 return family
     return None
-
-
-def _imported(path: str) -> Any:
-    module, _, name = path.partition(":")
-    with _quiet():
-        return getattr(import_module(module), name)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Importing a pipeline makes libraries report what they lack for purposes of their own.
-
-    transformers reports torchvision, torchao its CUDA kernels. What concerns a model is reported when it is loaded.
-    """
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(disabled)
 
 
 def _refuse_wrapped(module: Any) -> None:
