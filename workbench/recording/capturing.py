@@ -6,10 +6,12 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
@@ -44,7 +46,14 @@ from workbench.recording.pictures import Pixels, check_size, image_hash, read_im
 from workbench.recording.provenance import is_derived, model_attrs, model_name
 from workbench.recording.reading import Record
 from workbench.recording.runs import Plan, remaining_passes, writing
-from workbench.recording.sessions import check_cancelled, once
+from workbench.recording.sessions import (
+    ENCODED_CONCEPT,
+    ENCODED_IMAGE,
+    ENCODED_PROMPT,
+    check_cancelled,
+    once,
+    passed,
+)
 from workbench.recording.streaming import Stream
 from workbench.recording.text_warnings import warn_of_embeddings, warn_of_text
 from workbench.recording.tracing import Trace, trace
@@ -260,9 +269,10 @@ def _record(
     current = passes[0]
     try:
         embeddings = concept_embeddings(adapter, plan)
-        text = once(adapter.pipe, ("prompt", plan.prompts[0]), lambda: adapter.encode_prompt(plan.prompts[0]))
-        seen = ("image", plan.options["image_hash"])
-        posterior = once(adapter.pipe, seen, lambda: _encoded(adapter, pixels))
+        text = once(adapter.pipe, (ENCODED_PROMPT, plan.prompts[0]), lambda: adapter.encode_prompt(plan.prompts[0]))
+        seen = plan.options["image_hash"]
+        posterior, reached = once(adapter.pipe, (ENCODED_IMAGE, seen), lambda: _encoded(adapter, pixels))
+        once(adapter.pipe, ("unfamiliar", seen), lambda: warn_if_unfamiliar(adapter, reached))
         others = SourceInputs(adapter, plan, text, posterior, pictures)
         latents, noise = posterior.draw(plan.seeds[current[0]])
         drawn = current[0]
@@ -276,7 +286,7 @@ def _record(
                 on_pass=lambda step: stream.commit(),
             ) as recorder,
         ):
-            for current in tqdm(passes, desc="capture", unit="pass", disable=not progress):
+            for done, current in enumerate(tqdm(passes, desc="capture", unit="pass", disable=not progress), 1):
                 check_cancelled()
                 sample, timestep = current
                 if sample != drawn:
@@ -289,6 +299,7 @@ def _record(
                     recorder.collect(source, **others.inputs(source, sample, time, grid))
                 recorder.run(**adapter.inputs(adapter.noised(latents, noise, time), time, text, grid))
                 recorder.editing.forget()
+                passed(done, len(passes), run)
     finally:
         adapter.release()
 
@@ -297,10 +308,12 @@ def _bits_hash(masks: NDArray[np.bool_]) -> str:
     return hashlib.sha256(np.packbits(masks).tobytes()).hexdigest()[:20]
 
 
-def _encoded(adapter: PipelineAdapter, pixels: Pixels) -> Posterior:
+def _encoded(adapter: PipelineAdapter, pixels: Pixels) -> tuple[Posterior, float | None]:
+    """The posterior, and for a model of drawn scenes the PSNR at which its autoencoder reproduces the image, in dB."""
     posterior = adapter.encode_image(pixels)
-    warn_if_unfamiliar(adapter, posterior, pixels)
-    return posterior
+    if adapter.info.get("familiar_psnr") is None:
+        return posterior, None
+    return posterior, psnr(adapter.decode(posterior.mean), pixels)
 
 
 def traced(
@@ -363,19 +376,20 @@ def opened(key: str, home: str | Path | None, progress: bool, verify: bool) -> x
 
 def concept_embeddings(adapter: PipelineAdapter, plan: Plan) -> Tensor:
     """Embeddings (1, concept, embedding_dim), with a warning for words that are not read as a whole or alike."""
-    key = ("concepts", plan.concepts, plan.pool)
-    embeddings, counts = once(adapter.pipe, key, lambda: adapter.encode_concepts(plan.concepts, plan.pool))
+    each = [
+        once(adapter.pipe, (ENCODED_CONCEPT, word, plan.pool), partial(adapter.encode_concepts, [word], plan.pool))
+        for word in plan.concepts
+    ]
+    embeddings = torch.cat([vector for vector, _ in each], dim=1)
+    counts = [count for _, (count,) in each]
     warn_of_embeddings(adapter, plan.concepts, embeddings, counts, plan.pool)
     return embeddings
 
 
-def warn_if_unfamiliar(adapter: PipelineAdapter, posterior: Posterior, pixels: Pixels) -> None:
-    """Warn when a model of drawn scenes is shown something its autoencoder cannot reproduce."""
+def warn_if_unfamiliar(adapter: PipelineAdapter, reached: float | None) -> None:
+    """Warn when a model of drawn scenes is shown something its autoencoder cannot reproduce: PSNR in dB."""
     threshold = adapter.info.get("familiar_psnr")
-    if threshold is None:
-        return
-    reached = psnr(adapter.decode(posterior.mean), pixels)
-    if reached < threshold:
+    if reached is not None and threshold is not None and reached < threshold:
         warn(
             f"the model knows drawn scenes only, and this picture is none (its autoencoder reproduces it at "
             f"{reached:.1f} dB; scenes reach {threshold:g} dB): the maps mean little. For photographs load FLUX.1, "

@@ -38,7 +38,7 @@ from workbench.recording.pictures import Pixels, check_size
 from workbench.recording.provenance import model_attrs, model_name
 from workbench.recording.reading import Record
 from workbench.recording.runs import Plan, writing
-from workbench.recording.sessions import check_cancelled
+from workbench.recording.sessions import check_cancelled, passed
 from workbench.recording.streaming import Stream
 from workbench.recording.text_warnings import warn_of_text
 from workbench.recording.turns import quoted, turn
@@ -231,14 +231,15 @@ def _record(adapter: PipelineAdapter, plan: Plan, grid: tuple[int, int], run: Wr
         tqdm(total=len(samples) * len(sigmas), desc="generate", unit="step", disable=not progress) as bar,
         Stream(run, grid, plan.positions) as stream,
     ):
-        for sample in samples:
+        for position, sample in enumerate(samples):
 
             def on_record(piece: Record, sample: int = sample) -> None:
                 if piece.step in positions:
                     stream.write(piece, sample, positions[piece.step])
 
-            def on_pass(step: int) -> None:
+            def on_pass(step: int, before: int = position * len(sigmas)) -> None:
                 bar.update()
+                passed(before + step + 1, len(samples) * len(sigmas), run)
                 check_cancelled()
 
             with traced(adapter, plan, embeddings, on_record, on_pass) as recorder:
