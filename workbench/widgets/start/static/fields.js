@@ -68,7 +68,7 @@ class MoreFields {
       return made;
     };
     this.fields = {
-      timesteps: text("timesteps", "Timesteps (1000 = noise, 0 = picture)", "the model’s own, such as 500"),
+      timesteps: text("timesteps", "Timesteps, 1000 (noise) to 0", "the model’s own, such as 500"),
       steps: whole("steps", "Steps of the schedule", 1, "the model’s own"),
       layers: text("layers", "Layers", "all dual-stream ones"),
       samples: whole("samples", "Noise samples", 1),

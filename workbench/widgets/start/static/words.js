@@ -57,12 +57,12 @@ class WordField {
   drawRemarks() {
     const typed = this.entry.value.trim();
     const shown = (this.said ?? []).filter(({ word }) => !word || this.words.includes(word) || word === typed);
-    this.remarks.replaceChildren(...shown.map(({ text, refused }) => h("li", { class: refused ? "wb-start-refused" : "wb-start-warned" }, sentence(text))));
+    this.remarks.replaceChildren(...shown.map(({ text, refused }) => h("li", { class: refused ? "wb-start-refused" : "wb-start-warned" }, text)));
     for (const chip of this.chips.children) {
       const of = shown.filter(({ word }) => word === chip.dataset.word);
       chip.classList.toggle("wb-start-refused", of.some(({ refused }) => refused));
       chip.classList.toggle("wb-start-warned", of.some(({ refused }) => !refused));
-      chip.title = of.map(({ text }) => sentence(text)).join(" ");
+      chip.title = of.map(({ text }) => text).join(" ");
     }
   }
 
