@@ -98,7 +98,7 @@ def word_remarks(adapter: PipelineAdapter, word: str, pool: str) -> list[str]:
     reader, *_ = adapter.readers(made=False)
     found = [*_unknown(reader, [word], "concept"), *_cut(reader, [word], "concept")]
     pieces = adapter.prompt_tokens(word)[1]
-    if len(pieces) > 1 and pool == "first":
+    if len(pieces) > 1 and pool == "first" and not found:
         found.append(
             f"{shown(repr(word))} has {len(pieces)} tokens ({', '.join(pieces)}), of which only the first one's "
             'embedding is used. Choose a shorter word, or pool="mean".'
