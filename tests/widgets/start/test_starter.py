@@ -139,6 +139,7 @@ def test_a_growing_run_is_looked_at_and_keeps_what_the_user_changed(backend: Bac
     while len(heard.start.children) < 2:
         time.sleep(0.01)
     first = heard.start.view
+    first._handle_custom_msg({"type": "ready"}, [])  # as a browser says
     first.state = {**first.state, "opacity": 0.25, "space": "output"}
     backend.passes.release(10)
     heard.hear("done")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
-from threading import Event
+from threading import Event, Lock
 from typing import Any, Final
 
 import ipywidgets
@@ -48,6 +48,7 @@ class Start(ipywidgets.VBox):  # type: ignore[misc]
         self.view: Explorer | None = None
         self._backend = backend
         self._worker = Worker(lambda done, total, remaining: None)  # passes are timed without what came before them
+        self._former = _Former()
         self._open = True
         self.panel = StartPanel(backend, self._run, self._worker.stop, self._show, form)
         super().__init__([self.panel])
@@ -80,6 +81,7 @@ class Start(ipywidgets.VBox):  # type: ignore[misc]
         """Stop what runs, close panel and view, and let go of everything."""
         self._open = False
         self._worker.stop()
+        self._former.close_all()
         for child in self.children:
             child.close()
         self.view = None
@@ -165,11 +167,52 @@ class Start(ipywidgets.VBox):  # type: ignore[misc]
             return
         former = self.view
         view = Explorer(ds, state=_carried(former, ds))
+        self._former.watch(view)
         self.panel.say("swap", {"growing": growing})  # the page keeps its height meanwhile
         self.view = view
         self.children = (self.panel, view)
         if former is not None:
-            former.close()
+            self._former.close(former)
+
+
+class _Former:
+    """Closes views that were replaced, but not before the browser has made them: it would report an error."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._heard: set[Explorer] = set()
+        self._left: set[Explorer] = set()
+
+    def watch(self, view: Explorer) -> None:
+        """Take note when the browser's half of a view speaks for the first time."""
+        view.on_msg(self._hear)
+
+    def close(self, view: Explorer) -> None:
+        """Close a view, now or as soon as that may be."""
+        with self._lock:
+            self._left.add(view)
+            now = view in self._heard
+        if now:
+            self._end(view)
+
+    def close_all(self) -> None:
+        """Close what was left, also what no browser has made."""
+        for view in list(self._left):
+            self._end(view)
+        self._heard.clear()
+
+    def _hear(self, view: Explorer, _content: Any, _buffers: Any) -> None:
+        with self._lock:
+            self._heard.add(view)
+            now = view in self._left
+        if now:
+            self._end(view)
+
+    def _end(self, view: Explorer) -> None:
+        with self._lock:
+            self._left.discard(view)
+            self._heard.discard(view)
+        view.close()
 
 
 def _with_truth(ds: xr.Dataset, picture: Picture | None, form: StartForm) -> xr.Dataset:

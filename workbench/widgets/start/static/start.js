@@ -7,8 +7,9 @@ class StartPanel {
     this.send = send;
     const change = (patch) => this.change(patch);
     this.ask = throttle(250, (extra) => send("words", { form: extra ? { ...this.state, concepts: [...this.state.concepts, extra] } : this.state }), 120);
+    const group = `wb-source-${Math.random().toString(36).slice(2)}`;
     this.sources = h("div.wb-row.wb-start-sources", { role: "radiogroup", "aria-label": "What to look at" }, ...[["picture", "A picture"], ["prompt", "A prompt: make a picture"]].map(([value, text]) =>
-      h("label.wb-tick", {}, h("input", { type: "radio", name: `source-${model.model_id ?? Math.random()}`, value, data: { control: `source-${value}` }, onchange: () => change({ source: value }) }), h("span", {}, text))
+      h("label.wb-tick", {}, h("input", { type: "radio", name: group, value, data: { control: `source-${value}` }, onchange: () => change({ source: value }) }), h("span", {}, text))
     ));
     this.picture = new PictureField(this.meta.examples, {
       send: (content, buffers) => model.send(content, undefined, buffers), fail: (text) => this.fail(text), onexample: (name) => this.takeExample(name),
