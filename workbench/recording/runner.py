@@ -13,8 +13,9 @@ from workbench.folders import BUNDLED, blocks_in, info_in, local_folder
 from workbench.models.loading import bundled, load_model
 from workbench.recording.arguments import check_vocabulary
 from workbench.recording.asking import check_asked
-from workbench.recording.capturing import capture, open_adapter
+from workbench.recording.capturing import capture
 from workbench.recording.generating import generate
+from workbench.recording.opening import open_adapter
 from workbench.recording.provenance import given_as, model_name
 from workbench.recording.sessions import Encodings, check_cancelled, session
 from workbench.recording.text_warnings import text_remarks, word_remarks
