@@ -102,11 +102,9 @@ class _Models:
         """Loaded pipelines of supported families among the variables of the kernel."""
         if "IPython" not in sys.modules or "diffusers" not in sys.modules:
             return {}
-        from IPython import get_ipython
-
         from workbench.models.family import family_of
 
-        shell = get_ipython()
+        shell = sys.modules["IPython"].get_ipython()
         variables = {} if shell is None else dict(shell.user_ns)
         return {name: one for name, one in variables.items() if not name.startswith("_") and family_of(one)}
 
