@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -31,6 +32,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return order.index(file) if file in order else len(order)
 
     items.sort(key=place)
+
+
+def pytest_collection_finish() -> None:
+    """Let garbage collections pass over what torch, diffusers and the tests' modules have made.
+
+    They stay until the end, and hundreds of tests collect garbage: half a second each would go into looking at them.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -16,6 +16,7 @@ import xarray as xr
 
 from tests import synthetic
 from workbench import schema, store
+from workbench.store import reader_locks
 from workbench.store.pieces import Piece, Writer
 
 Variables = dict[str, tuple[tuple[str, ...], str]]
@@ -123,6 +124,12 @@ def read_slowly(run: Path, reads: Any, go_on: Any, result: Path) -> None:
     reads.set()
     go_on.wait()
     np.save(result, ds["output"].values)
+
+
+def exit_with_whether_it_is_free(run: Path) -> None:
+    """End with 1 when nobody else reads the run, with 0 when somebody does."""
+    with reader_locks.unread(run) as free:
+        sys.exit(int(free))
 
 
 def fill_up(home: Path, log: Path, full_at: int | None) -> None:
