@@ -12,11 +12,13 @@ import pytest
 os.environ.setdefault("MKL_CBWR", "COMPATIBLE")
 
 LONGEST = (
-    "test_notebooks.py",
     "browser/test_explore.py",
-    "browser/test_notebooks.py",
     "browser/test_ablate.py",
-    "tiny/test_objective.py",
+    "browser/test_notebooks.py",
+    "test_notebooks.py",
+    "test_wheel.py",
+    "recording/edits/test_editing.py",
+    "tiny/training/test_objective.py",
     "tiny/test_model.py",
     "store/test_killing.py",
 )
@@ -24,14 +26,16 @@ LONGEST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files first."""
-    order = [f"tests/{name}" for name in LONGEST]
+    """Put the longest files first, and keep together what shares something that is expensive to make."""
+    files = {item: item.nodeid.partition("::")[0].removeprefix("tests/") for item in items}
 
     def place(item: pytest.Item) -> int:
-        file = item.nodeid.partition("::")[0]
-        return order.index(file) if file in order else len(order)
+        return LONGEST.index(files[item]) if files[item] in LONGEST else len(LONGEST)
 
     items.sort(key=place)
+    for item in items:
+        together = "browser" if files[item].startswith("browser/") else files[item]
+        item.add_marker(pytest.mark.xdist_group(together))
 
 
 def pytest_collection_finish() -> None:

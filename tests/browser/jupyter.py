@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import nbformat
 import psutil
 
 ROOT: Final = Path(__file__).parents[2]
@@ -52,6 +51,8 @@ class Server:
 
     def write(self, name: str, cells: Mapping[str, Any] | list[str] = ()) -> Path:
         """A notebook of code cells in the server's folder."""
+        import nbformat  # brings a grammar of URLs that takes a second to build
+
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
         notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
         path = self.folder / f"{name}.ipynb"
