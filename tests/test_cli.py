@@ -239,7 +239,7 @@ def test_wrong_calls_end_before_torch_is_imported() -> None:
         assert says in err
 
 
-@pytest.mark.parametrize("encoding", ["cp1251", "cp932"])
+@pytest.mark.parametrize("encoding", ["cp1251", pytest.param("cp932", marks=pytest.mark.slow)])
 def test_any_terminal_is_written_to(encoding: str, tmp_path: Path) -> None:
     concepts = ["Straße", "собака", "犬"]
     save(synthetic.dataset(concepts=concepts, timesteps=(500.0,)), tmp_path, "abc")
