@@ -9,7 +9,7 @@ import pytest
 
 from tests import synthetic
 from tests.store import processes
-from tests.store.replay import exit_with_whether_it_is_free, read_slowly, save
+from tests.store.replay import exit_with_whether_it_is_free, place, read_slowly, save
 from workbench import store
 from workbench.schema import StoreError
 from workbench.store import reader_locks
@@ -17,8 +17,7 @@ from workbench.store import reader_locks
 
 @pytest.fixture
 def run(home: Path) -> Path:
-    save(synthetic.dataset(timesteps=(500.0,)), home)
-    gc.collect()
+    place(synthetic.dataset(timesteps=(500.0,)), home)
     return home / "runs" / "run.zarr"
 
 
