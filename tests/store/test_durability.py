@@ -130,6 +130,13 @@ def test_a_folder_that_an_unfinished_run_lost_is_made_again(folder: str, home: P
     _resumed(home, int(folder != "run.zarr/output_total"))
 
 
+def test_an_unfinished_run_that_lost_its_folder_while_it_was_widened_goes_on(home: Path) -> None:
+    partial = _interrupted(home)
+    (partial / "run.zarr" / "output").replace(partial / "output.narrow")
+    shutil.rmtree(partial / "run.zarr")
+    _resumed(home, 0)
+
+
 @pytest.mark.parametrize(
     "line",
     [
