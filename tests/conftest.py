@@ -7,11 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # The rounding of MKL products in float32 depends on the processor, and a softmax over large scores enlarges it to 3e-5.
 # Tests compare with numbers of another machine and allow 1e-5, so they use the products that are the same on every one.
 # MKL reads this at its first call; the processes that tests start inherit it.
 os.environ.setdefault("MKL_CBWR", "COMPATIBLE")
+
+# A busy machine makes no test fail.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 LONGEST = (
     "browser/test_explore.py",
