@@ -31,6 +31,7 @@ from workbench.recording.eager import eager, is_compiled
 from workbench.recording.edits.editing import Editing, Stop
 from workbench.recording.edits.resolving import refuse_mass, resolve
 from workbench.recording.reading import Reading, Record
+from workbench.recording.selfcheck import SelfCheck
 from workbench.recording.turns import claim, release
 from workbench.recording.watching import PassNames, Structure
 from workbench.schema import ATTEND_MODES, InputError, TraceError, warn
@@ -78,6 +79,7 @@ class Trace:
         self._on_record = on_record
         self._on_pass = on_pass
         self.editing = editing
+        self._selfcheck = SelfCheck(adapter, self._stream_layers)
         self._hooks = Hooks()
         self._aside = Aside()
         self._bounds: list[torch.utils.hooks.RemovableHandle] = []
@@ -212,6 +214,7 @@ class Trace:
 
     def _place_hooks(self) -> None:
         adapter, hooks = self._adapter, self._hooks
+        self._selfcheck.place()
         self.editing.place()
         adapter.watch_start(hooks, self._concepts, self._on_start)
         for layer in self._stream_layers:
@@ -228,6 +231,7 @@ class Trace:
 
     def _remove_hooks(self) -> None:
         self._hooks.remove()
+        self._selfcheck.remove()
         self.editing.changes.remove()
         self.editing.forget()
         for handle in self._bounds:
@@ -277,6 +281,7 @@ class Trace:
         self._pass = ForwardPass(
             self._stream_layers, self._adapter.heads, self._concepts.embeddings.shape[1], taken, items
         )
+        self._selfcheck.begin()
         self._hooks.active = True
 
     def _on_start(self, stream: ConceptStream) -> None:
@@ -333,6 +338,7 @@ class Trace:
         problems = state.problems()
         if problems:
             raise TraceError(f"forward pass {self.passes} was not recorded completely: {'; '.join(problems)}.")
+        self._selfcheck.finish()
         self._pieces = state.pieces
         self.passes += 1
         before = min(self.steps.values())
