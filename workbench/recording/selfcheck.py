@@ -60,6 +60,10 @@ class SelfCheck:
         self._found.clear()
         self._hooks.active = True
 
+    def rest(self) -> None:
+        """A pass begins that may not be recorded."""
+        self._hooks.active = False
+
     def remove(self) -> None:
         """Leave the model as it was."""
         self._hooks.remove()
@@ -73,7 +77,7 @@ class SelfCheck:
         ModelError
             If attention differs.
         """
-        self._hooks.active = False
+        self.rest()
         for layer, found in self._found.items():
             off = float(found.difference)
             if not off <= TOLERANCE.get(found.dtype, _ROUNDED):

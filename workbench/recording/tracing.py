@@ -30,6 +30,7 @@ from workbench.recording.checks import ForwardPass
 from workbench.recording.eager import eager, is_compiled
 from workbench.recording.edits.editing import Editing, Stop
 from workbench.recording.edits.resolving import refuse_mass, resolve
+from workbench.recording.kept import LastPass
 from workbench.recording.reading import Reading, Record
 from workbench.recording.selfcheck import SelfCheck
 from workbench.recording.turns import claim, release
@@ -89,8 +90,7 @@ class Trace:
         self._resources = ExitStack()
         self._pass: ForwardPass | None = None
         self._stop = False
-        self._pieces: list[Record] = []
-        self._stacked: dict[str, dict[str, Tensor]] = {}
+        self._last = LastPass(layers, on_record is not None)
 
     # --- results ----------------------------------------------------------------------------------------------
     @property
@@ -102,47 +102,27 @@ class Trace:
         TraceError
             If no forward pass was completed, or its pieces went to ``on_record``.
         """
-        return self._stack("scores")
+        return self._last.stacked("scores")
 
     @property
     def vectors(self) -> dict[str, Tensor]:
         """Vectors (layer, batch, head, concept or patch, dim) of the last forward pass, with ``vectors=True``."""
-        return self._stack("vectors")
+        return self._last.stacked("vectors")
 
     @property
     def lse(self) -> dict[str, Tensor]:
         """``lse_image`` and ``lse_concept`` (layer, batch, head, concept) of the last pass, with ``lse=True``."""
-        return self._stack("lse")
+        return self._last.stacked("lse")
 
     @property
     def mass(self) -> dict[str, Tensor]:
         """``text_mass`` (layer, batch, head, text) of the last pass, with ``text_mass=True``."""
-        return self._stack("mass")
+        return self._last.stacked("mass")
 
     @property
     def missing(self) -> tuple[int, ...]:
         """The recorded layers that the last forward pass skipped."""
-        return tuple(sorted(set(self.layers) - {piece.layer for piece in self._pieces}))
-
-    def _stack(self, what: str) -> dict[str, Tensor]:
-        if self._on_record is not None:
-            raise TraceError(
-                "the pieces went to on_record and are not kept: read them there, or trace without on_record."
-            )
-        if not self._pieces:
-            raise TraceError(
-                "no complete forward pass was recorded yet, or it skipped every recorded layer: call the transformer "
-                "inside the trace first."
-            )
-        if what not in self._stacked:
-            pieces = {piece.layer: getattr(piece, what) for piece in self._pieces}
-            first: dict[str, Tensor] = pieces[self._pieces[0].layer]
-            absent = {name: torch.full_like(values, torch.nan) for name, values in first.items()}
-            self._stacked[what] = {
-                name: torch.stack([pieces.get(layer, absent)[name].to(values.device) for layer in self.layers])
-                for name, values in first.items()
-            }
-        return self._stacked[what]
+        return self._last.missing
 
     # --- the context ------------------------------------------------------------------------------------------
     def __enter__(self) -> Self:
@@ -264,6 +244,7 @@ class Trace:
             )
         self._pass = None
         self._hooks.active = False
+        self._selfcheck.rest()
         taken = tuple(branch for branch in self.branches if branch.takes(self._names.current, self._begun))
         self._begun += 1
         if taken:
@@ -276,7 +257,7 @@ class Trace:
         self.editing.begin(given, items if taken else None)
         if not taken or self.editing.collects:
             return
-        self._pieces, self._stacked = [], {}
+        self._last.keep([])
         self._aside.begin(self._parts)
         self._pass = ForwardPass(
             self._stream_layers, self._adapter.heads, self._concepts.embeddings.shape[1], taken, items
@@ -339,7 +320,7 @@ class Trace:
         if problems:
             raise TraceError(f"forward pass {self.passes} was not recorded completely: {'; '.join(problems)}.")
         self._selfcheck.finish()
-        self._pieces = state.pieces
+        self._last.keep(state.pieces)
         self.passes += 1
         before = min(self.steps.values())
         for branch in state.branches:
