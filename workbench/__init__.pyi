@@ -1,6 +1,5 @@
 from . import accessor as accessor
 from . import figures as figures
-from .ablating import ablate as ablate
 from .experiments.running import intervene as intervene
 from .experiments.running import vital_layers as vital_layers
 from .interventions import Amplify as Amplify
@@ -15,6 +14,7 @@ from .interventions import RandomDirection as RandomDirection
 from .interventions import ScaleHeads as ScaleHeads
 from .interventions import SkipBlock as SkipBlock
 from .interventions import Source as Source
+from .live import ablate as ablate
 from .models.loading import load_model as load_model
 from .recording.capturing import capture as capture
 from .recording.generating import generate as generate
