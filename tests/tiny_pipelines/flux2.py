@@ -30,16 +30,16 @@ FLUX2_CONFIG: dict[str, Any] = {
     "in_channels": 16,
     "num_layers": 2,
     "num_single_layers": 3,
-    "attention_head_dim": 16,
+    "attention_head_dim": 32,
     "num_attention_heads": 2,
     "joint_attention_dim": 3 * TEXT_DIM,
     "timestep_guidance_channels": 32,
-    "axes_dims_rope": (4, 4, 4, 4),
+    "axes_dims_rope": (8, 8, 8, 8),
 }
 
 
 def flux2_transformer(seed: int = 0, **overrides: Any) -> Flux2Transformer2DModel:
-    """Random FLUX.2 transformer: 2 dual and 3 single blocks, 2 heads of 16."""
+    """Random FLUX.2 transformer: 2 dual and 3 single blocks, 2 heads of 32."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return Flux2Transformer2DModel(**(FLUX2_CONFIG | overrides)).eval()

@@ -25,16 +25,16 @@ QWEN_CONFIG: dict[str, Any] = {
     "patch_size": 2,
     "in_channels": 16,
     "out_channels": 4,
-    "num_layers": 3,
-    "attention_head_dim": 16,
+    "num_layers": 5,
+    "attention_head_dim": 32,
     "num_attention_heads": 2,
     "joint_attention_dim": TEXT_DIM,
-    "axes_dims_rope": (4, 6, 6),
+    "axes_dims_rope": (8, 12, 12),
 }
 
 
 def qwen_transformer(seed: int = 0, **overrides: Any) -> QwenImageTransformer2DModel:
-    """Random Qwen-Image transformer: 3 dual blocks, 2 heads of 16."""
+    """Random Qwen-Image transformer: 5 dual blocks, 2 heads of 32."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return QwenImageTransformer2DModel(**(QWEN_CONFIG | overrides)).eval()
@@ -46,6 +46,7 @@ def qwen_inputs(
     grid: tuple[int, int] = (4, 6),
     text: int = 7,
     masked: int = 0,
+    reference: tuple[int, int] | None = None,
     seed: int = 1,
 ) -> dict[str, Any]:
     """Random inputs of a Qwen-Image transformer, in its own dtype.
@@ -62,6 +63,8 @@ def qwen_inputs(
         Tokens of the prompt.
     masked : int
         How many of them are padding.
+    reference : tuple of int, optional
+        Patches per column and row of an image to edit, whose tokens are behind the picture's.
     seed : int
         Of the inputs.
     """
@@ -71,13 +74,14 @@ def qwen_inputs(
     def random(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator).to(transformer.dtype)
 
+    shapes = [(1, *grid)] + ([] if reference is None else [(1, *reference)])
     mask = (torch.arange(text) < text - masked).long().expand(batch, -1) if masked else None
     return {
-        "hidden_states": random(batch, grid[0] * grid[1], config.in_channels),
+        "hidden_states": random(batch, sum(rows * columns for _, rows, columns in shapes), config.in_channels),
         "encoder_hidden_states": random(batch, text, config.joint_attention_dim),
         "encoder_hidden_states_mask": mask,
         "timestep": torch.linspace(0.3, 0.7, batch).to(transformer.dtype),
-        "img_shapes": [[(1, *grid)]] * batch,
+        "img_shapes": [shapes] * batch,
     }
 
 

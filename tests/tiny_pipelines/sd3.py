@@ -22,11 +22,11 @@ SD3_CONFIG: dict[str, Any] = {
     "patch_size": 2,
     "in_channels": 4,
     "out_channels": 4,
-    "num_layers": 4,
-    "attention_head_dim": 16,
+    "num_layers": 5,
+    "attention_head_dim": 32,
     "num_attention_heads": 2,
     "joint_attention_dim": JOINT_DIM,
-    "caption_projection_dim": 32,
+    "caption_projection_dim": 64,
     "pooled_projection_dim": 2 * CLIP_DIM,
     "pos_embed_max_size": 24,
     "qk_norm": "rms_norm",
@@ -35,7 +35,7 @@ SD3_CONFIG: dict[str, Any] = {
 
 
 def sd3_transformer(seed: int = 0, **overrides: Any) -> SD3Transformer2DModel:
-    """Random SD3 transformer: 4 blocks, the last without text behind it, 2 heads of 16."""
+    """Random SD3 transformer: 5 blocks, the last without text behind it, 2 heads of 32."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return SD3Transformer2DModel(**(SD3_CONFIG | overrides)).eval()
