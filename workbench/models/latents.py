@@ -15,7 +15,7 @@ Picture: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 def pixel_tensor(adapter: PipelineAdapter, image: Picture) -> Tensor:
-    """An image as its pipeline gives it to the autoencoder, (1, channel, pixel_y, pixel_x), in its dtype, on its device.
+    """An image as its pipeline gives it to the autoencoder, (1, channel, pixel_y, pixel_x).
 
     Raises
     ------
