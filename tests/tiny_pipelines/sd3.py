@@ -110,7 +110,9 @@ def sd3_pipeline(
         encoders = [text_encoder(), text_encoder()]
         text_encoder_3 = None
         if t5:
-            config = T5Config(vocab_size=len(tokenizer_3), d_model=JOINT_DIM, d_kv=8, d_ff=32, num_layers=2, num_heads=2)
+            config = T5Config(
+                vocab_size=len(tokenizer_3), d_model=JOINT_DIM, d_kv=8, d_ff=32, num_layers=2, num_heads=2
+            )
             text_encoder_3 = T5EncoderModel(config).eval()
     pipe = StableDiffusion3Pipeline(
         transformer=sd3_transformer(seed, **overrides),

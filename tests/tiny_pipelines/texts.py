@@ -43,7 +43,9 @@ def _byte_pairs(texts: tuple[str, ...]) -> str:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator([*(text for word in WORDS for text in (word, f" {word}")), "scraper", *texts], trainer)
+    tokenizer.train_from_iterator(
+        [*(text for word in WORDS for text in (word, f" {word}")), "scraper", *texts], trainer
+    )
     return tokenizer.to_str()
 
 

@@ -147,8 +147,8 @@ class Flux2PipelineAdapter(PipelineAdapter):
     def guidance(self, options: Mapping[str, Any]) -> Mapping[str, Branch]:
         if options["negative_prompt"] is not None:
             raise InputError(
-                f"negative_prompt is {options['negative_prompt']!r}, but FLUX.2 dev has learnt its guidance and reads no "
-                "negative prompt: leave it out."
+                f"negative_prompt is {options['negative_prompt']!r}, but FLUX.2 dev has learnt its guidance and reads "
+                "none: leave it out."
             )
         return alone()
 
@@ -217,8 +217,8 @@ class KleinPipelineAdapter(Flux2PipelineAdapter):
             )
         if self._distilled and options["negative_prompt"] is not None:
             raise InputError(
-                f"negative_prompt is {options['negative_prompt']!r}, but this model is distilled and reads none: leave it "
-                "out."
+                f"negative_prompt is {options['negative_prompt']!r}, but this model is distilled and reads none: leave "
+                "it out."
             )
         guided = options["guidance"] is not None and options["guidance"] > 1
         return in_passes() if guided else alone()
