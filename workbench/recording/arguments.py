@@ -11,7 +11,7 @@ from workbench.schema import ATTEND_MODES, POOLS, PROMPT, SPACES, InputError, wa
 
 if TYPE_CHECKING:
     from workbench.models.pipeline import PipelineAdapter
-    from workbench.models.transformer import Layer
+    from workbench.models.transformer import Layer, TransformerAdapter
 
 MOST_CONCEPTS: Final = 64
 MOST_SAMPLES: Final = 1000
@@ -247,6 +247,37 @@ def check_steps(record: int | Iterable[int], steps: int) -> tuple[int, ...]:
     if not given or len(set(given)) < len(given):
         raise InputError(f"record is {given}; expected one or more step indices from 0 to {steps - 1}, each once.")
     return tuple(sorted(int(step) for step in given))
+
+
+def check_positions(positions: Sequence[int], concepts: int) -> None:
+    """Positions in the text, one for each concept.
+
+    Raises
+    ------
+    InputError
+        If there are more or fewer, or one is no whole number from 0, or is there twice.
+    """
+    given = as_list(positions)
+    right = all(isinstance(p, Integral) and not isinstance(p, bool) and int(p) >= 0 for p in given)
+    if not right or len(given) != concepts or len(set(given)) < concepts:
+        raise InputError(
+            f"positions is {given}; expected a whole number from 0 for each of the {concepts} concepts, each once."
+        )
+
+
+def check_offered(adapter: TransformerAdapter, model: str, spaces: Sequence[str], attend: str) -> None:
+    """What is to be read from a model's blocks, and what concepts attend to, exists in its family.
+
+    Raises
+    ------
+    InputError
+        If it does not.
+    """
+    for name, chosen, offered in (("spaces", spaces, adapter.spaces), ("attend", (attend,), adapter.attends)):
+        if lacking := [value for value in chosen if value not in offered]:
+            raise InputError(
+                f"{name} holds {', '.join(lacking)}, which {model} does not have; expected {', '.join(offered)}."
+            )
 
 
 def traced_layers(layers: Iterable[int] | None, existing: Sequence[Layer]) -> tuple[int, ...]:
