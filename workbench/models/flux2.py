@@ -67,7 +67,7 @@ class Flux2Adapter(JointAdapter):
         def after_text(args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
             count = concepts.embeddings.shape[1]
             ids = torch.zeros(count, len(model.config.axes_dims_rope), device=output.device)
-            ids[:, -1] = torch.tensor(concepts.positions or [CONCEPT_POSITION] * count)
+            ids[:, -1] = torch.tensor(concepts.own_positions or [CONCEPT_POSITION] * count)
             with hooks.silenced():
                 hidden = model.context_embedder(concepts.embeddings.to(args[0]))
                 rotary = model.pos_embed(ids)

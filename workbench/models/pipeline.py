@@ -161,7 +161,11 @@ class PipelineAdapter(ABC):
     @property
     @abstractmethod
     def text_length(self) -> int:
-        """Length in tokens that text is padded to."""
+        """Length in tokens that text is padded to, or, in a family that does not pad it, cut to."""
+
+    def length_of(self, prompt: str) -> int:
+        """Tokens of the text that the transformer is given for a prompt."""
+        return self.text_length
 
     @property
     def default_layers(self) -> tuple[int, ...]:

@@ -65,7 +65,7 @@ class QwenAdapter(JointAdapter):
             seen["temb"] = output.chunk(2)[0] if model.zero_cond_t else output
 
         def after_positions(args: tuple[Any, ...], kwargs: dict[str, Any], output: tuple[Tensor, Tensor]) -> None:
-            positions = concepts.positions or (0,) * concepts.embeddings.shape[1]
+            positions = concepts.own_positions or (0,) * concepts.embeddings.shape[1]
             # A concept may stand behind the end of this prompt.
             asked = by_name(model.pos_embed, args, kwargs) | {"max_txt_seq_len": max(positions) + 1}
             with hooks.silenced():

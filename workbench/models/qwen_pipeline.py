@@ -40,6 +40,9 @@ class QwenPipelineAdapter(PipelineAdapter):
     def text_length(self) -> int:
         return int(self.info.get("text_length", TEXT_LENGTH))
 
+    def length_of(self, prompt: str) -> int:
+        return len(self.padding(prompt))
+
     @property
     def reader(self) -> TemplateReader:
         """How the language model reads a text."""
