@@ -13,7 +13,8 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
-from tests.tiny_random import JOINT_DIM, clip_tokenizer, t5_tokenizer
+from tests.tiny_pipelines.texts import clip_tokenizer
+from tests.tiny_random import JOINT_DIM, t5_tokenizer
 
 CLIP_LENGTH = 16
 CLIP_DIM = 12
@@ -76,7 +77,7 @@ def sd3_pipeline(
     **overrides
         Configuration of the transformer that differs from `SD3_CONFIG`.
     """
-    clip, tokenizer_3 = clip_tokenizer(), t5_tokenizer()
+    clip, tokenizer_3 = clip_tokenizer(CLIP_LENGTH), t5_tokenizer()
 
     def text_encoder() -> CLIPTextModelWithProjection:
         config = CLIPTextConfig(
@@ -121,7 +122,7 @@ def sd3_pipeline(
         text_encoder=encoders[0],
         tokenizer=clip,
         text_encoder_2=encoders[1],
-        tokenizer_2=clip_tokenizer(),
+        tokenizer_2=clip_tokenizer(CLIP_LENGTH),
         text_encoder_3=text_encoder_3,
         tokenizer_3=tokenizer_3 if t5 else None,
     )

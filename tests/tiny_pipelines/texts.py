@@ -6,10 +6,10 @@ import json
 from functools import cache
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
+from transformers import CLIPTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
-from tests.tiny_random import WORDS
+from tests.tiny_random import LETTERS, WORDS
 
 QWEN3_CHAT = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
@@ -47,6 +47,25 @@ def _byte_pairs(texts: tuple[str, ...]) -> str:
         [*(text for word in WORDS for text in (word, f" {word}")), "scraper", *texts], trainer
     )
     return tokenizer.to_str()
+
+
+def clip_tokenizer(length: int) -> CLIPTokenizer:
+    """CLIP's tokenizer, padded to a length; words of `WORDS` are one token each, others several."""
+    tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    trainer = trainers.BpeTrainer(
+        vocab_size=10_000,
+        min_frequency=1,
+        special_tokens=["<|startoftext|>", "<|endoftext|>"],
+        initial_alphabet=[*LETTERS, *(f"{letter}</w>" for letter in LETTERS)],
+        end_of_word_suffix="</w>",
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([*WORDS, "scraper"], trainer)
+    model = json.loads(tokenizer.to_str())["model"]
+    return CLIPTokenizer(
+        vocab=model["vocab"], merges=[tuple(pair) for pair in model["merges"]], model_max_length=length
+    )
 
 
 def qwen_tokenizer(*texts: str, chat_template: str | None = None) -> Qwen2Tokenizer:
