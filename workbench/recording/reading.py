@@ -13,12 +13,12 @@ from typing import Final, TypeVar
 import torch
 from torch import Tensor
 
-from workbench.models.guidance import CONDITIONAL, Branch
+from workbench.models.guidance import Branch
 from workbench.models.transformer import WHOLE, BlockTensors, ConceptStream, Projection, TransformerAdapter
 from workbench.numerics.scores import head_scores
 from workbench.recording import fused
 from workbench.recording.edits.edited_attention import Seed, random_direction
-from workbench.schema import InputError
+from workbench.schema import CONDITIONAL, InputError
 
 _SPACE_NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "output": (),
