@@ -138,7 +138,7 @@ class Flux2PipelineAdapter(PipelineAdapter):
         scheduler = self.component("scheduler")
         rows, columns = self.grid(height, width)
         shift = compute_empirical_mu(image_seq_len=rows * columns, num_steps=steps)
-        sigmas = None if scheduler.config.get("use_flow_sigmas") else np.linspace(1.0, 1 / steps, steps)
+        sigmas = None if scheduler.config.get("use_flow_sigmas") else np.linspace(1.0, 1 / steps, steps).tolist()
         checked = checked_schedule(
             scheduler, steps, lambda copied: retrieve_timesteps(copied, steps, "cpu", sigmas=sigmas, mu=shift)
         )

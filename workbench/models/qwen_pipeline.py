@@ -131,7 +131,7 @@ class QwenPipelineAdapter(PipelineAdapter):
             config.get("base_shift", 0.5),
             config.get("max_shift", 1.15),
         )
-        sigmas = np.linspace(1.0, 1 / steps, steps)
+        sigmas = np.linspace(1.0, 1 / steps, steps).tolist()
         checked = checked_schedule(
             scheduler, steps, lambda copied: retrieve_timesteps(copied, steps, "cpu", sigmas=sigmas, mu=shift)
         )
