@@ -132,10 +132,6 @@ class JointAdapter(TransformerAdapter):
     def rotary(self, given: Mapping[str, Any], text: int) -> tuple[Any, Any]:
         """Position embeddings of image and text, from a block's arguments by name and the length of the text."""
 
-    def attention(self, layer: Layer) -> Any:
-        """The attention module of a block, which gets text and image after their modulation."""
-        return cast(Any, self.block(layer)).attn
-
     def fused(self, attention: Any) -> bool:
         """Whether the attention runs its projections as one."""
         return bool(attention.fused_projections)
@@ -311,7 +307,7 @@ class JointAdapter(TransformerAdapter):
                 text_value=part(text_value, text=True),
                 output=self.split(output[:, rows]),
                 scale=self.scale(call),
-                text_bias=self.text_bias(call),
+                bias=lambda: self.text_bias(call),
                 patches=self.patches,
             )
             seen.clear()

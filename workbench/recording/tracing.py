@@ -37,7 +37,9 @@ from workbench.recording.checks import ForwardPass
 from workbench.recording.eager import eager, is_compiled
 from workbench.recording.edits.editing import Editing, Stop
 from workbench.recording.edits.resolving import refuse_mass, resolve
+from workbench.recording.kept import LastPass
 from workbench.recording.reading import Reading, Record
+from workbench.recording.selfcheck import SelfCheck
 from workbench.recording.turns import claim, release
 from workbench.recording.watching import PassNames, Structure
 from workbench.schema import ATTEND_MODES, InputError, TraceError, warn
@@ -85,6 +87,7 @@ class Trace:
         self._on_record = on_record
         self._on_pass = on_pass
         self.editing = editing
+        self._selfcheck = SelfCheck(adapter, self._stream_layers)
         self._hooks = Hooks()
         self._aside = Aside()
         self._bounds: list[torch.utils.hooks.RemovableHandle] = []
@@ -94,8 +97,7 @@ class Trace:
         self._resources = ExitStack()
         self._pass: ForwardPass | None = None
         self._stop = False
-        self._pieces: list[Record] = []
-        self._stacked: dict[str, dict[str, Tensor]] = {}
+        self._last = LastPass(layers, on_record is not None)
 
     # --- results ----------------------------------------------------------------------------------------------
     @property
@@ -107,47 +109,27 @@ class Trace:
         TraceError
             If no forward pass was completed, or its pieces went to ``on_record``.
         """
-        return self._stack("scores")
+        return self._last.stacked("scores")
 
     @property
     def vectors(self) -> dict[str, Tensor]:
         """Vectors (layer, batch, head, concept or patch, dim) of the last forward pass, with ``vectors=True``."""
-        return self._stack("vectors")
+        return self._last.stacked("vectors")
 
     @property
     def lse(self) -> dict[str, Tensor]:
         """``lse_image`` and ``lse_concept`` (layer, batch, head, concept) of the last pass, with ``lse=True``."""
-        return self._stack("lse")
+        return self._last.stacked("lse")
 
     @property
     def mass(self) -> dict[str, Tensor]:
         """``text_mass`` (layer, batch, head, text) of the last pass, with ``text_mass=True``."""
-        return self._stack("mass")
+        return self._last.stacked("mass")
 
     @property
     def missing(self) -> tuple[int, ...]:
         """The recorded layers that the last forward pass skipped."""
-        return tuple(sorted(set(self.layers) - {piece.layer for piece in self._pieces}))
-
-    def _stack(self, what: str) -> dict[str, Tensor]:
-        if self._on_record is not None:
-            raise TraceError(
-                "the pieces went to on_record and are not kept: read them there, or trace without on_record."
-            )
-        if not self._pieces:
-            raise TraceError(
-                "no complete forward pass was recorded yet, or it skipped every recorded layer: call the transformer "
-                "inside the trace first."
-            )
-        if what not in self._stacked:
-            pieces = {piece.layer: getattr(piece, what) for piece in self._pieces}
-            first: dict[str, Tensor] = pieces[self._pieces[0].layer]
-            absent = {name: torch.full_like(values, torch.nan) for name, values in first.items()}
-            self._stacked[what] = {
-                name: torch.stack([pieces.get(layer, absent)[name].to(values.device) for layer in self.layers])
-                for name, values in first.items()
-            }
-        return self._stacked[what]
+        return self._last.missing
 
     # --- the context ------------------------------------------------------------------------------------------
     def __enter__(self) -> Self:
@@ -219,6 +201,7 @@ class Trace:
 
     def _place_hooks(self) -> None:
         adapter, hooks = self._adapter, self._hooks
+        self._selfcheck.place()
         self.editing.place()
         adapter.watch_start(hooks, self._concepts, self._on_start)
         for layer in self._stream_layers:
@@ -235,6 +218,7 @@ class Trace:
 
     def _remove_hooks(self) -> None:
         self._hooks.remove()
+        self._selfcheck.remove()
         self.editing.changes.remove()
         self.editing.forget()
         for handle in self._bounds:
@@ -267,6 +251,7 @@ class Trace:
             )
         self._pass = None
         self._hooks.active = False
+        self._selfcheck.rest()
         taken = tuple(branch for branch in self.branches if branch.takes(self._names.current, self._begun))
         self._begun += 1
         if taken:
@@ -279,11 +264,12 @@ class Trace:
         self.editing.begin(given, items if taken else None)
         if not taken or self.editing.collects:
             return
-        self._pieces, self._stacked = [], {}
+        self._last.keep([])
         self._aside.begin(self._parts)
         self._pass = ForwardPass(
             self._stream_layers, self._adapter.heads, self._concepts.embeddings.shape[1], taken, items
         )
+        self._selfcheck.begin()
         self._hooks.active = True
 
     def _on_start(self, stream: ConceptStream) -> None:
@@ -340,7 +326,8 @@ class Trace:
         problems = state.problems()
         if problems:
             raise TraceError(f"forward pass {self.passes} was not recorded completely: {'; '.join(problems)}.")
-        self._pieces = state.pieces
+        self._selfcheck.finish()
+        self._last.keep(state.pieces)
         self.passes += 1
         before = min(self.steps.values())
         for branch in state.branches:
