@@ -271,7 +271,7 @@ def test_stored_opened_explored_and_edited(
     first = captured(pipe, image, **options)
     edited = captured(pipe, image, interventions=MaskText(0, tokens="dog"), **options)
     assert not np.array_equal(first["output_total"], edited["output_total"])
-    assert {"MaskText"} == {edit["kind"] for edit in edited.attrs["interventions"]}
+    assert "MaskText" in str(edited.attrs["interventions"])
     with monkeypatch.context() as patched:
         patched.setattr(pipe.transformer, "forward", None)
         again = captured(pipe, image, **options)
@@ -286,7 +286,10 @@ def test_ablated(name: str, pipe: Any, image: Any) -> None:
     options: dict[str, Any] = {"size": SIZE, "store": False, "progress": False, "control": None}
     layers = [layer.index for layer in open_adapter(pipe).layers]
     found = wb.intervene(image, CONCEPTS, SkipBlock.each(), model=pipe, layers=layers, **options)
-    print(found)
+    assert found.sizes["intervention"] == len(layers)
+    moved = found["mean_map_distance"].to_numpy()
+    assert (moved[:-1] > 0).all()
+    assert moved[-1] == 0, "what comes before the last block is as it was"
 
 
 def test_offloaded(name: str, pipe: Any, image: Any) -> None:

@@ -39,9 +39,7 @@ _OFFLOADING: Final = frozenset(
     }
 )
 """Hooks that move tensors and change no number."""
-_COLLECTING: Final = (
-    "transformers.utils.output_capturing.install_output_capuring_hook.<locals>.output_capturing_hook"
-)
+_COLLECTING: Final = "transformers.utils.output_capturing.install_output_capuring_hook.<locals>.output_capturing_hook"
 """A hook that models of transformers keep once they were asked for hidden states; it puts outputs aside."""
 _HOOKS: Final = ("_forward_pre_hooks", "_forward_hooks")
 _OF_TORCH: Final = frozenset({*vars(nn.Module()), "_compiled_call_impl", "_hook_handles"}) - {"training"}

@@ -289,7 +289,7 @@ class Trace:
             return
         block = block.of(state.items)
         with self._aside.step(block, state.stream):
-            with self._hooks.silenced(), self.editing.changes.silenced():
+            with self._hooks.silenced(), self.editing.changes.silenced(), self._selfcheck.silenced():
                 state.stream = self._placed(state.stream.to(block.output.device), block)
                 projection = self._adapter.project(layer, state.stream, block.call)
                 with torch.autocast(block.output.device.type, enabled=False):
