@@ -236,3 +236,13 @@ def test_a_photograph_is_warned_of_at_every_run_of_the_bundled_model() -> None:
     with noted() as notes:
         runs.run(scene.image, scene.words, "tiny-flux", options, prompted=False, watcher=watched, cancel=watched.cancel)
     assert notes == []
+
+
+def test_a_word_without_a_token_is_refused_before_it_is_run(
+    pipe: FluxPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FluxPipelineAdapter, "concept_tokens", lambda self, word: [] if word == "dog" else [0])
+    first, second = Runner().remarks(pipe, ["dog", "skyscraper", "犬"], "", made=False)
+    assert (first.word, first.refused) == ("dog", True)
+    assert "'dog'" in first.text
+    assert (second.word, second.refused) == ("犬", False), "its other tokens are none of its own"

@@ -154,8 +154,12 @@ class Runner:
         refused = {remark.word for remark in found}
         with turn(adapter.pipe, "a look at words"):
             for word in concepts:
-                if word not in refused:
+                if word in refused:
+                    continue
+                try:
                     found += [Remark(word, text, False) for text in word_remarks(adapter, word, pool)]
+                except InputError as error:
+                    found.append(Remark(word, str(error), True))
             found += [Remark("", text, False) for text in text_remarks(adapter, concepts, prompt, made=made)]
         return found
 

@@ -92,16 +92,23 @@ def word_remarks(adapter: PipelineAdapter, word: str, pool: str) -> list[str]:
         Of the model that would read it.
     word : str
         The concept.
-    pool : {"first", "mean"}
+    pool : {"first", "last", "mean"}
         How its tokens would become one vector.
+
+    Raises
+    ------
+    InputError
+        If it has no token that can be used.
     """
+    adapter.own_positions([word], pool)
     reader, *_ = adapter.readers(made=False)
     found = [*_unknown(reader, [word], "concept"), *_cut(reader, [word], "concept")]
-    pieces = adapter.prompt_tokens(word)[1]
+    own, texts = set(adapter.concept_tokens(word)), zip(*adapter.prompt_tokens(word), strict=True)
+    pieces = [text for position, text in texts if position in own]
     if len(pieces) > 1 and pool == "first" and not found:
         found.append(
             f"{shown(repr(word))} has {len(pieces)} tokens ({', '.join(pieces)}), of which only the first one's "
-            'embedding is used. Choose a shorter word, or pool="mean".'
+            'embedding is used. Choose a shorter word, or pool="last" or "mean".'
         )
     return found
 

@@ -52,7 +52,7 @@ class StartForm:
     spaces : tuple of str
         Which spaces are recorded.
     pool : str
-        ``first`` token of a concept, or the ``mean`` of its tokens.
+        ``first`` or ``last`` token of a concept, or the ``mean`` of its tokens.
     """
 
     source: str = PICTURE

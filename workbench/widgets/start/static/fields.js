@@ -76,7 +76,7 @@ class MoreFields {
       size: text("size", "Size, height × width in pixels", "the model’s own"),
       about: text("about", "Prompt beside the picture", "none"),
     };
-    this.pool = choice("pool", "A concept of several tokens", [["first", "is its first token (the paper)"], ["mean", "is the mean of its tokens"]], (pool) => change({ pool }));
+    this.pool = choice("pool", "A concept of several tokens", [["first", "is its first token (the paper)"], ["last", "is its last token"], ["mean", "is the mean of its tokens"]], (pool) => change({ pool }));
     this.ticks = Object.fromEntries(spaces.map((space) => [space, tick(`space-${space}`, space, () =>
       change({ spaces: spaces.filter((one) => this.ticks[one].input.checked) })
     )]));
@@ -98,7 +98,7 @@ class MoreFields {
     const said = [
       !prompted && (state.timesteps ? `timesteps ${state.timesteps}` : "one timestep"), prompted && state.steps && `${state.steps} steps`,
       state.layers && `layers ${state.layers}`, state.samples > 1 && `${state.samples} ${prompted ? "pictures" : "samples"}`, state.seed && `seed ${state.seed}`,
-      state.size, !prompted && state.about && `“${state.about}”`, state.pool === "mean" && "mean of tokens", state.spaces.join(", "),
+      state.size, !prompted && state.about && `“${state.about}”`, state.pool !== "first" && `${state.pool} of a concept’s tokens`, state.spaces.join(", "),
     ];
     this.brief.textContent = said.filter(Boolean).join(" · ");
   }
