@@ -285,3 +285,15 @@ def test_pipelines_of_the_kernel_are_found(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_start_panel_needs_no_torch() -> None:
     code = "import sys, workbench\nworkbench.start()\nassert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+
+
+def test_what_files_say_of_a_model_comes_before_torch() -> None:
+    code = (
+        "import sys, workbench\npanel = workbench.start().panel\nsaid = []\n"
+        "panel.send = lambda content, buffers=None: said.append((content, 'torch' in sys.modules))\n"
+        "panel._look({'concepts': ['zebra']})\n"
+        "(facts, early), (words, _) = said\nassert not early\n"
+        "assert (facts['type'], facts['facts']['blocks'], len(facts['facts']['words'])) == ('facts', [5, 2], 20)\n"
+        "assert words['remarks'][0]['refused'], words"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])

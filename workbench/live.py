@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from workbench import schema, store
+from workbench.folders import BUNDLED
 from workbench.interventions import edit_of
 from workbench.schema import InputError, WorkbenchError, noted
 from workbench.store.reading import Run
@@ -116,10 +117,16 @@ class _Models:
 
     def at_hand(self, model: Any) -> bool:
         """See :meth:`workbench.recording.runner.Runner.at_hand`."""
+        if self._runner is None and isinstance(model, str):
+            return model in BUNDLED
         return self._running().at_hand(model)
 
     def facts(self, model: Any) -> dict[str, Any]:
         """See :meth:`workbench.recording.runner.Runner.facts`."""
+        if isinstance(model, str):
+            from workbench.recording.asking import model_facts
+
+            return model_facts(model)
         return self._running().facts(model)
 
     def remarks(self, model: Any, concepts: Sequence[str], prompt: str, *, made: bool, pool: str) -> list[Remark]:

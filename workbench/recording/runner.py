@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import xarray as xr
 
-from workbench.folders import BUNDLED, blocks_in, info_in, local_folder
+from workbench.folders import BUNDLED
 from workbench.models.loading import bundled, load_model
 from workbench.recording.arguments import check_vocabulary
-from workbench.recording.asking import check_asked
+from workbench.recording.asking import check_asked, facts_of, model_facts
 from workbench.recording.capturing import capture
 from workbench.recording.generating import generate
 from workbench.recording.opening import open_adapter
@@ -90,13 +90,7 @@ class Runner:
         return not isinstance(model, str) or model in BUNDLED or (self._named or ("",))[0] == model
 
     def facts(self, model: Any) -> dict[str, Any]:
-        """What is known of a model without loading it; more of one that is at hand.
-
-        Returns
-        -------
-        dict
-            ``words``, those of a closed vocabulary; ``fillers``, which its prompts may hold too; ``blocks``, how many
-            of each kind (None where unknown).
+        """What is known of a model, as from :func:`workbench.recording.asking.model_facts`; a name loads nothing.
 
         Raises
         ------
@@ -104,18 +98,10 @@ class Runner:
             If there is no such model.
         """
         if isinstance(model, str):
-            folder = local_folder(model)
-            info: Mapping[str, Any] = {} if folder is None else info_in(folder)
-            blocks = None if folder is None else blocks_in(folder)
-        else:
-            adapter = open_adapter(model)
-            kinds = [layer.kind for layer in adapter.layers]
-            info, blocks = adapter.info, (kinds.count("dual"), kinds.count("single"))
-        return {
-            "words": list(info.get("vocabulary", ())),
-            "fillers": list(info.get("fillers", ())),
-            "blocks": None if blocks is None else list(blocks),
-        }
+            return model_facts(model)
+        adapter = open_adapter(model)
+        kinds = [layer.kind for layer in adapter.layers]
+        return facts_of(adapter.info, (kinds.count("dual"), kinds.count("single")))
 
     def remarks(
         self, model: Any, concepts: Sequence[str], prompt: str, *, made: bool, pool: str = "first"

@@ -167,7 +167,8 @@ class StartPanel(anywidget.AnyWidget):
             form = StartForm.from_json(values)
             model = self.model_of(form)
             with noted():
-                facts = self._backend.facts(model)
+                facts = {**self._backend.facts(model), "at_hand": self._backend.at_hand(model)}
+                self.say("facts", {"form": values, "facts": facts})  # before a library is imported for the rest
                 prompt = form.prompt if form.prompted else form.about
                 found = self._backend.remarks(model, form.concepts, prompt, made=form.prompted, pool=form.pool)
         except WorkbenchError as error:
@@ -179,7 +180,6 @@ class StartPanel(anywidget.AnyWidget):
             self.say("words", {"form": values, "remarks": [], "facts": {}, "error": sentence})
             return
         remarks = [{"word": one.word, "text": one.text, "refused": one.refused} for one in found]
-        facts = {**facts, "at_hand": self._backend.at_hand(model)}
         self.say("words", {"form": values, "remarks": remarks, "facts": facts, "error": ""})
 
     def _run(self, question: Any, _buffers: Any) -> None:

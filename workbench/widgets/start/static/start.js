@@ -176,7 +176,7 @@ class StartPanel {
     else if (type === "picture") {
       this.picture.show(message, buffers[0]);
       this.warn(message.notes);
-    } else if (type === "words") this.tell(message);
+    } else if (type === "facts" || type === "words") this.tell(message);
     else if (type === "started") this.busy(true);
     else if (type === "stage" && !this.stopping) this.status.textContent = message.text;
     else if (type === "progress") this.progress(message);
@@ -201,13 +201,15 @@ class StartPanel {
     }
   }
 
-  tell({ form, remarks, facts, error }) {
+  /** What the kernel knows of the model, and then of the words. */
+  tell({ form, remarks, facts, error = "" }) {
     if (form.model !== this.state.model || form.kernel !== this.state.kernel) return;
     this.facts = facts;
     this.models.tell(facts, error, this.models.naming);
     this.words.know(facts.words ?? [], this.meta.backgrounds);
-    this.words.say(remarks);
     this.more.show(this.state, facts.blocks);
+    if (!remarks) return;
+    this.words.say(remarks);
     this.root.dataset.looked = form.concepts.join(",");
   }
 
