@@ -28,7 +28,7 @@ from workbench.schema import InputError
 EXAMPLES: tuple[Intervention, ...] = (
     SkipBlock([3, 1], timesteps=(0, 500)),
     ScaleHeads(3, heads=range(2), factor=0.5, streams="image"),
-    MeanHeads(2, references=(Source(), Source(prompt="a dog", seed=4))),
+    MeanHeads(2, reference=(Source(), Source(prompt="a dog", seed=4))),
     NullText(tokens=["dog", 2]),
     Amplify(1),
     MaskText([1, 2], tokens=0, heads=3),
@@ -67,7 +67,7 @@ def test_a_description_reads_as_it_was_written() -> None:
     assert [str(edit) for edit in EXAMPLES[:4]] == [
         "SkipBlock([1, 3], timesteps=[0, 500])",
         "ScaleHeads(3, heads=[0, 1], factor=0.5, streams='image')",
-        "MeanHeads(2, references=[Source(), Source(prompt='a dog', seed=4)])",
+        "MeanHeads(2, reference=[Source(), Source(prompt='a dog', seed=4)])",
         "NullText(tokens=[2, 'dog'])",
     ]
 
@@ -91,13 +91,13 @@ def test_defaults_are_left_out_of_the_written_form() -> None:
         (lambda: SkipBlock(1, timesteps=(-1, 10)), "within 0 to 1000"),
         (lambda: SkipBlock(1, timesteps=(0, float("nan"))), "within 0 to 1000"),
         (lambda: ScaleHeads(1, factor=float("inf")), "expected a number"),
-        (lambda: ScaleHeads(1, streams="concepts"), "image, text"),
-        (lambda: ScaleHeads(1, streams=()), "image, text"),
+        (lambda: MeanHeads(1, streams="concepts"), "image, text"),
+        (lambda: ScaleHeads(1, streams=()), "image, text, concepts"),
         (lambda: MaskText(tokens=""), "words of the prompt"),
         (lambda: BlurAttention(width=-1), "0 or more"),
         (lambda: AttendMode("all"), "both, image, concepts, none"),
         (lambda: DropConcept([]), "one or more concepts"),
-        (lambda: MeanHeads(1, references=()), "references of MeanHeads is empty"),
+        (lambda: MeanHeads(1, reference=()), "reference of MeanHeads is empty"),
         (lambda: Patch(1, source="a dog"), "expected a Source"),
         (lambda: Source(seed=-1), "0 to 2"),
         (lambda: Source(prompt=3), "expected str"),

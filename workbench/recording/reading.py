@@ -109,6 +109,8 @@ class Reading:
         Prompt tokens of the ``prompt`` space; None for all.
     hidden : tuple of int
         Concepts that the others do not attend to.
+    scaled : tuple of (tuple of int or None, float)
+        Heads, None for all, and what the output of the concepts in them is multiplied with.
     controls : tuple of (Reading, Seed)
         Other ways to attend, whose effect on the attention is replaced by a random one of the same size, and its seed.
     """
@@ -120,6 +122,7 @@ class Reading:
     text_mass: bool
     tokens: tuple[int, ...] | None
     hidden: tuple[int, ...] = ()
+    scaled: tuple[tuple[tuple[int, ...] | None, float], ...] = ()
     controls: tuple[tuple[Reading, Seed], ...] = ()
 
     def needs(self, wanted: bool) -> frozenset[str]:
@@ -165,10 +168,10 @@ class Reading:
         over_every_concept = head_scores(query * scale, own_key)
         over_concepts = _hide(over_every_concept, self.hidden)
 
-        attended = _attend(self.attend, over_image, over_concepts, image_value, own_value)
+        attended = self._scale(_attend(self.attend, over_image, over_concepts, image_value, own_value))
         for other, seed in self.controls:
             over_others = _hide(over_every_concept, other.hidden)
-            changed = _attend(other.attend, over_image, over_others, image_value, own_value)
+            changed = other._scale(_attend(other.attend, over_image, over_others, image_value, own_value))
             attended = random_direction(attended, changed, seed)
         if place is None:
             return attended, None
@@ -210,7 +213,7 @@ class Reading:
         scale: float,
     ) -> tuple[Tensor, Record | None] | None:
         """As :meth:`read`, with fused kernels; None where they cannot be used."""
-        if self.hidden or self.controls or self.text_mass or self.attend not in ("both", "image"):
+        if self.hidden or self.scaled or self.controls or self.text_mass or self.attend not in ("both", "image"):
             return None
         table, key, value = block.rotary, _present(block.key), _present(block.value)
         own = (projection.query, projection.key, projection.value)
@@ -246,6 +249,14 @@ class Reading:
         lse = {"lse_image": found.lse[0], "lse_concept": found.lse[1]} if self.lse else {}
         vectors = self._vectors(found.output, projection, block)
         return found.output, Record(*place, scores, lse, {}, vectors, magnitudes)
+
+    def _scale(self, attended: Tensor) -> Tensor:
+        """Concept attention (batch, head, concept, dim) with the output of some heads multiplied."""
+        for heads, factor in self.scaled:
+            chosen = slice(None) if heads is None else list(heads)
+            attended = attended.clone()
+            attended[:, chosen] = attended[:, chosen] * factor if factor else 0.0
+        return attended
 
     def _vectors(self, attended: Tensor, projection: Projection, block: BlockTensors) -> dict[str, Tensor]:
         """The vectors behind the scores, where they are kept."""

@@ -325,7 +325,7 @@ def test_mean_heads_over_several_runs(flux: Edited) -> None:
         means.append(vectors[2][:, 1].mean(dim=1))
     with (
         torch.no_grad(),
-        trace(flux.model, flux.concepts, vectors=True, interventions=MeanHeads(2, 1, references=references)) as seen,
+        trace(flux.model, flux.concepts, vectors=True, interventions=MeanHeads(2, 1, reference=references)) as seen,
     ):
         for source, inputs in zip(references, (flux.inputs, other), strict=True):
             with seen.collecting(source):

@@ -189,7 +189,8 @@ class Editing:
             if edit.acts_in(layer.index)
             for source in edit.sources()
             for kind in ("mean" if isinstance(edit, MeanHeads) else "block" if edit["heads"] is None else "heads",)
-            for stream in edit["streams"] or STREAMS
+            for stream in STREAMS
+            if stream in (edit["streams"] or STREAMS)
         }
         for kind, stream in sorted({(kind, stream) for kind, stream, _ in wanted}):
             assert self._sites is not None
@@ -237,7 +238,7 @@ class Editing:
         for edit in edits:
             plain = _plain(edit)
             if isinstance(plain, _HEADS) and (plain["heads"] is not None or not isinstance(plain, Patch)):
-                for stream in plain["streams"] or STREAMS:
+                for stream in [stream for stream in STREAMS if stream in (plain["streams"] or STREAMS)]:
                     assert sites is not None
                     kind = "mean" if isinstance(plain, MeanHeads) else "heads"
                     change = partial(self._one, edit, (index, kind, stream), self._heads)
@@ -260,7 +261,7 @@ class Editing:
         new = compute(_plain(edit), site, tensor)
         if new is None or not isinstance(edit, RandomDirection):
             return new
-        return random_direction(tensor, new, self._seed(edit, site[0], *site[1:]))
+        return random_direction(tensor, new, self._seed(edit, site[0], *site[1:]), edit.matched)
 
     def _heads(self, edit: Intervention, site: _Site, tensor: Tensor) -> Tensor | None:
         heads = slice(None) if edit["heads"] is None else list(edit["heads"])
@@ -281,7 +282,7 @@ class Editing:
         if edit not in self._now:
             return None
         plain, edited = _plain(edit), dict(after)
-        for stream in plain["streams"] or STREAMS:
+        for stream in [stream for stream in STREAMS if stream in (plain["streams"] or STREAMS)]:
             if isinstance(plain, SkipBlock):
                 edited[stream] = before[stream]
             else:
@@ -289,7 +290,7 @@ class Editing:
                 edited[stream] = _matching(taken, after[stream])
             if isinstance(edit, RandomDirection):
                 seed = self._seed(edit, layer, "block", stream)
-                edited[stream] = random_direction(after[stream], edited[stream], seed)
+                edited[stream] = random_direction(after[stream], edited[stream], seed, edit.matched)
         return edited
 
     def _attention(self, edits: Sequence[Intervention], layer: int, attention: Attention) -> Tensor | None:
@@ -301,7 +302,8 @@ class Editing:
                 other = attend_edited(attention, [edit.of], self._grid)
                 if other is not None:
                     base = attention.output if output is None else output
-                    output = random_direction(base, base + (other - attention.output), self._seed(edit, layer, "mask"))
+                    moved, seed = base + (other - attention.output), self._seed(edit, layer, "mask")
+                    output = random_direction(base, moved, seed, edit.matched)
         return output
 
     # --- small things -------------------------------------------------------------------------------------------
@@ -351,6 +353,8 @@ def _concepts_read(edit: Intervention, reading: Reading) -> Reading:
         return replace(reading, attend=edit.mode)
     if isinstance(edit, DropConcept):
         return replace(reading, hidden=tuple(sorted({*reading.hidden, *(edit["concepts"] or ())})))
+    if isinstance(edit, ScaleHeads) and "concepts" in edit.streams and edit.factor != 1:
+        return replace(reading, scaled=(*reading.scaled, (edit["heads"], edit.factor)))
     return reading
 
 
