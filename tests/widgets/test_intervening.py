@@ -33,7 +33,6 @@ FACTS: dict[str, Any] = {
 }
 NETWORK = Network(
     blocks=("dual", "dual", "single"),
-    reach=2,
     depth=3,
     heads=2,
     concepts=("dog", "grass", "sky"),
@@ -87,10 +86,10 @@ def made(labels: list[str], draws: int) -> xr.Dataset:
     found["mean_map_distance"] = found.map_distance.mean("concept")
     found["iou_shift"], found["mean_iou_shift"] = -found.map_distance, -found.mean_map_distance
     if draws:
-        drawn = xr.DataArray(np.linspace(0, 1, draws), dims="draw")
+        drawn = xr.DataArray(np.linspace(0, 1, draws), dims="repeat")
         for name in ("map_distance", "mean_map_distance", "iou_shift", "mean_iou_shift"):
-            found[f"{name}_control"] = (found[name] * 0 + drawn).transpose("intervention", "draw", ...)
-            found[f"{name}_rank"] = (abs(found[name]) > drawn).mean("draw")
+            found[f"{name}_control"] = (found[name] * 0 + drawn).transpose("intervention", "repeat", ...)
+            found[f"{name}_rank"] = (abs(found[name]) > drawn).mean("repeat")
     return found
 
 
