@@ -58,6 +58,10 @@ def test_other_spaces_change_behind_an_edit() -> None:
     for space, kind in (("output", "own"), ("cross", "unreachable"), ("prompt", "own"), ("query", "unreachable")):
         assert Recorded((500.0,), (1,), space, generated=False).kinds((NullText(1),)) == [kind]
     assert Recorded((500.0,), (1,), "prompt", generated=False).kinds((MaskText(1),)) == ["unreachable"]
+    text = ScaleHeads(1, streams="text")
+    assert Recorded((500.0,), (1, 2, 3), "cross", generated=False).kinds((text,)) == ["unreachable"] * 2 + [
+        "downstream"
+    ]
 
 
 def test_edits_that_act_together_reach_what_any_of_them_reaches() -> None:

@@ -23,7 +23,7 @@ from workbench.interventions import (
     read,
 )
 from workbench.interventions.fields import CHECKS, LIMITS
-from workbench.schema import InputError
+from workbench.schema import InputError, WorkbenchWarning
 
 EXAMPLES: tuple[Intervention, ...] = (
     SkipBlock([3, 1], timesteps=(0, 500)),
@@ -203,3 +203,44 @@ def test_heads_of_several_layers_take_several_descriptions() -> None:
         ScaleHeads(1, 0, factor=0.5),
         ScaleHeads(2, [0, 1], factor=0.5),
     )
+
+
+def test_a_set_of_references_may_be_paths_and_its_former_name_is_taken() -> None:
+    edit = MeanHeads(1, reference=["a.png", Source(seed=3)])
+    assert edit.sources() == (Source(image="a.png"), Source(seed=3))
+    assert str(MeanHeads(1)) == "MeanHeads(1)"
+    with pytest.warns(WorkbenchWarning, match="references of MeanHeads is called reference now"):
+        assert MeanHeads(1, references=["a.png", Source(seed=3)]) == edit
+    early = edit.as_dict()
+    early["references"] = early.pop("reference")
+    assert read(early) == (edit,)
+    with pytest.raises(InputError, match="its former name: give one"):
+        MeanHeads(1, reference="a.png", references="b.png")
+
+
+@pytest.mark.parametrize(
+    ("edit", "reached"),
+    [
+        (SkipBlock([1, 3]), [2, 3, 4]),
+        (ScaleHeads([1, 3]), [1, 2, 3, 4]),
+        (RandomDirection(SkipBlock(3)), [4]),
+        (MaskText(), [0, 1, 2, 3, 4]),
+    ],
+    ids=str,
+)
+def test_an_edit_says_which_layers_it_reaches(edit: Intervention, reached: list[int]) -> None:
+    assert [layer for layer in range(5) if edit.reaches(layer)] == reached
+
+
+def test_a_matched_direction_is_another_edit_and_needs_more_than_concepts() -> None:
+    edit = RandomDirection(SkipBlock(1), 3, matched=True)
+    assert str(edit) == "RandomDirection(SkipBlock(1), seed=3, matched=True)"
+    assert read(edit.as_dict()) == (edit,)
+    assert RandomDirection(SkipBlock(1), 3).as_dict() == {
+        "edit": "RandomDirection",
+        "of": SkipBlock(1).as_dict(),
+        "seed": 3,
+        "shared": False,
+    }
+    with pytest.raises(InputError, match="too few for a covariance"):
+        RandomDirection(DropConcept("dog"), matched=True)

@@ -77,7 +77,7 @@ class Recorded:
         for place, layer in enumerate(self.layers):
             if not cells[:, place].any():
                 found.append("skipped" if skipped[:, place].any() else "unreachable")
-            elif any(edit.acts_in(layer) and self.space in edit.own_spaces for edit in acting):
+            elif any(edit.acts_in(layer) and edit.lag(self.space) == 0 for edit in acting):
                 found.append("own")
             else:
                 found.append(DOWNSTREAM if any(edit.reaches(layer, self.space) for edit in acting) else "later")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, InitVar, dataclass, fields
 from typing import Any, ClassVar, Final, Literal, Self, cast, overload
@@ -47,10 +48,13 @@ class Intervention:
         """Whether it changes only what concept tokens do, and the model's own tensors not at all."""
         return False
 
-    @property
-    def own_spaces(self) -> tuple[str, ...]:
-        """Spaces whose scores it changes in the very layers that it edits; in the others it acts behind them."""
-        return ("output",)
+    def lag(self, space: str) -> float:
+        """How many layers behind the one that it edits its effect first shows in a space; inf where it never does.
+
+        0 is inside the layer itself. Without more said, an edit changes what the image or the concepts of a block put
+        out: the ``output`` there, and everything behind it.
+        """
+        return 0 if space == "output" else math.inf if space == "prompt" and self.of_concepts else 1
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -139,17 +143,18 @@ class Intervention:
     def reaches(self, layer: int, space: str = "output") -> bool:
         """Whether it can change the scores of a layer within a forward pass.
 
-        An edit inside a block acts from its own layer on, one of what a block gives strictly behind it.
+        An edit inside a block acts from its own layer on, one of what a block gives strictly behind it: see
+        :meth:`lag`.
 
         Parameters
         ----------
         layer
             The layer that is read.
         space
-            The space that is read: most edits leave all but ``output`` of their own layer as it is.
+            The space that is read.
         """
         first = 0 if self["layers"] is None else min(self["layers"])
-        return layer > first or (layer == first and space in self.own_spaces)
+        return layer >= first + self.lag(space)
 
     def sources(self) -> tuple[Source, ...]:
         """Other runs it needs."""
@@ -189,9 +194,8 @@ class SkipBlock(Intervention):
     layers: Numbers
     timesteps: Range = None
 
-    @property
-    def own_spaces(self) -> tuple[str, ...]:
-        return ()
+    def lag(self, space: str) -> float:
+        return 1
 
 
 @dataclass(frozen=True)
@@ -215,9 +219,8 @@ class ScaleHeads(Intervention):
     def of_concepts(self) -> bool:
         return self.streams == ("concepts",)
 
-    @property
-    def own_spaces(self) -> tuple[str, ...]:
-        return ("output",) if self.streams != ("text",) else ()
+    def lag(self, space: str) -> float:
+        return _lag_of_text(space) if self.streams == ("text",) else super().lag(space)
 
 
 @dataclass(frozen=True)
@@ -248,9 +251,8 @@ class MeanHeads(Intervention):
             object.__setattr__(self, "reference", references)
         super().__post_init__()
 
-    @property
-    def own_spaces(self) -> tuple[str, ...]:
-        return ("output",) if "image" in self.streams else ()
+    def lag(self, space: str) -> float:
+        return super().lag(space) if "image" in self.streams else _lag_of_text(space)
 
     def sources(self) -> tuple[Source, ...]:
         return cast(tuple[Source, ...], self.reference)
@@ -270,9 +272,8 @@ class NullText(Intervention):
     tokens: Tokens = None
     timesteps: Range = None
 
-    @property
-    def own_spaces(self) -> tuple[str, ...]:
-        return ("output", "prompt")
+    def lag(self, space: str) -> float:
+        return 0 if space in ("output", "prompt") else 1
 
 
 @dataclass(frozen=True)
@@ -290,9 +291,8 @@ class Amplify(Intervention):
     tokens: Tokens = None
     timesteps: Range = None
 
-    @property
-    def own_spaces(self) -> tuple[str, ...]:
-        return ("output", "prompt")
+    def lag(self, space: str) -> float:
+        return 0 if space in ("output", "prompt") else 1
 
 
 @dataclass(frozen=True)
@@ -379,9 +379,10 @@ class Patch(Intervention):
     streams: Streams = STREAMS
     timesteps: Range = None
 
-    @property
-    def own_spaces(self) -> tuple[str, ...]:
-        return ("output",) if self.heads is not None and "image" in self.streams else ()
+    def lag(self, space: str) -> float:
+        if "image" not in self.streams:
+            return _lag_of_text(space)
+        return 1 if self.heads is None else super().lag(space)
 
     def sources(self) -> tuple[Source, ...]:
         return (self.source,)
@@ -416,6 +417,11 @@ class Each:
             return tuple(make(layers=layer, **self.options) for layer in chosen)
         except TypeError as error:
             raise InputError(f"{self.kind.__name__}.each cannot be made with {dict(self.options)}: {error}.") from error
+
+
+def _lag_of_text(space: str) -> int:
+    """That of an edit of what the text puts out: the image sees it in the next block, and hands it on behind that."""
+    return 1 if space in ("output", "prompt") else 2
 
 
 def _plain(value: Any) -> Any:

@@ -46,9 +46,8 @@ class RandomDirection(Intervention):
     def of_concepts(self) -> bool:
         return self.of.of_concepts
 
-    @property
-    def own_spaces(self) -> tuple[str, ...]:
-        return self.of.own_spaces
+    def lag(self, space: str) -> float:
+        return self.of.lag(space)
 
     def as_dict(self) -> dict[str, Any]:
         # Early versions, whose directions were shared, wrote no such field: their runs keep keys of their own.

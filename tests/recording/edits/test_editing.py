@@ -153,6 +153,34 @@ def test_the_model_is_as_before_after_an_exception(sample: Edited) -> None:
     assert snapshot(sample.model) == before
 
 
+@pytest.mark.parametrize(
+    "edit",
+    [
+        *EVERY_KIND[:-2],
+        *(ScaleHeads(2, heads=1, streams=stream) for stream in ("image", "text", "concepts")),
+        MeanHeads(2, heads=1, streams="text"),
+        Patch(1, source=Source(seed=1)),
+        Patch(1, heads=0, source=Source(seed=1)),
+        Patch(1, heads=0, source=Source(seed=1), streams="text"),
+        Patch(1, source=Source(seed=1), streams="text"),
+    ],
+    ids=str,
+)
+def test_an_edit_reaches_the_layers_and_spaces_that_it_says(flux: Edited, edit: Intervention) -> None:
+    other = flux_inputs(flux.model, seed=5) | {"timestep": flux.inputs["timestep"]}
+    plain = flux.run()[1].scores
+    with torch.no_grad(), trace(flux.model, flux.concepts, flux.layers, SPACES, interventions=edit) as seen:
+        for source in edit.sources():
+            with seen.collecting(source):
+                flux.model(**(flux.inputs if source == ITSELF else other))
+        flux.model(**flux.inputs)
+    for space in SPACES:
+        for layer in flux.layers:
+            changed = not torch.equal(plain[space][layer], seen.scores[space][layer])
+            skipped = bool(seen.scores[space][layer].isnan().any())
+            assert changed == (edit.reaches(layer, space) or skipped), (space, layer)
+
+
 @pytest.mark.parametrize("edit", EVERY_KIND, ids=str)
 def test_an_edit_changes_the_picture_unless_it_is_of_the_concepts(flux: Edited, edit: Intervention) -> None:
     """The source of the patches is the run itself here, so they change nothing either."""
@@ -303,6 +331,20 @@ def test_scaled_heads_equal_scaled_columns_of_the_projection(flux: Edited, layer
         module = block.attn.to_out[0] if streams == "image" else block.attn.to_add_out
     module.weight.data[:, 32:64] *= 0.25
     assert flux.close(edited, flux.run()[0])
+
+
+@pytest.mark.parametrize("layer", IN_BOTH_BLOCKS)
+def test_scaled_heads_of_concepts_scale_what_concepts_put_out_and_leave_the_picture(flux: Edited, layer: int) -> None:
+    plain, edited = flux.run(), flux.run(ScaleHeads(layer, heads=1, factor=0.25, streams="concepts"))
+    assert torch.equal(plain[0], edited[0])
+    own, scaled = (seen.vectors["concept_output"][layer] for _, seen in (plain, edited))
+    assert torch.equal(scaled[:, 1], own[:, 1] * 0.25)
+    assert torch.equal(scaled[:, 0], own[:, 0])
+    both = flux.run(ScaleHeads(layer, heads=1, factor=0.25, streams=("image", "concepts")))[1].scores["output"][layer]
+    assert flux.close(both[:, 1], plain[1].scores["output"][layer][:, 1] / 16)
+    moved = flux.run(RandomDirection(ScaleHeads(layer, heads=1, factor=0.25, streams="concepts"), 3))[1]
+    change = moved.vectors["concept_output"][layer] - own
+    assert flux.close(change.norm(dim=-1), (scaled - own).norm(dim=-1))
 
 
 @pytest.mark.parametrize("layer", IN_BOTH_BLOCKS)
@@ -460,7 +502,7 @@ def test_a_random_direction_has_the_size_of_the_edit(sample: Edited, layer: int)
     own = sample.run()[1].vectors["image_output"][layer].float()
     for edit in (ScaleHeads(layer, 0, factor=0.5), MaskText(layer, tokens=0), MeanHeads(layer, 1)):
         changes = []
-        for done in (edit, RandomDirection(edit, 1), RandomDirection(edit, 2)):
+        for done in (edit, RandomDirection(edit, 1), RandomDirection(edit, 2, matched=True)):
             vectors = sample.run(done, sources=edit.sources())[1].vectors["image_output"][layer]
             changes.append(vectors.float() - own)
         lengths = [change.norm(dim=-1) for change in changes]
