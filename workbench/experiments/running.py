@@ -24,7 +24,6 @@ from workbench.experiments.planning import Arm, Edits, Network, Plan, arms_of
 from workbench.experiments.reach import Readout, Recorded, read_out
 from workbench.interventions import SkipBlock, Source
 from workbench.interventions.fields import Reference, reference_runs
-from workbench.models.families import adapter_for
 from workbench.models.loading import BUNDLED
 from workbench.recording.arguments import (
     check_concepts,
@@ -34,9 +33,10 @@ from workbench.recording.arguments import (
     check_seed,
     check_spaces,
 )
-from workbench.recording.capturing import capture, open_adapter
+from workbench.recording.capturing import capture
 from workbench.recording.edits.resolving import resolve
 from workbench.recording.generating import generate
+from workbench.recording.opening import open_adapter
 from workbench.recording.pictures import read_image
 from workbench.recording.provenance import asking, derived, model_name
 from workbench.recording.sessions import check_cancelled, session
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from workbench.truth import Truth
 
 MOST_REPEATS: Final = 1000
-_OWN: Final = {"model", "layers", "spaces", "interventions", "record", "truth", "ignore", "progress"}
+_OWN: Final = {"model", "layers", "spaces", "interventions", "record", "branch", "truth", "ignore", "progress"}
 """Options of a run that an experiment sets itself."""
 
 
@@ -201,7 +201,7 @@ def intervene(
         for layer in check_layers(list(adapter.default_layers) if layers is None else layers, adapter.layers)
     ]
     blocks = adapter.layers if prompted else adapter.layers[: recorded[-1] + 1]
-    heads = adapter_for(adapter.transformer).heads
+    heads = adapter.heads
     with turn(adapter.pipe, f"an experiment on {quoted(words)}"):
         tokens = list(zip(*adapter.prompt_tokens(subject if prompted else options.get("prompt", "")), strict=True))
     network = Network(

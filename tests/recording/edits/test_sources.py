@@ -30,7 +30,7 @@ from workbench.interventions import (
     Source,
     read,
 )
-from workbench.models.families import adapter_for
+from workbench.models.family import adapter_for
 from workbench.recording.edits import editing as editing_module
 from workbench.recording.edits.editing import Editing
 from workbench.schema import InputError, WorkbenchWarning
@@ -281,7 +281,7 @@ def test_a_run_draws_its_own_random_directions() -> None:
     )
     assert not np.array_equal(first["output_total"], capture(same, **plain)["output_total"], equal_nan=True)
     seen: list[Any] = []
-    with mock.patch.object(editing_module, "random_direction", lambda a, b, seed, matched: seen.append(seed) or a):
+    with mock.patch.object(editing_module, "random_direction", lambda a, b, seed, matched=False: seen.append(seed) or a):
         capture(own, **plain, timesteps=500)
         capture(own, picture=OTHER, timesteps=500)
         capture(own, prompt="a cat", timesteps=500)
