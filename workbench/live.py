@@ -230,9 +230,8 @@ def _from_dataset(ds: xr.Dataset, model: Any, options: dict[str, Any]) -> _Labor
         image = ds[schema.IMAGE].transpose(schema.PIXEL_Y, schema.PIXEL_X, schema.CHANNEL)
         subject, written = image.to_numpy(), "ds.image.to_numpy()"
         known |= {"prompt": attrs.get("prompt") or "", "timesteps": list(facts["timesteps"])}
-        # Behind the last layer that is compared nothing runs.
         last = max(attrs.get("default_layers") or facts["layers"])
-        facts["layers"] = [layer for layer in facts["layers"] if layer <= last]
+        facts["usual"] = [layer for layer in facts["layers"] if layer <= last] or facts["layers"]
     known = {name: value for name, value in known.items() if _DEFAULTS.get(name) != value} | options
     prompt = subject if facts["prompted"] else known.get("prompt", "")
     tokens = [str(token) for token in ds[schema.TOKEN].to_numpy()] if schema.TOKEN in ds.coords else None
@@ -254,7 +253,7 @@ def _from_subject(subject: Any, concepts: Sequence[str], model: Any, options: di
     written = repr(subject) if isinstance(subject, str) else "image"
     subject = subject if prompted else read_image(subject)
     adapter = open_adapter(model)
-    last = len(adapter.layers) - 1 if prompted else max(adapter.default_layers)
+    every = [layer.index for layer in adapter.layers]
     timesteps = np.atleast_1d(options.get("timesteps", [])).tolist() if not prompted else []
     check_options("ablate", options, prompted, _OWN)
     prompt = subject if prompted else str(options.get("prompt", ""))
@@ -264,7 +263,8 @@ def _from_subject(subject: Any, concepts: Sequence[str], model: Any, options: di
     facts = {
         "words": _words(prompt, tokens),
         "attend": options.get("attend", "both"),
-        "layers": [layer.index for layer in adapter.layers if layer.index <= last],
+        "layers": every,
+        "usual": every if prompted else [layer for layer in every if layer <= max(adapter.default_layers)],
         "heads": list(range(adapter.heads)),
         "timesteps": timesteps,
         "names": names,

@@ -281,7 +281,7 @@ def test_a_run_draws_its_own_random_directions() -> None:
     )
     assert not np.array_equal(first["output_total"], capture(same, **plain)["output_total"], equal_nan=True)
     seen: list[Any] = []
-    with mock.patch.object(editing_module, "random_direction", lambda a, b, seed, matched=False: seen.append(seed) or a):
+    with mock.patch.object(editing_module, "random_direction", lambda a, b, seed, *_: seen.append(seed) or a):
         capture(own, **plain, timesteps=500)
         capture(own, picture=OTHER, timesteps=500)
         capture(own, prompt="a cat", timesteps=500)

@@ -53,7 +53,8 @@ EDITS: Final[Mapping[str, Edit]] = {
     ),
     "MeanHeads": Edit(
         "replace heads’ output by its mean",
-        "What heads put out is replaced by its mean over the patches of the unedited run, or of another one.",
+        "What heads put out is replaced by the image’s own spatial mean (over its patches, without an edit), or by the "
+        "mean over another run.",
         (_HEAD, _LAYER, _TIME, (ALL,)),
     ),
     "NullText": Edit(

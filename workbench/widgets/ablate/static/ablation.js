@@ -26,7 +26,7 @@ class ModeView {
     this.status = h("span.wb-hint", { role: "status" });
     this.table = h("table.wb-results", {});
     this.measure = choice("measure", "Show", [], (measure) => this.ask(this.shown.number, measure));
-    this.plot = new Plot({ onpick: (at) => send("maps", { number: this.shown.number, at }) });
+    this.plot = new Plot({ onpick: (at) => send("maps", { number: this.shown.number, at, measure: this.measureName }) });
     this.pair = new SideBySide();
     this.code = h("pre.wb-code", { tabindex: 0, "aria-label": "Code of this result" });
     this.drawer = h("div.wb-drawer", { hidden: true }, this.code);
