@@ -46,6 +46,7 @@ ENOUGH: Final = 19
 """Of fewer controls no effect is marked as larger than all: chance alone would do that in more than one of twenty."""
 _EFFECT: Final = "#D55E00"
 _ROW: Final = 0.19
+_LINE: Final = 0.14
 _CELL: Final = 0.42
 
 
@@ -135,6 +136,7 @@ class Effect:
     name: str
     signed: bool
     from_zero: bool
+    of_maps: bool
 
 
 def chosen_effect(result: xr.Dataset, effect: str | None, concept: str | None) -> Effect:
@@ -174,13 +176,19 @@ def chosen_effect(result: xr.Dataset, effect: str | None, concept: str | None) -
         name,
         bare == "iou_shift",
         bare in ("map_distance", "total_variation_distance", "perceptual"),
+        bare in ("map_distance", "total_variation_distance", "iou_shift"),
     )
 
 
 def _rows(result: xr.Dataset, effect: Effect, width: float) -> PaperFigure:
     values = effect.values
     count = len(values)
-    figure = PaperFigure(figsize=(width, _ROW * count + 1.2), dpi=DPI, layout="constrained")
+    room = 0.45 * width
+    labels = [_shortened(str(name), room) for name in result["intervention"].to_numpy()]
+    beside = width - max(map(text_width, labels)) - 0.3
+    title = _title(result, beside, effect)
+    lines = title.count("\n") + wrap(effect.name, beside, 2).count("\n")
+    figure = PaperFigure(figsize=(width, _ROW * count + 1.1 + _LINE * lines), dpi=DPI, layout="constrained")
     ax = figure.add_subplot()
     ax.set_aspect("auto")
     ink, paper = mpl.rcParams["text.color"], mpl.rcParams["axes.facecolor"]
@@ -192,7 +200,7 @@ def _rows(result: xr.Dataset, effect: Effect, width: float) -> PaperFigure:
                 ax.barh(row, np.ptp(there), 0.62, there.min(), color=ink, alpha=0.13, linewidth=0)
                 ax.vlines(there, row - 0.31, row + 0.31, color=ink, alpha=0.45, linewidth=0.8)
                 shown = True
-    known, own = np.isfinite(values), _own(result)
+    known, own = np.isfinite(values), _own(result, effect)
     handles: list[Artist] = []
     for where, face, text in ((~own, _EFFECT, "the edit"), (own, paper, "the edit, read in a layer that it acts in")):
         rows = np.flatnonzero(known & where)
@@ -209,8 +217,6 @@ def _rows(result: xr.Dataset, effect: Effect, width: float) -> PaperFigure:
         handles.append(Line2D([], [], label="controls", **ticks))
     if handles:
         figure.legend(handles=handles, loc="outside lower right", ncols=3, frameon=False, fontsize=small)
-    room = 0.45 * width
-    labels = [_shortened(str(name), room) for name in result["intervention"].to_numpy()]
     ax.set_yticks(range(count), labels)
     ax.set_ylim(count - 0.4, -0.6)
     ax.use_sticky_edges = False
@@ -219,11 +225,11 @@ def _rows(result: xr.Dataset, effect: Effect, width: float) -> PaperFigure:
         ax.set_xlim(left=0)
     if effect.signed:
         ax.axvline(0, color=ink, linewidth=0.6, alpha=0.6, zorder=1)
-    ax.set_xlabel(wrap(effect.name, width - max(map(text_width, labels)) - 0.3, 2))
+    ax.set_xlabel(wrap(effect.name, beside, 2))
     ax.grid(axis="x", linewidth=0.4, alpha=0.35)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
-    _title(ax, result, width - max(map(text_width, labels)) - 0.3)
+    ax.set_title(title, fontsize=FONT_SIZE, loc="left")
     return figure
 
 
@@ -243,7 +249,7 @@ def _matrix(result: xr.Dataset, effect: Effect, places: list[tuple[int, int]], c
     shown = ax.imshow(values, cmap=cmap, vmin=None if most is None else -most, vmax=most)
     ax.set_aspect("auto")
     hatch_absent(ax, values)
-    own = {layer for (layer, _), inside in zip(places, _own(result), strict=True) if inside}
+    own = {layer for (layer, _), inside in zip(places, _own(result, effect), strict=True) if inside}
     ax.set_xticks(range(len(heads)), [str(head) for head in heads])
     ax.set_yticks(range(len(layers)), [f"{layer}*" if layer in own else str(layer) for layer in layers])
     ax.set_xlabel("head")
@@ -256,7 +262,7 @@ def _matrix(result: xr.Dataset, effect: Effect, places: list[tuple[int, int]], c
     notes = [f"framed: larger than all {result.sizes['repeat']} controls"] if beyond.any() else []
     notes += ["* read in the edited layer itself"] if own else []
     notes += ["hatched: out of reach"] if np.isnan(values).any() else []
-    _title(ax, result, size[0] - 0.6, *notes)
+    ax.set_title(_title(result, size[0] - 0.6, effect, *notes), fontsize=FONT_SIZE, loc="left")
     return figure
 
 
@@ -276,9 +282,9 @@ def read_at(result: xr.Dataset) -> str:
     return "all layers behind each edit" if isinstance(readout, str) else layers_in_words(readout)
 
 
-def _own(result: xr.Dataset) -> NDArray[np.bool_]:
-    """(intervention): whether an edit acts inside a layer of its read-out."""
-    if "readout_reach" not in result.coords:
+def _own(result: xr.Dataset, effect: Effect) -> NDArray[np.bool_]:
+    """(intervention): whether an edit acts inside a layer whose maps are read."""
+    if "readout_reach" not in result.coords or not effect.of_maps:
         return np.zeros(result.sizes["intervention"], dtype=bool)
     return np.array(["own" in str(how).split(" + ") for how in result["readout_reach"].to_numpy()])
 
@@ -315,11 +321,11 @@ def _shortened(text: str, room: float) -> str:
     return text + "…"
 
 
-def _title(ax: Axes, result: xr.Dataset, width: float, *notes: str) -> None:
-    where = read_at(result)
+def _title(result: xr.Dataset, width: float, effect: Effect, *notes: str) -> str:
+    where = read_at(result) if effect.of_maps else ""
     parts = [f"Effects of edits{f', maps of {where}' if where else ''}"]
     if "repeat" in result.sizes:
         kinds = [KINDS.get(kind, kind) for kind in sorted(set(map(str, result["control"].to_numpy())))]
         count = result.sizes["repeat"]
         parts.append(f"controls: {' or '.join(kinds)}, {count} {'repeat' if count == 1 else 'repeats'}")
-    ax.set_title(wrap("; ".join([*parts, *notes]), width, 4), fontsize=FONT_SIZE, loc="left")
+    return wrap("; ".join([*parts, *notes]), width, 4)
