@@ -75,7 +75,7 @@ def intervene(
     cancel: Event | None = None,
     **options: Any,
 ) -> xr.Dataset:
-    """Run a network without edits, with each intervention of a plan, and with equal-budget controls.
+    """Run a network without edits, with each intervention of a plan, and with named controls.
 
     Every run is a run like any other: stored, and opened when it is there already, so an interrupted experiment goes
     on where it stopped. Its attributes say that it was made for an experiment (``role``, ``parent``), and lists of runs
@@ -248,7 +248,7 @@ def intervene(
     for arm, each in zip(arms, controls, strict=True):
         # A plan of all units holds some that nothing lies behind: the result says so of each.
         if (note := experiment.note(arm, each)) and not arm.exhaustive:
-            warn(note, stacklevel=3)
+            warn(note)
     result = experiment.result(arms, controls)
     record = {
         "kind": "intervention",

@@ -3,7 +3,8 @@
 A description is frozen, checks itself, can be written as JSON (:meth:`Intervention.as_dict`, :func:`read`) and knows no
 model. ``capture``, ``generate`` and ``trace`` take one or several as ``interventions=``; they are carried out in the
 order of the network (text, attention, heads, block), and at one place in the order given. Hooks do it, the model stays
-as it is.
+as it is. Each says where its effect first shows (:meth:`Intervention.reaches`): one inside a block from its own layer
+on, one of what a block gives strictly behind it.
 
 Everywhere: ``layers`` are depths, dual-stream blocks first (a number, several, or a slice with both ends included; None
 for all); ``heads`` likewise; ``tokens`` are places in the text sequence, padding behind the prompt, or words of the
