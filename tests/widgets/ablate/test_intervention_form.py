@@ -236,3 +236,12 @@ def test_one_edit_of_all_that_is_chosen_is_one_point() -> None:
     assert result.what == "skip blocks (layers 0 to 1), all at once"
     assert result.shown.pair([0])[0]["titles"][1] == "SkipBlock([0, 1])"
     assert next(iter(csv.DictReader(io.StringIO(table([result])))))["point"] == "all that is chosen"
+
+
+def test_streams_are_offered_that_an_edit_has() -> None:
+    known = {edit["name"]: edit.get("streams") for edit in Interventions(Laboratory()).describe()["edits"]}
+    assert known["MeanHeads"] == known["Patch"] == ["picture and prompt", "picture", "prompt"]
+    assert known["ScaleHeads"] == [*known["Patch"], "concepts", "picture and concepts", "picture, prompt and concepts"]
+    assert known["SkipBlock"] is None
+    form = EditForm.from_json({"edit": "ScaleHeads", "streams": "concepts"}, FACTS, None)
+    assert form.plan_code(FACTS).endswith("streams=('concepts',)) for layer in [0, 1, 2]]")

@@ -16,9 +16,19 @@ import xarray as xr
 
 from workbench import schema
 from workbench.interventions import Source
+from workbench.interventions.fields import HEAD_STREAMS, STREAMS
 from workbench.schema import InputError
 from workbench.widgets.ablate.annotation import Drawn, code_of, masks_of, read_drawn
-from workbench.widgets.ablate.edit_form import ALL, EDITS, code_of_plan, labels_of, plan_of, read_list, settings_of
+from workbench.widgets.ablate.edit_form import (
+    ALL,
+    EDITS,
+    code_of_plan,
+    kind_of,
+    labels_of,
+    plan_of,
+    read_list,
+    settings_of,
+)
 from workbench.widgets.ablate.effect_plots import effect_plots
 from workbench.widgets.ablate.results import INTERVENTION, Result
 from workbench.widgets.ablate.tasks import Message, Task
@@ -282,6 +292,8 @@ class Interventions:
                 usual = {key: settings[key] for key in ("factor", "width", "streams") if key in settings}
                 if "streams" in usual:
                     usual["streams"] = next(key for key, some in STREAM_NAMES.items() if some == usual["streams"])
+                    known = HEAD_STREAMS if "streams" in kind_of(name).checks else STREAMS
+                    offered["streams"] = [key for key, some in STREAM_NAMES.items() if set(some) <= set(known)]
                 edits.append(offered | {"settings": list(settings), "usual": usual})
         layers, usual = facts["layers"], facts.get("usual", facts["layers"])
         form = EditForm(layers=None if usual == layers else (usual[0], usual[-1]))

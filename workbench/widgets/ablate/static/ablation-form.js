@@ -242,6 +242,7 @@ class Form {
       for (const name of ["heads", "tokens", "prompt", "image", "references", "readout"]) fields[name].input.value = form[name];
       fields.tokens.input.placeholder = known.words.length ? `all: ${known.words.join(", ")}` : "all";
       fields.mode.select.value = form.mode;
+      if (edit.streams) fields.streams.set(edit.streams.map((name) => [name, name]));
       fields.streams.select.value = form.streams ?? edit.usual.streams ?? "";
       fields.seed.input.value = form.seed ?? "";
       fields.seed.input.placeholder = "the same";
