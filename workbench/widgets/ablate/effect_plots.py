@@ -95,6 +95,7 @@ def effect_plots(
             "joined": over[0] in (schema.LAYER, schema.TIMESTEP),
             "band": "",
             "control": f"{'control' if repeats == 1 else f'range of {repeats} controls'}: {of_kinds}",
+            "repeats": repeats,
             "marked": repeats >= MARKED_FROM,
             "reference": "",
             "lines": [_line(part, name, shape, label, concept) for part, name, label, concept in which],

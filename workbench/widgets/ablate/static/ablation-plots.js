@@ -104,7 +104,7 @@ class Plot {
     if (line.control_low && this.at(line.control_low, index) !== null) {
       parts.push(`controls ${number(this.at(line.control_low, index))} to ${number(this.at(line.control_high, index))}`);
       const rank = this.at(line.rank, index);
-      if (rank !== null) parts.push(rank === 1 ? "a larger effect than any of them" : `a larger effect than ${Math.round(100 * rank)} % of them`);
+      if (rank !== null) parts.push(`a larger effect than ${rank === 1 ? "all" : `${Math.round(100 * rank)} %`} of ${this.plot.repeats}`);
     }
     this.note.textContent = `${parts.join("; ")} (${line.name}).`;
   }
