@@ -173,7 +173,7 @@ class _Laboratory:
         one = np.array([number == layer for number in held.layers])
         cells = held.read(edits, record["readout"]) if layer is None else held.reached(edits) & one
         nothing = not cells.any() or not kept
-        maps = np.full((2, len(names), *(runs[0].sizes[dim] for dim in (schema.Y, schema.X))), np.nan, np.float32)
+        maps = np.full((2, len(names), *outcomes[0].plane), np.nan, np.float32)
         if not nothing:
             samples = runs[0][schema.SAMPLE].to_numpy().tolist()
             sample = samples.index(State.default(runs[0]).sample) if outcomes[0].generated else 0

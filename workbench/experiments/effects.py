@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
@@ -75,17 +76,29 @@ class Outcome:
         return bool(self.ds.attrs["kind"] == "generate")
 
     def shares(self, concepts: Sequence[str], keep: bool = False) -> Maps:
-        """Softmax over some concepts (sample, timestep, layer, concept, y, x), remembered if it is needed again."""
+        """Softmax over some concepts (sample, timestep, layer, concept, y, x), remembered if it is needed again.
+
+        Frames of a video lie below one another.
+        """
         key = tuple(concepts)
         if key in self._shares:
             return self._shares[key]
         chosen = self.ds.sel({schema.CONCEPT: list(concepts)})
         layers = self.ds[schema.LAYER].to_numpy().tolist()
         found = heatmap(chosen, space=self.space, layers=layers, keep=schema.PIECE_DIMS)
-        values = found.transpose(*schema.PIECE_DIMS, schema.CONCEPT, schema.Y, schema.X).to_numpy()
+        plane = schema.spatial(found.dims)
+        values = found.transpose(*schema.PIECE_DIMS, schema.CONCEPT, *plane).to_numpy()
+        values = values.reshape(*values.shape[:4], -1, values.shape[-1])
         if keep:
             self._shares[key] = values
         return values
+
+    @property
+    def plane(self) -> tuple[int, int]:
+        """Rows and columns of its maps; frames of a video lie below one another."""
+        total = self.ds[schema.total(self.space)]
+        *rows, columns = (total.sizes[dim] for dim in schema.spatial(total.dims))
+        return math.prod(rows), columns
 
     def pooled(self, shares: Maps, cells: Cells) -> Maps:
         """Heat maps (sample, concept, y, x) of some timesteps and layers; samples of one picture are averaged too."""
