@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from workbench.models.hooks import Hooks
 from workbench.models.joint import JointAdapter, Tap, Taps, numbered
@@ -66,8 +67,9 @@ class Flux2Adapter(JointAdapter):
 
         def after_text(args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
             count = concepts.embeddings.shape[1]
-            ids = torch.zeros(count, len(model.config.axes_dims_rope), device=output.device)
-            ids[:, -1] = torch.tensor(concepts.own_positions or [CONCEPT_POSITION] * count)
+            positions = concepts.own_positions or (CONCEPT_POSITION,) * count
+            last = torch.tensor(positions, dtype=torch.float32, device=output.device)
+            ids = functional.pad(last[:, None], (len(model.config.axes_dims_rope) - 1, 0))
             with hooks.silenced():
                 hidden = model.context_embedder(concepts.embeddings.to(args[0]))
                 rotary = model.pos_embed(ids)
