@@ -29,8 +29,6 @@ Kept = Literal["sample", "timestep", "layer"]
 
 AVERAGED: Final = (schema.SAMPLE, schema.TIMESTEP, schema.LAYER)
 """The dimensions a heat map averages over, unless they are kept."""
-GRID: Final = (schema.Y, schema.X, schema.PIXEL_Y, schema.PIXEL_X)
-"""The dimensions of the picture plane, in patches or in pixels."""
 
 
 class HeatmapOptions(TypedDict, total=False):
@@ -240,8 +238,7 @@ def mask(ds: xr.Dataset, concept: str, rule: str | float = "mean", **options: Un
         inside = maps.fillna(0.0).argmax(dim).isin(positions) & chosen.notnull()
     elif rule == "mean":
         # In float64, the mean of equal float32 values is exactly that value: a constant map has no inside.
-        grid = [axis for axis in chosen.dims if axis in GRID]
-        inside = chosen > chosen.astype(np.float64).mean(grid)
+        inside = chosen > chosen.astype(np.float64).mean(schema.spatial(chosen.dims))
     elif isinstance(rule, (int, float)) and not isinstance(rule, bool) and math.isfinite(rule):
         inside = chosen > rule
     else:

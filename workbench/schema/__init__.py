@@ -27,6 +27,8 @@ name                   dimension     values
 ``position``           ``token``     integers >= 0, strictly increasing: the token's place in the text sequence
 ``text``               ``text``      integers 0, 1, 2, ...: place in the text sequence (with ``text_mass`` only)
 ``padding``            ``text``      booleans: after the prompt's own tokens and its end of text
+``frame``              ``frame``     numbers, increasing: the middle of each latent frame, in frames of the picture
+                                     (of a video only; before ``y`` in all that has it)
 ``y``, ``x``           itself        floats: patch centres in pixels
 ``pixel_y, pixel_x``   itself        integers 0, 1, 2, ...: pixel centres
 ``channel``            ``channel``   ``"r"``, ``"g"``, ``"b"``

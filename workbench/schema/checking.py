@@ -205,6 +205,9 @@ _TEXT_COORDINATES: Final[tuple[_CoordinateRule, ...]] = (
 _BRANCH_COORDINATES: Final[tuple[_CoordinateRule, ...]] = (
     (BRANCH, BRANCH, lambda v: _strings(v) and tuple(v) == BRANCHES, " and ".join(map(repr, BRANCHES))),
 )
+_FRAME_COORDINATES: Final[tuple[_CoordinateRule, ...]] = (
+    (FRAME, FRAME, lambda v: v.dtype.kind in "iuf" and bool((v[1:] > v[:-1]).all()), "numbers, increasing"),
+)
 _PROMPT_COORDINATES: Final[tuple[_CoordinateRule, ...]] = ((PROMPT, SAMPLE, _strings, "strings"),)
 
 
@@ -219,6 +222,7 @@ def _coordinate_problems(ds: xr.Dataset) -> list[str]:
     rules = _COORDINATES + (_TOKEN_COORDINATES if with_tokens else ())
     rules += _TEXT_COORDINATES if TEXT_MASS in ds else ()
     rules += _BRANCH_COORDINATES if BRANCH in ds.dims else ()
+    rules += _FRAME_COORDINATES if FRAME in ds.dims else ()
     if ds.attrs.get("kind") == "generate" and not with_tokens:
         rules += _PROMPT_COORDINATES
     problems = []
@@ -250,7 +254,11 @@ def _variable_problems(ds: xr.Dataset) -> list[str]:
     for space in _spaces(ds):
         expected[space] = (score_dims(space), ("float16", "float32"))
         expected[total(space)] = (total_dims(space), ("float32",))
-    picture = (PIXEL_Y, PIXEL_X, CHANNEL)
+    if FRAME in ds.dims:
+        expected = {name: (in_frames(dims), dtypes) for name, (dims, dtypes) in expected.items()}
+    picture: tuple[str, ...] = (PIXEL_Y, PIXEL_X, CHANNEL)
+    if PIXEL_FRAME in ds.dims:
+        picture = in_frames(picture)
     expected[IMAGE] = ((SAMPLE, *picture) if ds.attrs.get("kind") == "generate" else picture, ("uint8",))
     if TRUTH in ds:
         expected[TRUTH] = ((CONCEPT, PIXEL_Y, PIXEL_X), ("bool",))
