@@ -136,6 +136,11 @@ class JointAdapter(TransformerAdapter):
         """Whether the attention runs its projections as one."""
         return bool(attention.fused_projections)
 
+    def norm_of(self, attention: Any, name: str) -> nn.Module | None:
+        """A norm of queries or keys, where the attention has it and runs it."""
+        found: nn.Module | None = getattr(attention, name, None)
+        return found
+
     def mask(self, given: Mapping[str, Any]) -> Tensor | None:
         """Attention mask among a block's arguments by name, over the joint sequence."""
         options = given.get("joint_attention_kwargs") or {}
@@ -407,7 +412,7 @@ class JointAdapter(TransformerAdapter):
         projected = partial(self.projected, attention)
 
         def normed(norm: str, *projection: Any) -> Tap:
-            module = getattr(attention, norm, None)
+            module = self.norm_of(attention, norm)
             return projected(*projection) if module is None else Tap(module, by_head=True)
 
         text_output = getattr(attention, "to_add_out", None)
@@ -446,7 +451,7 @@ class JointAdapter(TransformerAdapter):
 
     def _normed(self, attention: Any, norm: str, tokens: Tensor) -> Tensor:
         """Tokens by head, behind a norm that may be absent, called as the model calls it."""
-        module = getattr(attention, norm, None)
+        module = self.norm_of(attention, norm)
         if module is None:
             return self.split(tokens)
         if self.heads_first:

@@ -59,12 +59,15 @@ class Concepts:
         Pooled text that concepts are conditioned on; None for the family's convention.
     positions : tuple of int or None
         Positions in the model's text sequence, one for each concept: the concepts then are one text at those positions.
-        None where each is a text of its own, at the family's position of a concept.
+        None where each is a text of its own.
+    own_positions : tuple of int or None
+        Position of each in the text that it is on its own; None for the family's position of a concept.
     """
 
     embeddings: Tensor
     pooled: Tensor | None = None
     positions: tuple[int, ...] | None = None
+    own_positions: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ the output that the model made itself.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
@@ -63,6 +64,10 @@ class SelfCheck:
     def rest(self) -> None:
         """A pass begins that may not be recorded."""
         self._hooks.active = False
+
+    def silenced(self) -> AbstractContextManager[None]:
+        """Let concepts go through the model's modules, which are then no part of its own attention."""
+        return self._hooks.silenced()
 
     def remove(self) -> None:
         """Leave the model as it was."""

@@ -24,7 +24,14 @@ from workbench.models.guidance import Branch
 from workbench.models.hooks import Hooks
 from workbench.models.shortcuts import refuse_shortcuts
 from workbench.models.transformer import WHOLE, BlockTensors, Concepts, ConceptStream, Layer, TransformerAdapter
-from workbench.recording.arguments import check_embeddings, check_offered, check_positions, check_spaces, traced_layers
+from workbench.recording.arguments import (
+    check_embeddings,
+    check_offered,
+    check_own_positions,
+    check_positions,
+    check_spaces,
+    traced_layers,
+)
 from workbench.recording.aside import Aside
 from workbench.recording.checks import ForwardPass
 from workbench.recording.eager import eager, is_compiled
@@ -282,7 +289,7 @@ class Trace:
             return
         block = block.of(state.items)
         with self._aside.step(block, state.stream):
-            with self._hooks.silenced(), self.editing.changes.silenced():
+            with self._hooks.silenced(), self.editing.changes.silenced(), self._selfcheck.silenced():
                 state.stream = self._placed(state.stream.to(block.output.device), block)
                 projection = self._adapter.project(layer, state.stream, block.call)
                 with torch.autocast(block.output.device.type, enabled=False):
@@ -342,6 +349,7 @@ def trace(
     text_mass: bool = False,
     tokens: Sequence[int] | None = None,
     positions: Sequence[int] | None = None,
+    own_positions: Sequence[int] | None = None,
     branches: Sequence[Branch] = (Branch(),),
     on_record: Callable[[Record], None] | None = None,
     on_pass: Callable[[int], None] | None = None,
@@ -386,8 +394,12 @@ def trace(
         Positions of the prompt tokens in the ``prompt`` space; all, padding included, by default.
     positions : sequence of int, optional
         Makes the concepts one text at these positions of the model's own, position embedding and all; by default each
-        is a text of its own, at the position that the family gives a concept. With the whole prompt at its own
-        positions, and its own pooled text, the concepts are the model's own text.
+        is a text of its own. With the whole prompt at its own positions, and its own pooled text, the concepts are the
+        model's own text.
+    own_positions : sequence of int, optional
+        Position of each concept in the text that it is on its own, for families whose text is rotated by position; see
+        :meth:`.pipeline.PipelineAdapter.concept_positions`. By default where the family's template puts a concept of
+        one token.
     branches : sequence of Branch
         Which passes and items of the batch are recorded and edited, under guidance; see
         :mod:`workbench.models.guidance`. Every item of every pass that is not named otherwise by default.
@@ -449,6 +461,8 @@ def trace(
         raise InputError(f"tokens is {list(tokens)}; expected one or more positions from 0, or None for all.")
     if positions is not None:
         check_positions(positions, concepts.shape[1])
+    if own_positions is not None:
+        check_own_positions(own_positions, concepts.shape[1])
     edits = resolve(read(interventions), len(adapter.layers), adapter.heads, range(concepts.shape[1]))
     refuse_mass(edits, text_mass)
     return Trace(
@@ -458,6 +472,7 @@ def trace(
             concepts.detach().clone(),
             None if pooled is None else pooled.detach().clone(),
             None if positions is None else tuple(map(int, positions)),
+            None if own_positions is None else tuple(map(int, own_positions)),
         ),
         traced_layers(layers, adapter.layers),
         Reading(tuple(spaces), attend, vectors, lse, text_mass, None if tokens is None else tuple(tokens)),

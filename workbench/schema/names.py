@@ -62,7 +62,7 @@ SPACES: Final = ("output", "cross", "reverse_cross", "value", "query", "prompt")
 """The spaces a run can capture; see the glossary in the README for their definitions."""
 ATTEND_MODES: Final = ("both", "image", "concepts", "none")
 """What the concept tokens attend to: both, image patches only, concepts only, or nothing (their own value)."""
-POOLS: Final = ("first", "mean")
+POOLS: Final = ("first", "last", "mean")
 """How the text encoder's tokens of one concept become one vector: the first token (paper), or their mean."""
 TOTAL_SUFFIX: Final = "_total"
 HEAD_COUNT: Final = "head_count"
