@@ -92,7 +92,7 @@ def _dtype(name: str, dtype: str) -> Callable[[xr.Dataset], xr.Dataset]:
         (_attribute("size", [33, 48]), "expected multiples of the patch"),
         (_attribute("patch", 0), "attribute 'patch' is 0"),
         (_attribute("schema_version", 999), "attribute 'schema_version' is 999"),
-        (_attribute("pool", "last"), "attribute 'pool' is 'last'"),
+        (_attribute("pool", "middle"), "attribute 'pool' is 'middle'"),
         (_attribute("spaces", ["outptu"]), "attribute 'spaces'"),
         (_attribute("attend", np.array(["both"])), "attribute 'attend'"),
         (_attribute("guidance", {3.5}), "set that JSON cannot hold"),
