@@ -96,7 +96,7 @@ FAMILIES = {
     "flux2": Family(flux2_transformer, flux2_inputs, edited=False),
     "flux2-klein-batch": Family(lambda: flux2_transformer(guidance_embeds=False), lambda m: flux2_inputs(m, batch=2)),
     "flux2-fused": Family(lambda: _fused(flux2_transformer()), flux2_inputs, edited=False),
-    "flux2-bfloat16": Family(lambda: flux2_transformer().bfloat16(), flux2_inputs),
+    "flux2-bfloat16": Family(lambda: flux2_transformer().bfloat16(), flux2_inputs, edited=False),
     "flux2-float16": Family(lambda: flux2_transformer().half(), flux2_inputs, edited=False),
     "qwen": Family(qwen_transformer, qwen_inputs, edited=False),
     "qwen-masked-batch": Family(qwen_transformer, lambda m: qwen_inputs(m, batch=2, masked=2)),

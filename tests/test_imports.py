@@ -49,6 +49,15 @@ def test_stored_data_are_handled_without_torch(module: str, brought: dict[str, l
     assert not set(brought[module]) & {"torch", "diffusers", "transformers", "safetensors", "accelerate"}
 
 
+def test_knowing_the_families_imports_none_of_their_pipelines() -> None:
+    loaded = _loaded(
+        "import workbench.models, workbench.models.family as family\n"
+        "assert 'FluxPipeline' in family.pipeline_names() and 'FluxTransformer2DModel' in family.transformer_names()\n"
+        "assert not [name for name in sys.modules if name.startswith('workbench.models.flux')]"
+    )
+    assert "diffusers" not in loaded
+
+
 def test_listing_and_opening_runs_needs_no_torch() -> None:
     assert not _loaded("import workbench as wb\nassert wb.runs() == []") & {"torch", "diffusers"}
 

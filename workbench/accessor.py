@@ -310,10 +310,9 @@ def _bytes(number: float) -> str:
 
 def _branch(ds: xr.Dataset) -> str:
     """The branch of guidance, where it is not the usual one."""
-    if schema.BRANCH in ds.dims:
-        return " and the ".join(map(str, ds[schema.BRANCH].to_numpy()))
-    branch = str(ds[schema.BRANCH].item() if schema.BRANCH in ds.coords else ds.attrs.get(schema.BRANCH, ""))
-    return "" if branch == schema.CONDITIONAL else branch
+    branch = schema.branch_of(ds)
+    named = {schema.CONDITIONAL: "", schema.BOTH: " and the ".join(schema.BRANCHES)}
+    return named.get(branch, branch)
 
 
 def _listed(noun: str, values: list[Any]) -> str:

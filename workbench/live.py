@@ -38,7 +38,14 @@ if TYPE_CHECKING:
 _FROM_CONTENT = ("attend", "pool")
 _OWN = ("store", "progress")
 _MOST_PROMPTS = 50
-_DEFAULTS = {"attend": "both", "pool": "first", "samples": 1, "seed": 0, "prompt": ""}
+_DEFAULTS = {
+    "attend": "both",
+    "pool": "first",
+    "samples": 1,
+    "seed": 0,
+    "prompt": "",
+    schema.BRANCH: schema.CONDITIONAL,
+}
 
 
 def ablate(
@@ -311,6 +318,9 @@ def _from_dataset(ds: xr.Dataset, model: Any, options: dict[str, Any]) -> _Labor
         known |= {name: attrs[name] for name in ("steps", "guidance") if attrs.get(name) is not None}
         if attrs.get("true_guidance", 1.0) != 1.0:
             known |= {name: attrs[name] for name in ("negative_prompt", "true_guidance")}
+        elif attrs.get("negative_prompt"):
+            known["negative_prompt"] = attrs["negative_prompt"]
+        known[schema.BRANCH] = schema.branch_of(ds)
     else:
         if not drawable(ds) or schema.SAMPLE in ds[schema.IMAGE].dims:
             raise InputError("the dataset has no picture. Pass the run as it was captured.")
@@ -322,7 +332,10 @@ def _from_dataset(ds: xr.Dataset, model: Any, options: dict[str, Any]) -> _Labor
     known = {name: value for name, value in known.items() if _DEFAULTS.get(name) != value} | options
     prompt = subject if facts["prompted"] else known.get("prompt", "")
     tokens = [str(token) for token in ds[schema.TOKEN].to_numpy()] if schema.TOKEN in ds.coords else None
-    facts["words"] = _words(prompt, tokens if prompt == attrs.get("prompt") else None)
+    told = prompt == attrs.get("prompt")
+    if known.get(schema.BRANCH) == schema.UNCONDITIONAL:
+        prompt, told = known.get("negative_prompt", ""), True
+    facts["words"] = _words(prompt, tokens if told else None)
     facts["attend"] = known.get("attend", "both")
     return _Laboratory(subject, written, model or attrs["model"], known, facts, ds)
 

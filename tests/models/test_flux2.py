@@ -60,6 +60,18 @@ def test_the_position_of_a_concept_counts(reference: Any, position: int) -> None
     assert relative_error(seen.scores["output"].sum(dim=2), tensors["ref.concept_scores"]) > 1e-3
 
 
+@pytest.mark.parametrize(("guided", "position"), [(True, 510), (False, 3)])
+def test_a_concept_without_a_position_stands_where_its_models_template_puts_it(guided: bool, position: int) -> None:
+    model = flux2_transformer(guidance_embeds=guided)
+    inputs = flux2_inputs(model)
+    found = []
+    for options in ({}, {"own_positions": [position]}):
+        with torch.no_grad(), trace(model, inputs["encoder_hidden_states"][:, :1], **options) as seen:
+            model(**inputs)
+        found.append(seen.scores["output"])
+    assert torch.equal(*found)
+
+
 def test_positions_of_the_model_are_those_of_its_rotary_embedding() -> None:
     model = flux2_transformer()
     inputs = flux2_inputs(model)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -73,11 +73,21 @@ def test_folders_that_are_no_pipeline(tmp_path: Path) -> None:
         load_model(tmp_path / "weights.safetensors")
 
 
+@pytest.mark.skipif(importlib.util.find_spec("torchvision") is not None, reason="torchvision is there")
+def test_a_component_whose_library_is_missing(folder: Path) -> None:
+    """As the processor of FLUX.2 dev, which reads images too."""
+    index = json.loads((folder / "model_index.json").read_text())
+    index["tokenizer"] = ["transformers", "PixtralProcessor"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelError, match=r"cannot be loaded: PixtralProcessor requires the Torchvision library"):
+        load_model(folder, device="cpu")
+
+
 def test_unsupported_class(tmp_path: Path) -> None:
     index = tmp_path / "model_index.json"
     index.write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
     with pytest.raises(
-        ModelError, match=r"holds a StableDiffusionPipeline; supported are FluxPipeline\. .*workbench\.trace"
+        ModelError, match=r"holds a StableDiffusionPipeline; supported are FluxPipeline, .*workbench\.trace"
     ):
         load_model(tmp_path)
     index.write_text("{}")

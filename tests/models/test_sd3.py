@@ -12,7 +12,9 @@ from torch import Tensor
 
 from tests.references import golden, relative_error
 from tests.tiny_pipelines.sd3 import CLIP_LENGTH, sd3_inputs, sd3_pipeline, sd3_transformer
+from workbench.interventions import MaskText
 from workbench.models.family import adapter_for, pipeline_adapter_for
+from workbench.recording.edits.resolving import resolve
 from workbench.recording.tracing import trace
 from workbench.schema import InputError, TraceError
 
@@ -114,6 +116,12 @@ def test_text_is_clips_then_t5s(adapter: Any) -> None:
     text = adapter.encode_prompt("a dog on grass")
     assert text.embeddings.shape == (1, CLIP_LENGTH + T5_LENGTH, 40)
     assert text.pooled.shape == (1, 24)
+
+
+def test_a_word_of_an_edit_is_both_its_tokens(adapter: Any) -> None:
+    words = list(zip(*adapter.prompt_tokens("a dog on grass"), strict=True))
+    (edit,) = resolve([MaskText(1, tokens="dog")], 5, 2, ["dog"], adapter.text_length, words)
+    assert edit["tokens"] == (2, CLIP_LENGTH + 1), "CLIP's and T5's"
 
 
 @pytest.mark.parametrize(("pool", "first", "stop"), [("first", 1, 2), ("last", 4, 5), ("mean", 1, 5)])

@@ -7,7 +7,6 @@ import pytest
 
 from workbench.models.loading import bundled_folder
 from workbench.recording.asking import check_asked
-from workbench.recording.request import check_home
 from workbench.schema import InputError, ModelError, StoreError
 
 SCENE = Path(__file__).parents[2] / "data" / "scenes" / "scene-00.png"
@@ -72,7 +71,3 @@ def test_everything_that_is_wrong_is_said(
     said = str(caught.value).splitlines()
     assert len(said) == len(lines)
     assert all(line in one for line, one in zip(lines, said, strict=True))
-
-
-def test_a_home_that_can_be_written_is_fine(home: Path) -> None:
-    assert check_home(home) is None

@@ -120,6 +120,28 @@ def test_chosen_prompt_tokens(model: FluxTransformer2DModel, inputs: dict[str, A
         record(model, inputs, concepts, spaces=["prompt"], tokens=[7])
 
 
+def test_concepts_at_positions_of_the_text(model: FluxTransformer2DModel, inputs: dict[str, Any]) -> None:
+    """Where text is rotated by position, the prompt given as concepts is the model's own text at its own positions."""
+    places = torch.stack([torch.zeros(7), torch.arange(7.0), torch.arange(7.0) % 3], dim=1)
+    rotated, prompt = inputs | {"txt_ids": places}, inputs["encoder_hidden_states"]
+    options: dict[str, Any] = {
+        "layers": ALL_LAYERS,
+        "spaces": ("cross", "query", "prompt"),
+        "pooled": inputs["pooled_projections"],
+    }
+    at_own = record(model, rotated, prompt, positions=range(7), **options).scores
+    torch.testing.assert_close(at_own["cross"], at_own["prompt"], rtol=1e-4, atol=1e-5)
+    elsewhere = record(model, rotated, prompt, positions=[1, 0, *range(2, 7)], **options).scores
+    assert not torch.allclose(elsewhere["cross"][0], elsewhere["prompt"][0], rtol=1e-2, atol=1e-2)
+    # Queries are compared before they are rotated; in the first block they know nothing of positions.
+    torch.testing.assert_close(elsewhere["query"][0], at_own["query"][0])
+    # FLUX.1 has all of its text at one position: saying so changes nothing.
+    plain = record(model, inputs, prompt, **options).scores["cross"]
+    assert torch.equal(record(model, inputs, prompt, positions=range(7), **options).scores["cross"], plain)
+    with pytest.raises(InputError, match="position 7 is outside the text's 7 tokens"):
+        record(model, rotated, prompt[:, :1], positions=[7], **options)
+
+
 def test_passes_may_differ_in_batch_and_size(model: FluxTransformer2DModel, concepts: Tensor) -> None:
     calls = [flux_inputs(model), flux_inputs(model, batch=2), flux_inputs(model, grid=(3, 5), text=4)]
     seen: list[Tensor] = []
@@ -342,6 +364,9 @@ def test_only_conditional_passes_are_recorded(concepts: Tensor) -> None:
         ({"pooled": torch.zeros(1, 5)}, r"pooled has shape \(1, 5\); expected \(batch or 1, 24\)"),
         ({"tokens": []}, "positions from 0"),
         ({"tokens": [-1]}, "positions from 0"),
+        ({"positions": [0, 1]}, r"positions is \[0, 1\]; expected a whole number from 0 for each of the 3 concepts"),
+        ({"positions": [0, 1, 1]}, "each once"),
+        ({"positions": [0, 1, -2]}, "a whole number from 0"),
     ],
 )
 def test_wrong_arguments_are_refused_before_any_hook(

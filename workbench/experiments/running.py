@@ -41,7 +41,7 @@ from workbench.recording.pictures import read_image
 from workbench.recording.provenance import asking, derived, model_name
 from workbench.recording.sessions import check_cancelled, session
 from workbench.recording.turns import quoted, turn
-from workbench.schema import PROMPT, TIMESTEP, InputError, pack_attributes, read_attributes, warn
+from workbench.schema import BOTH, BRANCH, PROMPT, TIMESTEP, InputError, pack_attributes, read_attributes, warn
 from workbench.store import find
 
 if TYPE_CHECKING:
@@ -357,6 +357,8 @@ def check_options(name: str, options: Mapping[str, Any], prompted: bool, without
             f"{name} takes no {', '.join(wrong)}.{why} Of a {'prompt' if prompted else 'picture'} it takes its own "
             f"options and those of {run.__name__}: {', '.join(known)}."
         )
+    if options.get(BRANCH) == BOTH:
+        raise InputError(f"{name} compares one map of each concept, and branch={BOTH!r} makes two: give one branch.")
 
 
 def vital_layers(subject: Any, concepts: Sequence[str], *, by: str | None = None, **options: Any) -> xr.Dataset:

@@ -65,7 +65,7 @@ FAMILIES: Final = (
         transformers=("Flux2Transformer2DModel",),
         pipelines=("Flux2KleinPipeline",),
         adapter="workbench.models.flux2:Flux2Adapter",
-        pipeline_adapter="workbench.models.flux2_pipeline:KleinPipelineAdapter",
+        pipeline_adapter="workbench.models.klein_pipeline:KleinPipelineAdapter",
     ),
     Family(
         name="Qwen-Image",

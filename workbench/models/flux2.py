@@ -8,14 +8,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from workbench.models.hooks import Hooks
 from workbench.models.joint import JointAdapter, Tap, Taps, numbered
 from workbench.models.transformer import BlockCall, Concepts, ConceptStream, Layer, Projection, for_batch
 from workbench.schema import ModelError
 
-CONCEPT_POSITION = 510
+DEV_POSITION = 510
 """Where the public code puts every concept: the last token of a prompt that its template pads on the left to 512."""
+KLEIN_POSITION = 3
+"""Where klein's template puts the first token: behind the start of the user's turn."""
 
 
 class Flux2Adapter(JointAdapter):
@@ -33,6 +36,8 @@ class Flux2Adapter(JointAdapter):
         self.heads = config["num_attention_heads"]
         self.head_dim = config["attention_head_dim"]
         self.embedding_dim = config["joint_attention_dim"]
+        # Only dev has learnt its guidance.
+        self.concept_position = DEV_POSITION if config["guidance_embeds"] else KLEIN_POSITION
         self.layers = numbered(
             ("dual", "transformer_blocks", config["num_layers"]),
             ("single", "single_transformer_blocks", config["num_single_layers"]),
@@ -66,8 +71,9 @@ class Flux2Adapter(JointAdapter):
 
         def after_text(args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
             count = concepts.embeddings.shape[1]
-            ids = torch.zeros(count, len(model.config.axes_dims_rope), device=output.device)
-            ids[:, -1] = torch.tensor(concepts.own_positions or [CONCEPT_POSITION] * count)
+            positions = concepts.own_positions or (self.concept_position,) * count
+            last = torch.tensor(positions, dtype=torch.float32, device=output.device)
+            ids = functional.pad(last[:, None], (len(model.config.axes_dims_rope) - 1, 0))
             with hooks.silenced():
                 hidden = model.context_embedder(concepts.embeddings.to(args[0]))
                 rotary = model.pos_embed(ids)

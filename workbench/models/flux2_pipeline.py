@@ -1,4 +1,4 @@
-"""Pipeline side of FLUX.2: text from three layers of a language model, latents normalised after patching."""
+"""Pipeline side of FLUX.2 dev: text from three layers of Mistral, latents normalised after patching."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu, forma
 from torch import Tensor
 
 from workbench.models.flux2 import Flux2Adapter
-from workbench.models.guidance import Branch, alone, in_passes
+from workbench.models.guidance import Branch, alone
 from workbench.models.latents import Picture, picture, pixel_tensor, rgb
 from workbench.models.pipeline import PipelineAdapter, Posterior, Schedule, Text
 from workbench.models.schedules import checked_schedule
@@ -20,7 +20,6 @@ from workbench.schema import InputError
 
 TEXT_LENGTH = 512
 STEPS = 50
-DISTILLED_STEPS = 4
 GUIDANCE = 4.0
 
 
@@ -28,7 +27,7 @@ class Flux2PipelineAdapter(PipelineAdapter):
     """``Flux2Pipeline`` (dev): Mistral reads a system prompt, then the text, padded on the left.
 
     A concept of one token so stands at position 510 of 512, behind it the end of the user's turn: the position that the
-    public code gives every concept. Real images are given guidance 0, as there.
+    public code gives every concept. Real images are given guidance 0, as there, and timestep 500, the paper's best one.
     """
 
     transformer_side: ClassVar[type[Flux2Adapter]] = Flux2Adapter
@@ -178,52 +177,3 @@ class Flux2PipelineAdapter(PipelineAdapter):
 
     def _negative(self, negative_prompt: str | None) -> dict[str, Any]:
         return {}
-
-
-class KleinPipelineAdapter(Flux2PipelineAdapter):
-    """``Flux2KleinPipeline``: Qwen3 reads the text behind the start of the user's turn, padded on the right.
-
-    A concept's first token so stands at position 3. Guidance, of models that are not distilled, is the classifier-free
-    one, in two passes that the pipeline names.
-    """
-
-    language_model = "Qwen3"
-
-    @property
-    def _distilled(self) -> bool:
-        return bool(self.pipe.config.is_distilled)
-
-    def template(self, text: str) -> str:
-        messages = [{"role": "user", "content": text}]
-        return str(
-            self.component("tokenizer").apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
-            )
-        )
-
-    @property
-    def default_steps(self) -> int:
-        return int(self.info.get("steps", DISTILLED_STEPS if self._distilled else STEPS))
-
-    @property
-    def default_guidance(self) -> float | None:
-        return None if self._distilled else super().default_guidance
-
-    def guidance(self, options: Mapping[str, Any]) -> Mapping[str, Branch]:
-        if options["true_guidance"] != 1:
-            raise InputError(
-                f"true_guidance is {options['true_guidance']}, but this model's own guidance is the classifier-free "
-                "one: give guidance= instead, with or without a negative_prompt."
-            )
-        if self._distilled and options["negative_prompt"] is not None:
-            raise InputError(
-                f"negative_prompt is {options['negative_prompt']!r}, but this model is distilled and reads none: leave "
-                "it out."
-            )
-        guided = options["guidance"] is not None and options["guidance"] > 1
-        return in_passes() if guided else alone()
-
-    def _negative(self, negative_prompt: str | None) -> dict[str, Any]:
-        if negative_prompt is None:  # the pipeline reads an empty one
-            return {}
-        return {"negative_prompt_embeds": self.encode_prompt(negative_prompt).embeddings}

@@ -288,6 +288,8 @@ def _load(folder: Path, dtype: torch.dtype, device: torch.device, offload: str |
                 folder, dtype=dtype, variant=variant or None, local_files_only=True
             )
     except (OSError, ValueError) as error:
+        if lacking := _lacking(folder):
+            raise ModelError(f"{folder} cannot be loaded: {lacking} Then call again.") from error
         raise ModelError(f"{folder} cannot be loaded ({error}): files may be missing or damaged.") from error
     pipe.set_progress_bar_config(disable=True)
     if offload == "model":
@@ -297,3 +299,20 @@ def _load(folder: Path, dtype: torch.dtype, device: torch.device, offload: str |
     else:
         pipe.to(device)
     return pipe
+
+
+def _lacking(folder: Path) -> str:
+    """What transformers says of a component that needs a library which is not installed; empty where none does."""
+    import transformers
+
+    for component in json_object(folder / "model_index.json").values():
+        if not isinstance(component, list) or component[0] != "transformers":
+            continue
+        cls = getattr(transformers, str(component[1]), None)
+        # In place of a class that cannot be had stands one that says why when it is called.
+        if getattr(cls, "__name__", "") == "Placeholder" or type(cls).__name__ == "DummyObject":
+            try:
+                cls()  # type: ignore[misc]
+            except ImportError as error:
+                return " ".join(str(error).split())
+    return ""

@@ -25,8 +25,8 @@ class QwenPipelineAdapter(PipelineAdapter):
     """``QwenImagePipeline``: Qwen2.5-VL reads the text in a template, whose beginning the pipeline then drops.
 
     The text keeps its own length, and ends with the five tokens of the template behind it. A concept's first token so
-    stands at position 0. No public code of the method has this family: its conventions here are FLUX.1's, where it has
-    any.
+    stands at position 0. No public code of the method has this family: its conventions here are ours, and FLUX.1's
+    where that has any. Heat maps so are of the second half of the blocks and of timestep 500.
     """
 
     transformer_side: ClassVar[type[QwenAdapter]] = QwenAdapter
@@ -77,7 +77,8 @@ class QwenPipelineAdapter(PipelineAdapter):
     def _statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of latents, (1, channel, 1, 1)."""
         config = self.component("vae").config
-        mean, std = (torch.tensor(part).view(1, -1, 1, 1) for part in (config.latents_mean, config.latents_std))
+        both = [config.latents_mean, config.latents_std]
+        mean, std = torch.tensor(both, dtype=torch.float32, device="cpu").view(2, 1, -1, 1, 1)
         return mean, std
 
     @torch.no_grad()

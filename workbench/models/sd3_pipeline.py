@@ -27,7 +27,8 @@ class SD3PipelineAdapter(ScaledLatents):
 
     A concept is encoded on its own and takes its CLIP tokens, the first of which is behind the start of text. The
     public code reads all concepts as one prompt and takes its tokens in turn: there each depends on those before it.
-    Real images are told the prompt's own pooled text, as in the public code for this family.
+    Real images are told the prompt's own pooled text, as in the public code for this family. Heat maps are of the
+    second half of the blocks, since deeper ones are better in the paper, and of timestep 500, its best one.
     """
 
     transformer_side: ClassVar[type[SD3Adapter]] = SD3Adapter

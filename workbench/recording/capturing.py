@@ -73,8 +73,9 @@ def capture(
     """Record what each patch of a real image has to do with each concept, for every layer, timestep and head.
 
     The image is encoded, noised to each timestep, and goes through the transformer once per timestep and sample; the
-    forward pass stops after the last wanted block. Pooled text is zero and guidance 0.0, as in the public code's
-    ``encode_image``. Helbling et al. 2025 (arXiv 2502.04320), section 4.
+    forward pass stops after the last wanted block. What else a model is told is its family's convention, as in the
+    public code's ``encode_image``: guidance 0 where it was learnt, pooled text zero for FLUX.1 and the prompt's own for
+    SD3. Helbling et al. 2025 (arXiv 2502.04320), section 4.
 
     Parameters
     ----------

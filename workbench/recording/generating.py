@@ -87,8 +87,8 @@ def generate(
 ) -> xr.Dataset:
     """Make pictures with the pipeline's own call, and record concept attention at every step of the schedule.
 
-    The picture equals, bit for bit, what the plain pipeline makes from the same seed: ``pipe(prompt, height=, width=,
-    num_inference_steps=steps, guidance_scale=guidance, max_sequence_length=<the model's text length>,
+    The picture equals, bit for bit, what the plain pipeline makes from the same seed: ``pipe(prompt=prompt, height=,
+    width=, num_inference_steps=steps, guidance_scale=guidance, max_sequence_length=<the model's text length>,
     generator=torch.Generator("cpu").manual_seed(seed))``. Of a compiled pipeline it is the uncompiled one's picture.
 
     Parameters

@@ -64,7 +64,7 @@ def warn_of_embeddings(
     if long and pool == "first":
         warn(
             f"these concepts have several tokens, of which only the first one's embedding is used: {', '.join(long)}. "
-            'Choose shorter words, or pool="last" or "mean".',
+            'Choose shorter words, or pool="mean" or "last".',
             stacklevel=5,
         )
     reader = adapter.readers(made=False)[0]

@@ -382,7 +382,8 @@ def trace(
     attend : {"both", "image", "concepts", "none"}
         What concepts attend to; with ``"none"`` their output is their own value.
     pooled : Tensor (batch or 1, pooled_dim), optional
-        Pooled text that concepts are conditioned on; zeros by default, as in the paper.
+        Pooled text that concepts are conditioned on. By default zeros for FLUX.1, as in the paper, and the prompt's own
+        for SD3, as in its public code.
     vectors : bool
         Keep the vectors behind the scores too.
     lse : bool

@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import xarray as xr
 
 # --- dimensions -----------------------------------------------------------------------------------------------
 SAMPLE: Final = "sample"
@@ -106,6 +107,14 @@ def score_dims(space: str) -> tuple[str, ...]:
 def total_dims(space: str) -> tuple[str, ...]:
     """Dimensions of a space's scores summed over heads."""
     return tuple(dim for dim in score_dims(space) if dim != HEAD)
+
+
+def branch_of(ds: xr.Dataset) -> str:
+    """The branch of guidance that a run is of, or what is chosen of one: one of :data:`BRANCHES`, or :data:`BOTH`."""
+    if BRANCH in ds.dims:
+        held = [str(name) for name in ds[BRANCH].to_numpy()]
+        return held[0] if len(held) == 1 else BOTH
+    return str(ds[BRANCH].item() if BRANCH in ds.coords else ds.attrs.get(BRANCH, CONDITIONAL))
 
 
 def spatial(dims: Iterable[Hashable]) -> tuple[str, ...]:
