@@ -70,6 +70,7 @@ class WorkbenchAccessor:
 
         Options: ``space="output"``, ``layers``, ``timesteps``, ``heads``, ``samples``, ``concepts`` (each a value, a
         list or a slice with both ends included), ``reduce="softmax_mean" | "mean_softmax" | "mean"``,
+        ``center=None | "patch"`` (independent of the values' origin),
         ``upsample=None | "nearest" | "bilinear"`` and ``keep=()``, dimensions that are not averaged.
         See :func:`workbench.analysis.heatmaps.heatmap`.
         """
@@ -125,7 +126,7 @@ class WorkbenchAccessor:
         ``over`` is one of these dimensions or a pair; ``how`` is ``"only"`` (each alone), ``"drop"`` (all but each),
         ``"prefix"``, ``"suffix"``, ``"window"`` or ``"greedy"``. Options: ``metric``, by default ``"iou"`` where there
         is truth and ``"full_map_iou"`` elsewhere; ``truth``; ``window=3``; what to take (``space``,
-        ``layers``, ``timesteps``, ``heads``, ``samples``, ``concepts``, ``reduce``); those of the bootstrap;
+        ``layers``, ``timesteps``, ``heads``, ``samples``, ``concepts``, ``reduce``, ``center``); those of the bootstrap;
         ``progress`` and ``cancel``. The network itself stays as it is. See :func:`workbench.analysis.sweeps.sweep`.
         """
         from workbench.analysis.sweeps import SweepOptions, sweep
