@@ -126,8 +126,8 @@ class WorkbenchAccessor:
         ``over`` is one of these dimensions or a pair; ``how`` is ``"only"`` (each alone), ``"drop"`` (all but each),
         ``"prefix"``, ``"suffix"``, ``"window"`` or ``"greedy"``. Options: ``metric``, by default ``"iou"`` where there
         is truth and ``"full_map_iou"`` elsewhere; ``truth``; ``window=3``; what to take (``space``,
-        ``layers``, ``timesteps``, ``heads``, ``samples``, ``concepts``, ``reduce``, ``center``); those of the bootstrap;
-        ``progress`` and ``cancel``. The network itself stays as it is. See :func:`workbench.analysis.sweeps.sweep`.
+        ``layers``, ``timesteps``, ``heads``, ``samples``, ``concepts``, ``reduce``, ``center``); those of the
+        bootstrap; ``progress`` and ``cancel``. The network itself stays as it is. See :func:`workbench.analysis.sweeps.sweep`.
         """
         from workbench.analysis.sweeps import SweepOptions, sweep
 

@@ -61,7 +61,7 @@ def test_missing_layers_have_no_rank() -> None:
 
 def _with_a_loud_head(noise: float) -> xr.Dataset:
     """Heads that show the strips, but for one of white noise, as loud as asked for."""
-    ds = dataset(samples=2, heads=3, grid=(8, 12), signal=1.5, dual=2, single=0, default_layers=(0, 1))
+    ds = dataset(samples=2, heads=3, grid=(8, 12), signal=3, dual=2, single=0, default_layers=(0, 1))
     scores = ds["output"].astype(np.float32)
     rng = np.random.default_rng(1)
     scores[{"layer": 1, "head": 2}] = noise * rng.normal(size=scores[{"layer": 1, "head": 2}].shape)

@@ -45,5 +45,6 @@ def test_clusters_of_colours() -> None:
     np.testing.assert_allclose(colours[1, 2], [200 / 255, 0, 100 / 255])
     found = clusters(colours, 3)
     assert len(np.unique(found)) == 3
-    assert len({*found[:, 0]}) == 1 and found[0, 1] == found[0, 2] == found[1, 1] != found[1, 2]
+    assert len({*found[:, 0]}) == 1
+    assert found[0, 1] == found[0, 2] == found[1, 1] != found[1, 2]
     assert (clusters(np.zeros((2, 2, 3)), 5) == 0).all()
