@@ -71,7 +71,8 @@ def labelled_heads(
 
 def _labels(ds: xr.Dataset, observations: Sequence[Observation], elsewhere: Any) -> tuple[list[NDArray[Any]], str]:
     """Labels (y, x) for each sample, and what they are."""
-    grid = observations[0].scores.grid.shape
+    height, width = observations[0].scores.grid.shape
+    grid = (height, width)
     colours = isinstance(elsewhere, str) and elsewhere == "colours"
     if pictures(ds) > 1 and not colours:
         raise InputError(

@@ -134,7 +134,8 @@ def rank_heads(
     )
     against_truth = metric != LABELLED and MEASURES[metric].against == "truth"
     observations, _ = observe([ds], alone, choice.get("concepts"), truth=against_truth)
-    scores, record = observations[0].scores, {}
+    scores = observations[0].scores
+    record: dict[str, Any] = {}
     null: NDArray[np.float64] | None = None
     if metric == LABELLED:
         overall, single, null, record = labelled_heads(ds, observations, elsewhere, shuffles, seed)

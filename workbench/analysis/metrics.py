@@ -10,13 +10,22 @@ import xarray as xr
 from workbench import schema
 from workbench.analysis.heatmaps import HeatmapOptions, segment
 from workbench.analysis.normalising import normalised
+from workbench.analysis.nulls import Null, null_scores
 from workbench.analysis.truth import masks_of, void_of
 from workbench.numerics.masks import iou, pixel_accuracy
+from workbench.numerics.measures import Reference
 from workbench.numerics.resampling import mean_over_concepts
 from workbench.schema import InputError
 
 
-def score(ds: xr.Dataset, **options: Unpack[HeatmapOptions]) -> xr.Dataset:
+def score(
+    ds: xr.Dataset,
+    *,
+    null: Null | None = None,
+    draws: int = 200,
+    seed: int = 0,
+    **options: Unpack[HeatmapOptions],
+) -> xr.Dataset:
     """Compare the segmentation of a dataset with its truth, at pixels.
 
     The segmentation is the argmax of the heat map, brought to pixels by nearest neighbour. Void pixels, where the
@@ -26,18 +35,25 @@ def score(ds: xr.Dataset, **options: Unpack[HeatmapOptions]) -> xr.Dataset:
     ----------
     ds
         A captured dataset with the variable ``truth``.
+    null
+        Also score maps that cannot know the answer: ``"patches"``, the same maps with their patches shuffled;
+        ``"concepts"``, the same regions with the concepts permuted in every other order; or datasets with the same
+        concepts and size, such as runs of other images, or of the model with random weights.
+    draws, seed
+        Of such a null: how many, at most, and the seed of its permutations. Of datasets each is one.
     **options
         Those of :func:`workbench.analysis.heatmaps.heatmap`, except ``keep`` and the space ``prompt``.
 
     Returns
     -------
     A dataset of ``iou`` (concept), NaN for concepts neither true nor predicted anywhere; ``mean_iou``, their mean;
-    ``accuracy``, the share of labelled pixels given the right concept. Attributes record the choice.
+    ``accuracy``, the share of labelled pixels given the right concept. Attributes record the choice. With ``null`` also
+    ``iou_null`` (draw, concept), ``mean_iou_null`` and ``accuracy_null`` (draw); they are references, not tests.
 
     Raises
     ------
     InputError
-        If there is no truth, or an option has no meaning here.
+        If there is no truth, an option has no meaning here, or a null does not fit.
     """
     ds = normalised(ds)
     masks = masks_of(ds)
@@ -53,11 +69,12 @@ def score(ds: xr.Dataset, **options: Unpack[HeatmapOptions]) -> xr.Dataset:
     target = truth.transpose(schema.CONCEPT, schema.PIXEL_Y, schema.PIXEL_X).to_numpy()
     labels = found.transpose(schema.PIXEL_Y, schema.PIXEL_X).to_numpy()
     predicted = labels == np.arange(len(names))[:, None, None]
+    known = np.ones(labels.shape, dtype=bool)
     if (void := void_of(ds)) is not None:
         known = ~void.sel({dim: found[dim] for dim in void.dims}).to_numpy()
         predicted, target = predicted & known, target & known
     by_word = iou([(dict(zip(names, predicted, strict=True)), dict(zip(names, target, strict=True)))])
-    return xr.Dataset(
+    scored = xr.Dataset(
         {
             "iou": (schema.CONCEPT, [by_word[name] for name in names]),
             "mean_iou": float(mean_over_concepts(np.array(list(by_word.values())))),
@@ -66,3 +83,8 @@ def score(ds: xr.Dataset, **options: Unpack[HeatmapOptions]) -> xr.Dataset:
         coords={schema.CONCEPT: names},
         attrs={name: value for name, value in found.attrs.items() if not name.startswith("flag_")},
     )
+    if null is None:
+        return scored
+    reference = Reference(target.astype(np.float64), known.astype(np.float64), float(target.any(0).sum()))
+    beside = null_scores(ds, null, reference, found.transpose(schema.PIXEL_Y, schema.PIXEL_X), draws, seed, settings)
+    return scored.assign(beside.variables).assign_attrs(beside.attrs)

@@ -14,13 +14,13 @@ def unit_scores(scores: NDArray[Any]) -> NDArray[np.float64]:
     Each patch is measured from its mean over concepts and each concept from its mean over patches; what is the same
     everywhere stays 0. So neither a factor nor an offset of a patch or of a concept changes anything.
     """
-    wide = np.asarray(scores, dtype=np.float64)
+    wide: NDArray[np.float64] = np.asarray(scores, dtype=np.float64)
     wide = wide - wide.mean(-3, keepdims=True)
     wide -= wide.mean((-2, -1), keepdims=True)
     spread = np.sqrt((wide**2).mean((-3, -2, -1), keepdims=True))
     largest = np.abs(np.asarray(scores, dtype=np.float64)).max((-3, -2, -1), keepdims=True)
     varied = spread > np.finfo(np.float32).eps * largest
-    return np.where(varied, wide / np.where(varied, spread, 1), 0)
+    return np.asarray(np.where(varied, wide / np.where(varied, spread, 1), 0))
 
 
 def label_separability(points: NDArray[np.float64], labels: NDArray[Any]) -> NDArray[np.float64]:
@@ -37,7 +37,7 @@ def label_separability(points: NDArray[np.float64], labels: NDArray[Any]) -> NDA
     -------
     (unit); 0 where nothing varies.
     """
-    return _explained(points, np.asarray(labels).reshape(1, -1))[0]
+    return np.asarray(_explained(points, np.asarray(labels).reshape(1, -1))[0])
 
 
 def shuffled_separability(
