@@ -37,8 +37,9 @@ def score(
         A captured dataset with the variable ``truth``.
     null
         Also score maps that cannot know the answer: ``"patches"``, the same maps with their patches shuffled;
-        ``"concepts"``, the same regions with the concepts permuted in every other order; or datasets with the same
-        concepts and size, such as runs of other images, or of the model with random weights.
+        ``"concepts"``, the same regions, each under another concept's name (all such orders, where they are no more
+        than ``draws``); or datasets with the same concepts and size, such as runs of other images, or of the model
+        with random weights.
     draws, seed
         Of such a null: how many, at most, and the seed of its permutations. Of datasets each is one.
     **options

@@ -1,15 +1,15 @@
 """What a score is worth: the same score of maps that cannot know the answer.
 
-Shuffled patches keep how much each concept takes and lose where; permuted concepts keep the regions and lose which is
-which; maps of another image, or of a network with random weights, are handed over as datasets (Adebayo et al. 2018).
+Shuffled patches keep how much each concept takes and lose where; permuted concepts keep the regions, each under the
+name of another; maps of another image, or of a network with random weights, are handed over as datasets (Adebayo et al.
+2018).
 """
 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 import xarray as xr
@@ -24,7 +24,9 @@ from workbench.schema import InputError
 
 Null: TypeAlias = Literal["patches", "concepts"] | xr.Dataset | Sequence[xr.Dataset]
 
-DRAW = "draw"
+DRAW: Final = "draw"
+_ENUMERATED: Final = 7
+"""Concepts of which all orders are looked through."""
 
 
 def null_scores(
@@ -69,7 +71,10 @@ def null_scores(
         found, said = _shuffled(ds, options, rng, draws), "patches of the same maps, shuffled"
     elif isinstance(null, str) and null == "concepts":
         orders = _orders(len(names), rng, draws)
-        found, said = (np.take(order, like.to_numpy()) for order in orders), "the same regions, concepts permuted"
+        found, said = (
+            (np.take(order, like.to_numpy()) for order in orders),
+            "the same regions, each under another concept",
+        )
     elif isinstance(null, str) or not (others := [null] if isinstance(null, xr.Dataset) else list(null)):
         raise InputError(
             f"null is {null!r}; expected 'patches', 'concepts', or datasets with the same concepts, such as other "
@@ -115,18 +120,21 @@ def _shuffled(ds: xr.Dataset, options: HeatmapOptions, rng: np.random.Generator,
 
 
 def _orders(count: int, rng: np.random.Generator, draws: int) -> list[NDArray[Any]]:
-    """Orders of so many concepts other than their own: all of them, or as many as asked for."""
+    """Orders of so many concepts in which none keeps its place: all of them, or as many as asked for."""
     if count < 2:
         raise InputError("null='concepts' permutes concepts, but there is one only: choose two or more.")
-    if math.factorial(count) - 1 <= draws:
-        return [np.array(order) for order in itertools.permutations(range(count))][1:]
     own = np.arange(count)
-    orders: list[NDArray[Any]] = []
-    while len(orders) < draws:
+    if count <= _ENUMERATED:
+        every = (np.array(order) for order in itertools.permutations(range(count)))
+        orders = [order for order in every if not (order == own).any()]
+        if len(orders) <= draws:
+            return orders
+    drawn: list[NDArray[Any]] = []
+    while len(drawn) < draws:
         order = rng.permutation(count)
-        if (order != own).any():
-            orders.append(order)
-    return orders
+        if not (order == own).any():
+            drawn.append(order)
+    return drawn
 
 
 def _of_datasets(

@@ -313,7 +313,9 @@ def _parts(
     return {
         "spaces": lambda: evaluate(pipe, defaults, scenes, pool),
         "references": beside_the_maps,
-        "held_out": lambda: held_out.held_out(pipe, defaults, overlap.splits_of(folder), scenes, pool),
+        "held_out": lambda: held_out.held_out(
+            pipe, defaults, overlap.splits_of(folder), min(scenes, held_out.SCENES), pool
+        ),
         "origins": lambda: origins.origins(pipe, layers, time, min(scenes, origins.SCENES)),
         "criteria": lambda: criteria.rows(pipe, time, min(scenes, criteria.SCENES)),
     }

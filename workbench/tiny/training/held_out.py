@@ -16,6 +16,8 @@ from workbench.tiny.training.evaluate import (
 )
 
 SPACES: Final = ("output", "cross")
+SCENES: Final = 150
+"""Of each kind."""
 KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "new words together": (),
     "and grounds side by side or aslant": ("grounds",),

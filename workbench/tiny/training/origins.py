@@ -19,7 +19,7 @@ from workbench.tiny.training.evaluate import DISTRACTORS, capture_scenes, segmen
 from workbench.tiny.training.gauge import shift
 from workbench.tiny.training.references import attention_outputs
 
-SCENES: Final = 100
+SCENES: Final = 60
 ORIGINS: Final = {"as trained": 0.0, "outputs' mean at zero": -1.0, "twice as far": -2.0}
 """By name: how many times the mean attention output of its images is added to the values of each dual block."""
 
