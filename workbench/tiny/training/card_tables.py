@@ -105,8 +105,9 @@ def _honest(result: Mapping[str, Any]) -> list[str]:
         lines += _table(_COLUMNS, rows)
     if "origins" in result:
         lines += [
-            "The same network with other origins of its values (`output`, on the first 100 test scenes); *of 255*: by "
-            "how much a picture that it makes differs at most:",
+            "The same network with other origins of its values (`output`, on the first "
+            f"{min(found['scenes'] for found in result['origins'].values())} test scenes); *of 255*: by how much a "
+            "picture that it makes differs at most:",
             "",
         ]
         head = [

@@ -40,8 +40,8 @@ def origins(pipe: Any, layers: Sequence[int], timestep: float, scenes: int = SCE
 
     Returns
     -------
-    By origin: figures ``alone`` and ``beside`` absent words, and the same ``centred``; and ``picture``, by how much of
-    255 the model's prediction for a scene moves at most, turned into pixels.
+    By origin: ``scenes``, how many; figures ``alone`` and ``beside`` absent words, and the same ``centred``; and
+    ``picture``, by how much of 255 a picture that the model makes differs at most.
     """
     means = mean_outputs(pipe, timestep, SPLITS["validation"][:30])
     found = {}
@@ -54,6 +54,7 @@ def origins(pipe: Any, layers: Sequence[int], timestep: float, scenes: int = SCE
         alone = capture_scenes(moved, "test", scenes, **how)
         beside = capture_scenes(moved, "test", scenes, absent=DISTRACTORS, **how)
         found[name] = {
+            "scenes": len(alone),
             "alone": segmented(alone, "output", [0], layers).short(),
             "beside": segmented(beside, "output", [0], layers).short(),
             "alone, centred": segmented(alone, "output", [0], layers, center=True).short(),
