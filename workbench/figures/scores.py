@@ -71,6 +71,7 @@ def score(found: xr.Dataset, *, dark: bool = False, width: float | None = None) 
         if "center" in attrs:
             parts.append(f"centred by {attrs['center']}")
         if "iou_null" in found:
-            parts.append(f"grey: {attrs['null']} ({found.sizes['draw']} draws)")
+            draws = found.sizes["draw"]
+            parts.append(f"grey: {attrs['null']} ({draws} draw{'s' * (draws != 1)})")
         ax.set_title(wrap("; ".join(parts), wide - 0.7, 2), fontsize=FONT_SIZE, loc="left")
     return figure

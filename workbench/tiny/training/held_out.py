@@ -16,7 +16,7 @@ from workbench.tiny.training.evaluate import (
 )
 
 SPACES: Final = ("output", "cross")
-SCENES: Final = 150
+SCENES: Final = 80
 """Of each kind."""
 KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "new words together": (),
