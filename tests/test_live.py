@@ -15,8 +15,8 @@ import workbench as wb
 from tests.synthetic import dataset
 from workbench.schema import read_attributes
 from workbench.tiny.scenes import SPLITS, render
-from workbench.widgets.ablation import Ablation
-from workbench.widgets.edits import EDITS
+from workbench.widgets.ablate.ablation import Ablation
+from workbench.widgets.ablate.edit_form import EDITS
 
 SCENE = render(SPLITS["gallery"][8])
 WORDS = SCENE.words[:3]

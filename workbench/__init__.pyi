@@ -22,7 +22,7 @@ from .recording.generating import generate as generate
 from .recording.tracing import trace as trace
 from .store import open as open
 from .store import runs as runs
-from .widgets.comparing import compare as compare
-from .widgets.explorer import explore as explore
+from .widgets.explore.compare import compare as compare
+from .widgets.explore.explorer import explore as explore
 
 __version__: str

@@ -15,16 +15,16 @@ from workbench import schema, store
 from workbench.interventions import edit_of
 from workbench.schema import InputError, WorkbenchError, noted
 from workbench.store.reading import Run
-from workbench.widgets.ablation import Ablation
-from workbench.widgets.checking import drawable, problem, shown
-from workbench.widgets.coding import arguments, code
-from workbench.widgets.describing import picture
-from workbench.widgets.intervening import Interventions
-from workbench.widgets.results import INTERVENTION, SWEEP
-from workbench.widgets.state import State
-from workbench.widgets.sweeping import spaces_of
-from workbench.widgets.tasks import Message, Mode, Sweeps, labels, side_by_side
-from workbench.widgets.working import Progress
+from workbench.widgets.ablate.ablation import Ablation
+from workbench.widgets.ablate.intervention_form import Interventions
+from workbench.widgets.ablate.results import INTERVENTION, SWEEP
+from workbench.widgets.ablate.sweep_form import spaces_of
+from workbench.widgets.ablate.tasks import Message, Mode, Sweeps, labels, side_by_side
+from workbench.widgets.explore.state import State
+from workbench.widgets.shared.code import arguments, code
+from workbench.widgets.shared.description import picture
+from workbench.widgets.shared.refusals import drawable, problem, shown
+from workbench.widgets.shared.worker import Progress
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -112,7 +112,7 @@ def _panel(subject: Any, concepts: Sequence[str] | None, model: Any, options: di
     names = [str(name) for name in subject[schema.CONCEPT].to_numpy()]
     edited = [f"edited: {edit}"] if (edit := edit_of(subject.attrs)) else []
     title = " – ".join([", ".join(names), str(subject.attrs.get("model") or "an unnamed model"), *edited])
-    image = picture(subject, State.default(subject)) if drawable(subject) else None
+    image = picture(subject) if drawable(subject) else None
     return Ablation(modes, lacks=lacks, title=title, picture=image)
 
 
@@ -132,7 +132,7 @@ class _Laboratory:
         """Run a plan; raises once the event is set."""
         from workbench.experiments.running import intervene
         from workbench.models.loading import BUNDLED
-        from workbench.recording.capturing import open_adapter
+        from workbench.recording.opening import open_adapter
         from workbench.recording.provenance import asked_from
 
         if self._loaded is None:
@@ -168,7 +168,7 @@ class _Laboratory:
         keys, home = record["keys"], self.options.get("home")
         runs = [store.open(keys[name], home) for name in ("baseline", label)]
         maps = [_maps(run, found.attrs["space"], layers, kept, names) for run in runs]
-        pictures = [picture(run, State.default(run)) for run in runs]
+        pictures = [picture(run) for run in runs]
         titles = ["without an edit", label + ("" if layers else " (it leaves no layer to compare)")]
         return side_by_side(titles, maps, pictures, names)
 
@@ -243,9 +243,8 @@ def _from_dataset(ds: xr.Dataset, model: Any, options: dict[str, Any]) -> _Labor
 def _from_subject(subject: Any, concepts: Sequence[str], model: Any, options: dict[str, Any]) -> _Laboratory:
     """The network named by the caller, and what it has to edit."""
     from workbench.experiments.running import check_options, is_prompt
-    from workbench.models.families import adapter_for
     from workbench.recording.arguments import check_concepts, check_vocabulary
-    from workbench.recording.capturing import open_adapter
+    from workbench.recording.opening import open_adapter
     from workbench.recording.pictures import read_image
     from workbench.recording.turns import quoted, turn
 
@@ -265,7 +264,7 @@ def _from_subject(subject: Any, concepts: Sequence[str], model: Any, options: di
         "words": _words(prompt, tokens),
         "attend": options.get("attend", "both"),
         "layers": [layer.index for layer in adapter.layers if layer.index <= last],
-        "heads": list(range(adapter_for(adapter.transformer).heads)),
+        "heads": list(range(adapter.heads)),
         "timesteps": timesteps,
         "names": names,
         "prompted": prompted,
