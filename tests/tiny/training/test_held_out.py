@@ -16,7 +16,6 @@ def test_test_scenes_are_told_apart_by_what_was_seen(untrained: Any, monkeypatch
     counts = {name: one["scenes"] for name, one in found.items()}
     assert counts == {
         "test": 2,
-        "test, seen in training": 1,
         "test, not seen": 1,
         **dict.fromkeys(two, 1),
     }
@@ -27,10 +26,10 @@ def test_test_scenes_are_told_apart_by_what_was_seen(untrained: Any, monkeypatch
     assert any(line.startswith("| test, not seen | 1 | ") for line in lines)
 
 
-def test_nothing_seen_is_no_row(untrained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_new_is_no_row(untrained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(held_out, "KINDS", {})
-    found = held_out.held_out(untrained, ([0], 300.0), {"seen": {"test": []}, "hard": [4001]}, 1)
-    assert "test, seen in training" not in found
+    found = held_out.held_out(untrained, ([0], 300.0), {"seen": {"test": [1000]}, "hard": [4001]}, 1)
+    assert list(found) == ["test"]
 
 
 def test_an_origin_moves_maps_and_no_picture(untrained: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,13 +59,10 @@ def held_out(
     how: Any = {"timesteps": (time,), "spaces": SPACES}
     tests = list(SPLITS["test"][:scenes])
     alone, beside = (capture_scenes(pipe, tests, scenes, pool, absent=absent, **how) for absent in (0, DISTRACTORS))
-    seen = set(splits["seen"]["test"])
-    sides = {
-        "test": (alone, beside),
-        "test, seen in training": _those(alone, beside, [seed in seen for seed in tests]),
-        "test, not seen": _those(alone, beside, [seed not in seen for seed in tests]),
-    }
-    found = {name: _scored(*pair, layers) for name, pair in sides.items() if pair[0]}
+    new = [place for place, seed in enumerate(tests) if seed not in set(splits["seen"]["test"])]
+    found = {"test": _scored(alone, beside, layers)}
+    if new:
+        found["test, not seen"] = _scored([alone[at] for at in new], [beside[at] for at in new], layers)
     for name, changes in KINDS.items():
         alone, beside = (
             capture_scenes(pipe, splits["hard"], scenes, pool, absent=absent, changes=changes, **how)
@@ -73,11 +70,6 @@ def held_out(
         )
         found[name] = _scored(alone, beside, layers)
     return found
-
-
-def _those(alone: list[Captured], beside: list[Captured], chosen: list[bool]) -> tuple[list[Captured], list[Captured]]:
-    one, other = ([each for each, taken in zip(some, chosen, strict=True) if taken] for some in (alone, beside))
-    return one, other
 
 
 def _scored(alone: list[Captured], beside: list[Captured], layers: Sequence[int]) -> dict[str, Any]:
