@@ -45,14 +45,6 @@ def test_an_interval_is_wider_for_fewer_scenes_and_holds_the_mean() -> None:
     assert one.interval == pytest.approx((one.words, one.words))
 
 
-def test_a_word_that_a_draw_lacks_keeps_its_value() -> None:
-    """Two scenes, all right: draws that lack one of them are right as well."""
-    scenes = [_scene(("sun", "sky"), [[0, 0], [1, 1]]), _scene(("moon", "sand"), [[0, 0], [1, 1]])]
-    found = map_scores.figure(map_scores.tally(scene, scene.words, scene.labels.astype(np.int64)) for scene in scenes)
-    assert found.words == 1
-    assert found.interval == (1, 1)
-
-
 def test_nothing_by_patches_beats_the_oracle() -> None:
     scenes = [render(seed) for seed in range(10)]
     rng = np.random.default_rng(0)

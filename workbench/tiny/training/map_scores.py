@@ -77,8 +77,8 @@ def figure(tallies: Iterable[Tally], draws: int = 1000, seed: int = 0) -> Figure
     ratio = resampling.ratio(*sums)
     weights = resampling.draws(len(counts), draws, seed)
     drawn = resampling.ratio(*resampling.resampled(weights, counts.astype(np.float64)).swapaxes(0, 1))
-    # A word that a draw lacks keeps its value over all scenes: the mean is always over the same words.
-    low, high = resampling.interval(mean(np.where(np.isnan(drawn), ratio, drawn), NOUNS), 0.95)
+    # A word that a draw lacks counts as not found: the mean is always over the same words.
+    low, high = resampling.interval(mean(np.nan_to_num(drawn), NOUNS), 0.95)
     per_word = {word: float(value) for word, value, there in zip(NOUNS, ratio, known, strict=True) if there}
     words, objects, backgrounds = (float(mean(ratio, some)) for some in (NOUNS, OBJECTS, BACKGROUNDS))
     return Figure(words, objects, backgrounds, per_word, (float(low), float(high)))
