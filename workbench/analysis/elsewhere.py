@@ -71,8 +71,8 @@ def labelled_heads(
 
 def _labels(ds: xr.Dataset, observations: Sequence[Observation], elsewhere: Any) -> tuple[list[NDArray[Any]], str]:
     """Labels (y, x) for each sample, and what they are."""
-    height, width = observations[0].scores.grid.shape
-    grid = (height, width)
+    grid = observations[0].scores.shape
+    plane = observations[0].scores.grid.shape
     colours = isinstance(elsewhere, str) and elsewhere == "colours"
     if pictures(ds) > 1 and not colours:
         raise InputError(
@@ -89,6 +89,8 @@ def _labels(ds: xr.Dataset, observations: Sequence[Observation], elsewhere: Any)
         others = (fulls.sum(0) - fulls) / (len(fulls) - 1)
         return list(others.argmax(1)), "the segmentations by other noise samples"
     if colours:
+        if len(plane) > 2:
+            raise InputError("elsewhere='colours' is of one image, and this run has several frames: choose one.")
         if schema.IMAGE not in ds:
             raise InputError("elsewhere='colours' needs the variable 'image', which this dataset has not.")
         image = ds[schema.IMAGE]
@@ -104,13 +106,13 @@ def _labels(ds: xr.Dataset, observations: Sequence[Observation], elsewhere: Any)
         found = [clusters(patch_colours(one.transpose(*dims).to_numpy(), grid), count) for one in own]
         return found, "clusters of the image's colours"
     given = elsewhere.to_numpy() if isinstance(elsewhere, xr.DataArray) else np.asarray(elsewhere)
-    if given.shape != grid or given.dtype.kind not in "iub":
+    if given.shape != plane or given.dtype.kind not in "iub":
         what = repr(elsewhere) if isinstance(elsewhere, str) else f"{given.dtype} of shape {given.shape}"
         raise InputError(
-            f"elsewhere is {what}; expected 'samples', 'colours', or whole numbers (y, x) of shape {grid}, one label "
+            f"elsewhere is {what}; expected 'samples', 'colours', or whole numbers of shape {plane}, one label "
             "for each patch."
         )
-    return [given] * len(observations), "the labels given"
+    return [given.reshape(grid)] * len(observations), "the labels given"
 
 
 def _points(one: Observation) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -6,6 +6,7 @@ from typing import Unpack
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from workbench import schema
 from workbench.analysis.heatmaps import HeatmapOptions, segment
@@ -66,14 +67,20 @@ def score(
     settings: HeatmapOptions = {**options, "upsample": upsample}
     found = segment(ds, **settings)
     names = found.attrs["flag_meanings"]
+    plane = schema.spatial(found.dims)
+    # The masks of a video are those of each of its frames.
     truth = masks.sel({schema.CONCEPT: names, schema.PIXEL_Y: found.pixel_y, schema.PIXEL_X: found.pixel_x})
-    target = truth.transpose(schema.CONCEPT, schema.PIXEL_Y, schema.PIXEL_X).to_numpy()
-    labels = found.transpose(schema.PIXEL_Y, schema.PIXEL_X).to_numpy()
-    predicted = labels == np.arange(len(names))[:, None, None]
-    known = np.ones(labels.shape, dtype=bool)
+    target = xr.broadcast(truth, found)[0].transpose(schema.CONCEPT, *plane).to_numpy()
+    labels = found.transpose(*plane).to_numpy()
+    predicted = labels == np.arange(len(names)).reshape(-1, *[1] * len(plane))
+    known: NDArray[np.bool_] = np.ones(labels.shape, dtype=bool)
     if (void := void_of(ds)) is not None:
-        known = ~void.sel({dim: found[dim] for dim in void.dims}).to_numpy()
+        void = void.sel({dim: found[dim] for dim in void.dims})
+        known = ~xr.broadcast(void, found)[0].transpose(*plane).to_numpy()
         predicted, target = predicted & known, target & known
+    if len(plane) > 2:  # frames one below the other
+        predicted, target = (each.reshape(len(names), -1, each.shape[-1]) for each in (predicted, target))
+        known = known.reshape(-1, known.shape[-1])
     by_word = iou([(dict(zip(names, predicted, strict=True)), dict(zip(names, target, strict=True)))])
     scored = xr.Dataset(
         {
@@ -87,5 +94,5 @@ def score(
     if null is None:
         return scored
     reference = Reference(target.astype(np.float64), known.astype(np.float64), float(target.any(0).sum()))
-    beside = null_scores(ds, null, reference, found.transpose(schema.PIXEL_Y, schema.PIXEL_X), draws, seed, settings)
+    beside = null_scores(ds, null, reference, found.transpose(*plane), draws, seed, settings)
     return scored.assign(beside.variables).assign_attrs(beside.attrs)

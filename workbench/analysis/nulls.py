@@ -47,9 +47,9 @@ def null_scores(
     null, draws, seed
         As in :func:`workbench.analysis.metrics.score`.
     reference
-        The truth, pixel by pixel.
+        The truth, pixel by pixel; the frames of a video one below the other.
     like
-        The segmentation that is scored, (pixel_y, pixel_x), with the concepts' names.
+        The segmentation that is scored, along its spatial dimensions, with the concepts' names.
     options
         Those of the heat map, with ``upsample``.
 
@@ -83,7 +83,7 @@ def null_scores(
     else:
         found, said, record = _of_datasets(others, names, like, options), "maps of other datasets", {}
 
-    each = [_scored(labels, reference) for labels in found]
+    each = [_scored(labels.reshape(reference.area.shape), reference) for labels in found]
     iou, accuracy = np.stack([one for one, _ in each]), np.array([one for _, one in each])
     return xr.Dataset(
         {
@@ -104,19 +104,20 @@ def _scored(labels: NDArray[Any], reference: Reference) -> tuple[NDArray[np.floa
 
 
 def _shuffled(ds: xr.Dataset, options: HeatmapOptions, rng: np.random.Generator, draws: int) -> Iterator[NDArray[Any]]:
-    """Segmentations (pixel_y, pixel_x) of maps whose patches are exchanged, all concepts alike."""
+    """Segmentations at pixels of maps whose patches are exchanged, all concepts alike."""
     how = options["upsample"]
     assert how is not None
     bare: HeatmapOptions = {**options, "upsample": None}
-    maps = heatmap(ds, **bare).transpose(schema.CONCEPT, schema.Y, schema.X)
+    maps = heatmap(ds, **bare)
+    maps = maps.transpose(schema.CONCEPT, *schema.spatial(maps.dims))
     values = maps.to_numpy().reshape(len(maps), -1)
-    dims = (schema.PIXEL_Y, schema.PIXEL_X)
     for _ in range(draws):
         moved = values[:, rng.permutation(values.shape[1])].reshape(maps.shape)
         if how == "nearest":
-            yield to_pixels(maps[0].copy(data=moved.argmax(0)), ds, how).transpose(*dims).to_numpy()
+            labels = to_pixels(maps[0].copy(data=moved.argmax(0)), ds, how)
         else:
-            yield to_pixels(maps.copy(data=moved), ds, how).transpose(schema.CONCEPT, *dims).to_numpy().argmax(0)
+            labels = to_pixels(maps.copy(data=moved), ds, how).argmax(schema.CONCEPT)
+        yield labels.transpose(*schema.spatial(labels.dims)).to_numpy()
 
 
 def _orders(count: int, rng: np.random.Generator, draws: int) -> list[NDArray[Any]]:

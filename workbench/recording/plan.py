@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self, TypeAlias
@@ -181,7 +182,7 @@ class Plan:
             coords[TOKEN] = [text for _, text in self.tokens]
             coords["position"] = (TOKEN, np.array([position for position, _ in self.tokens], dtype=np.int64))
         if self.text_mass:
-            coords[TEXT] = np.arange(adapter.text_length)
+            coords[TEXT] = np.arange(adapter.length_of(self.read or ""))
             coords[PADDING] = (TEXT, np.array(adapter.padding(self.read or "")))
         if self.kind == "generate" and "prompt" not in self.spaces:
             coords["prompt"] = (SAMPLE, list(self.prompts))
@@ -198,7 +199,7 @@ class Plan:
             "attend": self.attend,
             "spaces": list(self.spaces),
             "seeds": list(self.seeds),
-            "text_length": adapter.text_length,
+            "text_length": adapter.length_of(self.prompts[0] if self.read is None else self.read),
             "image_hash": self.options.get("image_hash", ""),
             "size": [height, width],
             "patch": adapter.patch,
@@ -272,7 +273,12 @@ def remaining_passes(run: Writer) -> Sequence[tuple[int, int]]:
 def versions() -> dict[str, str]:
     """Versions of the libraries a result may depend on, for information."""
     names = ("concept-workbench", "torch", "diffusers", "transformers")
-    return {"python": platform.python_version()} | {name: version(name) for name in names}
+    return {"python": platform.python_version()} | {name: _version(name) for name in names}
+
+
+@cache
+def _version(distribution: str) -> str:
+    return version(distribution)
 
 
 def revision(pipe: Any) -> str:
