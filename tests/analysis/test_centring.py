@@ -80,3 +80,14 @@ def test_other_centres_are_refused(ds: xr.Dataset) -> None:
         heatmap(ds, center="concept")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="center is True"):
         sweep(ds, "layer", center=True)  # type: ignore[arg-type]
+
+
+def test_branches_of_guidance_are_centred_apart(ds: xr.Dataset) -> None:
+    other = moved(ds, 1.0)
+    scored = ["output", "output_total", "cross", "cross_total"]
+    joined = xr.concat([ds[scored], other[scored]], "branch").assign_coords(branch=["conditional", "unconditional"])
+    joined = joined.transpose("sample", "timestep", "layer", "branch", ...)
+    both = ds.drop_vars(scored).assign(joined.data_vars).assign_coords(joined.coords).assign_attrs(branch="both")
+    found = heatmap(both, center="patch")
+    for branch, one in (("conditional", ds), ("unconditional", other)):
+        np.testing.assert_allclose(found.sel(branch=branch), heatmap(one, center="patch"), rtol=1e-5)
