@@ -111,7 +111,7 @@ class WorkbenchAccessor:
         return with_truth(self._ds, truth, labels=labels, ignore=ignore, resize=resize)
 
     def score(
-        self, *, null: Null | None = None, draws: int = 200, seed: int = 0, **options: Unpack[HeatmapOptions]
+        self, *, null: Null | None = None, repeats: int = 200, seed: int = 0, **options: Unpack[HeatmapOptions]
     ) -> xr.Dataset:
         """How well the segmentation agrees with the stored truth: ``iou`` (concept), ``mean_iou``, ``accuracy``.
 
@@ -120,7 +120,7 @@ class WorkbenchAccessor:
         """
         from workbench.analysis.metrics import score
 
-        return score(self._ds, null=null, draws=draws, seed=seed, **options)
+        return score(self._ds, null=null, repeats=repeats, seed=seed, **options)
 
     def sweep(
         self, over: Swept | tuple[Swept, Swept], how: How = "only", **options: Unpack[SweepOptions]

@@ -28,7 +28,7 @@ def ds() -> xr.Dataset:
 def test_what_is_scored_is_as_without_a_null(ds: xr.Dataset) -> None:
     plain = score(ds, timesteps=500)
     for null in ("patches", "concepts"):
-        found = score(ds, timesteps=500, null=null, draws=7)
+        found = score(ds, timesteps=500, null=null, repeats=7)
         xr.testing.assert_identical(found[["iou", "mean_iou", "accuracy"]].drop_attrs(), plain.drop_attrs())
         assert found.attrs.items() > plain.attrs.items()
 
@@ -45,22 +45,22 @@ def test_each_region_under_another_concepts_name(ds: xr.Dataset) -> None:
 
 def test_orders_are_drawn_where_there_are_too_many() -> None:
     many = dataset(concepts=[f"c{i}" for i in range(8)], truth=True, signal=30.0, grid=(4, 8))
-    found = score(many, null="concepts", draws=20)
-    assert found.sizes["draw"] == 20
+    found = score(many, null="concepts", repeats=20)
+    assert found.sizes["repeat"] == 20
     assert float(found["mean_iou"]) == 1
     assert float(found["iou_null"].max()) == 0, "no concept keeps its region"
-    again, other = (score(many, null="concepts", draws=20, seed=seed) for seed in (0, 1))
+    again, other = (score(many, null="concepts", repeats=20, seed=seed) for seed in (0, 1))
     xr.testing.assert_identical(found, again)
     assert other.attrs["null_seed"] == 1
 
 
 @pytest.mark.parametrize("upsample", ["nearest", "bilinear"])
 def test_shuffled_patches_keep_how_much_each_concept_takes(ds: xr.Dataset, upsample: str) -> None:
-    found = score(ds, null="patches", draws=40, upsample=upsample)
-    assert found["iou_null"].dims == ("draw", "concept")
+    found = score(ds, null="patches", repeats=40, upsample=upsample)
+    assert found["iou_null"].dims == ("repeat", "concept")
     assert float(found["mean_iou_null"].max()) < float(found["mean_iou"])
     if upsample == "nearest":
-        # Every draw has the areas of the segmentation: what is right there is hypergeometric.
+        # Every repeat has the areas of the segmentation: what is right there is hypergeometric.
         taken = np.bincount(segment(ds).values.ravel(), minlength=3) / 96
         shown = ds["truth"].mean(["pixel_y", "pixel_x"]).values
         assert float(found["accuracy_null"].mean()) == pytest.approx(float((taken * shown).sum()), abs=0.03)
@@ -69,10 +69,10 @@ def test_shuffled_patches_keep_how_much_each_concept_takes(ds: xr.Dataset, upsam
 def test_maps_of_other_datasets(ds: xr.Dataset) -> None:
     others = [dataset(seed=seed, signal=0, grid=(8, 12)) for seed in (7, 8)]
     found = score(ds, null=others, layers=[1])
-    for draw, other in enumerate(others):
+    for repeat, other in enumerate(others):
         expected = score(other.assign(truth=ds["truth"]), layers=[1])
-        np.testing.assert_allclose(found["iou_null"][draw], expected["iou"])
-        assert float(found["accuracy_null"][draw]) == pytest.approx(float(expected["accuracy"]))
+        np.testing.assert_allclose(found["iou_null"][repeat], expected["iou"])
+        assert float(found["accuracy_null"][repeat]) == pytest.approx(float(expected["accuracy"]))
     turned = others[0].isel(concept=[2, 0, 1])
     np.testing.assert_allclose(score(ds, null=turned, layers=[1])["iou_null"][0], found["iou_null"][0])
 
@@ -93,8 +93,8 @@ def test_nulls_that_do_not_fit_are_refused(ds: xr.Dataset) -> None:
         score(ds, null="noise")  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"null is \[\]"):
         score(ds, null=[])
-    with pytest.raises(InputError, match="draws is 0"):
-        score(ds, null="patches", draws=0)
+    with pytest.raises(InputError, match="repeats is 0"):
+        score(ds, null="patches", repeats=0)
     with pytest.raises(InputError, match="has no concept 'dog', 'sky'; it has cat, grass"):
         score(ds, null=dataset(concepts=("cat", "grass"), grid=(8, 12)))
     with pytest.raises(InputError, match=r"has \(32, 48\) pixels down and across"):

@@ -16,7 +16,7 @@ DS = dataset(truth=True, signal=2.0, seed=3)
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_score_over_the_band_of_its_null(dark: bool) -> None:
-    found = score(DS, null="patches", draws=50, center="patch")
+    found = score(DS, null="patches", repeats=50, center="patch")
     figure = figures.score(found, dark=dark)
     (ax,) = figure.axes
     assert [label.get_text() for label in ax.get_xticklabels()] == ["dog", "grass", "sky", "mean"]
@@ -25,7 +25,7 @@ def test_a_score_over_the_band_of_its_null(dark: bool) -> None:
     bars = [(bar.get_y(), bar.get_y() + bar.get_height()) for bar in ax.patches]
     np.testing.assert_allclose(bars[-1], np.quantile(found["mean_iou_null"], [0.025, 0.975]))
     title = ax.get_title(loc="left").replace("\n", " ")
-    assert title == "output; centred by patch; grey: patches of the same maps, shuffled (50 draws)"
+    assert title == "output; centred by patch; grey: patches of the same maps, shuffled (50 repeats)"
     figure.savefig(io.BytesIO(), format="pdf")
 
 
@@ -39,7 +39,7 @@ def test_a_null_of_few_draws_spans_them_all_and_none_is_no_band() -> None:
 
 
 def test_a_sweep_over_the_band_of_a_null() -> None:
-    null = score(DS, null="patches", draws=50)
+    null = score(DS, null="patches", repeats=50)
     ax = figures.sweep(sweep(DS, "layer"), null=null).axes[0]
     (band,) = (patch for patch in ax.patches if patch.get_label() == "null")
     low, high = np.quantile(null["mean_iou_null"], [0.025, 0.975])
@@ -48,12 +48,12 @@ def test_a_sweep_over_the_band_of_a_null() -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    null = score(DS, null="patches", draws=5)
+    null = score(DS, null="patches", repeats=5)
     with pytest.raises(InputError, match="this dataset is no score"):
         figures.score(DS)
     with pytest.raises(InputError, match="this sweep is a matrix"):
         figures.sweep(sweep(DS, ("layer", "timestep")), null=null)
-    with pytest.raises(InputError, match="null has no draws of 'mean_ap'"):
+    with pytest.raises(InputError, match="null has no repeats of 'mean_ap'"):
         figures.sweep(sweep(DS, "layer", metric="ap"), null=null)
     with pytest.raises(InputError, match="over 2 images, and a null is of one"):
         figures.sweep(sweep([DS, DS], "layer"), null=null)

@@ -23,7 +23,7 @@ def score(
     ds: xr.Dataset,
     *,
     null: Null | None = None,
-    draws: int = 200,
+    repeats: int = 200,
     seed: int = 0,
     **options: Unpack[HeatmapOptions],
 ) -> xr.Dataset:
@@ -39,9 +39,9 @@ def score(
     null
         Also score maps that cannot know the answer: ``"patches"``, the same maps with their patches shuffled;
         ``"concepts"``, the same regions, each under another concept's name (all such orders, where they are no more
-        than ``draws``); or datasets with the same concepts and size, such as runs of other images, or of the model
+        than ``repeats``); or datasets with the same concepts and size, such as runs of other images, or of the model
         with random weights.
-    draws, seed
+    repeats, seed
         Of such a null: how many, at most, and the seed of its permutations. Of datasets each is one.
     **options
         Those of :func:`workbench.analysis.heatmaps.heatmap`, except ``keep`` and the space ``prompt``.
@@ -50,7 +50,7 @@ def score(
     -------
     A dataset of ``iou`` (concept), NaN for concepts neither true nor predicted anywhere; ``mean_iou``, their mean;
     ``accuracy``, the share of labelled pixels given the right concept. Attributes record the choice. With ``null`` also
-    ``iou_null`` (draw, concept), ``mean_iou_null`` and ``accuracy_null`` (draw); they are references, not tests.
+    ``iou_null`` (repeat, concept), ``mean_iou_null`` and ``accuracy_null`` (repeat); they are references, not tests.
 
     Raises
     ------
@@ -94,5 +94,5 @@ def score(
     if null is None:
         return scored
     reference = Reference(target.astype(np.float64), known.astype(np.float64), float(target.any(0).sum()))
-    beside = null_scores(ds, null, reference, found.transpose(*plane), draws, seed, settings)
+    beside = null_scores(ds, null, reference, found.transpose(*plane), repeats, seed, settings)
     return scored.assign(beside.variables).assign_attrs(beside.attrs)

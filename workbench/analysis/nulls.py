@@ -24,7 +24,7 @@ from workbench.schema import InputError
 
 Null: TypeAlias = Literal["patches", "concepts"] | xr.Dataset | Sequence[xr.Dataset]
 
-DRAW: Final = "draw"
+REPEAT: Final = "repeat"
 _ENUMERATED: Final = 7
 """Concepts of which all orders are looked through."""
 
@@ -34,7 +34,7 @@ def null_scores(
     null: Null,
     reference: Reference,
     like: xr.DataArray,
-    draws: int,
+    repeats: int,
     seed: int,
     options: HeatmapOptions,
 ) -> xr.Dataset:
@@ -44,7 +44,7 @@ def null_scores(
     ----------
     ds
         The dataset that is scored, normalised.
-    null, draws, seed
+    null, repeats, seed
         As in :func:`workbench.analysis.metrics.score`.
     reference
         The truth, pixel by pixel; the frames of a video one below the other.
@@ -55,22 +55,23 @@ def null_scores(
 
     Returns
     -------
-    ``iou_null`` (draw, concept), ``mean_iou_null`` (draw) and ``accuracy_null`` (draw); attributes say what it is.
+    ``iou_null`` (repeat, concept), ``mean_iou_null`` (repeat) and ``accuracy_null`` (repeat); attributes say what it
+    is.
 
     Raises
     ------
     InputError
         If there is no such null, or a dataset does not fit.
     """
-    if not isinstance(draws, int) or isinstance(draws, bool) or draws < 1:
-        raise InputError(f"draws is {draws!r}; expected a whole number, 1 or more.")
+    if not isinstance(repeats, int) or isinstance(repeats, bool) or repeats < 1:
+        raise InputError(f"repeats is {repeats!r}; expected a whole number, 1 or more.")
     names = [str(name) for name in like.attrs["flag_meanings"]]
     rng = np.random.default_rng(seed)
     record: dict[str, Any] = {"null_seed": seed}
     if isinstance(null, str) and null == "patches":
-        found, said = _shuffled(ds, options, rng, draws), "patches of the same maps, shuffled"
+        found, said = _shuffled(ds, options, rng, repeats), "patches of the same maps, shuffled"
     elif isinstance(null, str) and null == "concepts":
-        orders = _orders(len(names), rng, draws)
+        orders = _orders(len(names), rng, repeats)
         found, said = (
             (np.take(order, like.to_numpy()) for order in orders),
             "the same regions, each under another concept",
@@ -87,9 +88,9 @@ def null_scores(
     iou, accuracy = np.stack([one for one, _ in each]), np.array([one for _, one in each])
     return xr.Dataset(
         {
-            "iou_null": ((DRAW, schema.CONCEPT), iou),
-            "mean_iou_null": (DRAW, resampling.mean_over_concepts(iou)),
-            "accuracy_null": (DRAW, accuracy),
+            "iou_null": ((REPEAT, schema.CONCEPT), iou),
+            "mean_iou_null": (REPEAT, resampling.mean_over_concepts(iou)),
+            "accuracy_null": (REPEAT, accuracy),
         },
         attrs={"null": said, **record},
     )
@@ -103,7 +104,9 @@ def _scored(labels: NDArray[Any], reference: Reference) -> tuple[NDArray[np.floa
     return resampling.ratio(both, either)[0], float(resampling.ratio(above, below)[0])
 
 
-def _shuffled(ds: xr.Dataset, options: HeatmapOptions, rng: np.random.Generator, draws: int) -> Iterator[NDArray[Any]]:
+def _shuffled(
+    ds: xr.Dataset, options: HeatmapOptions, rng: np.random.Generator, repeats: int
+) -> Iterator[NDArray[Any]]:
     """Segmentations at pixels of maps whose patches are exchanged, all concepts alike."""
     how = options["upsample"]
     assert how is not None
@@ -111,7 +114,7 @@ def _shuffled(ds: xr.Dataset, options: HeatmapOptions, rng: np.random.Generator,
     maps = heatmap(ds, **bare)
     maps = maps.transpose(schema.CONCEPT, *schema.spatial(maps.dims))
     values = maps.to_numpy().reshape(len(maps), -1)
-    for _ in range(draws):
+    for _ in range(repeats):
         moved = values[:, rng.permutation(values.shape[1])].reshape(maps.shape)
         if how == "nearest":
             labels = to_pixels(maps[0].copy(data=moved.argmax(0)), ds, how)
@@ -120,7 +123,7 @@ def _shuffled(ds: xr.Dataset, options: HeatmapOptions, rng: np.random.Generator,
         yield labels.transpose(*schema.spatial(labels.dims)).to_numpy()
 
 
-def _orders(count: int, rng: np.random.Generator, draws: int) -> list[NDArray[Any]]:
+def _orders(count: int, rng: np.random.Generator, repeats: int) -> list[NDArray[Any]]:
     """Orders of so many concepts in which none keeps its place: all of them, or as many as asked for."""
     if count < 2:
         raise InputError("null='concepts' permutes concepts, but there is one only: choose two or more.")
@@ -128,10 +131,10 @@ def _orders(count: int, rng: np.random.Generator, draws: int) -> list[NDArray[An
     if count <= _ENUMERATED:
         every = (np.array(order) for order in itertools.permutations(range(count)))
         orders = [order for order in every if not (order == own).any()]
-        if len(orders) <= draws:
+        if len(orders) <= repeats:
             return orders
     drawn: list[NDArray[Any]] = []
-    while len(drawn) < draws:
+    while len(drawn) < repeats:
         order = rng.permutation(count)
         if not (order == own).any():
             drawn.append(order)

@@ -20,7 +20,7 @@ def score(found: xr.Dataset, *, dark: bool = False, width: float | None = None) 
     Parameters
     ----------
     found
-        What ``ds.wb.score()`` returned. With ``null=`` a grey bar spans the central 95 % of the null's draws, or all
+        What ``ds.wb.score()`` returned. With ``null=`` a grey bar spans the central 95 % of the null's repeats, or all
         of them where there are fewer than 20, and a line marks their median.
     dark
         Draw on black, for slides.
@@ -71,7 +71,7 @@ def score(found: xr.Dataset, *, dark: bool = False, width: float | None = None) 
         if "center" in attrs:
             parts.append(f"centred by {attrs['center']}")
         if "iou_null" in found:
-            draws = found.sizes["draw"]
-            parts.append(f"grey: {attrs['null']} ({draws} draw{'s' * (draws != 1)})")
+            repeats = found.sizes["repeat"]
+            parts.append(f"grey: {attrs['null']} ({repeats} repeat{'s' * (repeats != 1)})")
         ax.set_title(wrap("; ".join(parts), wide - 0.7, 2), fontsize=FONT_SIZE, loc="left")
     return figure

@@ -74,7 +74,7 @@ def sweep(
     width
         Width of the figure in inches.
     null
-        What ``ds.wb.score(null=...)`` returned for the same dataset: the central 95 % of its draws are a grey band
+        What ``ds.wb.score(null=...)`` returned for the same dataset: the central 95 % of its repeats are a grey band
         behind the curve of ``"iou"`` or ``"accuracy"``.
 
     Returns
@@ -125,12 +125,12 @@ def _label(name: str, metric: str) -> str:
 
 
 def _null_of(found: xr.Dataset, name: str, null: xr.Dataset | None) -> xr.DataArray | None:
-    """The draws of a null for what is drawn."""
+    """The repeats of a null, of what is drawn."""
     if null is None:
         return None
     if f"{name}_null" not in null:
         raise InputError(
-            f"null has no draws of {name!r}; pass what ds.wb.score(null='patches') returned, with metric='iou' or "
+            f"null has no repeats of {name!r}; pass what ds.wb.score(null='patches') returned, with metric='iou' or "
             "'accuracy'."
         )
     if found.attrs["observations"] > 1 and found.attrs["observation"] == "image":
