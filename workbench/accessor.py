@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from workbench.analysis.heads import RankOptions
     from workbench.analysis.heatmaps import HeatmapOptions
+    from workbench.analysis.nulls import Null
     from workbench.analysis.selection import Labels, Numbers, PieceChoice, ScoreChoice
     from workbench.analysis.sweeps import How, SweepOptions, Swept
     from workbench.truth import Ignored, Truth
@@ -70,6 +71,7 @@ class WorkbenchAccessor:
 
         Options: ``space="output"``, ``layers``, ``timesteps``, ``heads``, ``samples``, ``concepts`` (each a value, a
         list or a slice with both ends included), ``reduce="softmax_mean" | "mean_softmax" | "mean"``,
+        ``center=None | "patch"`` (independent of the values' origin),
         ``upsample=None | "nearest" | "bilinear"`` and ``keep=()``, dimensions that are not averaged.
         See :func:`workbench.analysis.heatmaps.heatmap`.
         """
@@ -108,14 +110,17 @@ class WorkbenchAccessor:
 
         return with_truth(self._ds, truth, labels=labels, ignore=ignore, resize=resize)
 
-    def score(self, **options: Unpack[HeatmapOptions]) -> xr.Dataset:
+    def score(
+        self, *, null: Null | None = None, repeats: int = 200, seed: int = 0, **options: Unpack[HeatmapOptions]
+    ) -> xr.Dataset:
         """How well the segmentation agrees with the stored truth: ``iou`` (concept), ``mean_iou``, ``accuracy``.
 
-        Takes the options of :meth:`heatmap`. See :func:`workbench.analysis.metrics.score`.
+        ``null="patches"`` or ``"concepts"``, or other datasets, adds the same scores of maps that cannot know the
+        answer. Takes the options of :meth:`heatmap` as well. See :func:`workbench.analysis.metrics.score`.
         """
         from workbench.analysis.metrics import score
 
-        return score(self._ds, **options)
+        return score(self._ds, null=null, repeats=repeats, seed=seed, **options)
 
     def sweep(
         self, over: Swept | tuple[Swept, Swept], how: How = "only", **options: Unpack[SweepOptions]
@@ -125,8 +130,9 @@ class WorkbenchAccessor:
         ``over`` is one of these dimensions or a pair; ``how`` is ``"only"`` (each alone), ``"drop"`` (all but each),
         ``"prefix"``, ``"suffix"``, ``"window"`` or ``"greedy"``. Options: ``metric``, by default ``"iou"`` where there
         is truth and ``"full_map_iou"`` elsewhere; ``truth``; ``window=3``; what to take (``space``,
-        ``layers``, ``timesteps``, ``heads``, ``samples``, ``concepts``, ``reduce``); those of the bootstrap;
-        ``progress`` and ``cancel``. The network itself stays as it is. See :func:`workbench.analysis.sweeps.sweep`.
+        ``layers``, ``timesteps``, ``heads``, ``samples``, ``concepts``, ``reduce``, ``center``); those of the
+        bootstrap; ``progress`` and ``cancel``. The network itself stays as it is. See
+        :func:`workbench.analysis.sweeps.sweep`.
         """
         from workbench.analysis.sweeps import SweepOptions, sweep
 

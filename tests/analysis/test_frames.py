@@ -40,6 +40,8 @@ FIGURES: dict[str, Callable[[xr.Dataset], Any]] = {
     "leakage by maps": lambda ds: leakage(ds, truth=False),
     "settling": settling,
     "score": score,
+    "centred score and its null": lambda ds: score(ds, center="patch", null="concepts"),
+    "centred sweep of heads": lambda ds: sweep(ds, "head", center="patch", metric="iou"),
     "sweep without truth": lambda ds: sweep(ds.drop_vars(schema.TRUTH), "layer", metric=["entropy", "full_map_iou"]),
     "sweep with truth": lambda ds: sweep(ds, "layer", metric=["iou", "accuracy", "ap"]),
     "sweep of heads": lambda ds: sweep(ds, "head", how="drop", metric="iou"),

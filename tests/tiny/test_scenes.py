@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import hashlib
 import itertools
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,6 +110,57 @@ def test_objects_stand_in_front_of_one_another() -> None:
 def test_splits_do_not_overlap() -> None:
     for one, other in itertools.combinations(scenes.SPLITS.values(), 2):
         assert max(one.start, other.start) >= min(one.stop, other.stop)
+
+
+def test_scenes_that_look_the_same_have_one_hash() -> None:
+    one, same, other = scenes.render(3), scenes.render(3), scenes.render(4)
+    assert scenes.content_hash(one) == scenes.content_hash(same) != scenes.content_hash(other)
+    # Found among the test scenes: seeds that differ and give the same pixels.
+    twins: dict[str, int] = {}
+    pairs = [(seed, twins.setdefault(scenes.content_hash(scenes.render(seed)), seed)) for seed in range(1200, 1300)]
+    assert all((scenes.render(a).image == scenes.render(b).image).all() for a, b in pairs if a != b)
+
+
+def test_pictures_of_existing_seeds_are_what_they_were() -> None:
+    looks = "".join(scenes.content_hash(scenes.render(seed)) for seed in (0, 1000, 1499, 2980, 1_000_000, 200_000_005))
+    assert hashlib.sha256(looks.encode()).hexdigest()[:16] == "9d8b505281293ad8"
+
+
+@pytest.mark.parametrize("seed", [4000, 4003, 4017])
+def test_a_hard_scene_is_whole_and_its_words_do_not_depend_on_the_changes(seed: int) -> None:
+    hard, plain = scenes.render_hard(seed), scenes.render_hard(seed, ())
+    np.testing.assert_array_equal(hard.image, scenes.render_hard(seed).image)
+    assert (hard.words, hard.colours) == (plain.words, plain.colours)
+    for scene in (hard, plain):
+        assert (np.stack([scene.mask(word) for word in scene.words]).sum(0) == 1).all()
+        assert 2 <= len(scene.colours) <= 4
+        assert all(scene.mask(word).mean() > 0.02 for word in scene.words)
+        assert set(scene.caption.split()) <= set(components.VOCABULARY)
+
+
+def test_each_change_of_a_hard_scene_changes_its_own_part() -> None:
+    plain = scenes.render_hard(4003, ())
+    grounds = scenes.render_hard(4003, ("grounds",))
+    objects = plain.labels < len(plain.colours)
+    np.testing.assert_array_equal(objects, grounds.labels < len(plain.colours))
+    assert (plain.image[objects] == grounds.image[objects]).mean() > 0.9, "but for the outlines' blending"
+    rows = [len(set(row)) for row in plain.labels[~objects.any(1)]]
+    assert set(rows) <= {1}, "one above the other"
+    slanted = grounds.labels - len(plain.colours)
+    assert any(len(set(row[row >= 0].tolist())) == 2 for row in slanted.astype(int)), "side by side or aslant"
+    textures = scenes.render_hard(4003, ("textures",))
+    np.testing.assert_array_equal(textures.labels, plain.labels)
+    assert (textures.image[~objects] != plain.image[~objects]).any(-1).mean() > 0.9
+    places = scenes.render_hard(4003, ("places",))
+    assert (places.labels != plain.labels).any()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"seed": -1}, {"seed": 0, "changes": "grounds"}, {"seed": 0, "changes": ["colours"]}]
+)
+def test_impossible_hard_scenes_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="expected seed >= 0, and changes from grounds, places, textures"):
+        scenes.render_hard(**wrong)
 
 
 def test_a_word_that_is_not_there() -> None:

@@ -20,10 +20,11 @@ from workbench.analysis.lazily import arranged
 from workbench.analysis.normalising import normalised
 from workbench.analysis.plane import pixels_of
 from workbench.analysis.selection import Labels, Numbers
-from workbench.numerics.scores import REDUCTIONS, reduce_maps
+from workbench.numerics.scores import CENTRES, REDUCTIONS, centred, reduce_maps
 from workbench.schema import InputError, SelectionError, warn
 
 Reduction = Literal["softmax_mean", "mean_softmax", "mean"]
+Centre = Literal["patch"]
 Upsampling = Literal["nearest", "bilinear"]
 Kept = Literal["sample", "timestep", "layer"]
 
@@ -41,6 +42,7 @@ class HeatmapOptions(TypedDict, total=False):
     samples: Numbers
     concepts: Labels
     reduce: Reduction
+    center: Centre | None
     upsample: Upsampling | None
     keep: Collection[Kept]
 
@@ -107,6 +109,7 @@ def heatmap(
     samples: Numbers = None,
     concepts: Labels = None,
     reduce: Reduction = "softmax_mean",
+    center: Centre | None = None,
     upsample: Upsampling | None = None,
     keep: Collection[Kept] = (),
 ) -> xr.DataArray:
@@ -128,6 +131,11 @@ def heatmap(
     reduce
         ``"softmax_mean"`` is the paper's; ``"mean_softmax"`` averages the scores first, as one helper of the
         public code does; ``"mean"`` takes no softmax.
+    center
+        ``"patch"`` takes each concept's mean over the patches from its scores first, for every (sample, timestep,
+        layer). Maps of the spaces ``output`` and ``value`` depend on the origin of the values, which no image depends
+        on (:func:`workbench.numerics.scores.centred`); centred ones do not, nor do segmentations made with
+        ``reduce="mean"``. They lose the height of a whole map: a concept that is nowhere then takes its share.
     upsample
         Bring the maps to the pixels of ``ds.image``: ``"nearest"`` repeats each patch, ``"bilinear"`` interpolates
         between patch centres and is constant beyond the outermost ones.
@@ -145,12 +153,13 @@ def heatmap(
     SelectionError
         If something chosen is not in the dataset, or nothing of it was captured; lists what is.
     InputError
-        If ``reduce``, ``upsample`` or ``keep`` is not one of the above.
+        If ``reduce``, ``center``, ``upsample`` or ``keep`` is not one of the above.
     SchemaError
         If scores are NaN that are not listed as missing.
     """
     if reduce not in REDUCTIONS:
         raise InputError(f"reduce is {reduce!r}; expected one of {', '.join(REDUCTIONS)}.")
+    check_center(center)
     if upsample not in (None, "nearest", "bilinear"):
         raise InputError(f"upsample is {upsample!r}; expected None, 'nearest' or 'bilinear'.")
     kept = _kept(keep)
@@ -163,8 +172,8 @@ def heatmap(
     wanted = selection.concept_positions(taken, concepts)
     _warn_of_meaningless(ds, taken, reduce, kept)
 
-    maps = _reduce(taken, reduce, kept, absent_pieces(ds, taken)).isel({dim: wanted})
-    maps.attrs = _record(taken, reduce)
+    maps = _reduce(taken, reduce, center, kept, absent_pieces(ds, taken)).isel({dim: wanted})
+    maps.attrs = _record(taken, reduce, center)
     if upsample is not None:
         maps = to_pixels(maps, ds, upsample).assign_attrs(upsample=upsample)
     return maps.rename("heatmap")
@@ -246,6 +255,14 @@ def mask(ds: xr.Dataset, concept: str, rule: str | float = "mean", **options: Un
     return inside.assign_attrs(maps.attrs, concept=concept, rule=rule).rename("mask")
 
 
+def check_center(center: Any) -> None:
+    """Refuse what scores cannot be measured from."""
+    if center not in CENTRES:
+        raise InputError(
+            f"center is {center!r}; expected None, or 'patch' to measure each concept from its mean over the patches."
+        )
+
+
 def _kept(keep: Collection[str]) -> list[str]:
     if isinstance(keep, str) or not set(keep) <= set(AVERAGED):
         raise InputError(f"keep is {keep!r}; expected a list of dimensions from {', '.join(AVERAGED)}.")
@@ -288,7 +305,9 @@ def _warn_of_meaningless(ds: xr.Dataset, taken: xr.DataArray, reduce: str, kept:
         )
 
 
-def _reduce(taken: xr.DataArray, reduce: str, kept: list[str], absent: NDArray[np.bool_]) -> xr.DataArray:
+def _reduce(
+    taken: xr.DataArray, reduce: str, center: str | None, kept: list[str], absent: NDArray[np.bool_]
+) -> xr.DataArray:
     """Softmax and mean over the pieces that exist, separately for every combination of what is kept."""
     over = [dim for dim in AVERAGED if dim not in kept]
     inner = [dim for dim in taken.dims if dim not in AVERAGED]
@@ -301,11 +320,14 @@ def _reduce(taken: xr.DataArray, reduce: str, kept: list[str], absent: NDArray[n
     if np.isfinite(pieces[~there]).any():
         raise listed_but_there(taken, absent)
     axis = 1 + inner.index(selection.concept_dim(taken))
+    plane = [1 + inner.index(dim) for dim in schema.spatial(inner)]
 
     maps = np.full((cells[0], *pieces.shape[2:]), np.nan, dtype=np.float32)
     for cell in range(cells[0]):
         present = pieces[cell] if there[cell].all() else pieces[cell][there[cell]]
         if len(present):
+            if center is not None:
+                present = centred(present, plane)
             maps[cell] = reduce_maps(present, concept_axis=axis, mean_axes=(0,), reduce=reduce)
             if not np.isfinite(maps[cell]).all():
                 raise unlisted(taken, absent)
@@ -313,7 +335,7 @@ def _reduce(taken: xr.DataArray, reduce: str, kept: list[str], absent: NDArray[n
     return xr.DataArray(maps.reshape(*outer, *maps.shape[1:]), dims=[*kept, *inner], coords=coords)
 
 
-def _record(taken: xr.DataArray, reduce: str) -> dict[str, Any]:
+def _record(taken: xr.DataArray, reduce: str, center: str | None) -> dict[str, Any]:
     """What was chosen, as plain attributes."""
     record = {
         "space": taken.attrs["space"],
@@ -323,6 +345,7 @@ def _record(taken: xr.DataArray, reduce: str) -> dict[str, Any]:
         "timesteps": taken[schema.TIMESTEP].to_numpy().tolist(),
         "layers": taken[schema.LAYER].to_numpy().tolist(),
     }
+    record |= {"center": center} if center is not None else {}
     return record | {name: taken.attrs[name] for name in ("heads", "timesteps_asked") if name in taken.attrs}
 
 

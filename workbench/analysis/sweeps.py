@@ -17,6 +17,7 @@ import xarray as xr
 from workbench import schema
 from workbench.analysis import selection
 from workbench.analysis.evaluation import FULL, Observation, Values, evaluate, observe, pick, words
+from workbench.analysis.heatmaps import check_center
 from workbench.analysis.normalising import normalised
 from workbench.analysis.selection import Labels, Numbers
 from workbench.analysis.steps import Progress, Steps
@@ -29,7 +30,7 @@ from workbench.numerics.scores import REDUCTIONS
 from workbench.schema import InputError, warn
 
 if TYPE_CHECKING:
-    from workbench.analysis.heatmaps import Reduction
+    from workbench.analysis.heatmaps import Centre, Reduction
     from workbench.truth import Ignored, Truth
 
 Swept: TypeAlias = Literal["layer", "timestep", "head", "sample", "space"]
@@ -58,6 +59,7 @@ class SweepOptions(TypedDict, total=False):
     samples: Numbers
     concepts: Labels
     reduce: Reduction
+    center: Centre | None
     most: int | None
     interval: Literal["bootstrap", "t"]
     confidence: float
@@ -87,6 +89,7 @@ def sweep(
     samples: Numbers = None,
     concepts: Labels = None,
     reduce: Reduction = "softmax_mean",
+    center: Centre | None = None,
     most: int | None = None,
     interval: Literal["bootstrap", "t"] = "bootstrap",
     confidence: float = 0.95,
@@ -132,6 +135,8 @@ def sweep(
         What is compared, each with the others chosen; the softmax is over all captured ones in any case.
     reduce
         ``"softmax_mean"``, ``"mean_softmax"`` or ``"mean"`` (no softmax), as for a heat map.
+    center
+        ``"patch"``: every concept from its mean over the patches, as for a heat map.
     most
         Greedy: how many to add at most; all by default.
     interval
@@ -185,6 +190,7 @@ def sweep(
         datasets = [with_truth(datasets[0], truth, labels=labels, ignore=ignore, resize=resize)]
     metrics = _metrics(metric, datasets, reduce)
     _check(how, swept, window, most, confidence, resamples, reduce)
+    check_center(center)
     if draws is not None:
         warn(
             "draws of sweep is called keep_resamples now, and <variable>_draws along 'draw' <variable>_resamples along "
@@ -197,7 +203,7 @@ def sweep(
         raise InputError(f"{given}; expected 'bootstrap', or 't' without keep_resamples.")
     step = "only" if how == "greedy" else how
     spaces = _spaces(datasets, space, swept)
-    choice = Choice(swept, step, window, spaces, reduce, layers, timesteps, heads, samples)
+    choice = Choice(swept, step, window, spaces, reduce, layers, timesteps, heads, samples, center)
     against_truth = any(MEASURES[name].against == "truth" for name in metrics)
     observations, unit = observe(datasets, choice, concepts, truth=against_truth, steps=steps)
     if reduce != "mean" and any(len(one.scores.concepts) == 1 for one in observations):
@@ -407,6 +413,8 @@ def _record(observations: Sequence[Observation], choice: Choice) -> dict[str, An
     }
     if one:
         record["softmax_over"] = [] if choice.reduce == "mean" else scores.concepts
+    if choice.center is not None:
+        record["center"] = choice.center
     if scores.heads:
         record["heads"] = scores.heads
     if scores.timesteps_asked:

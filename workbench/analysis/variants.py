@@ -21,7 +21,7 @@ from workbench.analysis import selection
 from workbench.analysis.gaps import absent_pieces, listed_but_there, unlisted
 from workbench.analysis.heatmaps import default_layers
 from workbench.analysis.selection import Numbers
-from workbench.numerics.scores import softmax
+from workbench.numerics.scores import centred, softmax
 from workbench.schema import InputError, SelectionError
 
 SPACE: Final = "space"
@@ -48,6 +48,8 @@ class Choice:
         As in :func:`workbench.analysis.heatmaps.heatmap`.
     layers, timesteps, heads, samples
         As in :mod:`workbench.analysis.selection`.
+    center
+        As in :func:`workbench.analysis.heatmaps.heatmap`.
     """
 
     over: tuple[str, ...]
@@ -59,6 +61,7 @@ class Choice:
     timesteps: Numbers
     heads: Numbers
     samples: Numbers
+    center: str | None = None
 
     @property
     def cell_dims(self) -> tuple[str, ...]:
@@ -218,7 +221,9 @@ class Scores:
                         yield at, scores
 
     def softmaxed(self, scores: NDArray[Any]) -> NDArray[Any]:
-        """Scores (..., concept, y, x) as they are averaged: after the softmax where it comes first."""
+        """Scores (..., concept, y, x) as they are averaged: centred, and after the softmax where it comes first."""
+        if self.choice.center is not None:
+            scores = centred(scores, (-2, -1))
         return softmax(scores, axis=-3) if self.choice.reduce == "softmax_mean" else scores
 
     def finish(self, sums: Cells, counts: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -6,4 +6,5 @@ from workbench.figures.interventions import effects as effects
 from workbench.figures.paper import DPI as DPI
 from workbench.figures.paper import SEGMENT_COLOURS as SEGMENT_COLOURS
 from workbench.figures.paper import PaperFigure as PaperFigure
+from workbench.figures.scores import score as score
 from workbench.figures.sweeps import sweep as sweep

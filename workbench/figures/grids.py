@@ -145,9 +145,12 @@ def concept_grid(
 
 
 def _meaning(maps: xr.DataArray) -> str:
+    space = (
+        f"{maps.attrs['space']}, centred by {maps.attrs['center']}" if "center" in maps.attrs else maps.attrs["space"]
+    )
     if maps.attrs["reduce"] == "mean":
-        return f"{maps.attrs['space']} score"
-    return f"share among {len(maps.attrs['softmax_over'])} concepts ({maps.attrs['space']})"
+        return f"{space} score"
+    return f"share among {len(maps.attrs['softmax_over'])} concepts ({space})"
 
 
 def _picture(ds: xr.Dataset, maps: xr.DataArray) -> NDArray[np.uint8]:

@@ -18,6 +18,8 @@ SEGMENT_COLOURS: Final = (
     *("#332288", "#882255", "#6B4423", "#F6C6D9"),
 )
 """One colour per concept: Okabe and Ito's palette, told apart with any colour vision, then four more."""
+NULL_COLOUR: Final = "#8C8C8C"
+"""Of the band in which maps score that cannot know the answer."""
 
 _SAVING: Final[dict[Any, Any]] = {"pdf.fonttype": 42, "svg.fonttype": "path"}
 _ON_SCREEN_DPI: Final = 110

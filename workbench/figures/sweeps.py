@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from workbench import schema
-from workbench.figures.paper import DPI, FONT_SIZE, PaperFigure, colour, style, wrap
+from workbench.figures.paper import DPI, FONT_SIZE, NULL_COLOUR, PaperFigure, colour, style, wrap
 from workbench.figures.results import along
 from workbench.numerics import resampling
 from workbench.numerics.measures import FORMER_MEASURES, renamed
@@ -54,6 +54,7 @@ def sweep(
     cmap: str | Colormap = "viridis",
     dark: bool = False,
     width: float | None = None,
+    null: xr.Dataset | None = None,
 ) -> PaperFigure:
     """Draw a sweep: a curve with its confidence band, or a matrix.
 
@@ -72,6 +73,9 @@ def sweep(
         Draw on black, for slides.
     width
         Width of the figure in inches.
+    null
+        What ``ds.wb.score(null=...)`` returned for the same dataset: the central 95 % of its repeats are a grey band
+        behind the curve of ``"iou"`` or ``"accuracy"``.
 
     Returns
     -------
@@ -80,7 +84,7 @@ def sweep(
     Raises
     ------
     InputError
-        If the dataset is no sweep, or has no such metric.
+        If the dataset is no sweep, or has no such metric, or the null does not fit it.
     """
     found = _arranged(found)
     measured = [str(name) for name in found.attrs.get("metrics", ())]
@@ -96,8 +100,10 @@ def sweep(
     matrix = values.ndim == 2 and "space" not in values.dims
     with mpl.rc_context(style(dark, curves=True)):
         if matrix:
+            if null is not None:
+                raise InputError("null is a band behind a curve, but this sweep is a matrix: leave null out.")
             return _matrix(found, values, _label(name, chosen), cmap, width)
-        return _curves(found, chosen, name, concepts, width or 4.6)
+        return _curves(found, chosen, name, concepts, width or 4.6, _null_of(found, name, null))
 
 
 def _arranged(found: xr.Dataset) -> xr.Dataset:
@@ -118,7 +124,25 @@ def _label(name: str, metric: str) -> str:
     return f"mean {label}" if name != metric else label
 
 
-def _curves(found: xr.Dataset, metric: str, name: str, concepts: bool | None, width: float) -> PaperFigure:
+def _null_of(found: xr.Dataset, name: str, null: xr.Dataset | None) -> xr.DataArray | None:
+    """The repeats of a null, of what is drawn."""
+    if null is None:
+        return None
+    if f"{name}_null" not in null:
+        raise InputError(
+            f"null has no repeats of {name!r}; pass what ds.wb.score(null='patches') returned, with metric='iou' or "
+            "'accuracy'."
+        )
+    if found.attrs["observations"] > 1 and found.attrs["observation"] == "image":
+        raise InputError(
+            f"this sweep is over {found.attrs['observations']} images, and a null is of one: draw them apart."
+        )
+    return null[f"{name}_null"].assign_attrs(null=null.attrs.get("null", ""))
+
+
+def _curves(
+    found: xr.Dataset, metric: str, name: str, concepts: bool | None, width: float, null: xr.DataArray | None
+) -> PaperFigure:
     figure = PaperFigure(figsize=(width, _HEIGHT), dpi=DPI, layout="constrained")
     ax = figure.add_subplot()
     ax.set_aspect("auto")
@@ -127,6 +151,9 @@ def _curves(found: xr.Dataset, metric: str, name: str, concepts: bool | None, wi
     dim = next(str(other) for other in values.dims if other != "space" or not by_space)
     where, names = _positions(found, dim)
     ink = mpl.rcParams["text.color"]
+    if null is not None:
+        low, high = np.nanquantile(null.to_numpy(), [0.025, 0.975])
+        ax.axhspan(low, high, color=NULL_COLOUR, alpha=0.35, linewidth=0, zorder=0, label="null")
     per_concept = not by_space and f"mean_{metric}" in found
     if per_concept and concepts is not False and (concepts or found.sizes[schema.CONCEPT] <= _MOST_CONCEPTS):
         for index, concept in enumerate(found[schema.CONCEPT].to_numpy()):
@@ -247,6 +274,8 @@ def _title(ax: Axes, found: xr.Dataset, width: float, *, with_intervals: bool) -
     """What was held fixed, and what the intervals are."""
     attrs = found.attrs
     parts = ["post-hoc sweep"]
+    if attrs.get("center"):
+        parts.append(f"centred by {attrs['center']}")
     if edits := attrs.get("edits"):
         parts.append(f"edited: {' or '.join(edits)}")
     if "space" not in attrs["over"]:

@@ -15,6 +15,8 @@ from workbench.schema import InputError
 Array = TypeVar("Array")
 """A NumPy array or a torch tensor."""
 
+CENTRES: Final = (None, "patch")
+"""What scores are measured from: as they are, or each concept's mean over the patches."""
 REDUCTIONS: Final = ("softmax_mean", "mean_softmax", "mean")
 """How scores become a heat map: the paper's softmax first, one public helper's mean first, or no softmax."""
 
@@ -68,6 +70,24 @@ def softmax(values: Array, axis: int) -> Array:
     wide = _at_least_float32(values)
     powers = xp.exp(wide - xp.amax(wide, axis=axis, keepdims=True))
     return powers / powers.sum(axis=axis, keepdims=True)  # type: ignore[no-any-return]
+
+
+def centred(values: Array, axes: Sequence[int]) -> Array:
+    """Scores less their mean over the patches, so that a softmax over concepts does not depend on the values' origin.
+
+    A vector ``m`` that is added to all values of a block, and taken back by the bias behind its attention, leaves the
+    network as it is and adds ``<m, o_c>`` to every patch of a concept's output scores, and to each patch something
+    that is the same for all concepts: the first goes with the mean, the second a softmax does not see.
+
+    Parameters
+    ----------
+    values : array
+        Scores; 16-bit floats are computed and returned as float32.
+    axes : sequence of int
+        The axes of the patches.
+    """
+    wide = _at_least_float32(values)
+    return wide - wide.mean(tuple(axes), keepdims=True)  # type: ignore[no-any-return]
 
 
 def reduce_maps(values: Array, *, concept_axis: int, mean_axes: Sequence[int], reduce: str = "softmax_mean") -> Array:

@@ -1,11 +1,14 @@
 """Drawn scenes with exact masks: one to four coloured pictograms on one or two textured grounds.
 
 ``render(seed)`` is deterministic, so a split is a range of seeds (:data:`SPLITS`) and no data set has to be shipped.
+Seeds that differ may give the same pixels: :func:`content_hash` tells. :func:`render_hard` renders scenes of the same
+words that no other split resembles.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise, permutations
@@ -35,6 +38,11 @@ SPLITS: dict[str, range] = {
     "train": range(1_000_000, 100_000_000),
 }
 """Disjoint seed ranges: training, choice of defaults, reported figures, and the scenes shipped as files."""
+HARD_SEEDS = range(4_000, 6_000)
+"""Seeds of :func:`render_hard` that figures are reported of."""
+CHANGES: tuple[str, ...] = ("grounds", "places", "textures")
+"""What :func:`render_hard` does otherwise: grounds side by side or aslant; objects of any size anywhere; every ground
+drawn anew, lighter or darker and tinted."""
 
 _SUPERSAMPLING = 3
 _GRID = 16
@@ -195,6 +203,105 @@ def render(seed: int, size: int = SIZE, most: int = 4) -> Scene:
     sizes = {name: word for name, word in sizes.items() if word}
     caption = sentence(order, described, backgrounds, joined)
     return Scene(image, caption, words, colours, sizes, relations, labels)
+
+
+def render_hard(seed: int, changes: Collection[str] = CHANGES) -> Scene:
+    """Render a scene that differs in kind from those of :func:`render`: two to four objects on two grounds.
+
+    Parameters
+    ----------
+    seed
+        Any non-negative integer, such as one of :data:`HARD_SEEDS`; the same seed always gives the same scene.
+    changes
+        What is other than in :func:`render`, of :data:`CHANGES`; words and colours of a seed are the same for all.
+
+    Returns
+    -------
+    Scene
+
+    Raises
+    ------
+    InputError
+        If the seed is negative, or a change is unknown.
+    """
+    if seed < 0 or isinstance(changes, str) or not set(changes) <= set(CHANGES):
+        raise InputError(
+            f"got seed={seed}, changes={changes!r}; expected seed >= 0, and changes from {', '.join(CHANGES)}"
+        )
+    words, *parts = (np.random.default_rng([seed, part, 1]) for part in range(4))
+    count = int(words.choice([2, 3, 4], p=[0.5, 0.3, 0.2]))
+    objects = [str(name) for name in words.choice(OBJECTS, count, replace=False)]
+    colours = {name: str(words.choice(COLOUR_WORDS)) for name in objects}
+    backgrounds = [str(name) for name in words.choice(BACKGROUNDS, 2, replace=False)]
+    border, where, paint = parts
+
+    anew = "textures" in changes
+    canvas, other = (_drawn_anew(name, paint) if anew else _texture(name, SIZE).copy() for name in backgrounds)
+    second = _aslant(border) if "grounds" in changes else np.arange(SIZE)[:, None] < 16 * border.choice([3, 4, 5])
+    second = np.broadcast_to(second, (SIZE, SIZE))
+    canvas[second] = other[second]
+    labels = (100 + second).astype(np.uint8)
+    places = _anywhere(where, count) if "places" in changes else _places(where, SIZE, count)
+    objects = objects[: len(places)]
+    return _composed(canvas, labels, objects, {name: colours[name] for name in objects}, places, backgrounds)
+
+
+def _composed(
+    canvas: NDArray[np.float32],
+    labels: NDArray[np.uint8],
+    objects: list[str],
+    colours: dict[str, str],
+    places: Sequence[tuple[int, int, int]],
+    backgrounds: Sequence[str],
+) -> Scene:
+    """The scene of some objects on a ground, with the grounds in no order."""
+    for index, (name, place) in enumerate(zip(objects, places, strict=True)):
+        _stamp(canvas, labels, name, colours[name], place, index)
+    labels[labels >= 100] -= 100 - len(objects)
+    image = np.clip(canvas * 255 + 0.5, 0, 255).astype(np.uint8)
+    word_of = {width: word for word, width in SIZES.items()}
+    sizes = {name: word_of[2 * place[2]] for name, place in zip(objects, places, strict=True)}
+    at = dict(zip(objects, places, strict=True))
+    relations = {(a, b): relation(at[a][:2], at[b][:2]) for a, b in permutations(objects, 2)}
+    described = {name: f"{sizes[name]} {colours[name]}".strip() for name in objects}
+    caption = sentence(objects, described, [" and ".join(backgrounds)])
+    known = {name: word for name, word in sizes.items() if word}
+    return Scene(image, caption, (*objects, *backgrounds), colours, known, relations, labels)
+
+
+def _aslant(rng: np.random.Generator) -> NDArray[np.bool_]:
+    """One side of a border that is upright, or up to 60 degrees off, through the middle third."""
+    y, x = np.mgrid[:SIZE, :SIZE]
+    angle = rng.uniform(-np.pi / 3, np.pi / 3)
+    middle = SIZE * rng.uniform(1 / 3, 2 / 3, 2)
+    side = np.cos(angle) * (x - middle[1]) + np.sin(angle) * (y - middle[0]) < 0
+    return np.asarray(side if rng.random() < 0.5 else ~side)
+
+
+def _anywhere(rng: np.random.Generator, count: int) -> list[tuple[int, int, int]]:
+    """Centres and half-widths, the largest first: anywhere inside, and no object far inside another one's reach."""
+    while True:
+        halves = [int(width) // 2 for width in rng.choice(list(SIZES.values()), count, p=[0.5, 0.35, 0.15])]
+        places: list[tuple[int, int, int]] = []
+        for half in sorted(halves, reverse=True):
+            for _ in range(50):
+                y, x = (int(place) for place in rng.integers(half, SIZE - half + 1, 2))
+                if all(np.hypot(y - v, x - u) > 0.8 * (half + other) for v, u, other in places):
+                    places.append((y, x, half))
+                    break
+        if len(places) == count:
+            return places
+
+
+def _drawn_anew(name: str, rng: np.random.Generator) -> NDArray[np.float32]:
+    """A ground as it was never drawn before: its own random parts, 15 % lighter or darker, tinted by up to 6 %."""
+    fresh = GROUNDS[name](rng, SIZE, SIZE) * rng.uniform(0.85, 1.15) + rng.uniform(-0.06, 0.06, 3)
+    return np.asarray(np.clip(fresh, 0, 1), dtype=np.float32)
+
+
+def content_hash(scene: Scene) -> str:
+    """SHA-256 of the pixels: equal for scenes that look the same."""
+    return hashlib.sha256(scene.image.tobytes()).hexdigest()
 
 
 def relation(first: tuple[float, float], second: tuple[float, float]) -> str:

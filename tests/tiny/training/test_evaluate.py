@@ -97,6 +97,54 @@ def test_the_whole_evaluation_of_a_few_scenes(monkeypatch: pytest.MonkeyPatch, u
     assert "nan" not in text
 
 
+def test_centred_scores_do_not_depend_on_an_offset_of_each_concept() -> None:
+    one = _captured(3, 2, slice(0, 2), 0)
+    offset = np.arange(len(one.words), dtype=np.float32)[:, None, None] * 20
+    moved = evaluate.Captured(one.scene, one.words, {"output": one.maps["output"] + offset})
+    as_stored, centred = (
+        [evaluate.segmented([some], "output", [0], [0, 1], center=center).words for some in (one, moved)]
+        for center in (False, True)
+    )
+    assert centred[0] == centred[1] > 0.5
+    assert as_stored[1] < as_stored[0] - 0.3
+
+
+def test_what_a_file_holds_already_is_kept(
+    monkeypatch: pytest.MonkeyPatch, untrained: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every part is in the file: nothing is computed, and the tables are those of the file."""
+    monkeypatch.setattr(evaluate, "TIMESTEPS", (500.0, 200.0))
+    result: dict[str, Any] = evaluate.evaluate(untrained, ([0, 1], 200.0), 1)
+    sides = {
+        "alone": {"output": figure(0.25), "cross": figure(0.5)},
+        "beside": {"output": figure(0), "cross": figure(0)},
+    }
+    result |= {
+        "references": {"pixel forest": figure(0.125)},
+        "held_out": {"hard": {"scenes": 7, "chance": figure(0), "oracle": figure(1), **sides}},
+        "origins": {
+            "moved": {"scenes": 3, "picture": 1}
+            | dict.fromkeys(("alone", "beside", "alone, centred", "beside, centred"), figure(0.375))
+        },
+        "criteria": {"mine": {"mean": 0.5, "interval": [0.25, 0.75], "runs": 9}},
+    }
+    file = tmp_path / "figures.json"
+    file.write_text(json.dumps(result))
+    folder = str(untrained.config["_name_or_path"])
+    monkeypatch.setattr("sys.argv", ["evaluate", "--model", folder, "--json", str(file), "--resume", "--scenes", "1"])
+    evaluate.main()
+    text = capsys.readouterr().out
+    for line in (
+        "| pixel forest | yes | masks of 400 other scenes | 0.125 (0.125 to 0.125) |",
+        "| hard | 7 | 0.250 (0.250 to 0.250) |",
+        "on the first 3 test scenes",
+        "| mine | 9 | 0.50 (0.25 to 0.75) |",
+        'from its mean over patches (`center="patch"`)',
+    ):
+        assert line in text
+    assert json.loads(file.read_text()) == json.loads(json.dumps(result))
+
+
 def figure(words: float) -> dict[str, Any]:
     return {"words": words, "objects": words, "backgrounds": words, "interval": [words, words]}
 

@@ -17,6 +17,9 @@ Found = Mapping[str, Any]
 """A figure as plain values: ``words``, ``objects``, ``backgrounds`` and ``interval``."""
 
 
+_COLUMNS = ["map", "all words", "objects", "backgrounds", "all words, distracted", "objects", "backgrounds"]
+
+
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     return [*lines, *("| " + " | ".join(row) + " |" for row in rows), ""]
@@ -77,6 +80,91 @@ def _findings(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
+_REFERENCES = {
+    "location prior": ("no", "masks of 1000 other scenes"),
+    "colour clusters": ("yes", "nothing; the truth names the clusters"),
+    "pixel forest": ("yes", "masks of 400 other scenes"),
+    "linear probe": ("yes, through the model", "masks of 250 other scenes"),
+}
+"""Whether a reference sees the image, and what it learns from."""
+
+
+def _honest(result: Mapping[str, Any]) -> list[str]:
+    """What the maps are to be compared with, and how far the figures depend on scenes and on the values' origin."""
+    lines: list[str] = []
+    if "references" in result:
+        lines += ["Other ways to segment the same scenes, with the scene's own words:", ""]
+        rows = [
+            [name, *_REFERENCES[name], _bounded(found), f"{found['objects']:.3f}", f"{found['backgrounds']:.3f}"]
+            for name, found in result["references"].items()
+        ]
+        lines += _table(["reference", "sees the image", "learnt from", "all words", "objects", "backgrounds"], rows)
+    if "centred" in result:
+        lines += ['The spaces with every concept measured from its mean over patches (`center="patch"`):', ""]
+        rows = [_row(f"`{s}`", found, result["distracted_centred"][s]) for s, found in result["centred"].items()]
+        lines += _table(_COLUMNS, rows)
+    if "origins" in result:
+        lines += [
+            "The same network with other origins of its values (`output`, on the first "
+            f"{min(found['scenes'] for found in result['origins'].values())} test scenes); *of 255*: by how much a "
+            "picture that it makes differs at most:",
+            "",
+        ]
+        head = [
+            "values",
+            "own words",
+            "with absent words",
+            "own words, centred",
+            "with absent words, centred",
+            "of 255",
+        ]
+        names = ("alone", "beside", "alone, centred", "beside, centred")
+        rows = [
+            [name, *(_bounded(found[part]) for part in names), str(found["picture"])]
+            for name, found in result["origins"].items()
+        ]
+        lines += _table(head, rows)
+    if "held_out" in result:
+        lines += ["On scenes that training has not seen:", ""]
+        head = [
+            "scenes",
+            "how many",
+            "`output`",
+            "with absent words",
+            "`cross`",
+            "with absent words",
+            "chance",
+            "oracle",
+        ]
+        rows = [
+            [
+                name,
+                str(found["scenes"]),
+                *(_bounded(found[side][space]) for space in ("output", "cross") for side in ("alone", "beside")),
+                *(f"{found[bound]['words']:.3f}" for bound in ("chance", "oracle")),
+            ]
+            for name, found in result["held_out"].items()
+        ]
+        lines += _table(head, rows)
+    if "criteria" in result:
+        lines += [
+            "Heads of all layers ranked without masks (`ds.wb.rank_heads`), against their ranking by IoU: Spearman's "
+            "correlation in each scene, its mean over scenes, and the 95 % t interval of that mean:",
+            "",
+            *criteria_table(result["criteria"]),
+        ]
+    return lines
+
+
+def criteria_table(found: Mapping[str, Any]) -> list[str]:
+    """The rows of :mod:`workbench.tiny.training.criteria` as Markdown."""
+    rows = (
+        [name, str(one["runs"]), f"{one['mean']:.2f} ({one['interval'][0]:.2f} to {one['interval'][1]:.2f})"]
+        for name, one in found.items()
+    )
+    return _table(["criterion", "scenes", "correlation with IoU"], rows)
+
+
 def report(result: Mapping[str, Any]) -> str:
     """The figures as Markdown tables."""
     layers, time = result["default_layers"], result["timestep"]
@@ -90,8 +178,8 @@ def report(result: Mapping[str, Any]) -> str:
         *((f"`{space}`", found, result["distracted"][space]) for space, found in result["spaces"].items()),
         *((name, found, result["distracted_baselines"][name]) for name, found in result["baselines"].items()),
     ]
-    head = ["map", "all words", "objects", "backgrounds", "all words, distracted", "objects", "backgrounds"]
-    lines += _table(head, (_row(*each) for each in named))
+    lines += _table(_COLUMNS, (_row(*each) for each in named))
+    lines += _honest(result)
     lines += [
         "By layer (dual blocks, then single-stream ones), at the default timestep; ± half of the 95 % interval:",
         "",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,10 +25,10 @@ from tqdm.auto import tqdm
 
 from workbench.folders import INFO_FILE, bundled_folder
 from workbench.models.loading import info_of, load_model
-from workbench.numerics.scores import reduce_maps
+from workbench.numerics.scores import centred, reduce_maps
 from workbench.recording.capturing import capture
 from workbench.schema import total
-from workbench.tiny.scenes import NOUNS, SPLITS, Scene, render
+from workbench.tiny.scenes import NOUNS, SPLITS, Scene, render, render_hard
 from workbench.tiny.training.card_tables import report
 from workbench.tiny.training.map_scores import Figure, chance, figure, majority, oracle, tally, to_pixels
 
@@ -79,6 +79,7 @@ def capture_scene(
     spaces: Sequence[str] = SPACES,
     heads_at: float | None = None,
     attend: str = "both",
+    changes: Sequence[str] | None = None,
 ) -> Captured:
     """Capture the scene of a seed, in the size the model was made for, at every layer.
 
@@ -96,9 +97,11 @@ def capture_scene(
         Timestep at which heads are kept apart, in :data:`HEAD_SPACES`; None for none.
     attend
         What concepts attend to, one of :data:`ATTEND`.
+    changes
+        None for the seed's scene, else its hard one, with these changes.
     """
     layers = list(range(len(pipe.transformer.transformer_blocks) + len(pipe.transformer.single_transformer_blocks)))
-    scene = render(seed, info_of(pipe)["size"][0])
+    scene = render(seed, info_of(pipe)["size"][0]) if changes is None else render_hard(seed, changes)
     words = scene.words + distractors(scene, seed, absent)
     run = capture(
         scene.image,
@@ -120,12 +123,14 @@ def capture_scene(
     return Captured(scene, words, maps, heads)
 
 
-def capture_scenes(pipe: Any, split: str, scenes: int, pool: Executor | None = None, **options: Any) -> list[Captured]:
-    """:func:`capture_scene` for the first scenes of a split, here or in the processes of :func:`workers`."""
-    seeds = SPLITS[split][:scenes]
+def capture_scenes(
+    pipe: Any, split: str | Sequence[int], scenes: int, pool: Executor | None = None, **options: Any
+) -> list[Captured]:
+    """:func:`capture_scene` for the first scenes of a split or of some seeds, here or in :func:`workers`."""
+    seeds = (SPLITS[split] if isinstance(split, str) else split)[:scenes]
     each = partial(capture_scene, pipe, **options) if pool is None else partial(_in_worker, options)
     found = map(each, seeds) if pool is None else pool.map(each, seeds, chunksize=4)
-    return list(tqdm(found, total=len(seeds), desc=split, unit="scene"))
+    return list(tqdm(found, total=len(seeds), desc=split if isinstance(split, str) else "scenes", unit="scene"))
 
 
 _mine: Any = None
@@ -156,15 +161,22 @@ def score(captured: Sequence[Captured], heatmaps: Sequence[Values]) -> Figure:
 
 
 def segmented(
-    captured: Sequence[Captured], space: str, timesteps: Sequence[int], layers: Sequence[int], soft: bool = True
+    captured: Sequence[Captured],
+    space: str,
+    timesteps: Sequence[int],
+    layers: Sequence[int],
+    soft: bool = True,
+    center: bool = False,
 ) -> Figure:
     """Scores of the heat map over some positions of timesteps and layers.
 
-    ``soft`` is ``reduce="softmax_mean"`` (the mean after the softmax over concepts), else it is ``"mean"``.
+    ``soft`` is ``reduce="softmax_mean"`` (the mean after the softmax over concepts), else it is ``"mean"``; ``center``
+    is ``center="patch"``.
     """
 
     def heatmap(one: Captured) -> Values:
         chosen = one.maps[space][np.ix_(timesteps, layers)]
+        chosen = centred(chosen, (-2, -1)) if center else chosen
         return reduce_maps(chosen, concept_axis=2, mean_axes=(0, 1), reduce="softmax_mean" if soft else "mean")
 
     return score(captured, [heatmap(one) for one in captured])
@@ -216,6 +228,10 @@ def evaluate(pipe: Any, defaults: tuple[list[int], float], scenes: int, pool: Ex
         "distractors": DISTRACTORS,
         "spaces": {space: found.short() for space, found in spaces.items()},
         "distracted": {space: found.short() for space, found in beside.items()},
+        "centred": {space: segmented(captured, space, [at], chosen, center=True).short() for space in SPACES},
+        "distracted_centred": {
+            space: segmented(distracted, space, [0], chosen, center=True).short() for space in SPACES
+        },
         "per_word": spaces["output"].per_word,
         "baselines": {name: found.short() for name, found in baselines(captured).items()},
         "distracted_baselines": {name: found.short() for name, found in baselines(distracted).items()},
@@ -254,6 +270,7 @@ def main() -> None:
     parser.add_argument("--choose", action="store_true", help="choose defaults on validation, write workbench.json")
     parser.add_argument("--workers", type=int, default=min(4, os.cpu_count() or 1), help="processes of one thread")
     parser.add_argument("--json", type=Path, help="also write every figure to this file")
+    parser.add_argument("--resume", action="store_true", help="keep the parts that the file of --json holds already")
     options = parser.parse_args()
     folder = options.model or bundled_folder("tiny-flux")
     pipe = load_model(folder, dtype=torch.float32)
@@ -268,10 +285,40 @@ def main() -> None:
             chosen, at = choose(alone, beside, len(pipe.transformer.transformer_blocks))
             info |= {"default_layers": chosen, "timestep": TIMESTEPS[at]}
             path.write_text(json.dumps(info, indent=2) + "\n")
-        result = evaluate(pipe, (info["default_layers"], float(info["timestep"])), options.scenes, pool)
-    if options.json is not None:
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+        defaults = (info["default_layers"], float(info["timestep"]))
+        result: dict[str, Any] = {}
+        if options.resume and options.json is not None and options.json.exists():
+            result = json.loads(options.json.read_text())
+        for name, part in _parts(pipe, defaults, options.scenes, pool, folder).items():
+            if name not in result:
+                result |= part() if name == "spaces" else {name: part()}
+                if options.json is not None:
+                    options.json.write_text(json.dumps(result, indent=2) + "\n")
     print(report(result))
+
+
+def _parts(
+    pipe: Any, defaults: tuple[list[int], float], scenes: int, pool: Executor, folder: Path
+) -> dict[str, Callable[[], dict[str, Any]]]:
+    """The parts of the figures, by the first of their names: each some minutes."""
+    from workbench.tiny.training import criteria, held_out, origins, overlap, references
+
+    layers, time = defaults
+    tests = SPLITS["test"][:scenes]
+
+    def beside_the_maps() -> dict[str, Any]:
+        shown = [render(seed, info_of(pipe)["size"][0]) for seed in tests]
+        return {name: found.short() for name, found in references.references(shown, pipe, time).items()}
+
+    return {
+        "spaces": lambda: evaluate(pipe, defaults, scenes, pool),
+        "references": beside_the_maps,
+        "held_out": lambda: held_out.held_out(
+            pipe, defaults, overlap.splits_of(folder), min(scenes, held_out.SCENES), pool
+        ),
+        "origins": lambda: origins.origins(pipe, layers, time, min(scenes, origins.SCENES)),
+        "criteria": lambda: criteria.rows(pipe, time, min(scenes, criteria.SCENES)),
+    }
 
 
 if __name__ == "__main__":
