@@ -10,9 +10,10 @@ import torch
 from diffusers import FluxImg2ImgPipeline, FluxKontextPipeline, FluxPipeline
 
 from tests.tiny_random import flux_pipeline, flux_transformer
-from workbench.models import family
-from workbench.models.family import Family, adapter_for, family_named, pipeline_adapter_for
+from workbench.models import known
+from workbench.models.family import adapter_for, pipeline_adapter_for
 from workbench.models.flux import FluxAdapter, FluxPipelineAdapter
+from workbench.models.known import Family, families, family_named
 from workbench.models.quiet import imported
 from workbench.schema import ModelError
 
@@ -47,8 +48,8 @@ def test_classes_are_known_by_their_names_and_those_of_their_bases(monkeypatch: 
     assert isinstance(pipeline_adapter_for(pipe).inner, FluxAdapter)
 
     # The nearest class counts, whichever family was named first.
-    nearer = Family("patched", (), ("Patched",), "", "tests.models.test_family:OtherAdapter")
-    monkeypatch.setattr(family, "FAMILIES", (*family.FAMILIES, nearer))
+    nearer = Family("patched", (), ("Patched",), "", "tests.models.test_family:OtherAdapter", (), "")
+    monkeypatch.setattr(known, "FAMILIES", (*known.FAMILIES, nearer))
     assert isinstance(pipeline_adapter_for(pipe), OtherAdapter)
     assert not isinstance(pipeline_adapter_for(flux_pipeline()), OtherAdapter)
     assert family_named("Patched") is nearer
@@ -60,7 +61,7 @@ class OtherAdapter(FluxPipelineAdapter):
 
 
 def test_every_family_has_its_adapters() -> None:
-    for each in family.families():
+    for each in families():
         side = imported(*each.pipeline_adapter.split(":")).transformer_side
         assert issubclass(side, imported(*each.adapter.split(":")))
         assert each.transformers

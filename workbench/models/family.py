@@ -7,84 +7,14 @@ family costs nothing until one of its models is met.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
+from workbench.models.known import Family, families
 from workbench.models.pipeline import PipelineAdapter
 from workbench.models.quiet import imported
 from workbench.models.shortcuts import refuse_shortcuts
 from workbench.models.transformer import TransformerAdapter
 from workbench.schema import ModelError
-
-
-@dataclass(frozen=True)
-class Family:
-    """A model family.
-
-    Attributes
-    ----------
-    name : str
-        What people call it.
-    transformers, pipelines : tuple of str
-        Names of the diffusers classes that its adapters serve, with their subclasses.
-    adapter, pipeline_adapter : str
-        ``"module:Class"`` of a :class:`.transformer.TransformerAdapter` and of a :class:`.pipeline.PipelineAdapter`.
-    """
-
-    name: str
-    transformers: tuple[str, ...]
-    pipelines: tuple[str, ...]
-    adapter: str
-    pipeline_adapter: str
-
-
-FAMILIES: Final = (
-    Family(
-        name="FLUX.1",
-        transformers=("FluxTransformer2DModel",),
-        pipelines=("FluxPipeline",),
-        adapter="workbench.models.flux:FluxAdapter",
-        pipeline_adapter="workbench.models.flux:FluxPipelineAdapter",
-    ),
-    Family(
-        name="Stable Diffusion 3, 3.5",
-        transformers=("SD3Transformer2DModel",),
-        pipelines=("StableDiffusion3Pipeline",),
-        adapter="workbench.models.sd3:SD3Adapter",
-        pipeline_adapter="workbench.models.sd3_pipeline:SD3PipelineAdapter",
-    ),
-    Family(
-        name="FLUX.2",
-        transformers=("Flux2Transformer2DModel",),
-        pipelines=("Flux2Pipeline",),
-        adapter="workbench.models.flux2:Flux2Adapter",
-        pipeline_adapter="workbench.models.flux2_pipeline:Flux2PipelineAdapter",
-    ),
-    Family(
-        name="FLUX.2 klein",
-        transformers=("Flux2Transformer2DModel",),
-        pipelines=("Flux2KleinPipeline",),
-        adapter="workbench.models.flux2:Flux2Adapter",
-        pipeline_adapter="workbench.models.klein_pipeline:KleinPipelineAdapter",
-    ),
-    Family(
-        name="Qwen-Image",
-        transformers=("QwenImageTransformer2DModel",),
-        pipelines=("QwenImagePipeline",),
-        adapter="workbench.models.qwen:QwenAdapter",
-        pipeline_adapter="workbench.models.qwen_pipeline:QwenPipelineAdapter",
-    ),
-)
-
-
-def families() -> tuple[Family, ...]:
-    """All families that are known, in the order in which they are tried."""
-    return FAMILIES
-
-
-def family_named(pipeline: str) -> Family | None:
-    """The family that serves a pipeline class of this name; None where none does."""
-    return next((family for family in families() if pipeline in family.pipelines), None)
 
 
 def pipeline_names() -> tuple[str, ...]:

@@ -162,7 +162,8 @@ def _download(name: str) -> Path:
 
 
 def _check_class(folder: Path) -> None:
-    from workbench.models.family import family_named, pipeline_names
+    from workbench.models.family import pipeline_names
+    from workbench.models.known import family_named
     from workbench.models.quiet import imported
 
     named = json_object(folder / "model_index.json").get("_class_name", "")
