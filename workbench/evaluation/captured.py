@@ -1,0 +1,248 @@
+"""Methods that read maps off a diffusion transformer, by :func:`workbench.capture`; several share one capture."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from PIL import Image
+
+from workbench import schema
+from workbench.analysis.heatmaps import default_layers, heatmap
+from workbench.evaluation.examples import Example
+from workbench.evaluation.methods import Setting, labelled
+from workbench.evaluation.protocols import Protocol, resize_steps
+from workbench.numerics.scores import softmax
+from workbench.schema import CAPTURE_VERSION, SPACES, InputError
+from workbench.store.locations import canonical_json
+
+_FILTERS: Final = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+_ASKED = ("samples", "seed", "attend", "pool", "image_resize")
+"""Knobs that decide what is captured; what else a protocol says is read off the capture."""
+
+
+@dataclass
+class Captures:
+    """Captures of one model, each kept while its batch lasts.
+
+    Attributes
+    ----------
+    model
+        As :func:`workbench.capture` takes it.
+    """
+
+    model: Any = "tiny-flux"
+    identity: dict[str, Any] | None = None
+    wanted: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
+    held: dict[tuple[Any, ...], xr.Dataset] = field(default_factory=dict)
+    _pipe: Any = None
+
+    def pipe(self) -> Any:
+        """The pipeline, loaded once."""
+        if self._pipe is None:
+            from workbench.models.loading import load_model
+
+            named = isinstance(self.model, str | os.PathLike)
+            self._pipe = load_model(self.model) if named else self.model
+        return self._pipe
+
+    def identify(self) -> dict[str, Any]:
+        """What tells this model from others: a checksum over every element of its weights and its options."""
+        if self.identity is None:
+            from workbench.models.fingerprint import fingerprint
+            from workbench.recording.provenance import model_name
+
+            pipe = self.pipe()
+            digest = hashlib.sha256(canonical_json(fingerprint(pipe, progress=False)).encode()).hexdigest()[:20]
+            name = model_name(self.model)
+            self.identity = {"model": name, "fingerprint": digest, "capture_version": CAPTURE_VERSION}
+        return self.identity
+
+    def want(self, protocol: Protocol, space: str) -> None:
+        """Say what will be read, so that one capture holds it for all methods."""
+        held = self.wanted.setdefault(_key(protocol), {"spaces": [], "layers": [], "timesteps": []})
+        for part, values in (
+            ("spaces", [space]),
+            ("layers", protocol.layers or [None]),
+            ("timesteps", [protocol.timestep]),
+        ):
+            held[part] += [value for value in values if value not in held[part]]
+
+    def get(self, example: Example, concepts: Sequence[str], caption: str, protocol: Protocol) -> xr.Dataset:
+        """The capture of an example."""
+        key = (example.name, tuple(concepts), caption, _key(protocol))
+        if key not in self.held:
+            self.held[key] = self._capture(example, concepts, caption, protocol)
+        return self.held[key]
+
+    def forget(self) -> None:
+        """Let the captures of a batch go."""
+        self.held.clear()
+
+    def _capture(self, example: Example, concepts: Sequence[str], caption: str, protocol: Protocol) -> xr.Dataset:
+        from workbench.recording.capturing import capture
+
+        wanted = self.wanted[_key(protocol)]
+        image, size = prepared_image(example.image, protocol.image_resize)
+        spaces = [space for space in wanted["spaces"] if space != schema.PROMPT or caption]
+        layers = {layer for layer in wanted["layers"] if layer is not None}
+        if None in wanted["layers"] and layers:  # the model's default layers are among its dual blocks
+            layers |= set(range(len(self.pipe().transformer.transformer_blocks)))
+        return capture(
+            image,
+            concepts,
+            model=self.pipe(),
+            prompt=caption,
+            timesteps=sorted(wanted["timesteps"], reverse=True),
+            layers=sorted(layers) or None,
+            spaces=spaces,
+            samples=protocol.samples,
+            seed=protocol.seed,
+            size=size,
+            attend=protocol.attend,
+            pool=protocol.pool,
+            store=False,
+            progress=False,
+        )
+
+    def own_timestep(self) -> float:
+        """The model's own choice of a timestep."""
+        from workbench.models.loading import info_of
+        from workbench.recording.capturing import DEFAULT_TIMESTEP
+
+        return float(info_of(self.pipe()).get("timestep", DEFAULT_TIMESTEP))
+
+
+@dataclass
+class Captured:
+    """Maps of one space, as the protocol reads them.
+
+    Attributes
+    ----------
+    name
+        What tables call it.
+    space
+        One of :data:`workbench.schema.SPACES`. For ``prompt``, the model is told all concepts, joined by "and", and the
+        map of a concept is the mean over its tokens: tokens that are not in the prompt have no map.
+    captures
+        Where the captures are; methods that share it share captures too.
+    settings
+        The model's checksum.
+    """
+
+    name: str
+    space: str
+    captures: Captures
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    protocol: Protocol | None = None
+
+    def prepare(self, setting: Setting) -> None:
+        """Load the model, and say what is needed of it."""
+        self.protocol = setting.protocol
+        if self.protocol.concept_norm != "none":
+            raise InputError(
+                "concept_norm='linear' normalises concept vectors before the product, and captures hold products only: "
+                "this method cannot read it off them. Take concept_norm=none, which the record then says."
+            )
+        if self.space == schema.PROMPT and self.protocol.heads != "sum":
+            raise InputError("heads='softmax' is for concepts; in the prompt space take heads=sum.")
+        self.settings = {**self.captures.identify(), "space": self.space}
+        if self.space == schema.PROMPT:
+            self.settings = {**self.settings, "caption": "all concepts, joined by and"}
+        if self.protocol.timestep is None:
+            self.protocol = self.protocol.changed(timestep=self.captures.own_timestep())
+        self.captures.want(self.protocol, self.space)
+
+    def maps(self, examples: Sequence[Example], concepts: Sequence[Sequence[str]]) -> Iterable[xr.DataArray]:
+        """Capture each example and read its maps."""
+        protocol = self.protocol
+        if protocol is None:
+            raise InputError(f"the method {self.name!r} is not prepared: evaluate calls prepare before maps.")
+        for example, words in zip(examples, concepts, strict=True):
+            if self.space == schema.PROMPT:
+                caption = " and ".join(words)
+                ds = self.captures.get(example, words, caption, protocol)
+                yield labelled(_of_tokens(_read(ds, self.space, protocol), words), words)
+            else:
+                ds = self.captures.get(example, words, example.caption, protocol)
+                yield _read(ds, self.space, protocol)
+
+
+def prepared_image(image: NDArray[np.uint8], steps: str) -> tuple[NDArray[np.uint8], tuple[int, int] | None]:
+    """An image after the protocol's steps, and the size to capture it in; None where the model's own will do."""
+    wanted = resize_steps(steps)
+    if not wanted:
+        return image, None
+    picture = Image.fromarray(image)
+    for how, side in wanted:
+        picture = picture.resize((side, side), _FILTERS[how])
+    return np.asarray(picture), (wanted[-1][1], wanted[-1][1])
+
+
+def _read(ds: xr.Dataset, space: str, protocol: Protocol) -> xr.DataArray:
+    chosen: dict[str, Any] = {
+        "layers": list(protocol.layers) if protocol.layers is not None else None,
+        "timesteps": [protocol.timestep],
+    }
+    if protocol.heads == "softmax":
+        layers = chosen["layers"] if chosen["layers"] is not None else default_layers(ds)
+        return _softmax_by_head(ds[space].sel(layer=layers, timestep=chosen["timesteps"]))
+    if protocol.reduce == "sum":
+        maps = heatmap(ds, space=space, reduce="mean", **chosen)
+        pieces = len(maps.attrs["layers"]) * len(maps.attrs["timesteps"]) * len(maps.attrs["samples"])
+        return maps * pieces
+    return heatmap(ds, space=space, reduce=protocol.reduce, **chosen)
+
+
+def _softmax_by_head(scores: xr.DataArray) -> xr.DataArray:
+    """Softmax over concepts in every head, then the mean over heads and everything else, as the public baselines."""
+    dims = [dim for dim in scores.dims if dim not in (schema.CONCEPT, schema.Y, schema.X)]
+    ordered = scores.transpose(*dims, schema.CONCEPT, schema.Y, schema.X)
+    values = softmax(ordered.to_numpy().astype(np.float32), -3).mean(tuple(range(len(dims))))
+    return labelled(values, [str(one) for one in scores[schema.CONCEPT].to_numpy()])
+
+
+def _of_tokens(maps: xr.DataArray, words: Sequence[str]) -> NDArray[np.float32]:
+    """Maps (concept, y, x): the mean over the tokens of each word, which came in this order with "and" between them."""
+    tokens = [str(token) for token in maps[schema.TOKEN].to_numpy()]
+    values = maps.transpose(schema.TOKEN, schema.Y, schema.X).to_numpy()
+    pieces = [token.replace("▁", "").replace("</w>", "").replace("Ġ", "").strip().lower() for token in tokens]
+    found, place = [], 0
+    for number, word in enumerate(words):
+        plain = "".join(word.lower().split())
+        held: list[int] = []
+        text = ""
+        while place < len(pieces) and len(text) < len(plain):
+            text += pieces[place]
+            held.append(place)
+            place += 1
+        if text != plain:
+            raise InputError(
+                f"the prompt's tokens end, or differ, at {word!r} (they are {', '.join(tokens[:40])}): the prompt space "
+                "needs every word of the prompt as tokens. Ask for fewer background words."
+            )
+        found.append(values[held].mean(0))
+        if number < len(words) - 1:
+            joint = ""
+            while place < len(pieces) and len(joint) < len("and"):
+                joint += pieces[place]
+                place += 1
+    return np.stack(found)
+
+
+def _key(protocol: Protocol) -> str:
+    return canonical_json({name: getattr(protocol, name) for name in _ASKED})
+
+
+CAPTURED: Final = tuple(SPACES)
+"""Names of the methods that read a space."""

@@ -1,0 +1,199 @@
+"""Rows of an evaluation on disk: one Parquet file a batch, whole or absent; what is missing is a difference of sets."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workbench.evaluation.examples import Figures
+from workbench.numerics.confusion import Counts
+from workbench.schema import InputError, StoreError, warn
+from workbench.store.files import disk_errors, write_file
+from workbench.store.locations import canonical_json
+
+RECORD: Final = "record.json"
+_PARTS: Final = "parts"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is kept of one image.
+
+    Attributes
+    ----------
+    name
+        Of the image.
+    message
+        Why it could not be evaluated; empty when it was.
+    targets
+        Words that were looked for.
+    figures
+        What was counted; None for a failure.
+    notes
+        Warnings about it.
+    """
+
+    name: str
+    message: str = ""
+    targets: tuple[str, ...] = ()
+    figures: Figures | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The rows of one method under one protocol on one data set.
+
+    Attributes
+    ----------
+    folder
+        Where they are.
+    """
+
+    folder: Path
+    _damaged: set[Path] = field(default_factory=set, compare=False, repr=False)
+
+    @classmethod
+    def open(cls, folder: Path, record: Mapping[str, Any]) -> Parts:
+        """Take up, or begin, a folder of rows.
+
+        Raises
+        ------
+        InputError
+            If the folder holds rows of another record.
+        StoreError
+            If it cannot be written.
+        """
+        (folder / _PARTS).mkdir(parents=True, exist_ok=True)
+        path = folder / RECORD
+        text = json.dumps(json.loads(canonical_json(record)), indent=2, sort_keys=True, ensure_ascii=False)
+        if path.is_file() and path.read_text("utf-8") != text:
+            raise InputError(f"{folder} holds an evaluation of another record: give another folder.")
+        with disk_errors(folder, lambda: len(text), "Make room and call again."):
+            write_file(path, text.encode("utf-8"), sync=True)
+        return cls(folder)
+
+    @classmethod
+    def find(cls, folder: Path) -> tuple[Parts, dict[str, Any]]:
+        """A folder of rows, and its record.
+
+        Raises
+        ------
+        StoreError
+            If it is none, or its record is damaged.
+        """
+        try:
+            record = json.loads((folder / RECORD).read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise StoreError(
+                f"{folder} holds no evaluation ({error}): give a folder that `workbench evaluate` names."
+            ) from error
+        return cls(folder), record
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Keep a batch; it is there as a whole, or not at all."""
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        table = pa.Table.from_pylist([_plain(row) for row in rows], schema=_schema(pa))
+        buffer = io.BytesIO()
+        parquet.write_table(table, buffer, compression="zstd")
+        stem = hashlib.sha256("\n".join(row.name for row in rows).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        path = self.folder / _PARTS / f"{stem}-{uuid.uuid4().hex[:8]}.parquet"
+        with disk_errors(
+            self.folder, lambda: buffer.tell(), "What was evaluated before is kept: make room and call again."
+        ):
+            write_file(path, buffer.getvalue(), sync=True)
+
+    def done(self) -> set[str]:
+        """Names of the images that have a row."""
+        return {str(name) for table in self._tables(["name"]) for name in table.column("name").to_pylist()}
+
+    def rows(self, names: Iterable[str]) -> Iterator[Row]:
+        """The rows of these images in this order, each once; those that are missing are left out."""
+        wanted = {name: place for place, name in enumerate(names)}
+        found: dict[str, Row] = {}
+        for table in self._tables(None):
+            for held in table.to_pylist():
+                if held["name"] in wanted:
+                    found.setdefault(held["name"], _row(held))
+        yield from (found[name] for name in wanted if name in found)
+
+    def _tables(self, columns: list[str] | None) -> Iterator[Any]:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        for path in sorted((self.folder / _PARTS).glob("*.parquet")):
+            if path in self._damaged:
+                continue
+            try:
+                yield parquet.read_table(io.BytesIO(path.read_bytes()), columns=columns, schema=None)
+            except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
+                self._damaged.add(path)
+                warn(f"{path} is damaged ({error}): the images in it are evaluated anew.", stacklevel=4)
+
+
+def _schema(pa: Any) -> Any:
+    text, number = pa.string(), pa.int64()
+    return pa.schema(
+        [
+            ("name", text),
+            ("message", text),
+            ("targets", pa.list_(text)),
+            ("notes", pa.list_(text)),
+            ("classes", number),
+            ("places", pa.list_(number)),
+            ("counts", pa.list_(number)),
+            ("ap", pa.float64()),
+            ("ap_stacked", pa.float64()),
+            ("edges", pa.list_(number)),
+            ("grid", pa.list_(number)),
+            ("preview", pa.binary()),
+        ]
+    )
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "name": row.name,
+        "message": row.message,
+        "targets": list(row.targets),
+        "notes": list(row.notes),
+    }
+    if row.figures is not None:
+        counts = row.figures.counts
+        places = np.flatnonzero(counts)
+        found |= {
+            "classes": len(counts),
+            "places": places.tolist(),
+            "counts": counts.ravel()[places].tolist(),
+            "ap": row.figures.ap,
+            "ap_stacked": row.figures.ap_stacked,
+            "edges": list(row.figures.edges),
+            "grid": list(row.figures.preview.shape),
+            "preview": row.figures.preview.tobytes(),
+        }
+    return found
+
+
+def _row(held: Mapping[str, Any]) -> Row:
+    figures = None
+    if held["classes"] is not None:
+        from workbench.numerics.boundaries import Edges
+
+        counts: Counts = np.zeros(held["classes"] ** 2, dtype=np.int64)
+        counts[held["places"]] = held["counts"]
+        preview: NDArray[np.uint8] = np.frombuffer(held["preview"], dtype=np.uint8).reshape(held["grid"])
+        figures = Figures(
+            counts.reshape(held["classes"], -1), held["ap"], held["ap_stacked"], Edges(*held["edges"]), preview
+        )
+    return Row(held["name"], held["message"], tuple(held["targets"]), figures, tuple(held["notes"]))
