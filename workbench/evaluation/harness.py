@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,6 +62,8 @@ class Result:
         Its rows on disk.
     summary
         Its figures.
+    settings
+        What else decides its maps.
     """
 
     title: str
@@ -69,6 +71,7 @@ class Result:
     protocol: Protocol
     parts: Parts
     summary: Summary
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -264,7 +267,14 @@ def run(
         stores.append(_store(data, one, folder))
     _compute(data, entries, stores, mine, captures, batch, progress, said)
     results = tuple(
-        Result(one.title, one.method.name, one.protocol, parts, summarise(parts.rows(names), one.protocol))
+        Result(
+            one.title,
+            one.method.name,
+            one.protocol,
+            parts,
+            summarise(parts.rows(names), one.protocol),
+            dict(one.method.settings),
+        )
         for one, parts in zip(entries, stores, strict=True)
     )
     problems, notes = _said(stores, names, selection.problems)
