@@ -58,7 +58,7 @@ bench-gpu: $(INSTALLED)
 
 # Scores of the bundled model on the drawn test scenes.
 bench-tiny: $(INSTALLED)
-	$(PY) -m workbench.tiny.evaluate --scenes 500
+	$(PY) -m workbench.tiny.training.evaluate --scenes 500
 
 # Times, sizes and memory of explore() in JupyterLab; needs Chromium, like the tests marked `browser`.
 bench-widgets: $(INSTALLED)

@@ -20,8 +20,8 @@ assert str(place).startswith({venv!r}), place
 assert bundled_folder("tiny-flux").is_relative_to(place)
 assert (place / "data" / "scenes" / "scene-00.png").is_file()
 assert (place / "data" / "notebooks" / "01_quickstart.ipynb").is_file()
-from workbench.widgets import assets
-assert "export default" in assets.module() and ".wb-view" in assets.style()
+from workbench.widgets.explore import front_end
+assert "export default" in front_end.module() and ".wb-view" in front_end.style()
 scene = render(7)
 ds = wb.capture(scene.image, scene.words, progress=False)
 ds.wb.validate()

@@ -8,8 +8,8 @@ import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
 
-from workbench.tiny.bank import Bank, Described
-from workbench.tiny.components import LATENT_CHANNELS
+from workbench.tiny.training.bank import Bank, Described
+from workbench.tiny.training.components import LATENT_CHANNELS
 
 WORDS = ("a", "and", "on", "under", "dog", "cat", "grass", "sky", "sun", "house", "tree", "water", "red", "blue")
 """Words the T5 tokenizer knows as one token; "skyscraper" takes two, other words fall apart into letters."""

@@ -1,6 +1,5 @@
 from . import accessor as accessor
 from . import figures as figures
-from .ablating import ablate as ablate
 from .experiments.running import intervene as intervene
 from .experiments.running import vital_layers as vital_layers
 from .interventions import Amplify as Amplify
@@ -15,13 +14,14 @@ from .interventions import RandomDirection as RandomDirection
 from .interventions import ScaleHeads as ScaleHeads
 from .interventions import SkipBlock as SkipBlock
 from .interventions import Source as Source
+from .live import ablate as ablate
 from .models.loading import load_model as load_model
 from .recording.capturing import capture as capture
 from .recording.generating import generate as generate
 from .recording.tracing import trace as trace
 from .store import open as open
 from .store import runs as runs
-from .widgets.comparing import compare as compare
-from .widgets.explorer import explore as explore
+from .widgets.explore.compare import compare as compare
+from .widgets.explore.explorer import explore as explore
 
 __version__: str

@@ -19,9 +19,9 @@ from workbench.analysis import attention, heads, heatmaps, leakage, metrics, set
 from workbench.analysis.normalising import normalised
 from workbench.figures import concept_grid
 from workbench.schema import InputError, SchemaError, SelectionError, WorkbenchError, WorkbenchWarning, noted
-from workbench.widgets.checking import problem
-from workbench.widgets.state import State
-from workbench.widgets.views import maps as drawn_maps
+from workbench.widgets.explore.arrays import maps as drawn_maps
+from workbench.widgets.explore.state import State
+from workbench.widgets.shared.refusals import problem
 
 steady = settings(deadline=None, derandomize=True, max_examples=25)
 ignoring_zarr = pytest.mark.filterwarnings("ignore:.*(Zarr V3|Zarr format 3).*")

@@ -9,7 +9,7 @@ from workbench.analysis.metrics import score
 from workbench.analysis.plane import patch_side, pixels_of
 from workbench.figures import concept_grid
 from workbench.schema import InputError
-from workbench.widgets.checking import problem
+from workbench.widgets.shared.refusals import problem
 
 DS = dataset(truth=True)
 

@@ -261,7 +261,7 @@ _ONE_LAYER: Final = "{'layers': [4, 4], 'timesteps': [500.0, 500.0]}"
 _SETUP: Final = """
 import workbench as wb
 from tests.benchmarks.baseline import heatmaps
-from workbench.widgets.explorer import Explorer
+from workbench.widgets.explore.explorer import Explorer
 ds = wb.open({run!r})
 """
 _RESIDENT: Final = """

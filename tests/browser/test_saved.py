@@ -11,7 +11,7 @@ import pytest
 from tests import synthetic
 from tests.browser import chromium
 from tests.browser.views import View, check_maps
-from workbench.widgets.saving import save_html
+from workbench.widgets.explore.page import save_html
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

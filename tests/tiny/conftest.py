@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from workbench.models.loading import load_model
-from workbench.tiny import components
 from workbench.tiny.scenes import NOUNS, SIZE
+from workbench.tiny.training import components
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,9 @@ import workbench as wb
 from workbench.models.loading import bundled, bundled_folder
 from workbench.numerics.scores import softmax
 from workbench.schema import InputError, WorkbenchWarning
-from workbench.tiny import evaluate
-from workbench.tiny.checking import generated
 from workbench.tiny.scenes import BACKGROUNDS, NOUNS, SPLITS, render
+from workbench.tiny.training import evaluate
+from workbench.tiny.training.caption_checks import generated
 
 FOLDER = bundled_folder("tiny-flux")
 INFO: dict[str, Any] = json.loads((FOLDER / "workbench.json").read_text())

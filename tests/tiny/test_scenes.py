@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from workbench.schema import InputError, WorkbenchWarning
-from workbench.tiny import components, scenes
-from workbench.tiny.bank import caption, describe
-from workbench.tiny.gallery import write_gallery
+from workbench.tiny import scenes
+from workbench.tiny.training import components
+from workbench.tiny.training.bank import caption, describe
+from workbench.tiny.training.gallery import write_gallery
 
 
 @settings(max_examples=25, deadline=None)

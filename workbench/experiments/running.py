@@ -43,10 +43,10 @@ from workbench.recording.arguments import (
     check_spaces,
 )
 from workbench.recording.capturing import capture, open_adapter
+from workbench.recording.edits.resolving import resolve
 from workbench.recording.generating import generate
 from workbench.recording.pictures import read_image
 from workbench.recording.provenance import asking, derived, model_name
-from workbench.recording.resolving import resolve
 from workbench.recording.sessions import check_cancelled, session
 from workbench.recording.turns import quoted, turn
 from workbench.schema import CONCEPT, PROMPT, InputError, pack_attributes, read_attributes, warn

@@ -37,8 +37,8 @@ from workbench.recording.arguments import (
     warn_beyond_training,
 )
 from workbench.recording.asking import check_home as check_home
+from workbench.recording.edits.sources import SourceInputs, check_interventions, resolved, source_pictures
 from workbench.recording.identity import confirm, identity
-from workbench.recording.intervening import SourceInputs, check_interventions, resolved, source_pictures
 from workbench.recording.pictures import Pixels, check_size, image_hash, read_image, resize
 from workbench.recording.provenance import is_derived, model_attrs, model_name
 from workbench.recording.reading import Record

@@ -33,8 +33,8 @@ from workbench.recording.arguments import (
     warn_beyond_training,
 )
 from workbench.recording.capturing import check_home, concept_embeddings, open_adapter, opened, traced
+from workbench.recording.edits.sources import check_interventions
 from workbench.recording.identity import confirm, identity
-from workbench.recording.intervening import check_interventions
 from workbench.recording.pictures import Pixels, check_size
 from workbench.recording.provenance import model_attrs, model_name
 from workbench.recording.reading import Record

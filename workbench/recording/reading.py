@@ -17,7 +17,7 @@ from torch import Tensor
 from workbench.models.base import BlockTensors, Projection, TransformerAdapter
 from workbench.numerics.scores import head_scores
 from workbench.recording import fused
-from workbench.recording.attending import Seed, random_direction
+from workbench.recording.edits.edited_attention import Seed, random_direction
 from workbench.schema import InputError
 
 _SPACE_NEEDS: Final[Mapping[str, tuple[str, ...]]] = {

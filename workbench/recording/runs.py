@@ -19,8 +19,8 @@ import xarray as xr
 from workbench import store
 from workbench.interventions import Intervention, in_words
 from workbench.models.base import Layer, PipelineAdapter
+from workbench.recording.edits.resolving import missing_pieces
 from workbench.recording.provenance import made_for
-from workbench.recording.resolving import missing_pieces
 from workbench.schema import (
     CAPTURE_VERSION,
     CHANNEL,

@@ -26,9 +26,9 @@ from workbench.recording.arguments import check_embeddings, check_spaces, traced
 from workbench.recording.aside import Aside
 from workbench.recording.checks import ForwardPass
 from workbench.recording.eager import eager, is_compiled
-from workbench.recording.editing import Editing, Stop
+from workbench.recording.edits.editing import Editing, Stop
+from workbench.recording.edits.resolving import refuse_mass, resolve
 from workbench.recording.reading import Reading, Record
-from workbench.recording.resolving import refuse_mass, resolve
 from workbench.recording.turns import claim, release
 from workbench.schema import ATTEND_MODES, InputError, TraceError, warn
 

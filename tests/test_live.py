@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import workbench as wb
+from tests.synthetic import dataset
+from workbench.schema import read_attributes
+from workbench.tiny.scenes import SPLITS, render
+from workbench.widgets.ablate.ablation import Ablation
+from workbench.widgets.ablate.edit_form import EDITS
+
+SCENE = render(SPLITS["gallery"][8])
+WORDS = SCENE.words[:3]
+
+
+class Panel:
+    """A panel whose messages are kept."""
+
+    def __init__(self, view: Ablation, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.view = view
+        self.sent: list[tuple[Any, Any]] = []
+        self.each: Callable[[Any], None] = lambda content: None
+        monkeypatch.setattr(view, "send", self._send)
+
+    def _send(self, content: Any, buffers: Any = None) -> None:
+        self.sent.append((content, buffers))
+        self.each(content)
+
+    def ask(self, **question: Any) -> tuple[Any, Any]:
+        """The last message that follows, when all work is over."""
+        self.view._handle_custom_msg(question, [])
+        self.view._worker.join(60)
+        for _ in range(1000):
+            if self.sent[-1][0]["type"] not in ("started", "progress"):
+                break
+            time.sleep(0.01)
+        return self.sent[-1]
+
+
+def _run(panel: Panel, **form: Any) -> tuple[Any, Any]:
+    return panel.ask(type="run", mode="intervention", form=form)
+
+
+def test_an_experiment_from_a_dataset_and_its_code_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    ds = wb.capture(SCENE.image, WORDS, timesteps=[400, 200], progress=False)
+    view = wb.ablate(ds)
+    panel = Panel(view, monkeypatch)
+    done, _ = _run(panel, layers=[1, 2], repeats=1)
+    assert done["type"] == "done", done
+    (found,) = view.results["intervention"]
+    shown, _ = panel.ask(type="plot", mode="intervention", number=1)
+    made: dict[str, Any] = {"ds": ds}
+    exec(shown["code"].replace("model=", "progress=False, model="), made)
+    xr.testing.assert_identical(made["found"], found)
+    assert found.attrs["layers"] == ds.attrs["default_layers"]
+    assert [run.key for run in wb.runs() if run.own] == [ds.attrs["key"]]
+    assert {run.parent for run in wb.runs() if not run.own} == {ds.attrs["key"]}
+
+    pair, buffers = panel.ask(type="maps", mode="intervention", number=1, at=[1])
+    assert pair["titles"] == ["without an edit", "SkipBlock(2)"]
+    kept = [layer for layer in found.attrs["layers"] if layer != 2]
+    before = ds.wb.heatmap(layers=kept).transpose("concept", "y", "x").to_numpy()
+    first, second = (np.frombuffer(buffer, np.float32).reshape(before.shape) for buffer in buffers[:2])
+    np.testing.assert_allclose(first, before, atol=1e-4)
+    distance = float(found.mean_map_distance.sel(intervention="SkipBlock(2)"))
+    assert abs(second - first).mean() == pytest.approx(distance, rel=1e-4)
+    view.close()
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_every_kind_of_edit_runs_and_its_code_does_the_same(edit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    view = wb.ablate(SCENE.image, WORDS, timesteps=300, prompt="a red heart")
+    panel = Panel(view, monkeypatch)
+    over = list(EDITS[edit].over[0])
+    form = {"layers": [1, 1], "heads": "0", "prompt": "a blue house", "tokens": "red", "timesteps": [200, 400]}
+    done, _ = _run(panel, edit=edit, over=over, control="none", **form)
+    assert done["type"] == "done", done
+    (found,) = view.results["intervention"]
+    assert bool((found.map_distance.max("concept") > 0).all())
+    shown, _ = panel.ask(type="plot", mode="intervention", number=1)
+    assert shown["notes"] == []
+    made: dict[str, Any] = {"image": SCENE.image}
+    exec(shown["code"].replace("model=", "progress=False, model="), made)
+    xr.testing.assert_identical(made["found"], found)
+    view.close()
+
+
+def test_prompts_of_stored_runs_are_offered_as_other_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for prompt in ("a red heart", "a blue house"):
+        wb.capture(SCENE.image, WORDS, timesteps=300, layers=[1], prompt=prompt, progress=False)
+    view = wb.ablate(SCENE.image, WORDS, timesteps=300, prompt="a red heart")
+    assert Panel(view, monkeypatch).ask(type="prompts", mode="intervention")[0]["prompts"] == ["a blue house"]
+    view.close()
+
+
+def test_warnings_of_an_experiment_are_notes(monkeypatch: pytest.MonkeyPatch) -> None:
+    view = wb.ablate(SCENE.image, WORDS, timesteps=300)
+    panel = Panel(view, monkeypatch)
+    assert _run(panel, control="none", layers=[1, 1], timesteps=[800, 1000])[0]["type"] == "done"
+    (note,) = panel.ask(type="plot", mode="intervention", number=1)[0]["notes"]
+    assert "SkipBlock(1, timesteps=[800, 1000]) changes nothing" in note
+    view.close()
+
+
+def test_a_stopped_experiment_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    view = wb.ablate(SCENE.image, WORDS, timesteps=300)
+    panel = Panel(view, monkeypatch)
+    panel.each = lambda content: view._worker.stop() if content.get("done") == 2 else None
+    assert _run(panel, repeats=1)[0]["type"] == "stopped"
+    assert view.results["intervention"] == []
+    stored = {run.key for run in wb.runs()}
+    assert len(stored) >= 2
+    panel.each = lambda content: None
+    assert _run(panel, repeats=1)[0]["type"] == "done"
+    (found,) = view.results["intervention"]
+    assert stored <= set(read_attributes(found.attrs)["keys"].values())
+    fresh = wb.intervene(SCENE.image, WORDS, wb.SkipBlock.each(), repeats=1, timesteps=300, progress=False)
+    np.testing.assert_array_equal(fresh.mean_map_distance, found.mean_map_distance)
+    view.close()
+
+
+def test_pictures_of_a_prompt_are_shown_without_and_with_the_edit(monkeypatch: pytest.MonkeyPatch) -> None:
+    ds = wb.generate(SCENE.caption, WORDS, steps=2, progress=False)
+    view = wb.ablate(ds)
+    panel = Panel(view, monkeypatch)
+    done, _ = _run(panel, edit="ScaleHeads", over=["layer", "head"], layers=[0, 0], control="none")
+    assert done["type"] == "done", done
+    assert "psnr" in [name for name, _ in done["row"]["measures"]]
+    (found,) = view.results["intervention"]
+    assert found.sizes["intervention"] == ds.sizes["head"]
+    _, buffers = panel.ask(type="maps", mode="intervention", number=1, at=[0, 1])
+    assert buffers[2] != buffers[3]
+    view.close()
+
+
+def test_errors_of_a_run_are_sentences_in_the_panel(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    view = wb.ablate(dataset(), model=tmp_path / "nothing")
+    failed, _ = _run(Panel(view, monkeypatch), repeats=1)
+    assert failed["type"] == "failed"
+    assert failed["error"].endswith(".")
+    assert "nothing" in failed["error"]
+    view.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ((3,), "ablate takes"),
+        ((dataset().output_total,), "one variable"),
+        (("a dog on grass",), "needs concepts"),
+        ((dataset(), ["dog"]), "has its concepts already"),
+        ((SCENE.image, ["", "b"]), "concept"),
+        ((SCENE.image,), "needs concepts"),
+        ((SCENE.image, "sky"), "single string"),
+        ((SCENE.image, ["zebra", "sky"]), "does not know 'zebra'"),
+    ],
+)
+def test_what_cannot_be_used_gives_a_sentence(given: Any, sentence: str) -> None:
+    view = wb.ablate(*given)
+    assert sentence in view.error
+    assert view.meta["modes"] == {}
+
+
+def test_a_panel_for_sweeps_needs_no_torch() -> None:
+    code = (
+        "import sys, workbench\nfrom tests.synthetic import dataset\n"
+        "assert not workbench.ablate(dataset()).error\nassert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+
+
+def test_options_that_the_panel_decides_are_refused() -> None:
+    assert "takes no store" in wb.ablate(SCENE.image, WORDS, store=False).error
+    for view in (wb.ablate(SCENE.image, WORDS, step=3), wb.ablate(dataset(), step=3)):
+        assert "takes no step" in view.error
+        assert "timesteps" in view.error
+
+
+def test_a_mode_that_cannot_be_had_says_why() -> None:
+    assert "pass a dataset" in wb.ablate(SCENE.image, WORDS).meta["lacks"]["sweep"]
+    edited = dataset().assign_attrs(interventions=[{"edit": "SkipBlock", "layers": [1]}])
+    assert "was edited itself (SkipBlock(1))" in wb.ablate(edited).meta["lacks"]["intervention"]
+    assert wb.ablate(edited).meta["title"].endswith("edited: SkipBlock(1)")
+    for origin in ("folder", "pipeline"):
+        named = dataset().assign_attrs(model="tiny-flux", model_from=origin)
+        assert f"recorded from a {origin}, tiny-flux, which cannot" in wb.ablate(named).meta["lacks"]["intervention"]
+        assert "intervention" in wb.ablate(named, model="tiny-flux").meta["modes"]
+    apart = dataset(samples=3).isel(sample=[0, 2])
+    assert "its samples have the seeds 0, 2" in wb.ablate(apart).meta["lacks"]["intervention"]
+    assert "has no picture" in wb.ablate(dataset().drop_vars("image")).meta["lacks"]["intervention"]
+    assert (
+        "different prompts"
+        in (
+            wb.ablate(dataset(kind="generate", samples=2).assign_attrs(prompt=["a", "b"])).meta["lacks"]["intervention"]
+        )
+    )

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from workbench.tiny.training import precision
+
+
+@pytest.mark.parametrize("fast", [torch.float32, torch.bfloat16])
+def test_a_cpu_trains_in_what_it_multiplies_faster(fast: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "_seconds", lambda dtype: 1.0 if dtype == fast else 2.0)
+    precision.quickest.cache_clear()
+    try:
+        assert precision.quickest("cpu") == fast
+        with precision.mixed("cpu"):
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == fast
+    finally:
+        precision.quickest.cache_clear()
+
+
+def test_what_is_measured_is_a_product() -> None:
+    assert all(0 < precision._seconds(dtype) < 10 for dtype in (torch.float32, torch.bfloat16))
+    assert precision.quickest("meta") == torch.float32

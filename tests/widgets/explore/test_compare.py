@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import workbench as wb
+from tests import synthetic
+from workbench.widgets.explore.compare import aligned, compare
+from workbench.widgets.explore.page import save_html
+from workbench.widgets.explore.state import State
+
+
+@pytest.fixture
+def ds() -> xr.Dataset:
+    """Layers 0 to 4, timesteps 750, 500, 250, a 4 x 6 grid."""
+    return synthetic.dataset(concepts=("dog", "grass", "sky"))
+
+
+@pytest.fixture
+def deep() -> xr.Dataset:
+    """Another model: layers 0 to 16, other timesteps, another order of concepts, a finer grid."""
+    other = synthetic.dataset(
+        concepts=("sky", "cat", "dog"),
+        dual=9,
+        single=8,
+        timesteps=(900.0, 700.0, 450.0, 260.0, 100.0),
+        grid=(8, 12),
+        heads=4,
+    )
+    return other.assign_attrs(model="another")
+
+
+def test_layers_correspond_by_relative_depth(ds: xr.Dataset, deep: xr.Dataset) -> None:
+    state = replace(State.default(ds), layers=(1, 3))
+    assert aligned(state, ds, deep).layers == (4, 12)
+    assert aligned(replace(State.default(deep), layers=(8, 16)), deep, ds).layers == (2, 4)
+
+
+def test_layers_of_one_model_correspond_by_index(ds: xr.Dataset) -> None:
+    part = ds.isel(layer=[2, 3, 4])
+    assert aligned(replace(State.default(ds), layers=(0, 3)), ds, part).layers == (2, 3)
+
+
+def test_timesteps_correspond_by_the_nearest_sigma(ds: xr.Dataset, deep: xr.Dataset) -> None:
+    state = replace(State.default(ds), timesteps=(500.0, 250.0))
+    assert aligned(state, ds, deep).timesteps == (450.0, 260.0)
+
+
+def test_concepts_correspond_by_name(ds: xr.Dataset, deep: xr.Dataset) -> None:
+    state = replace(State.default(ds), concepts=(0, 1), difference=(0, 2), focus=2)
+    other = aligned(state, ds, deep)
+    assert other.concepts == (2,)
+    assert other.difference == (2, 0)
+    assert other.focus == 0
+    unknown = aligned(replace(state, concepts=(1,), difference=(0, 1), focus=1), ds, deep)
+    assert (unknown.concepts, unknown.difference, unknown.focus) == (None, None, None)
+
+
+def test_the_pinned_patch_keeps_its_relative_place(ds: xr.Dataset, deep: xr.Dataset) -> None:
+    pinned = aligned(replace(State.default(ds), pin=(3, 0)), ds, deep).pin
+    assert pinned == (7, 1)
+    assert aligned(replace(State.default(deep), pin=(7, 1)), deep, ds).pin == (3, 0)
+
+
+def test_what_the_other_does_not_have_falls_back(ds: xr.Dataset, deep: xr.Dataset) -> None:
+    state = replace(State.default(ds, "cross"), heads=(1,), statistic="iou", reduce="mean", opacity=0.2)
+    other = aligned(state, ds, deep.drop_vars(["cross", "cross_total"]))
+    assert (other.space, other.heads, other.statistic) == ("output", None, "patch_agreement")
+    assert (other.reduce, other.opacity) == ("mean", 0.2)
+    State.from_json(other.to_json(), deep)
+    assert aligned(state, ds, ds.isel(timestep=[0])).heads == (1,)
+
+
+def test_the_second_view_follows_the_first(ds: xr.Dataset, deep: xr.Dataset) -> None:
+    first, second = compare(ds, deep, state={"layers": [1, 1]}).children
+    assert second.state["layers"] == [4, 4]
+    first.state = {**first.state, "layers": [3, 3], "timesteps": [250.0, 250.0], "pin": [0, 0]}
+    assert second.state["layers"] == [12, 12]
+    assert second.state["timesteps"] == [260.0, 260.0]
+    assert second.state["pin"] == [1, 1]
+    assert first.state["pin"] == [0, 0]
+    assert first.state["limits"] == second.state["limits"] == [0.0, 1.0]
+
+
+def test_a_click_in_the_second_view_moves_only_the_pin_of_the_first(ds: xr.Dataset, deep: xr.Dataset) -> None:
+    first, second = compare(ds, deep).children
+    before = first.state
+    second.state = {**second.state, "pin": [7, 11], "focus": 0}
+    assert first.state == {**before, "pin": [3, 5], "focus": 2}
+    assert second.state["pin"] == [7, 11]
+
+
+def test_a_key_in_the_second_view_moves_the_first_and_stays_exact(ds: xr.Dataset, deep: xr.Dataset) -> None:
+    first, second = compare(ds, deep).children
+    second.state = {**second.state, "layers": [7, 7], "pin": [6, 10]}
+    assert first.state["layers"] == [2, 2]
+    assert first.state["pin"] == [3, 5]
+    assert second.state["layers"] == [7, 7]
+    assert second.state["pin"] == [6, 10]
+    first.state = {**first.state, "layers": [3, 3]}
+    assert second.state["layers"] == [12, 12]
+
+
+def test_a_wrong_object_leaves_the_other_view_as_it_is(ds: xr.Dataset) -> None:
+    first, second = compare(ds, "not a dataset").children  # type: ignore[arg-type]
+    assert second.error
+    assert not first.error
+
+
+def test_two_models_of_one_name_correspond_by_relative_depth(ds: xr.Dataset, deep: xr.Dataset) -> None:
+    other = deep.assign_attrs(model=ds.attrs["model"], default_layers=[9, 10])
+    assert aligned(State.default(ds), ds, other).layers == aligned(State.default(ds), ds, deep).layers
+    alike = deep.assign_attrs(model=ds.attrs["model"], default_layers=ds.attrs["default_layers"])
+    assert aligned(State.default(ds), ds, alike).layers == State.default(ds).layers
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda ds: ds.chunk(),
+        lambda ds: ds.isel(sample=0, head=0),
+        lambda ds: ds.astype("float64").transpose(*sorted(map(str, ds.dims))),
+        lambda ds: ds.isel(channel=0),
+    ],
+)
+def test_what_xarray_makes_of_a_run_is_shown_with_its_own_numbers(change: Any, tmp_path: Path) -> None:
+    ds = synthetic.dataset(samples=2, truth=True)
+    part = change(ds)
+    view = wb.compare(part, ds).children[0]
+    assert view.error == ""
+    shown = view._answers._maps(State.from_json(view.state, view._ds), {})[1][0]
+    expected = part.wb.heatmap().transpose("concept", "y", "x")
+    np.testing.assert_array_equal(np.frombuffer(shown, np.float32), expected.to_numpy().ravel())
+    assert save_html(part, tmp_path / "page.html").stat().st_size > 0
+    assert wb.ablate(part).error == ""

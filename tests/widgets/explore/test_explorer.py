@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import base64
+import gc
+import json
+import weakref
+from typing import Any
+
+import ipywidgets
+import numpy as np
+import pytest
+import traitlets
+
+import workbench as wb
+from tests.synthetic import dataset
+from workbench.widgets.explore.explorer import Explorer
+
+
+class Listening(Explorer):
+    """Keeps what it would send to the browser."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.sent: list[tuple[Any, Any]] = []
+        super().__init__(*args, **options)
+
+    def send(self, content: Any, buffers: Any = None) -> None:
+        self.sent.append((content, buffers))
+
+
+def test_explore_gives_a_widget_that_shows_the_default() -> None:
+    ds = dataset(truth=True)
+    view = wb.explore(ds)
+    assert isinstance(view, ipywidgets.DOMWidget)
+    assert view.state["layers"] == [1, 2]
+    assert view.error == ""
+    assert view.meta["spaces"]["output"]["names"] == ["dog", "grass", "sky"]
+    view.close()
+
+
+def test_what_a_notebook_keeps_is_small() -> None:
+    state = Explorer(dataset(spaces=("output", "cross", "prompt"))).get_state()
+    assert len(json.dumps(state)) < 150_000
+
+
+def test_what_cannot_be_shown_gives_a_sentence_and_no_error() -> None:
+    for wrong in (3, "a key", dataset().output_total, dataset()[["image"]]):
+        view = wb.explore(wrong)
+        assert view.error.endswith(".")
+        view.close()
+
+
+def test_a_state_is_restored_and_one_that_does_not_fit_is_left_out() -> None:
+    ds = dataset()
+    kept = wb.explore(ds, state={"layers": [3, 4], "heads": [1], "cmap": "magma"}).state
+    assert wb.explore(ds, state=json.loads(json.dumps(kept))).state == kept
+    view = wb.explore(ds, state={"layers": [3, 9]})
+    assert view.state == wb.explore(ds).state
+    assert "layer 9 does not exist" in view.meta["remarks"][0]
+
+
+def test_setting_the_state_checks_it() -> None:
+    view = Explorer(dataset())
+    view.state = {**view.state, "timesteps": [240, 510]}
+    assert view.state["timesteps"] == [500.0, 250.0]
+    with pytest.raises(traitlets.TraitError, match="layer 9 does not exist"):
+        view.state = {**view.state, "layers": [9, 9]}
+    assert view.state["layers"] == [1, 2]
+
+
+def test_questions_of_the_browser_are_answered() -> None:
+    view = Listening(dataset())
+    view.sent.clear()
+    view._handle_custom_msg({"type": "maps", "id": 3, "state": view.state}, [])
+    ((reply, buffers),) = view.sent
+    assert (reply["id"], reply["shape"]) == (3, [3, 4, 6])
+    assert len(np.frombuffer(buffers[0], np.float32)) == 72
+    view._handle_custom_msg("nonsense", [])
+    assert len(view.sent) == 1
+
+
+def test_a_closed_view_lets_go_of_the_dataset() -> None:
+    ds = dataset()
+    view = Explorer(ds)
+    answers = view._answers
+    assert answers is not None
+    list(answers.answer({"type": "maps"}))
+    gone = weakref.ref(ds)
+    view._handle_custom_msg({"type": "closed"}, [])
+    assert answers._resident == {}
+    view.close()
+    view._answer(view, {"type": "maps"}, [])
+    del ds, answers
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_snapshot_is_the_figure_of_the_state() -> None:
+    ds = dataset()
+    shown, _ = wb.explore(ds)._repr_mimebundle_()
+    assert "image/png" not in shown
+    kept, _ = wb.explore(ds, state={"layers": [3, 3]}, snapshot=True)._repr_mimebundle_()
+    assert set(kept) == {*shown, "image/png"}
+    expected = wb.figures.concept_grid(ds, layers=3)._repr_png_()
+    assert base64.b64decode(kept["image/png"]) == expected
+    bare, _ = wb.explore(ds.drop_vars("image"), snapshot=True)._repr_mimebundle_()
+    assert set(bare) == set(shown)
+
+
+def test_the_code_follows_the_state() -> None:
+    view = Explorer(dataset())
+    assert view.code.startswith("maps = ds.wb.heatmap(layers=slice(1, 2))\n")
+    view.state = {**view.state, "layers": [4, 4]}
+    assert "layers=4" in view.code
+    assert Explorer(3).code == ""

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import base64
+import re
+
+import matplotlib as mpl
+import numpy as np
+
+from workbench import figures
+from workbench.numerics.measures import OVERVIEW
+from workbench.widgets.explore import front_end
+from workbench.widgets.explore.state import COLOUR_MAPS, SECTIONS
+from workbench.widgets.shared import assets
+
+
+def test_every_file_is_part_of_the_module() -> None:
+    module = front_end.module()
+    assert module.count("export default") == 1
+    for name in front_end.ORDER:
+        assert assets.text(name) in module
+    assert not re.search(r"^import |https?://(?!www\.w3\.org/2000/svg)", module, re.MULTILINE)
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(", module)
+    assert len(module) + len(front_end.style()) < 140_000
+
+
+def test_colours_are_those_of_the_figures() -> None:
+    module = front_end.module()
+    found = re.findall(r"^  (\w+): \"([A-Za-z0-9+/=]+)\",$", module, re.MULTILINE)
+    assert {"auto", *(name for name, _ in found)} == set(COLOUR_MAPS)
+    for name, encoded in found:
+        expected = mpl.colormaps["PuOr_r" if name == "diverging" else name](np.arange(256))[:, :3] * 255
+        colours = np.frombuffer(base64.b64decode(encoded), np.uint8).reshape(256, 3)
+        assert np.abs(colours - expected).max() <= 0.5
+    listed = re.search(r"CONCEPT_COLOURS = \[(.*?)\]", module, re.DOTALL)
+    assert listed is not None
+    assert tuple(re.findall(r"#\w{6}", listed[1])) == figures.SEGMENT_COLOURS
+
+
+def test_names_of_the_state_are_spelled_alike() -> None:
+    module = front_end.module()
+    for statistic in OVERVIEW:
+        assert f"  {statistic}: " in module
+    for section in SECTIONS:
+        assert f'section("{section}"' in module

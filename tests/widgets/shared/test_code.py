@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from workbench.widgets.shared.code import arguments, code
+
+
+@pytest.mark.parametrize(
+    "value", [slice(3, 5), slice(750.0, 333.25), [1.0, 2.5], ("layer", "head"), ("layer",), "it's", True, None, 10**9]
+)
+def test_code_gives_the_value_back(value: Any) -> None:
+    assert eval(code(value)) == value
+
+
+def test_whole_numbers_lose_their_point() -> None:
+    assert arguments({"timesteps": slice(750.0, 250.0), "space": "cross"}) == (
+        ", timesteps=slice(750, 250), space='cross'"
+    )

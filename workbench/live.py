@@ -1,0 +1,289 @@
+"""``ablate``: the panel in which sweeps and interventions are chosen, run and looked at."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from workbench import schema, store
+from workbench.interventions import edit_of
+from workbench.schema import InputError, WorkbenchError, noted
+from workbench.store.reading import Run
+from workbench.widgets.ablate.ablation import Ablation
+from workbench.widgets.ablate.intervention_form import Interventions
+from workbench.widgets.ablate.results import INTERVENTION, SWEEP
+from workbench.widgets.ablate.sweep_form import spaces_of
+from workbench.widgets.ablate.tasks import Message, Mode, Sweeps, labels, side_by_side
+from workbench.widgets.explore.state import State
+from workbench.widgets.shared.code import arguments, code
+from workbench.widgets.shared.description import picture
+from workbench.widgets.shared.refusals import drawable, problem, shown
+from workbench.widgets.shared.worker import Progress
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+_FROM_CONTENT = ("attend", "pool")
+_OWN = ("store", "progress")
+_MOST_PROMPTS = 50
+_DEFAULTS = {"attend": "both", "pool": "first", "samples": 1, "seed": 0, "prompt": ""}
+
+
+def ablate(
+    subject: Any,
+    concepts: Sequence[str] | None = None,
+    *,
+    model: str | os.PathLike[str] | DiffusionPipeline | None = None,
+    **options: Any,
+) -> Ablation:
+    """Which layers, timesteps and heads carry a concept: a panel for JupyterLab.
+
+    Two questions, kept apart. A **sweep** (``ds.wb.sweep``) chooses afterwards among the scores of a recorded run; it
+    needs a dataset. An **intervention** (:func:`workbench.intervene`) changes the network and runs it again, beside
+    controls; it needs a picture or a prompt, which a dataset knows too. Runs work in a thread, can be stopped, and
+    go on where they stopped.
+
+    Parameters
+    ----------
+    subject
+        A dataset from ``capture``, ``generate`` or ``open``, or a stored run; or a picture or a prompt, as
+        :func:`workbench.intervene` takes it.
+    concepts
+        Words, with a picture or a prompt; a dataset has its own.
+    model
+        What is changed: a name or path, or a loaded pipeline. Without it the dataset's model, or ``"tiny-flux"``.
+    **options
+        Of :func:`workbench.capture` or :func:`workbench.generate`, for interventions: ``timesteps``, ``samples``,
+        ``steps``, ``home``...; a dataset sets those it was recorded with.
+
+    Returns
+    -------
+    An ipywidgets object; its ``results`` are the datasets of all finished runs. What cannot be used gives a sentence in
+    its place.
+    """
+    try:
+        return _panel(subject.open() if isinstance(subject, Run) else subject, concepts, model, options)
+    except WorkbenchError as error:
+        return Ablation(error=str(error))
+
+
+def _panel(subject: Any, concepts: Sequence[str] | None, model: Any, options: dict[str, Any]) -> Ablation:
+    if wrong := sorted({*_OWN, "interventions", "record", "spaces", "layers", "truth"} & set(options)):
+        raise InputError(f"ablate takes no {', '.join(wrong)}: the panel says what is changed, and keeps its runs.")
+    if not isinstance(subject, xr.Dataset):
+        arrays = ("__array__", "__array_interface__")
+        picture_or_prompt = isinstance(subject, str | os.PathLike) or any(hasattr(subject, name) for name in arrays)
+        unfit = isinstance(subject, xr.DataArray) or (concepts is None and not picture_or_prompt)
+        if unfit and (sentence := problem(subject)):
+            raise InputError(_for_ablate(sentence))
+        if concepts is None:
+            raise InputError(
+                "a picture or a prompt needs concepts, the words to look for: ablate(picture, ['dog', 'grass'])."
+            )
+        laboratory = _from_subject(subject, concepts, model or "tiny-flux", options)
+        lacks = {
+            SWEEP: "A sweep chooses among recorded scores: pass a dataset, wb.ablate(wb.capture(picture, concepts))."
+        }
+        title = f"{', '.join(laboratory.facts['names'])} – {_named(laboratory.model)}"
+        return Ablation({INTERVENTION: Interventions(laboratory)}, lacks=lacks, title=title)
+    if sentence := problem(subject):
+        raise InputError(_for_ablate(sentence))
+    subject = shown(subject)
+    if not spaces_of(subject):
+        raise InputError("this dataset holds no space of concepts, only the prompt's tokens: capture 'output' as well.")
+    if concepts is not None:
+        raise InputError("a dataset has its concepts already: leave them out, or pass the picture with other ones.")
+    if options:
+        from workbench.experiments.running import check_options
+
+        check_options("ablate", options, subject.attrs.get("kind") == "generate", _OWN)
+    modes: dict[str, Mode] = {SWEEP: Sweeps(subject)}
+    lacks = {}
+    try:
+        modes[INTERVENTION] = Interventions(_from_dataset(subject, model, options))
+    except InputError as error:
+        lacks[INTERVENTION] = f"An intervention runs the network again, and here it cannot: {error}"
+    names = [str(name) for name in subject[schema.CONCEPT].to_numpy()]
+    edited = [f"edited: {edit}"] if (edit := edit_of(subject.attrs)) else []
+    title = " – ".join([", ".join(names), str(subject.attrs.get("model") or "an unnamed model"), *edited])
+    image = picture(subject) if drawable(subject) else None
+    return Ablation(modes, lacks=lacks, title=title, picture=image)
+
+
+@dataclass
+class _Laboratory:
+    """Runs interventions of one network on one subject."""
+
+    subject: Any
+    written: str
+    model: Any
+    options: dict[str, Any]
+    facts: Mapping[str, Any]
+    ds: xr.Dataset | None = None
+    _loaded: Any = field(default=None, repr=False)
+
+    def intervene(self, plan: Any, *, progress: Progress, cancel: Event, **options: Any) -> xr.Dataset:
+        """Run a plan; raises once the event is set."""
+        from workbench.experiments.running import intervene
+        from workbench.models.loading import BUNDLED
+        from workbench.recording.capturing import open_adapter
+        from workbench.recording.provenance import asked_from
+
+        if self._loaded is None:
+            bundled = isinstance(self.model, str) and self.model in BUNDLED
+            self._loaded = self.model if bundled else open_adapter(self.model).pipe
+        names = list(self.facts["names"])
+        settings = {**self.options, **options}
+        with asked_from("" if self.ds is None else str(self.ds.attrs.get("key", ""))):
+            return intervene(
+                self.subject, names, plan, model=self._loaded, progress=progress, cancel=cancel, **settings
+            )
+
+    def call(self, plan: str, options: str) -> str:
+        """The code of the same call."""
+        names, given = code(list(self.facts["names"])), arguments(self.options)
+        model = repr(os.fspath(self.model)) if isinstance(self.model, str | os.PathLike) else "pipe"
+        return (
+            f"import workbench as wb\n\nplan = {plan}\n"
+            f"found = wb.intervene({self.written}, {names}, plan, model={model}{options}{given})"
+        )
+
+    def pair(self, found: xr.Dataset, at: int) -> Message:
+        """The maps and pictures without and with one intervention, on the layers it leaves alone."""
+        from workbench.experiments.effects import shared_concepts, shared_layers
+        from workbench.interventions import read
+
+        label = str(found["intervention"].to_numpy()[at])
+        record = schema.read_attributes(found.attrs)
+        edits = read(record["plan"][at])
+        layers = shared_layers(found.attrs["layers"], edits)
+        names = [str(name) for name in found[schema.CONCEPT].to_numpy()]
+        kept = shared_concepts(names, edits)
+        keys, home = record["keys"], self.options.get("home")
+        runs = [store.open(keys[name], home) for name in ("baseline", label)]
+        maps = [_maps(run, found.attrs["space"], layers, kept, names) for run in runs]
+        pictures = [picture(run) for run in runs]
+        titles = ["without an edit", label + ("" if layers else " (it leaves no layer to compare)")]
+        return side_by_side(titles, maps, pictures, names)
+
+    def prompts(self) -> list[str]:
+        """Prompts of stored runs of the same model, newest first."""
+        with noted():  # of damaged runs, which are none to take from
+            runs = store.runs(self.options.get("home"))
+        model = _named(self.model)
+        own = self.subject if self.facts["prompted"] else self.options.get("prompt", "")
+        named = [run.prompt for run in runs if run.model == model and isinstance(run.prompt, str)]
+        return [prompt for prompt in dict.fromkeys(named) if prompt and prompt != own][:_MOST_PROMPTS]
+
+
+def _maps(run: xr.Dataset, space: str, layers: Sequence[int], kept: Sequence[str], names: Sequence[str]) -> Any:
+    """Heat maps (concept, y, x) over some layers; those of other concepts, or without layers, are NaN."""
+    found = np.full((len(names), run.sizes[schema.Y], run.sizes[schema.X]), np.nan, np.float32)
+    if layers and kept:
+        state = State.default(run)
+        samples: Any = {} if state.sample is None else {"samples": state.sample}
+        chosen = run.sel({schema.CONCEPT: list(kept)})
+        maps = chosen.wb.heatmap(space=space, layers=list(layers), **samples)
+        found[[names.index(name) for name in kept]] = maps.transpose(schema.CONCEPT, schema.Y, schema.X).to_numpy()
+    return found
+
+
+def _from_dataset(ds: xr.Dataset, model: Any, options: dict[str, Any]) -> _Laboratory:
+    """The network and the subject that a dataset was recorded from."""
+    attrs = ds.attrs
+    if attrs.get("interventions"):
+        raise InputError(f"this run was edited itself ({edit_of(attrs)}). Pass one of the unedited network.")
+    if model is None and not attrs.get("model"):
+        raise InputError("the dataset does not name its model. Pass it, ablate(ds, model=...).")
+    if model is None and attrs.get(schema.MODEL_FROM, "name") != "name":
+        raise InputError(
+            f"the dataset was recorded from a {attrs[schema.MODEL_FROM]}, {attrs['model']}, which cannot be loaded by "
+            "that name. Pass it, ablate(ds, model=...)."
+        )
+    facts = labels(ds) | {"truth": schema.TRUTH in ds, "prompted": attrs.get("kind") == "generate"}
+    facts["heads"] = facts["heads"] or []
+    seeds = [int(seed) for seed in attrs.get("seeds", [0])]
+    if seeds != list(range(seeds[0], seeds[0] + len(seeds))):
+        raise InputError(
+            f"its samples have the seeds {', '.join(map(str, seeds))}, and runs count theirs up from the first. Pass "
+            "one sample, or neighbouring ones: ds.isel(sample=[0])."
+        )
+    known: dict[str, Any] = {"samples": len(seeds), "seed": seeds[0], "size": tuple(attrs["size"])}
+    known |= {name: attrs[name] for name in _FROM_CONTENT if name in attrs}
+    if facts["prompted"]:
+        if not isinstance(attrs.get("prompt"), str):
+            raise InputError("its pictures have different prompts. Pass one of them, ablate(prompt, concepts).")
+        subject, written = attrs["prompt"], repr(attrs["prompt"])
+        known |= {name: attrs[name] for name in ("steps", "guidance") if attrs.get(name) is not None}
+        if attrs.get("true_guidance", 1.0) != 1.0:
+            known |= {name: attrs[name] for name in ("negative_prompt", "true_guidance")}
+    else:
+        if not drawable(ds) or schema.SAMPLE in ds[schema.IMAGE].dims:
+            raise InputError("the dataset has no picture. Pass the run as it was captured.")
+        image = ds[schema.IMAGE].transpose(schema.PIXEL_Y, schema.PIXEL_X, schema.CHANNEL)
+        subject, written = image.to_numpy(), "ds.image.to_numpy()"
+        known |= {"prompt": attrs.get("prompt") or "", "timesteps": list(facts["timesteps"])}
+        # Behind the last layer that is compared nothing runs.
+        last = max(attrs.get("default_layers") or facts["layers"])
+        facts["layers"] = [layer for layer in facts["layers"] if layer <= last]
+    known = {name: value for name, value in known.items() if _DEFAULTS.get(name) != value} | options
+    prompt = subject if facts["prompted"] else known.get("prompt", "")
+    tokens = [str(token) for token in ds[schema.TOKEN].to_numpy()] if schema.TOKEN in ds.coords else None
+    facts["words"] = _words(prompt, tokens if prompt == attrs.get("prompt") else None)
+    facts["attend"] = known.get("attend", "both")
+    return _Laboratory(subject, written, model or attrs["model"], known, facts, ds)
+
+
+def _from_subject(subject: Any, concepts: Sequence[str], model: Any, options: dict[str, Any]) -> _Laboratory:
+    """The network named by the caller, and what it has to edit."""
+    from workbench.experiments.running import check_options, is_prompt
+    from workbench.models.families import adapter_for
+    from workbench.recording.arguments import check_concepts, check_vocabulary
+    from workbench.recording.capturing import open_adapter
+    from workbench.recording.pictures import read_image
+    from workbench.recording.turns import quoted, turn
+
+    names = list(check_concepts(concepts))
+    prompted = is_prompt(subject)
+    written = repr(subject) if isinstance(subject, str) else "image"
+    subject = subject if prompted else read_image(subject)
+    adapter = open_adapter(model)
+    last = len(adapter.layers) - 1 if prompted else max(adapter.default_layers)
+    timesteps = np.atleast_1d(options.get("timesteps", [])).tolist() if not prompted else []
+    check_options("ablate", options, prompted, _OWN)
+    prompt = subject if prompted else str(options.get("prompt", ""))
+    check_vocabulary(names, prompt, _named(model), adapter.info)
+    with turn(adapter.pipe, f"a panel on {quoted(names)}"):
+        tokens = adapter.prompt_tokens(prompt)[1]
+    facts = {
+        "words": _words(prompt, tokens),
+        "attend": options.get("attend", "both"),
+        "layers": [layer.index for layer in adapter.layers if layer.index <= last],
+        "heads": list(range(adapter_for(adapter.transformer).heads)),
+        "timesteps": timesteps,
+        "names": names,
+        "prompted": prompted,
+        "truth": False,
+    }
+    return _Laboratory(subject, written, model, options, facts)
+
+
+def _words(prompt: str, tokens: Sequence[str] | None) -> list[str]:
+    """Words of a prompt, each once: its tokens, where they are known without loading a model."""
+    return list(dict.fromkeys(prompt.split() if tokens is None else tokens))
+
+
+def _named(model: Any) -> str:
+    from workbench.recording.provenance import model_name
+
+    return model_name(model)
+
+
+def _for_ablate(sentence: str) -> str:
+    return sentence.replace("explore", "ablate")

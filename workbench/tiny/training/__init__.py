@@ -1,0 +1,1 @@
+"""Training, scoring and checking of the bundled model."""

@@ -1,0 +1,1 @@
+"""The panel of sweeps and interventions: forms, results, and their plots."""

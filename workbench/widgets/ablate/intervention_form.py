@@ -1,0 +1,383 @@
+"""The intervention that is asked for in the ablation panel: a plain value, its plan, and its effects as figures.
+
+Nothing here runs a network: what does is handed over, see :class:`Laboratory`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from threading import Event
+from typing import Any, Final, Protocol
+
+import numpy as np
+import xarray as xr
+
+from workbench import schema
+from workbench.interventions import Source
+from workbench.schema import InputError
+from workbench.widgets.ablate.annotation import Drawn, code_of, masks_of, read_drawn
+from workbench.widgets.ablate.edit_form import ALL, EDITS, code_of_plan, labels_of, plan_of, read_list, settings_of
+from workbench.widgets.ablate.plots import UNITS, best, plain
+from workbench.widgets.ablate.results import INTERVENTION, Result
+from workbench.widgets.ablate.tasks import Message, Task
+from workbench.widgets.shared.code import arguments
+from workbench.widgets.shared.forms import check_names, one_of
+from workbench.widgets.shared.worker import Progress
+
+CONTROLS: Final = {
+    "auto": "automatic",
+    "units": "the same edit elsewhere",
+    "direction": "a random direction",
+    "none": "none",
+}
+EFFECTS: Final = {
+    "map_distance": "mean absolute change of the maps",
+    "iou_shift": "shift of the IoU",
+    "psnr": "PSNR of the pictures (dB, lower is a larger effect)",
+    "ssim": "SSIM of the pictures (lower is a larger effect)",
+    "perceptual": "LPIPS of the pictures",
+}
+TRUTHS: Final = ("none", "own", "drawn")
+STREAM_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "picture and prompt": ("image", "text"),
+    "picture": ("image",),
+    "prompt": ("text",),
+}
+_SMALLER_IS_MORE: Final = ("psnr", "ssim")
+
+
+class Laboratory(Protocol):
+    """What the panel is handed to run interventions with."""
+
+    facts: Mapping[str, Any]
+    """Of the network and the subject: ``layers``, ``heads``, ``timesteps``, ``names`` (of concepts), ``words`` (of the
+    prompt), ``attend`` (what concepts attend to without an edit) and whether it is ``prompted``; with a dataset also
+    ``grid`` and ``truth`` (whether it has one)."""
+    ds: xr.Dataset | None
+    """The dataset that truth is drawn on, if there is one."""
+
+    def intervene(self, plan: Any, *, progress: Progress, cancel: Event, **options: Any) -> xr.Dataset:
+        """Run a plan; raise once the event is set."""
+        ...
+
+    def call(self, plan: str, options: str) -> str:
+        """The code of the same."""
+        ...
+
+    def pair(self, found: xr.Dataset, at: int) -> Message:
+        """The maps and pictures without and with one intervention."""
+        ...
+
+    def prompts(self) -> list[str]:
+        """Prompts of stored runs of the same model, which activations could be taken from."""
+        ...
+
+
+@dataclass(frozen=True)
+class EditForm:
+    """What to change, and what to compare it with.
+
+    Attributes
+    ----------
+    edit
+        One of :data:`workbench.widgets.ablate.edit_form.EDITS`.
+    over
+        There is one intervention for each of these, or for each pair; or one of all,
+        :data:`workbench.widgets.ablate.edit_form.ALL`.
+    layers
+        First and last block, both included; None for all.
+    heads, tokens
+        As typed, ``"0, 2-4"``, tokens also ``"red, heart"``; nothing for all.
+    timesteps
+        A range in 1000 x sigma, both ends included; None for all.
+    factor, width, mode, streams
+        Of the edits that have them; None for their default.
+    prompt, seed, image
+        What another run has that activations are taken from; nothing for what the run itself has.
+    control
+        One of :data:`CONTROLS`.
+    repeats
+        Draws of each control.
+    truth
+        What the IoU is measured with: ``"none"`` (the run without an edit), ``"own"`` or ``"drawn"``.
+    drawn
+        Patches by concept.
+    """
+
+    edit: str = "SkipBlock"
+    over: tuple[str, ...] = (schema.LAYER,)
+    layers: tuple[int, int] | None = None
+    heads: str = ""
+    tokens: str = ""
+    timesteps: tuple[float, float] | None = None
+    factor: float | None = None
+    width: float | None = None
+    mode: str = "image"
+    streams: str | None = None
+    prompt: str = ""
+    seed: int | None = None
+    image: str = ""
+    control: str = "auto"
+    repeats: int = 10
+    truth: str = "none"
+    drawn: Drawn = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, values: Any, facts: Mapping[str, Any], ds: xr.Dataset | None) -> EditForm:
+        """Read a form and check it.
+
+        Raises
+        ------
+        InputError
+            If a value cannot be meant.
+        """
+        check_names("an intervention's form", values, [one.name for one in fields(cls)])
+        form = cls(**{**values, "over": tuple(values.get("over", (schema.LAYER,))), "drawn": {}})
+        for name, held in (("edit", EDITS), ("control", CONTROLS), ("truth", TRUTHS)):
+            one_of(name, getattr(form, name), held)
+        ways = EDITS[form.edit].over
+        if form.over not in ways:
+            expected = ", ".join(" × ".join(way) for way in ways)
+            raise InputError(f"{form.edit} goes over {expected}; {' × '.join(form.over)} was asked for.")
+        for name, least in (("factor", -math.inf), ("width", 0)):
+            value = getattr(form, name)
+            if value is not None and not (_real(value) and value >= least):
+                raise InputError(f"{name} is {value!r}; expected a number, such as 0 or 0.5.")
+        if form.streams is not None:
+            one_of("streams", form.streams, STREAM_NAMES)
+        one_of("mode", form.mode, schema.ATTEND_MODES)
+        if not isinstance(form.repeats, int) or form.repeats < 1:
+            raise InputError(f"repeats is {form.repeats!r}; expected a whole number, 1 or more.")
+        if form.truth == "own" and not facts.get("truth"):
+            raise InputError("this dataset holds no truth: draw it, or choose none.")
+        if form.truth == "drawn" and ds is None:
+            raise InputError("truth is drawn on the patches of a recorded run: pass the dataset of one to ablate.")
+        heads = read_list("heads", form.heads)
+        if facts["heads"] and not set(heads) <= set(facts["heads"]):
+            raise InputError(
+                f"heads is {form.heads!r}; expected numbers from {facts['heads'][0]} to {facts['heads'][-1]}."
+            )
+        layers, timesteps = values.get("layers"), values.get("timesteps")
+        if layers is not None and (len(layers) != 2 or not set(layers) <= set(facts["layers"])):
+            raise InputError(f"layers is {layers!r}; expected the first and the last, of {facts['layers']}.")
+        if timesteps is not None and (
+            len(timesteps) != 2 or not all(_real(at) and 0 <= at <= 1000 for at in timesteps)
+        ):
+            raise InputError(f"timesteps is {timesteps!r}; expected two numbers from 0 to 1000 (1000 x sigma).")
+        ends = {
+            name: None if v is None else (min(v), max(v)) for name, v in (("layers", layers), ("timesteps", timesteps))
+        }
+        drawn = read_drawn(values.get("drawn", {}), ds) if ds is not None else {}
+        return cls(**{**vars(form), **ends, "drawn": drawn})
+
+    def to_json(self) -> dict[str, Any]:
+        """The form as plain values."""
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    def labels(self, facts: Mapping[str, Any]) -> list[list[Any]]:
+        """The labels along each of ``over``."""
+        return labels_of(self.over, self._chosen, facts)
+
+    def plan(self, facts: Mapping[str, Any]) -> Any:
+        """The plan, in the order of the labels."""
+        return plan_of(self.edit, self.over, self._chosen, facts)
+
+    def plan_code(self, facts: Mapping[str, Any]) -> str:
+        """Python that makes :meth:`plan`."""
+        return code_of_plan(self.edit, self.over, self._chosen, facts)
+
+    @property
+    def words(self) -> str:
+        """What is done, for the table."""
+        settings = settings_of(self.edit)
+        limits: list[str] = []
+        name = EDITS[self.edit].text
+        if "factor" in settings:
+            name += f" × {settings['factor'] if self.factor is None else self.factor:g}"
+        if "width" in settings:
+            name += f", {settings['width'] if self.width is None else self.width:g} patches wide"
+        for what in ("layers", "timesteps"):
+            if (ends := getattr(self, what)) is not None:
+                limits += [f"{what} {ends[0]:g} to {ends[1]:g}"]
+        typed: list[str] = [what for what in ("heads", "tokens", "streams") if what in settings]
+        typed += ["prompt", "seed", "image"] if "source" in settings else []
+        limits += [f"{what} {given}" for what in typed if (given := getattr(self, what)) not in ("", None)]
+        if "mode" in settings and "mode" not in self.over:
+            limits += [self.mode]
+        limited = f" ({'; '.join(limits)})" if limits else ""
+        each = "all at once" if self.over == (ALL,) else f"for each {' × '.join(self.over)}"
+        return f"{name}{limited}, {each}"
+
+    @property
+    def _chosen(self) -> dict[str, Any]:
+        """Limits and settings as edits take them."""
+        return {
+            "layers": self.layers,
+            "heads": read_list("heads", self.heads),
+            "tokens": read_list("tokens", self.tokens, words=True),
+            "timesteps": self.timesteps,
+            "factor": None if self.factor is None else float(self.factor),
+            "width": None if self.width is None else float(self.width),
+            "mode": self.mode,
+            "streams": None if self.streams is None else STREAM_NAMES[self.streams],
+            "source": Source(prompt=self.prompt.strip() or None, seed=self.seed, image=self.image.strip() or None),
+        }
+
+
+class Interventions:
+    """Edits of a network that is run again.
+
+    Parameters
+    ----------
+    laboratory
+        Runs them.
+    """
+
+    def __init__(self, laboratory: Laboratory) -> None:
+        self._laboratory = laboratory
+
+    def describe(self) -> dict[str, Any]:
+        """Edits, controls and labels to choose from."""
+        facts = self._laboratory.facts
+        lacks = {dim for dim in ("head", "timestep") if not facts[f"{dim}s"]}
+        edits = []
+        for name, edit in EDITS.items():
+            over = [list(way) for way in edit.over if not set(way) & lacks]
+            # Two concepts leave one, of which a softmax says nothing.
+            if over and not (name == "DropConcept" and len(facts["names"]) < 3):
+                settings = settings_of(name)
+                offered = {"name": name, "text": edit.text, "meaning": edit.meaning, "over": over}
+                usual = {key: settings[key] for key in ("factor", "width", "streams") if key in settings}
+                if "streams" in usual:
+                    usual["streams"] = next(key for key, some in STREAM_NAMES.items() if some == usual["streams"])
+                edits.append(offered | {"settings": list(settings), "usual": usual})
+        return {
+            "form": EditForm().to_json(),
+            "edits": edits,
+            "controls": list(map(list, CONTROLS.items())),
+            "modes": list(schema.ATTEND_MODES),
+            "streams": list(STREAM_NAMES),
+            **facts,
+        }
+
+    def prompts(self) -> list[str]:
+        """Prompts of stored runs, which activations could be taken from."""
+        return self._laboratory.prompts()
+
+    def task(self, form: Any) -> Task:
+        """The experiment of a form."""
+        lab = self._laboratory
+        asked = EditForm.from_json(form, lab.facts, lab.ds)
+        options: dict[str, Any] = {"control": None if asked.control == "none" else asked.control}
+        if asked.control != "none":
+            options["repeats"] = asked.repeats
+        written, before = arguments(options), ""
+        if asked.truth == "own" and lab.ds is not None:
+            void = schema.VOID in lab.ds
+            options["truth"] = lab.ds if void else lab.ds[schema.TRUTH]
+            written += ", truth=ds" if void else ", truth=ds.truth"
+        elif asked.truth == "drawn" and lab.ds is not None:
+            options["truth"] = masks_of(asked.drawn, lab.ds, pixels=True)
+            before = code_of(asked.drawn, lab.ds, pixels=True) + "\n"
+            written += ", truth=masks"
+        text = before + lab.call(asked.plan_code(lab.facts), written)
+        plan = asked.plan(lab.facts)
+
+        def finish(found: xr.Dataset, number: int, seconds: float) -> Result:
+            plots = effect_plots(asked, asked.labels(lab.facts), found)
+            shown = _Shown(lab, found, [len(labels) for labels in asked.labels(lab.facts)])
+            return Result(number, INTERVENTION, asked.words, found, plots, text, shown, seconds)
+
+        return Task(lambda progress, cancel: lab.intervene(plan, progress=progress, cancel=cancel, **options), finish)
+
+
+class _Shown:
+    """The maps of an intervention beside those of the unedited network."""
+
+    def __init__(self, laboratory: Laboratory, found: xr.Dataset, shape: Sequence[int]) -> None:
+        self._laboratory: Laboratory | None = laboratory
+        self._found, self._shape = found, tuple(shape)
+
+    def pair(self, index: Sequence[int]) -> Message:
+        """The message that shows them."""
+        if self._laboratory is None:
+            raise InputError("this panel is closed: run the cell again.")
+        return self._laboratory.pair(self._found, int(np.ravel_multi_index(tuple(index), self._shape)))
+
+    def free(self) -> None:
+        """Let go of the network."""
+        self._laboratory = None
+
+
+def effect_plots(form: EditForm, labels: Sequence[Sequence[Any]], found: xr.Dataset) -> dict[str, dict[str, Any]]:
+    """The effects of an experiment, each as one figure, in the shape of
+    :func:`workbench.widgets.ablate.plots.sweep_plot`.
+
+    Lines also have ``control_low``, ``control_middle`` and ``control_high``, the range of the draws and their median,
+    and ``rank``, the share of the draws with a smaller effect.
+    """
+    names = [str(name) for name in found[schema.CONCEPT].to_numpy()]
+    shape = [len(each) for each in labels]
+    kinds = sorted({str(kind) for kind in found["control"].to_numpy()} - {"none"}) if "control" in found.coords else []
+    draws = found.sizes.get("draw", 0)
+    of_kinds = " and ".join(_KINDS.get(kind, kind) for kind in kinds)
+    plots = {}
+    for effect, measure in EFFECTS.items():
+        if effect not in found:
+            continue
+        lines = []
+        if schema.CONCEPT in found[effect].dims:
+            # Of a concept that was not drawn the truth is not known.
+            known = [name for name in names if form.truth != "drawn" or effect != "iou_shift" or name in form.drawn]
+            if known == names and len(names) > 1:
+                lines.append(_line(found, f"mean_{effect}", shape, "mean of the concepts", None))
+            lines += [_line(found.sel(concept=name), effect, shape, name, names.index(name)) for name in known]
+        else:
+            lines.append(_line(found, effect, shape, "pictures", None))
+        of = "the unedited run" if found.attrs.get("iou_of") == "baseline" else "the truth"
+        plots[effect] = {
+            "dims": list(form.over),
+            "labels": [[_text(label) or "all that is chosen" for label in each] for each in labels],
+            "axes": [_AXES.get(dim, f"{UNITS.get(dim, dim)} (edited)") for dim in form.over],
+            "measure": f"{measure} with {of}" if effect == "iou_shift" else measure,
+            "better": "lower" if effect in _SMALLER_IS_MORE else "higher",
+            "signed": effect == "iou_shift",
+            "zero": effect not in _SMALLER_IS_MORE,
+            "peak": "largest effect",
+            "joined": form.over[0] in (schema.LAYER, schema.TIMESTEP),
+            "band": "",
+            "control": f"{'control' if draws == 1 else f'range of {draws} control draws'}: {of_kinds}",
+            "reference": "",
+            "lines": lines,
+        }
+    # An edit of every recorded layer leaves no map to compare: then the picture comes first.
+    return dict(sorted(plots.items(), key=lambda item: best(item[1]) is None))
+
+
+_AXES: Final = {"concept": "concept (dropped)", "mode": "what concepts attend to", ALL: "one edit"}
+_KINDS: Final = {"units": "same edit elsewhere", "direction": "random direction"}
+
+
+def _line(found: xr.Dataset, name: str, shape: Sequence[int], label: str, concept: int | None) -> dict[str, Any]:
+    def part(values: Any) -> Any:
+        return plain(np.asarray(values, dtype=float).reshape(shape))
+
+    line = {"name": label, "concept": concept, "values": part(found[name]), "low": None, "high": None, "full": None}
+    drawn = found.get(f"{name}_control")
+    if drawn is not None:
+        finite = drawn.where(np.isfinite(drawn))
+        for end, made in (("low", finite.min("draw")), ("middle", finite.median("draw")), ("high", finite.max("draw"))):
+            line[f"control_{end}"] = part(made)
+        line["rank"] = part(found[f"{name}_rank"])
+    return line
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _real(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

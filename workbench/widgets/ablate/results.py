@@ -1,0 +1,149 @@
+"""Finished runs of the ablation panel: a row of the table, and files to take along."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import xarray as xr
+
+from workbench.schema import pack_attributes
+from workbench.widgets.ablate.plots import best
+
+SWEEP: Final = "sweep"
+INTERVENTION: Final = "intervention"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One finished run.
+
+    Attributes
+    ----------
+    number
+        Its place among those of its mode, from 1.
+    mode
+        :data:`SWEEP` or :data:`INTERVENTION`.
+    what
+        What was done, in words.
+    found
+        What came out.
+    plots
+        What is drawn, by measure.
+    code
+        Python that gives the same numbers.
+    shown
+        Gives the maps behind a point (``pair``), and lets go of them (``free``).
+    seconds
+        How long it took.
+    notes
+        The warnings that were given.
+    """
+
+    number: int
+    mode: str
+    what: str
+    found: xr.Dataset
+    plots: dict[str, dict[str, Any]]
+    code: str
+    shown: Any
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What its files are called, without their ending."""
+        return f"{self.mode}-{self.number}"
+
+    def row(self) -> dict[str, Any]:
+        """The row of the table."""
+        measure, plot = next(iter(self.plots.items()))
+        top = best(plot)
+        return {
+            "number": self.number,
+            "what": self.what,
+            "measure": plot["measure"],
+            "measures": [[name, other["measure"]] for name, other in self.plots.items()],
+            "points": int(np.prod([len(labels) for labels in plot["labels"]])),
+            "best": None if top is None else _place(plot, top[0]),
+            "value": None if top is None else top[1],
+            "peak": plot.get("peak", "best"),
+            "seconds": self.seconds,
+            "first": measure,
+        }
+
+
+def table(results: Sequence[Result]) -> str:
+    """All points of some runs of one mode as CSV: a row for each point, concept and measure."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for result in results:
+        writer.writerows(_points(result))
+    return buffer.getvalue()
+
+
+def netcdf(found: xr.Dataset) -> bytes:
+    """A result as a netCDF file; attributes that netCDF cannot hold are written as JSON."""
+    return bytes(found.assign_attrs(pack_attributes(found.attrs, texts=False)).to_netcdf(engine="scipy"))
+
+
+_COLUMNS: Final = (
+    "run", "mode", "what", "measure", "point", "concept", "value", "low", "high", "all_together",
+    "control_low", "control_middle", "control_high", "rank",
+)  # fmt: skip
+
+
+def _points(result: Result) -> Iterator[list[Any]]:
+    for plot in result.plots.values():
+        for line in plot["lines"]:
+            parts = [_array(line.get(name)) for name in ("values", "low", "high")]
+            controls = [_array(line.get(f"control_{name}")) for name in ("low", "middle", "high")]
+            ranks = _array(line.get("rank"))
+            full = "" if line.get("full") is None else line["full"]
+            for at in itertools.product(*(range(len(labels)) for labels in plot["labels"])):
+                first = [result.number, result.mode, result.what, plot["measure"], _place(plot, at), line["name"]]
+                yield [*first, *(_cell(part, at) for part in parts), full, *(_cell(p, at) for p in (*controls, ranks))]
+
+
+def _place(plot: dict[str, Any], at: Sequence[int]) -> str:
+    names = zip(plot["dims"], plot["labels"], at, strict=True)
+    return ", ".join(labels[i] if dim in ("rank", "intervention") else f"{dim} {labels[i]}" for dim, labels, i in names)
+
+
+def _array(values: Any) -> Any:
+    return None if values is None else np.array(values, dtype=float)
+
+
+def _cell(values: Any, at: tuple[int, ...]) -> Any:
+    return "" if values is None or np.isnan(values[at]) else float(values[at])
+
+
+def figure(result: Result, measure: str | None = None, line: int | None = None) -> bytes:
+    """The figure of a result, as a PDF file.
+
+    Parameters
+    ----------
+    result
+        What is drawn.
+    measure
+        Which of its measures; the first one without.
+    line
+        Of an intervention: which of its lines; the first one without.
+    """
+    from workbench import figures
+
+    chosen = measure or next(iter(result.plots))
+    buffer = io.BytesIO()
+    if result.mode == SWEEP:
+        drawn = figures.sweep(result.found, chosen)
+    else:
+        shown = result.plots[chosen]["lines"][line or 0]
+        drawn = figures.effects(result.found, chosen, concept=None if shown["concept"] is None else shown["name"])
+    drawn.savefig(buffer, format="pdf")
+    return buffer.getvalue()

@@ -1,0 +1,1 @@
+"""The view of a dataset: a plain state, pure functions from state and dataset to arrays, a widget that only draws."""

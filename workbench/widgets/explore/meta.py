@@ -1,0 +1,28 @@
+"""What the browser knows about the dataset of a view."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import xarray as xr
+
+from workbench.widgets.explore.cube import LARGEST, size
+from workbench.widgets.explore.state import State
+from workbench.widgets.shared.description import describe
+
+
+def meta_of(ds: xr.Dataset, *, cube: bool | None = None) -> dict[str, Any]:
+    """The description of a dataset, and what each of its spaces shows at first.
+
+    Parameters
+    ----------
+    ds
+        A captured dataset without a :func:`workbench.widgets.shared.refusals.problem`.
+    cube
+        Whether the browser is to hold a space's cube; None means if it is small.
+    """
+    known = describe(ds)
+    for space, about in known["spaces"].items():
+        about["cube"] = size(ds, space) < LARGEST if cube is None else cube
+        about["state"] = State.default(ds, space).to_json()
+    return known
