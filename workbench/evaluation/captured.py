@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from workbench import schema
-from workbench.analysis.heatmaps import default_layers, heatmap
+from workbench.analysis.heatmaps import heatmap
 from workbench.evaluation.examples import Example
 from workbench.evaluation.methods import Setting, labelled
-from workbench.evaluation.protocols import Protocol, resize_steps
+from workbench.evaluation.protocols import Protocol, resize_steps, spans
 from workbench.numerics.scores import softmax
-from workbench.schema import CAPTURE_VERSION, SPACES, InputError
+from workbench.schema import CAPTURE_VERSION, InputError
 from workbench.store.locations import canonical_json
 
 _FILTERS: Final = {
@@ -73,7 +73,7 @@ class Captures:
         held = self.wanted.setdefault(_key(protocol), {"spaces": [], "layers": [], "timesteps": []})
         for part, values in (
             ("spaces", [space]),
-            ("layers", protocol.layers or [None]),
+            ("layers", list(protocol.layers or ())),
             ("timesteps", [protocol.timestep]),
         ):
             held[part] += [value for value in values if value not in held[part]]
@@ -95,16 +95,13 @@ class Captures:
         wanted = self.wanted[_key(protocol)]
         image, size = prepared_image(example.image, protocol.image_resize)
         spaces = [space for space in wanted["spaces"] if space != schema.PROMPT or caption]
-        layers = {layer for layer in wanted["layers"] if layer is not None}
-        if None in wanted["layers"] and layers:  # the model's default layers are among its dual blocks
-            layers |= set(range(len(self.pipe().transformer.transformer_blocks)))
         return capture(
             image,
             concepts,
             model=self.pipe(),
             prompt=caption,
             timesteps=sorted(wanted["timesteps"], reverse=True),
-            layers=sorted(layers) or None,
+            layers=sorted(wanted["layers"]),
             spaces=spaces,
             samples=protocol.samples,
             seed=protocol.seed,
@@ -115,12 +112,28 @@ class Captures:
             progress=False,
         )
 
-    def own_timestep(self) -> float:
-        """The model's own choice of a timestep."""
+    def resolved(self, protocol: Protocol) -> Protocol:
+        """A protocol with the model's own layers and timestep where it leaves them to the model.
+
+        Raises
+        ------
+        InputError
+            If it names layers that the model lacks.
+        """
+        from workbench.models.families import pipeline_adapter_for
         from workbench.models.loading import info_of
         from workbench.recording.capturing import DEFAULT_TIMESTEP
 
-        return float(info_of(self.pipe()).get("timestep", DEFAULT_TIMESTEP))
+        adapter = pipeline_adapter_for(self.pipe(), info_of(self.pipe()))
+        there = [layer.index for layer in adapter.layers]
+        layers = adapter.default_layers if protocol.layers is None else protocol.layers
+        if missing := [layer for layer in layers if layer not in there]:
+            raise InputError(
+                f"the protocol asks for layers {spans(layers)}, and the model has {there[0]} to {there[-1]} (no "
+                f"{spans(missing)}): --set layers=none takes the model's own, {spans(adapter.default_layers)}."
+            )
+        own = float(adapter.info.get("timestep", DEFAULT_TIMESTEP))
+        return protocol.changed(layers=layers, timestep=own if protocol.timestep is None else protocol.timestep)
 
 
 @dataclass
@@ -156,11 +169,15 @@ class Captured:
             )
         if self.space == schema.PROMPT and self.protocol.heads != "sum":
             raise InputError("heads='softmax' is for concepts; in the prompt space take heads=sum.")
-        self.settings = {**self.captures.identify(), "space": self.space}
+        self.protocol = self.captures.resolved(self.protocol)
+        self.settings = {
+            **self.captures.identify(),
+            "space": self.space,
+            "layers": list(self.protocol.layers or ()),
+            "timestep": self.protocol.timestep,
+        }
         if self.space == schema.PROMPT:
             self.settings = {**self.settings, "caption": "all concepts, joined by and"}
-        if self.protocol.timestep is None:
-            self.protocol = self.protocol.changed(timestep=self.captures.own_timestep())
         self.captures.want(self.protocol, self.space)
 
     def maps(self, examples: Sequence[Example], concepts: Sequence[Sequence[str]]) -> Iterable[xr.DataArray]:
@@ -191,12 +208,11 @@ def prepared_image(image: NDArray[np.uint8], steps: str) -> tuple[NDArray[np.uin
 
 def _read(ds: xr.Dataset, space: str, protocol: Protocol) -> xr.DataArray:
     chosen: dict[str, Any] = {
-        "layers": list(protocol.layers) if protocol.layers is not None else None,
+        "layers": list(protocol.layers or ()),
         "timesteps": [protocol.timestep],
     }
     if protocol.heads == "softmax":
-        layers = chosen["layers"] if chosen["layers"] is not None else default_layers(ds)
-        return _softmax_by_head(ds[space].sel(layer=layers, timestep=chosen["timesteps"]))
+        return _softmax_by_head(ds[space].sel(layer=chosen["layers"], timestep=chosen["timesteps"]))
     if protocol.reduce == "sum":
         maps = heatmap(ds, space=space, reduce="mean", **chosen)
         pieces = len(maps.attrs["layers"]) * len(maps.attrs["timesteps"]) * len(maps.attrs["samples"])
@@ -228,8 +244,8 @@ def _of_tokens(maps: xr.DataArray, words: Sequence[str]) -> NDArray[np.float32]:
             place += 1
         if text != plain:
             raise InputError(
-                f"the prompt's tokens end, or differ, at {word!r} (they are {', '.join(tokens[:40])}): the prompt space "
-                "needs every word of the prompt as tokens. Ask for fewer background words."
+                f"the prompt's tokens end, or differ, at {word!r} (they are {', '.join(tokens[:40])}): the prompt "
+                "space needs every word as tokens. Ask for fewer background words."
             )
         found.append(values[held].mean(0))
         if number < len(words) - 1:
@@ -242,7 +258,3 @@ def _of_tokens(maps: xr.DataArray, words: Sequence[str]) -> NDArray[np.float32]:
 
 def _key(protocol: Protocol) -> str:
     return canonical_json({name: getattr(protocol, name) for name in _ASKED})
-
-
-CAPTURED: Final = tuple(SPACES)
-"""Names of the methods that read a space."""

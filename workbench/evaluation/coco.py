@@ -99,7 +99,7 @@ def open_coco(path: str | Path, images: str | Path | None = None, task: Task = "
     try:
         content = json.loads(file.read_text("utf-8"))
         categories = {int(one["id"]): str(one["name"]) for one in content["categories"]}
-        records = [
+        records: list[dict[str, Any]] = [
             {"id": int(one["id"]), "file": str(one["file_name"]), **{k: int(one[k]) for k in ("height", "width")}}
             for one in content["images"]
         ]

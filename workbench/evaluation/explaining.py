@@ -1,4 +1,4 @@
-"""Each knob beside the paper's words and the public code's value: where they disagree, and where the paper is silent."""
+"""Each knob beside the paper's words and the public code's value: where they disagree, where the paper is silent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Final, NamedTuple
 
 from workbench.evaluation.datasets import DataSet
-from workbench.evaluation.protocols import Protocol, preset, shown
+from workbench.evaluation.protocols import Protocol, preset, shown, value_of
 
 _SAID: Final[Mapping[str, str]] = {
     "layers": '"the last 10 of the 18 MMATTN layers" (FLUX.1 has 19 dual blocks)',
@@ -16,16 +16,16 @@ _SAID: Final[Mapping[str, str]] = {
     "heads": "one inner product over all heads",
     "attend": "to concepts and image",
     "pool": "one token a concept",
-    "concept_norm": "inner products of the vectors as they are (eq. 9)",
+    "concept_norm": "inner products of the vectors as they are",
     "vocabulary": '"simple" words',
     "backgrounds": '"background", "grass", "sky" as examples',
 }
 _MASK: Final = {"single": "above the mean of the map", "multi": "the strongest concept"}
 _NOTES: Final[Mapping[str, tuple[str, ...]]] = {
     "imagenet": (
-        "mIoU: the public script compares the pair (1 - mask, mask) without an argmax, so that mIoU = acc / (2 - acc). "
-        "Every row of the method obeys it but SD3.5 Turbo (81.92 / 67.47; the identity gives 69.38). The rows of LRP and "
-        "its kin come from other code and are true two-class mIoUs: the table mixes two figures.",
+        "mIoU: the public script compares the pair (1 - mask, mask) without an argmax: mIoU = acc / (2 - acc). "
+        "Every row of the method obeys it but SD3.5 Turbo (81.92 / 67.47; the identity gives 69.38). The rows of LRP "
+        "and its kin come from other code and are true two-class mIoUs: the table mixes two figures.",
         "AP: of the stacked pair after scaling to 0 .. 1; a constant map is 0 / 0 and counts as 0.",
         "cross attention and value: the public code takes the softmax in every head (heads=softmax).",
         "Table 3's script: 1 sample, timestep 750, no blur; yet its row with softmax is the headline's.",
@@ -78,22 +78,22 @@ def knobs(protocol: Protocol, data: DataSet) -> list[Knob]:
     """Every knob of a protocol beside its sources."""
     kind = str(data.source.get("data", ""))
     known = kind in _NOTES
-    paper, release, head = (preset(name, data) if known else None for name in ("paper", "public-release", "public-head"))
+    paper, release, head = (
+        preset(name, data) if known else None for name in ("paper", "public-release", "public-head")
+    )
     default = preset("default", data)
     found = []
     for one in fields(Protocol):
         name = one.name
         if name in ("name", "task"):
             continue
-        here = shown(getattr(protocol, name))
+        here = value_of(protocol, name)
         if paper is None or release is None or head is None:
             found.append(Knob(name, here, "", "", "", ""))
             continue
         said = _MASK[protocol.task] if name == "mask" else _SAID.get(name, "")
         values = [getattr(record, name) for record in (release, head)]
-        if said and any(value != getattr(paper, name) for value in values):
-            verdict = "conflict"
-        elif values[0] != values[1]:
+        if values[0] != values[1] or (said and values[1] != getattr(paper, name)):
             verdict = "conflict"
         else:
             verdict = "" if said or values[1] == getattr(default, name) else "unsaid"

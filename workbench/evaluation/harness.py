@@ -5,22 +5,22 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
 
-from workbench.evaluation.captured import CAPTURED, Captured, Captures
+from workbench.evaluation.captured import Captured, Captures
 from workbench.evaluation.datasets import DataSet, Problem, Selection, check_count
 from workbench.evaluation.examples import Task, measure, read
-from workbench.evaluation.methods import BLIND, TITLES, Method, Setting, blind
+from workbench.evaluation.methods import TITLES, Method, Setting, blind
+from workbench.evaluation.names import BLIND, METHODS
 from workbench.evaluation.parts import Parts, Row
 from workbench.evaluation.protocols import Protocol, preset, set_knobs
 from workbench.evaluation.sources import open_data
 from workbench.evaluation.summaries import Summary, summarise
-from workbench.schema import InputError, WorkbenchError, noted
+from workbench.schema import SPACES, InputError, WorkbenchError, noted
 from workbench.store.locations import canonical_json, home, local_home
 
 EVALUATION_VERSION: Final = 1
@@ -228,11 +228,11 @@ def entry(method: str | Method, protocol: Protocol, captures: Captures, title: s
         If it is neither.
     """
     if isinstance(method, str):
-        if method in CAPTURED:
+        if method in SPACES:
             return Entry(title or method, Captured(method, method, captures), protocol)
         if method in BLIND:
             return Entry(title or TITLES[method], blind(method), protocol)
-        raise InputError(f"unknown method {method!r}; expected one of {', '.join((*CAPTURED, *BLIND))}.")
+        raise InputError(f"unknown method {method!r}; expected one of {', '.join(METHODS)}.")
     if not isinstance(method, Method) or not isinstance(method.name, str) or not isinstance(method.settings, Mapping):
         raise InputError(
             f"method is a {type(method).__name__}; expected a name, or an object with name, settings (a mapping of "

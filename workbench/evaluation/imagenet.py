@@ -77,7 +77,7 @@ class ImageNetSegmentation(DataSet):
         return key if key == "background" else word(imagenet_words(), key, vocabulary)
 
     def _read(self, part: str, name: str) -> NDArray[Any]:
-        import h5py  # type: ignore[import-untyped]
+        import h5py
 
         with h5py.File(self.path, "r") as file:
             try:

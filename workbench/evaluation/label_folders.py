@@ -61,7 +61,7 @@ class LabelFolder(DataSet):
         for value, position in self.values.items():
             if value < len(table):
                 table[value] = position
-        found = table[numbers]
+        found: Labels = table[numbers]
         if (found == -2).any():
             raise InputError(
                 f"{path} holds the number {int(numbers[found == -2][0])}, which is no class; the classes have "

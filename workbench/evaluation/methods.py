@@ -90,16 +90,13 @@ class Blind:
         Of the rule.
     rule
         From a task and the size of the grid to maps (concept, y, x).
-    truth
-        Whether the rule looks at labels.
     settings
         The size of its maps, and the images that it looked at.
     """
 
     name: str
     rule: Callable[[Blind, Example, Sequence[str]], NDArray[Any]]
-    truth: bool = False
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     setting: Setting | None = None
     sums: NDArray[np.float64] | None = None
     seen: NDArray[np.float64] | None = None
@@ -107,10 +104,10 @@ class Blind:
     def prepare(self, setting: Setting) -> None:
         """Look at the labels of all images where the rule is about where things usually are."""
         self.setting = setting
-        self.settings = {"grid": list(setting.data.grid)}
+        settings: dict[str, Any] = {"grid": list(setting.data.grid)}
         if self.name == "prior":
-            digest = hashlib.sha256("\n".join(setting.names).encode()).hexdigest()[:16]
-            self.settings["images"] = digest
+            settings["images"] = hashlib.sha256("\n".join(setting.names).encode()).hexdigest()[:16]
+        self.settings = settings
 
     def maps(self, examples: Sequence[Example], concepts: Sequence[Sequence[str]]) -> Iterable[xr.DataArray]:
         """Maps by the rule."""
@@ -139,7 +136,8 @@ class Blind:
         rows, columns = self.grid
         cells = cells_of((height, width), self.grid)
         counts = counts_in_cells(task.labels, cells, task.classes, rows * columns)[:-1].astype(np.float64)
-        return (counts / np.maximum(counts.sum(0), 1)).reshape(-1, rows, columns)
+        found: NDArray[np.float64] = counts / np.maximum(counts.sum(0), 1)
+        return found.reshape(-1, rows, columns)
 
 
 def _flat(method: Blind, words: Sequence[str], value: float) -> NDArray[np.float64]:
@@ -227,17 +225,15 @@ def _oracle(method: Blind, example: Example, words: Sequence[str]) -> NDArray[np
     return np.stack([(best == place).astype(np.float64) for place in _meaning(task, words)])
 
 
-_RULES: Final[dict[str, tuple[Callable[..., NDArray[Any]], bool]]] = {
-    "background": (_background, False),
-    "uniform": (_uniform, False),
-    "random": (_random, False),
-    "centre": (_centre, False),
-    "prior": (_prior, True),
-    "majority": (_majority, True),
-    "oracle": (_oracle, True),
+_RULES: Final[dict[str, Callable[..., NDArray[Any]]]] = {
+    "background": _background,
+    "uniform": _uniform,
+    "random": _random,
+    "centre": _centre,
+    "prior": _prior,
+    "majority": _majority,
+    "oracle": _oracle,
 }
-BLIND: Final = tuple(_RULES)
-"""Names of the methods that see no image."""
 TITLES: Final = {
     "background": "floor: all background",
     "uniform": "floor: the same everywhere",
@@ -251,8 +247,7 @@ TITLES: Final = {
 
 def blind(name: str) -> Blind:
     """A method that sees no image, by name."""
-    rule, truth = _RULES[name]
-    return Blind(name, rule, truth)
+    return Blind(name, _RULES[name])
 
 
 def floors(data: DataSet) -> tuple[str, ...]:

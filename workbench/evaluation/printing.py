@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import Final
 
 from workbench.evaluation.harness import Evaluation, Result
-from workbench.evaluation.protocols import Protocol, shown
+from workbench.evaluation.protocols import Protocol, spans, value_of
 from workbench.evaluation.published import Published
 from workbench.evaluation.summaries import CONFIDENCE, METRICS
 from workbench.numerics.resampling import described
@@ -33,7 +33,8 @@ def table(evaluation: Evaluation, published: Mapping[str, Published] | None = No
     evaluation
         What :func:`workbench.evaluate` gave.
     published
-        Published rows by the title of the entry that they stand beside.
+        Published rows by the title of the entry that they stand beside. A difference is given where both are of the
+        same data set.
     head
         Sentences above it.
     """
@@ -45,7 +46,8 @@ def table(evaluation: Evaluation, published: Mapping[str, Published] | None = No
         cells = [cell(one, name) for name in shown_metrics]
         rows.append([one.title, *cells, f"{one.summary.images:,}", one.protocol.hash[:6]])
         if (row := (published or {}).get(one.title)) is not None:
-            rows += beside(one, row, shown_metrics)
+            alike = row.data == evaluation.data.source.get("data")
+            rows += beside(one, row, shown_metrics)[: 2 if alike else 1]
     lines = [*head, *measured(evaluation), ""]
     lines += _aligned(rows)
     lines += ["", *legend(evaluation, shown_metrics)]
@@ -91,13 +93,11 @@ def measured(evaluation: Evaluation) -> list[str]:
     lines += [f"model: {name}" for name in models(evaluation)]
     by_hash: dict[str, Protocol] = {one.protocol.hash: one.protocol for one in evaluation.results}
     first = next(iter(by_hash.values()))
-    said = [
-        f"{one.name}={shown(getattr(first, one.name))}" for one in fields(Protocol) if one.name not in ("name", "task")
-    ]
+    said = [f"{one.name}={value_of(first, one.name)}" for one in fields(Protocol) if one.name not in ("name", "task")]
     lines += [f"protocol {first.hash[:6]}: {first.name}", *_wrapped(said)]
     for other in list(by_hash.values())[1:]:
         changed = [
-            f"{one.name}={shown(getattr(other, one.name))}"
+            f"{one.name}={value_of(other, one.name)}"
             for one in fields(Protocol)
             if one.name != "name" and getattr(other, one.name) != getattr(first, one.name)
         ]
@@ -111,8 +111,18 @@ def models(evaluation: Evaluation) -> list[str]:
     for one in evaluation.results:
         settings = one.settings
         if "model" in settings:
-            found[f"{settings['model']} (checksum {str(settings.get('fingerprint', 'none'))[:10]})"] = None
+            found[f"{settings['model']} (checksum {str(settings.get('fingerprint', 'none'))[:10]}){_own(one)}"] = None
     return list(found)
+
+
+def _own(one: Result) -> str:
+    """What the protocol leaves to the model, and what the model made of it."""
+    own = []
+    if one.protocol.layers is None and one.settings.get("layers"):
+        own.append(f"its own layers are {spans(one.settings['layers'])}")
+    if one.protocol.timestep is None and one.settings.get("timestep"):
+        own.append(f"its own timestep is {one.settings['timestep']:g}")
+    return "; " + ", ".join(own) if own else ""
 
 
 def legend(evaluation: Evaluation, names: Sequence[str]) -> list[str]:

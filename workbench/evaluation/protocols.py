@@ -148,9 +148,10 @@ class Protocol:
     @classmethod
     def from_record(cls, record: Mapping[str, Any], name: str = "stored") -> Protocol:
         """A protocol from what :meth:`record` gave."""
-        return cls(
-            name=name, **{key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
-        )
+        knobs: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in record.items()
+        }
+        return cls(name=name, **knobs)
 
 
 def preset(name: str, data: DataSet) -> Protocol:
@@ -313,6 +314,12 @@ def shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return str(value) if value != "" else "nothing"
+
+
+def value_of(protocol: Protocol, name: str) -> str:
+    """A knob's value for people; None of a layer or timestep is the model's own."""
+    value = getattr(protocol, name)
+    return "the model's own" if value is None and name in ("layers", "timestep") else shown(value)
 
 
 def spans(numbers: Sequence[int]) -> str:

@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Final, NamedTuple
 
@@ -20,6 +21,9 @@ from workbench.store.files import disk_errors
 SUFFIXES: Final = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 MOST_FILES: Final = 500_000
 """No data set that is read here has more."""
+LARGEST_FILE: Final = 1 << 30
+LARGEST: Final = 1 << 36
+"""In bytes: a file, and all of them; what claims more is no data set of images."""
 _BLOCK: Final = 1 << 20
 _DAMAGED: Final = (
     tarfile.TarError,
@@ -84,14 +88,17 @@ def unpack(archive: Path, folder: Path, wanted: Callable[[PurePosixPath], bool],
     left = archive.stat().st_size
     try:
         with disk_errors(folder.parent, lambda: left, "Nothing was unpacked: make room and call again."):
-            count = 0
+            count = total = 0
             with _refusals(archive, expects):
                 for member in _members(archive):
                     if not wanted(member.path):
                         continue
-                    count += 1
-                    if count > MOST_FILES:
-                        raise InputError(f"{archive} holds more than {MOST_FILES:,} files; expected {expects}.")
+                    count, total = count + 1, total + member.size
+                    if count > MOST_FILES or member.size > LARGEST_FILE or total > LARGEST:
+                        raise InputError(
+                            f"{archive} holds more than {MOST_FILES:,} files, {LARGEST_FILE:,} bytes in one, or "
+                            f"{LARGEST:,} in all: it is not unpacked; expected {expects}."
+                        )
                     _write(member, aside, archive)
             if not count:
                 raise InputError(f"{archive} holds nothing of what is needed; expected {expects}.")
@@ -128,7 +135,7 @@ def _members(archive: Path) -> Iterator[_Member]:
                     continue
                 if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
                     raise InputError(f"{archive} holds {info.filename!r}, which is no plain file: it is not unpacked.")
-                yield _Member(_inside(info.filename, archive), info.file_size, lambda info=info: held.open(info))  # type: ignore[misc]
+                yield _Member(_inside(info.filename, archive), info.file_size, partial(held.open, info))
         return
     with tarfile.open(archive) as packed:
         for entry in packed:
@@ -137,7 +144,13 @@ def _members(archive: Path) -> Iterator[_Member]:
                 continue
             if not entry.isreg():
                 raise InputError(f"{archive} holds {entry.name!r}, which is no plain file: it is not unpacked.")
-            yield _Member(_inside(entry.name, archive), entry.size, lambda entry=entry: packed.extractfile(entry))  # type: ignore[misc]
+            yield _Member(_inside(entry.name, archive), entry.size, partial(_opened, packed, entry))
+
+
+def _opened(packed: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:
+    found = packed.extractfile(entry)
+    assert found is not None  # of plain files it never is
+    return found
 
 
 def _inside(name: str, archive: Path) -> PurePosixPath:
@@ -153,9 +166,15 @@ def _inside(name: str, archive: Path) -> PurePosixPath:
 
 def _write(member: _Member, folder: Path, archive: Path) -> None:
     target = folder.joinpath(*member.path.parts)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.touch(exist_ok=False)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(
+            f"{archive} holds {member.path} twice, or as a file and a folder: it is not unpacked."
+        ) from error
     written = 0
-    with member.open() as source, target.open("xb") as file:
+    with member.open() as source, target.open("wb") as file:
         while block := source.read(_BLOCK):
             written += len(block)
             if written > member.size:
