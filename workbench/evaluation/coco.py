@@ -48,28 +48,58 @@ class CocoInstances(DataSet):
 
     def labels(self, name: str) -> Labels:
         """Annotations laid over one another, the largest first."""
-        from pycocotools import mask as masks
-
         record = self.records[name]
         size = int(record["height"]), int(record["width"])
         found = np.zeros(size, dtype=np.int16)
         held = self.annotations.get(int(record["id"]), ())
         for one in sorted(held, key=lambda one: -float(one.get("area", 0))):
-            shape = one.get("segmentation")
             try:
-                if isinstance(shape, list):
-                    runs = masks.merge(masks.frPyObjects(shape, *size))
-                elif isinstance(shape, dict) and isinstance(shape.get("counts"), list):
-                    runs = masks.frPyObjects(shape, *size)
-                else:
-                    runs = shape
-                inside = masks.decode(runs).astype(bool)
+                inside = shape_of(one.get("segmentation"), size)
             except Exception as error:  # the library raises many kinds for malformed shapes
                 raise InputError(f"annotation {one.get('id')} of {name} cannot be read ({error}).") from error
-            if inside.shape != size:
-                raise InputError(f"annotation {one.get('id')} of {name} is {inside.shape}; expected {size}.")
             found[inside] = VOID if one.get("iscrowd") else self.places[int(one["category_id"])]
         return found
+
+
+def shape_of(shape: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """A segmentation, polygons or run lengths, as a mask (pixel_y, pixel_x).
+
+    Raises
+    ------
+    ValueError
+        If it is of another size, or malformed in a way that pycocotools does not notice.
+    """
+    from pycocotools import mask as masks
+
+    if isinstance(shape, list):  # pycocotools fills polygons as COCO's own figures have them
+        runs = _lengths(masks.merge(masks.frPyObjects(shape, *size))["counts"])
+    elif tuple(shape["size"]) != size:
+        raise ValueError(f"its size is {shape['size']}, the image's {list(size)}")
+    else:
+        counts = shape["counts"]
+        runs = counts if isinstance(counts, list) else _lengths(counts)
+    if min(runs, default=0) < 0 or sum(runs) != size[0] * size[1]:
+        raise ValueError(f"its runs are of {sum(runs)} pixels, the image has {size[0] * size[1]}")
+    flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return flat.reshape(size[1], size[0]).T
+
+
+def _lengths(text: str | bytes) -> list[int]:
+    """Run lengths from COCO's text: five bits a letter, differences to the run before the last."""
+    letters = text.encode("ascii") if isinstance(text, str) else text
+    runs: list[int] = []
+    place = 0
+    while place < len(letters):
+        value, shift, more = 0, 0, True
+        while more:
+            letter = letters[place] - 48
+            value |= (letter & 0x1F) << shift
+            more = bool(letter & 0x20)
+            place, shift = place + 1, shift + 5
+            if not more and letter & 0x10:
+                value |= -1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+    return runs
 
 
 def open_coco(path: str | Path, images: str | Path | None = None, task: Task = "multi") -> CocoInstances:

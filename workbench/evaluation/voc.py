@@ -57,7 +57,7 @@ class PascalVOC(DataSet):
     def labels(self, name: str) -> Labels:
         """Numbers of the palette, 255 as void."""
         path = self.folder / "SegmentationClass" / f"{name}.png"
-        values = read_labels(path)
+        values = read_labels(path).astype(np.int64)
         found = np.where(values == _VOID_VALUE, VOID, values)
         if found.max(initial=VOID) >= len(self.classes):
             raise InputError(f"{path} holds the label {found.max()}; expected 0 to {len(self.classes) - 1}, and 255.")
