@@ -70,7 +70,7 @@ class Captures:
 
     def want(self, protocol: Protocol, space: str) -> None:
         """Say what will be read, so that one capture holds it for all methods."""
-        held = self.wanted.setdefault(_key(protocol), {"spaces": [], "layers": [], "timesteps": []})
+        held = self.wanted.setdefault(_key(protocol, space), {"spaces": [], "layers": [], "timesteps": []})
         for part, values in (
             ("spaces", [space]),
             ("layers", list(protocol.layers or ())),
@@ -78,23 +78,31 @@ class Captures:
         ):
             held[part] += [value for value in values if value not in held[part]]
 
-    def get(self, example: Example, concepts: Sequence[str], caption: str, protocol: Protocol) -> xr.Dataset:
-        """The capture of an example."""
-        key = (example.name, tuple(concepts), caption, _key(protocol))
+    def get(
+        self, example: Example, concepts: Sequence[str], caption: str, protocol: Protocol, space: str
+    ) -> xr.Dataset:
+        """The capture of an example that holds a space."""
+        asked = _key(protocol, space)
+        key = (example.name, tuple(concepts), caption, asked)
         if key not in self.held:
-            self.held[key] = self._capture(example, concepts, caption, protocol)
+            self.held[key] = self._capture(example, concepts, caption, protocol, self.wanted[asked])
         return self.held[key]
 
     def forget(self) -> None:
         """Let the captures of a batch go."""
         self.held.clear()
 
-    def _capture(self, example: Example, concepts: Sequence[str], caption: str, protocol: Protocol) -> xr.Dataset:
+    def _capture(
+        self,
+        example: Example,
+        concepts: Sequence[str],
+        caption: str,
+        protocol: Protocol,
+        wanted: Mapping[str, list[Any]],
+    ) -> xr.Dataset:
         from workbench.recording.capturing import capture
 
-        wanted = self.wanted[_key(protocol)]
         image, size = prepared_image(example.image, protocol.image_resize)
-        spaces = [space for space in wanted["spaces"] if space != schema.PROMPT or caption]
         return capture(
             image,
             concepts,
@@ -102,7 +110,7 @@ class Captures:
             prompt=caption,
             timesteps=sorted(wanted["timesteps"], reverse=True),
             layers=sorted(wanted["layers"]),
-            spaces=spaces,
+            spaces=wanted["spaces"],
             samples=protocol.samples,
             seed=protocol.seed,
             size=size,
@@ -188,10 +196,10 @@ class Captured:
         for example, words in zip(examples, concepts, strict=True):
             if self.space == schema.PROMPT:
                 caption = " and ".join(words)
-                ds = self.captures.get(example, words, caption, protocol)
+                ds = self.captures.get(example, words, caption, protocol, self.space)
                 yield labelled(_of_tokens(_read(ds, self.space, protocol), words), words)
             else:
-                ds = self.captures.get(example, words, example.caption, protocol)
+                ds = self.captures.get(example, words, example.caption, protocol, self.space)
                 yield _read(ds, self.space, protocol)
 
 
@@ -256,5 +264,6 @@ def _of_tokens(maps: xr.DataArray, words: Sequence[str]) -> NDArray[np.float32]:
     return np.stack(found)
 
 
-def _key(protocol: Protocol) -> str:
-    return canonical_json({name: getattr(protocol, name) for name in _ASKED})
+def _key(protocol: Protocol, space: str) -> str:
+    """What is captured at once: the prompt's own tokens are of another prompt."""
+    return canonical_json([space == schema.PROMPT, {name: getattr(protocol, name) for name in _ASKED}])

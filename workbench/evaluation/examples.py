@@ -219,11 +219,11 @@ def _blurred(values: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
 
 def _preview(values: NDArray[Any], grid: tuple[int, int], classes: int) -> NDArray[np.uint8]:
     if classes > 2:
-        classed = np.asarray(np.where(values < 0, 255, np.minimum(values, 254)), dtype=np.uint8)
-        return classed.reshape(grid)
-    span = np.ptp(values)
-    scaled = (values - values.min()) / span if span > 0 else np.zeros_like(values)
-    return np.rint(255 * scaled).astype(np.uint8).reshape(grid)
+        shown = np.where(values < 0, 255, np.minimum(values, 254))
+    else:
+        span = np.ptp(values)
+        shown = np.rint(255 * (values - values.min()) / span) if span > 0 else np.zeros_like(values)
+    return np.asarray(shown.reshape(grid), dtype=np.uint8)
 
 
 def _mean(values: list[float]) -> float:
