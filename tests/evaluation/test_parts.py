@@ -23,13 +23,16 @@ def row(name: str, value: int = 1) -> Row:
 def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
     parts = Parts.open(tmp_path / "a", RECORD)
     parts.write([row("x"), Row("bad", "it is <b>truncated</b>")])
-    good, bad = parts.rows(["x", "bad"])
+    good, bad = parts.rows(["x", "bad"], previews=True)
     assert good.figures is not None
     assert (good.figures.counts == row("x").figures.counts).all()  # type: ignore[union-attr]
     assert np.isnan(good.figures.ap_stacked)
     assert good.figures.preview.tolist() == [[0, 1, 2], [3, 4, 5]]
     assert (good.targets, good.notes, good.figures.edges) == (("dog", "grüße"), ("a note",), (1, 2, 3, 4))
     assert bad == Row("bad", "it is <b>truncated</b>")
+    (plain, _) = parts.rows(["x", "bad"])
+    assert plain.figures is not None
+    assert plain.figures.preview.size == 0
 
 
 def test_nothing_is_counted_twice(tmp_path: Path) -> None:
@@ -39,6 +42,16 @@ def test_nothing_is_counted_twice(tmp_path: Path) -> None:
     other.write([row("y"), row("z")])
     assert one.done() == {"x", "y", "z"}
     assert [found.name for found in other.rows(["z", "y", "x", "w"])] == ["z", "y", "x"]
+
+
+def test_what_failed_is_missing_until_it_has_figures(tmp_path: Path) -> None:
+    parts = Parts.open(tmp_path / "a", RECORD)
+    parts.write([Row("x", "poison")])
+    assert parts.done() == set()
+    parts.write([row("x")])
+    parts.write([Row("x", "poison again")])
+    assert parts.done() == {"x"}
+    assert [found.message for found in parts.rows(["x"])] == [""]
 
 
 def test_a_damaged_part_is_named_and_its_images_are_missing(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ class Evaluation:
 
 def evaluate(
     data: DataSet | str,
-    methods: Sequence[str | Method] | str = ("output", "cross"),
+    methods: Sequence[str | Method] | str | Method = ("output", "cross"),
     *,
     path: str | os.PathLike[str] | None = None,
     model: Any = "tiny-flux",
@@ -145,8 +145,8 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate zero-shot segmentation on many images.
 
-    Every batch is kept as it is finished: the same call again computes what is missing, and nothing else. An image that
-    cannot be evaluated is listed with the reason, and the others go on.
+    Every batch is kept as it is finished: the same call again computes what is missing or failed, and nothing else. An
+    image that cannot be evaluated is listed with the reason, and the others go on.
 
     Parameters
     ----------
@@ -201,7 +201,7 @@ def evaluate(
     opened = _opened(data, path, split, any_count)
     rules = set_knobs(preset(protocol, opened) if isinstance(protocol, str) else protocol, knobs)
     captures = Captures(model)
-    chosen = [methods] if isinstance(methods, str) else list(methods)
+    chosen = [methods] if isinstance(methods, str | Method) else list(methods)
     if not chosen:
         raise InputError("no method is given; expected one or more, such as 'output'.")
     entries = [entry(one, rules, captures) for one in chosen]

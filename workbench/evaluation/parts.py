@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from workbench.evaluation.examples import Figures
 from workbench.numerics.confusion import Counts
@@ -22,6 +21,20 @@ from workbench.store.locations import canonical_json
 
 RECORD: Final = "record.json"
 _PARTS: Final = "parts"
+_COLUMNS: Final = (
+    "name",
+    "message",
+    "targets",
+    "notes",
+    "classes",
+    "places",
+    "counts",
+    "ap",
+    "ap_stacked",
+    "edges",
+    "grid",
+    "preview",
+)
 
 
 @dataclass(frozen=True)
@@ -115,17 +128,20 @@ class Parts:
             write_file(path, buffer.getvalue(), sync=True)
 
     def done(self) -> set[str]:
-        """Names of the images that have a row."""
-        return {str(name) for table in self._tables(["name"]) for name in table.column("name").to_pylist()}
+        """Names of the images that have figures; what failed is tried again."""
+        rows = (row for table in self._tables(["name", "message"]) for row in table.to_pylist())
+        return {str(row["name"]) for row in rows if not row["message"]}
 
-    def rows(self, names: Iterable[str]) -> Iterator[Row]:
-        """The rows of these images in this order, each once; those that are missing are left out."""
+    def rows(self, names: Iterable[str], previews: bool = False) -> Iterator[Row]:
+        """The rows of these images in this order, each once, failures only of those that have no figures."""
         wanted = {name: place for place, name in enumerate(names)}
         found: dict[str, Row] = {}
-        for table in self._tables(None):
+        columns = None if previews else [name for name in _COLUMNS if name not in ("grid", "preview")]
+        for table in self._tables(columns):
             for held in table.to_pylist():
-                if held["name"] in wanted:
-                    found.setdefault(held["name"], _row(held))
+                name = held["name"]
+                if name in wanted and (name not in found or (found[name].message and not held["message"])):
+                    found[name] = _row(held)
         yield from (found[name] for name in wanted if name in found)
 
     def _tables(self, columns: list[str] | None) -> Iterator[Any]:
@@ -144,22 +160,22 @@ class Parts:
 
 def _schema(pa: Any) -> Any:
     text, number = pa.string(), pa.int64()
-    return pa.schema(
-        [
-            ("name", text),
-            ("message", text),
-            ("targets", pa.list_(text)),
-            ("notes", pa.list_(text)),
-            ("classes", number),
-            ("places", pa.list_(number)),
-            ("counts", pa.list_(number)),
-            ("ap", pa.float64()),
-            ("ap_stacked", pa.float64()),
-            ("edges", pa.list_(number)),
-            ("grid", pa.list_(number)),
-            ("preview", pa.binary()),
-        ]
+    texts, numbers = pa.list_(text), pa.list_(number)
+    kinds = (
+        text,
+        text,
+        texts,
+        texts,
+        number,
+        numbers,
+        numbers,
+        pa.float64(),
+        pa.float64(),
+        numbers,
+        numbers,
+        pa.binary(),
     )
+    return pa.schema(list(zip(_COLUMNS, kinds, strict=True)))
 
 
 def _plain(row: Row) -> dict[str, Any]:
@@ -192,7 +208,7 @@ def _row(held: Mapping[str, Any]) -> Row:
 
         counts: Counts = np.zeros(held["classes"] ** 2, dtype=np.int64)
         counts[held["places"]] = held["counts"]
-        preview: NDArray[np.uint8] = np.frombuffer(held["preview"], dtype=np.uint8).reshape(held["grid"])
+        preview = np.frombuffer(held.get("preview", b""), dtype=np.uint8).reshape(held.get("grid", (0, 0)))
         figures = Figures(
             counts.reshape(held["classes"], -1), held["ap"], held["ap_stacked"], Edges(*held["edges"]), preview
         )
