@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -118,14 +117,16 @@ class Parts:
         from pyarrow import parquet
 
         table = pa.Table.from_pylist([_plain(row) for row in rows], schema=_schema(pa))
-        buffer = io.BytesIO()
-        parquet.write_table(table, buffer, compression="zstd")
+        # No stream of Python's: pyarrow would call it from threads of its own.
+        stream = pa.BufferOutputStream()
+        parquet.write_table(table, stream, compression="zstd")
+        buffer = stream.getvalue()
         stem = hashlib.sha256("\n".join(row.name for row in rows).encode("utf-8", "surrogateescape")).hexdigest()[:16]
         path = self.folder / _PARTS / f"{stem}-{uuid.uuid4().hex[:8]}.parquet"
         with disk_errors(
-            self.folder, lambda: buffer.tell(), "What was evaluated before is kept: make room and call again."
+            self.folder, lambda: buffer.size, "What was evaluated before is kept: make room and call again."
         ):
-            write_file(path, buffer.getvalue(), sync=True)
+            write_file(path, buffer, sync=True)
 
     def done(self) -> set[str]:
         """Names of the images that have figures; what failed is tried again."""
@@ -152,7 +153,8 @@ class Parts:
             if path in self._damaged:
                 continue
             try:
-                yield parquet.read_table(io.BytesIO(path.read_bytes()), columns=columns, schema=None)
+                held = parquet.ParquetFile(pa.BufferReader(path.read_bytes()))
+                yield held.read(columns=columns, use_threads=False)
             except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
                 self._damaged.add(path)
                 warn(f"{path} is damaged ({error}): the images in it are evaluated anew.", stacklevel=4)
