@@ -74,9 +74,9 @@ def test_what_a_killed_process_left_is_no_part(tmp_path: Path) -> None:
 
 def test_a_folder_holds_one_record(tmp_path: Path) -> None:
     Parts.open(tmp_path / "a", RECORD)
-    Parts.open(tmp_path / "a", RECORD)
+    Parts.open(tmp_path / "a", RECORD, {"protocol": "another name"})
     with pytest.raises(InputError, match="of another record"):
         Parts.open(tmp_path / "a", {"protocol": {"blur": 2.0}})
-    assert Parts.find(tmp_path / "a")[1] == RECORD
+    assert Parts.find(tmp_path / "a")[1:] == (RECORD, {"protocol": "another name"})
     with pytest.raises(StoreError, match="holds no evaluation"):
         Parts.find(tmp_path)

@@ -377,7 +377,8 @@ def _store(data: DataSet, one: Entry, folder: str | os.PathLike[str] | None) -> 
         "protocol": one.protocol.record(),
     }
     key = hashlib.sha256(canonical_json(record).encode()).hexdigest()[:20]
-    return Parts.open(evaluations(folder) / f"{_safe(one.method.name)}-{key}", record | {"source": dict(data.source)})
+    place = evaluations(folder) / f"{_safe(one.method.name)}-{key}"
+    return Parts.open(place, record, {"source": dict(data.source), "protocol": one.protocol.name})
 
 
 def evaluations(folder: str | os.PathLike[str] | None = None) -> Path:

@@ -75,8 +75,17 @@ class Parts:
     _damaged: set[Path] = field(default_factory=set, compare=False, repr=False)
 
     @classmethod
-    def open(cls, folder: Path, record: Mapping[str, Any]) -> Parts:
+    def open(cls, folder: Path, record: Mapping[str, Any], about: Mapping[str, Any] | None = None) -> Parts:
         """Take up, or begin, a folder of rows.
+
+        Parameters
+        ----------
+        folder
+            Where they are.
+        record
+            What decides the numbers.
+        about
+            What else there is to know of them; the newest is kept.
 
         Raises
         ------
@@ -87,16 +96,17 @@ class Parts:
         """
         (folder / _PARTS).mkdir(parents=True, exist_ok=True)
         path = folder / RECORD
-        text = json.dumps(json.loads(canonical_json(record)), indent=2, sort_keys=True, ensure_ascii=False)
-        if path.is_file() and path.read_text("utf-8") != text:
+        wanted = json.loads(canonical_json(record))
+        if path.is_file() and cls.find(folder)[1] != wanted:
             raise InputError(f"{folder} holds an evaluation of another record: give another folder.")
+        text = json.dumps({"record": wanted, "about": about or {}}, indent=2, sort_keys=True, ensure_ascii=False)
         with disk_errors(folder, lambda: len(text), "Make room and call again."):
             write_file(path, text.encode("utf-8"), sync=True)
         return cls(folder)
 
     @classmethod
-    def find(cls, folder: Path) -> tuple[Parts, dict[str, Any]]:
-        """A folder of rows, and its record.
+    def find(cls, folder: Path) -> tuple[Parts, dict[str, Any], dict[str, Any]]:
+        """A folder of rows, its record, and what else there is to know of them.
 
         Raises
         ------
@@ -104,12 +114,12 @@ class Parts:
             If it is none, or its record is damaged.
         """
         try:
-            record = json.loads((folder / RECORD).read_text("utf-8"))
-        except (OSError, ValueError) as error:
+            held = json.loads((folder / RECORD).read_text("utf-8"))
+            return cls(folder), dict(held["record"]), dict(held["about"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(
                 f"{folder} holds no evaluation ({error}): give a folder that `workbench evaluate` names."
             ) from error
-        return cls(folder), record
 
     def write(self, rows: Sequence[Row]) -> None:
         """Keep a batch; it is there as a whole, or not at all."""
@@ -132,6 +142,10 @@ class Parts:
         """Names of the images that have figures; what failed is tried again."""
         rows = (row for table in self._tables(["name", "message"]) for row in table.to_pylist())
         return {str(row["name"]) for row in rows if not row["message"]}
+
+    def every(self) -> set[str]:
+        """Names of all images that have a row, failures too."""
+        return {str(name) for table in self._tables(["name"]) for name in table.column("name").to_pylist()}
 
     def rows(self, names: Iterable[str], previews: bool = False) -> Iterator[Row]:
         """The rows of these images in this order, each once, failures only of those that have no figures."""
