@@ -15,10 +15,11 @@ from PIL import Image
 
 from workbench import schema
 from workbench.analysis.heatmaps import heatmap
+from workbench.evaluation import linear
 from workbench.evaluation.examples import Example
 from workbench.evaluation.methods import Setting, labelled
 from workbench.evaluation.protocols import Protocol, resize_steps, spans
-from workbench.numerics.scores import softmax
+from workbench.numerics.scores import reduce_maps, softmax
 from workbench.schema import CAPTURE_VERSION, InputError
 from workbench.store.locations import canonical_json
 
@@ -170,10 +171,10 @@ class Captured:
     def prepare(self, setting: Setting) -> None:
         """Load the model, and say what is needed of it."""
         self.protocol = setting.protocol
-        if self.protocol.concept_norm != "none":
+        if self.protocol.concept_norm == "linear" and self.space not in linear.SPACES:
             raise InputError(
-                "concept_norm='linear' normalises concept vectors before the product, and captures hold products only: "
-                "this method cannot read it off them. Take concept_norm=none, which the record then says."
+                f"concept_norm='linear' is of vectors, which there are in the spaces {' and '.join(linear.SPACES)}, "
+                f"not in {self.space!r}: take concept_norm=none for it, which the record then says."
             )
         if self.space == schema.PROMPT and self.protocol.heads != "sum":
             raise InputError("heads='softmax' is for concepts; in the prompt space take heads=sum.")
@@ -198,9 +199,23 @@ class Captured:
                 caption = " and ".join(words)
                 ds = self.captures.get(example, words, caption, protocol, self.space)
                 yield labelled(_of_tokens(_read(ds, self.space, protocol), words), words)
+            elif protocol.concept_norm == "linear":
+                yield self._linear(example, words, protocol)
             else:
                 ds = self.captures.get(example, words, example.caption, protocol, self.space)
                 yield _read(ds, self.space, protocol)
+
+    def _linear(self, example: Example, words: Sequence[str], protocol: Protocol) -> xr.DataArray:
+        image, size = prepared_image(example.image, protocol.image_resize)
+        pipe = self.captures.pipe()
+        scores = linear.linear_scores(pipe, image, size, words, example.caption, protocol, self.space)
+        if protocol.heads == "softmax":
+            return _softmax_by_head(scores)
+        values = scores.sum(schema.HEAD).transpose(schema.SAMPLE, schema.LAYER, schema.CONCEPT, schema.Y, schema.X)
+        reduce = "mean" if protocol.reduce == "sum" else protocol.reduce
+        maps = reduce_maps(values.to_numpy(), concept_axis=2, mean_axes=(0, 1), reduce=reduce)
+        pieces = values.sizes[schema.SAMPLE] * values.sizes[schema.LAYER]
+        return labelled(maps * pieces if protocol.reduce == "sum" else maps, words)
 
 
 def prepared_image(image: NDArray[np.uint8], steps: str) -> tuple[NDArray[np.uint8], tuple[int, int] | None]:
