@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from workbench.evaluation.examples import Figures
-from workbench.evaluation.parts import Parts, Row
+from workbench.evaluation.parts import Parts, Row, arrow
 from workbench.numerics.boundaries import Edges
 from workbench.schema import InputError, StoreError, WorkbenchWarning
 
@@ -80,3 +81,9 @@ def test_a_folder_holds_one_record(tmp_path: Path) -> None:
     assert Parts.find(tmp_path / "a")[1:] == (RECORD, {"protocol": "another name"})
     with pytest.raises(StoreError, match="holds no evaluation"):
         Parts.find(tmp_path)
+
+
+def test_what_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(InputError, match=r"pip install 'concept-workbench\[evaluation\]'"):
+        arrow()

@@ -34,7 +34,7 @@ def test_every_table_is_there() -> None:
     ],
 )
 def test_drawn_scenes_stand_in_and_it_is_said(name: str, titles: list[str], tmp_path: Path) -> None:
-    found = reproduce(name, limit=2, folder=tmp_path, progress=False)
+    found = reproduce(name, limit=1, folder=tmp_path, progress=False)
     (evaluation,) = found.evaluations
     assert [one.title for one in evaluation.results][: len(titles)] == titles
     assert len(evaluation.results) == len(titles) + 4
@@ -47,7 +47,7 @@ def test_drawn_scenes_stand_in_and_it_is_said(name: str, titles: list[str], tmp_
 
 
 def test_table3_has_each_space_with_softmax_and_without(tmp_path: Path) -> None:
-    found = reproduce("table3", limit=3, folder=tmp_path, progress=False)
+    found = reproduce("table3", limit=1, folder=tmp_path, progress=False)
     entries = [(one.method, one.protocol.reduce) for one in found.evaluations[0].results[:6]]
     assert entries == [(s, r) for s in ("cross", "value", "output") for r in ("mean", "softmax_mean")]
     assert len(found.published[0]) == 6

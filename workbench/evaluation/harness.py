@@ -16,7 +16,7 @@ from workbench.evaluation.datasets import DataSet, Problem, Selection, check_cou
 from workbench.evaluation.examples import Task, measure, read
 from workbench.evaluation.methods import TITLES, Method, Setting, blind
 from workbench.evaluation.names import BLIND, METHODS
-from workbench.evaluation.parts import Parts, Row
+from workbench.evaluation.parts import Parts, Row, arrow
 from workbench.evaluation.protocols import Protocol, preset, set_knobs
 from workbench.evaluation.sources import open_data
 from workbench.evaluation.summaries import Summary, summarise
@@ -256,6 +256,7 @@ def run(
 ) -> Evaluation:
     """Evaluate entries of one data set, which share what they capture; see :func:`evaluate`."""
     _check_numbers(limit, batch, shard)
+    arrow()
     rules = entries[0].protocol
     selection = _selected(data, rules, any_count)
     names = _limited(selection.names, limit)

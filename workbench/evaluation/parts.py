@@ -123,9 +123,7 @@ class Parts:
 
     def write(self, rows: Sequence[Row]) -> None:
         """Keep a batch; it is there as a whole, or not at all."""
-        import pyarrow as pa
-        from pyarrow import parquet
-
+        pa, parquet = arrow()
         table = pa.Table.from_pylist([_plain(row) for row in rows], schema=_schema(pa))
         # No stream of Python's: pyarrow would call it from threads of its own.
         stream = pa.BufferOutputStream()
@@ -160,9 +158,7 @@ class Parts:
         yield from (found[name] for name in wanted if name in found)
 
     def _tables(self, columns: list[str] | None) -> Iterator[Any]:
-        import pyarrow as pa
-        from pyarrow import parquet
-
+        pa, parquet = arrow()
         for path in sorted((self.folder / _PARTS).glob("*.parquet")):
             if path in self._damaged:
                 continue
@@ -172,6 +168,22 @@ class Parts:
             except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
                 self._damaged.add(path)
                 warn(f"{path} is damaged ({error}): the images in it are evaluated anew.", stacklevel=4)
+
+
+def arrow() -> tuple[Any, Any]:
+    """The library that reads and writes rows, and its part for Parquet files.
+
+    Raises
+    ------
+    InputError
+        If it is not installed.
+    """
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise InputError("evaluating needs pyarrow: pip install 'concept-workbench[evaluation]'.") from error
+    return pyarrow, parquet
 
 
 def _schema(pa: Any) -> Any:
