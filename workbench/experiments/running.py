@@ -31,7 +31,6 @@ from workbench.experiments.effects import (
 from workbench.experiments.picture_effects import perceptual as perceptual_distance
 from workbench.experiments.planning import CONTROLS, Arm, Edits, Network, Plan, arms_of, controls_of
 from workbench.interventions import SkipBlock
-from workbench.models.families import adapter_for
 from workbench.models.loading import BUNDLED
 from workbench.numerics.resampling import mean_over_concepts
 from workbench.recording.arguments import (
@@ -42,9 +41,10 @@ from workbench.recording.arguments import (
     check_seed,
     check_spaces,
 )
-from workbench.recording.capturing import capture, open_adapter
+from workbench.recording.capturing import capture
 from workbench.recording.edits.resolving import resolve
 from workbench.recording.generating import generate
+from workbench.recording.opening import open_adapter
 from workbench.recording.pictures import read_image
 from workbench.recording.provenance import asking, derived, model_name
 from workbench.recording.sessions import check_cancelled, session
@@ -183,9 +183,10 @@ def intervene(
         for layer in check_layers(list(adapter.default_layers) if layers is None else layers, adapter.layers)
     ]
     blocks = adapter.layers if prompted else adapter.layers[: recorded[-1] + 1]
-    heads = adapter_for(adapter.transformer).heads
+    heads = adapter.heads
     with turn(adapter.pipe, f"an experiment on {quoted(words)}"):
-        tokens = list(zip(*adapter.prompt_tokens(subject if prompted else options.get("prompt", "")), strict=True))
+        prompt = subject if prompted else options.get("prompt", "")
+        tokens, length = list(zip(*adapter.prompt_tokens(prompt), strict=True)), adapter.length_of(prompt)
     network = Network(
         tuple(layer.kind for layer in blocks),
         len(blocks) if prompted else len(blocks) - 1,
@@ -193,12 +194,11 @@ def intervene(
         heads,
         words,
         tuple(place for place, _ in tokens),
-        adapter.text_length,
+        length,
     )
     arms = arms_of(plan, network)
     places = [
-        Arm(resolve(arm.edits, len(adapter.layers), heads, words, adapter.text_length, tokens), arm.exhaustive)
-        for arm in arms
+        Arm(resolve(arm.edits, len(adapter.layers), heads, words, length, tokens), arm.exhaustive) for arm in arms
     ]
     controls = (
         controls_of(places, network, control, count, seed, shared_draws) if control else [("none", [])] * len(arms)

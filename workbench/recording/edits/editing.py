@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -27,9 +27,8 @@ from workbench.interventions import (
     Source,
 )
 from workbench.interventions.fields import STREAMS
-from workbench.models.base import ConceptStream, Layer, TransformerAdapter
-from workbench.models.families import sites_for
-from workbench.models.sites import Attention, Both, Changes
+from workbench.models.hooks import Changes
+from workbench.models.transformer import WHOLE, Attention, Both, ConceptStream, Layer, TransformerAdapter
 from workbench.recording.edits.edited_attention import Seed, attend_edited, check_tokens, random_direction
 from workbench.recording.reading import Reading
 from workbench.schema import InputError, TraceError
@@ -83,9 +82,9 @@ class Editing:
         self.concepts: Sequence[str] | None = None
         self.idle = set(self.interventions)
         self._adapter = adapter
-        self._sites = sites_for(adapter) if interventions else None
         self._now: list[Intervention] = []
         self._at: _At = ()
+        self._items = WHOLE
         self._grid = (0, 0)
         self._collecting: Source | None = None
         self._stop = False
@@ -100,24 +99,33 @@ class Editing:
         if collected:
             self.changes.after(self._adapter.block(collected[-1]), self._after_collected)
 
-    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any], conditional: bool) -> None:
-        """Find out which edits the forward pass that begins with these arguments gets."""
+    def begin(self, given: Mapping[str, Any], items: slice | None) -> None:
+        """Find out which edits the forward pass that begins with these arguments (by name) gets.
+
+        Parameters
+        ----------
+        given : mapping of str to Any
+            Arguments of the transformer's forward pass.
+        items : slice or None
+            Items of the batch that edits of the prompt reach; None for a pass that they leave alone.
+        """
         self._now = []
+        self._items = WHOLE if items is None else items
         self.changes.active = False
-        if self._sites is None:
+        if not self.interventions:
             return
         if any(isinstance(_plain(edit), BlurAttention) for edit in self.interventions):
-            self._grid = self._sites.grid(args, kwargs)
+            self._grid = self._adapter.grid(given)
         if any(e["timesteps"] or e.sources() or isinstance(e, RandomDirection) for e in self.interventions):
-            self._at = tuple(self._known(float(t)) for t in self._sites.timesteps(args, kwargs).flatten().tolist())
+            timesteps = self._adapter.timesteps(given).flatten()[self._items]
+            self._at = tuple(self._known(float(timestep)) for timestep in timesteps.tolist())
         if self._collecting is None:
-            self._now = [
-                edit for edit in self.interventions if (conditional or not _plain(edit).of_prompt) and self._acts(edit)
-            ]
+            reached = [edit for edit in self.interventions if items is not None or not _plain(edit).of_prompt]
+            self._now = [edit for edit in reached if self._acts(edit)]
             self.idle -= set(self._now)
-        elif conditional:
+        elif items is not None:
             self._kept[self._collecting, self._at] = {}
-        self.changes.active = bool(self._now) or (self._collecting is not None and conditional)
+        self.changes.active = bool(self._now) or (self._collecting is not None and items is not None)
 
     def finish(self) -> None:
         """The forward pass is over."""
@@ -182,7 +190,6 @@ class Editing:
         self._kept.clear()
 
     def _place_collectors(self, layer: Layer) -> bool:
-        assert self._sites is not None or not self.interventions
         wanted = {
             (kind, stream, source)
             for edit in map(_plain, self.interventions)
@@ -192,18 +199,18 @@ class Editing:
             for stream in edit["streams"] or STREAMS
         }
         for kind, stream in sorted({(kind, stream) for kind, stream, _ in wanted}):
-            assert self._sites is not None
             sources = {source for one, other, source in wanted if (one, other) == (kind, stream)}
             keep = partial(self._keep, (layer.index, kind, stream), sources)
             if kind == "block":
-                self._sites.change_block(self.changes, layer, lambda _, out, keep=keep, s=stream: keep(out[s]))  # type: ignore[misc]
+                self._adapter.change_block(self.changes, layer, lambda _, out, keep=keep, s=stream: keep(out[s]))  # type: ignore[misc]
             else:
-                self._sites.change_heads(self.changes, layer, stream, keep)
+                self._adapter.change_heads(self.changes, layer, stream, keep)
         return bool(wanted)
 
     def _keep(self, site: _Site, sources: set[Source], tensor: Tensor) -> None:
         if self._collecting in sources:
             assert self._collecting is not None
+            tensor = tensor[self._items]
             kept = tensor.float().mean(dim=2, keepdim=True) if site[1] == "mean" else tensor
             # A whole schedule of them may not fit beside the model.
             self._kept[self._collecting, self._at][site] = kept.detach().cpu()
@@ -225,28 +232,24 @@ class Editing:
     # --- edits --------------------------------------------------------------------------------------------------
     def _place_edits(self, layer: Layer) -> None:
         edits = [edit for edit in self.interventions if edit.acts_in(layer.index)]
-        sites, index = self._sites, layer.index
+        adapter, index = self._adapter, layer.index
         for edit in edits:
             if isinstance(_plain(edit), _TEXT):
-                assert sites is not None
-                sites.change_text(self.changes, layer, partial(self._one, edit, (index, "text", ""), _text))
+                adapter.change_text(self.changes, layer, partial(self._one, edit, (index, "text", ""), _text))
         attention = [edit for edit in edits if isinstance(_plain(edit), _ATTENTION)]
         if attention:
-            assert sites is not None
-            sites.change_attention(self.changes, layer, partial(self._attention, attention, index))
+            adapter.change_attention(self.changes, layer, partial(self._attention, attention, index))
         for edit in edits:
             plain = _plain(edit)
             if isinstance(plain, _HEADS) and (plain["heads"] is not None or not isinstance(plain, Patch)):
                 for stream in plain["streams"] or STREAMS:
-                    assert sites is not None
                     kind = "mean" if isinstance(plain, MeanHeads) else "heads"
                     change = partial(self._one, edit, (index, kind, stream), self._heads)
-                    sites.change_heads(self.changes, layer, stream, change)
+                    adapter.change_heads(self.changes, layer, stream, change)
         for edit in edits:
             plain = _plain(edit)
             if isinstance(plain, SkipBlock) or (isinstance(plain, Patch) and plain.heads is None):
-                assert sites is not None
-                sites.change_block(self.changes, layer, partial(self._block, edit, index))
+                adapter.change_block(self.changes, layer, partial(self._block, edit, index))
 
     def _one(
         self,
@@ -257,10 +260,12 @@ class Editing:
     ) -> Tensor | None:
         if edit not in self._now:
             return None
-        new = compute(_plain(edit), site, tensor)
-        if new is None or not isinstance(edit, RandomDirection):
-            return new
-        return random_direction(tensor, new, self._seed(edit, site[0], *site[1:]))
+        items = self._reached(edit)
+        part = tensor[items]
+        new = compute(_plain(edit), site, part)
+        if new is not None and isinstance(edit, RandomDirection):
+            new = self._random(part, new, self._seed(edit, site[0], *site[1:]))
+        return _put(tensor, items, new)
 
     def _heads(self, edit: Intervention, site: _Site, tensor: Tensor) -> Tensor | None:
         heads = slice(None) if edit["heads"] is None else list(edit["heads"])
@@ -280,20 +285,22 @@ class Editing:
     def _block(self, edit: Intervention, layer: int, before: Both, after: Both) -> Both | None:
         if edit not in self._now:
             return None
-        plain, edited = _plain(edit), dict(after)
+        plain, edited, items = _plain(edit), dict(after), self._reached(edit)
         for stream in plain["streams"] or STREAMS:
+            whole = after[stream]
             if isinstance(plain, SkipBlock):
-                edited[stream] = before[stream]
+                new = before[stream][items]
             else:
                 taken = self._taken(plain.sources()[0], (layer, "block", stream))
-                edited[stream] = _matching(taken, after[stream])
+                new = _matching(taken, whole[items])
             if isinstance(edit, RandomDirection):
-                seed = self._seed(edit, layer, "block", stream)
-                edited[stream] = random_direction(after[stream], edited[stream], seed)
+                new = self._random(whole[items], new, self._seed(edit, layer, "block", stream))
+            edited[stream] = whole if (put := _put(whole, items, new)) is None else put
         return edited
 
     def _attention(self, edits: Sequence[Intervention], layer: int, attention: Attention) -> Tensor | None:
         acting = [edit for edit in edits if edit in self._now]
+        whole, attention = attention.output, attention.of(self._items)
         plain = [edit for edit in acting if not isinstance(edit, RandomDirection)]
         output = attend_edited(attention, plain, self._grid)
         for edit in acting:
@@ -301,8 +308,9 @@ class Editing:
                 other = attend_edited(attention, [edit.of], self._grid)
                 if other is not None:
                     base = attention.output if output is None else output
-                    output = random_direction(base, base + (other - attention.output), self._seed(edit, layer, "mask"))
-        return output
+                    seed = self._seed(edit, layer, "mask")
+                    output = random_direction(base, base + (other - attention.output), seed)
+        return _put(whole, self._items, output)
 
     # --- small things -------------------------------------------------------------------------------------------
     def _known(self, timestep: float) -> float:
@@ -319,6 +327,18 @@ class Editing:
             )
         return inside == {True}
 
+    def _reached(self, edit: Intervention) -> slice:
+        """Items of the batch that an edit reaches: one of the network reaches all, as it does all passes."""
+        return self._items if _plain(edit).of_prompt else WHOLE
+
+    def _random(self, original: Tensor, edited: Tensor, seed: str) -> Tensor:
+        """As :func:`random_direction`; both branches of a batch get the same directions, as in passes of their own."""
+        count = None if self._items == WHOLE else self._items.stop - self._items.start
+        if count is None or len(original) == count:
+            return random_direction(original, edited, seed)
+        parts = zip(original.split(count), edited.split(count), strict=True)
+        return torch.cat([random_direction(*part, seed) for part in parts])
+
     def _seed(self, edit: RandomDirection, layer: int, *site: str) -> str:
         return repr((edit.seed, layer, site, self._at, *(() if edit.shared else self.run)))
 
@@ -327,6 +347,15 @@ class Editing:
         if self.concepts is None:
             return self._seed(edit, layer, site)
         return tuple(self._seed(edit, layer, site, name) for name in self.concepts)
+
+
+def _put(whole: Tensor, items: slice, new: Tensor | None) -> Tensor | None:
+    """The batch with some of its items replaced; None where nothing is."""
+    if new is None or items == WHOLE:
+        return new
+    edited = whole.clone()
+    edited[items] = new
+    return edited
 
 
 def _plain(edit: Intervention) -> Intervention:
