@@ -56,7 +56,7 @@ def test_table3_has_each_space_with_softmax_and_without(tmp_path: Path) -> None:
 def test_figure7_is_by_layer_and_by_timestep(tmp_path: Path) -> None:
     found = reproduce("figure7", limit=1, folder=tmp_path, progress=False)
     titles = [one.title for one in found.evaluations[0].results]
-    assert titles[:6] == [*(f"layer {block}" for block in range(5)), "all dual layers"]
+    assert titles[:6] == [*(f"layer {block}" for block in range(5)), "all of these layers"]
     assert titles[6:15] == [f"timestep {time}" for time in range(900, 0, -100)]
 
 

@@ -129,11 +129,7 @@ class Captures:
         InputError
             If it names layers that the model lacks.
         """
-        from workbench.models.families import pipeline_adapter_for
-        from workbench.models.loading import info_of
-        from workbench.recording.capturing import DEFAULT_TIMESTEP
-
-        adapter = pipeline_adapter_for(self.pipe(), info_of(self.pipe()))
+        adapter = self.adapter()
         there = [layer.index for layer in adapter.layers]
         layers = adapter.default_layers if protocol.layers is None else protocol.layers
         if missing := [layer for layer in layers if layer not in there]:
@@ -141,8 +137,14 @@ class Captures:
                 f"the protocol asks for layers {spans(layers)}, and the model has {there[0]} to {there[-1]} (no "
                 f"{spans(missing)}): --set layers=none takes the model's own, {spans(adapter.default_layers)}."
             )
-        own = float(adapter.info.get("timestep", DEFAULT_TIMESTEP))
-        return protocol.changed(layers=layers, timestep=own if protocol.timestep is None else protocol.timestep)
+        time = adapter.default_timestep if protocol.timestep is None else protocol.timestep
+        return protocol.changed(layers=layers, timestep=time)
+
+    def adapter(self) -> Any:
+        """The adapter of the pipeline."""
+        from workbench.recording.opening import open_adapter
+
+        return open_adapter(self.pipe())
 
 
 @dataclass

@@ -63,8 +63,7 @@ def linear_scores(
     import torch
 
     from workbench.models.defaults import own_defaults
-    from workbench.models.families import pipeline_adapter_for
-    from workbench.models.loading import info_of
+    from workbench.recording.opening import open_adapter
     from workbench.recording.pictures import resize
     from workbench.recording.tracing import trace
     from workbench.recording.turns import turn
@@ -74,21 +73,25 @@ def linear_scores(
             f"concept_norm='linear' is of vectors, and a trace keeps those of {' and '.join(SPACES)}, not of "
             f"{space!r}: take concept_norm=none for this method, which the record then says."
         )
-    adapter = pipeline_adapter_for(pipe, info_of(pipe))
+    adapter = open_adapter(pipe)
     height, width = size or adapter.native_size(*image.shape[:2])
     grid = adapter.grid(height, width)
-    sigma = float(protocol.timestep or 0) / 1000
+    time = adapter.default_timestep if protocol.timestep is None else protocol.timestep
     found = []
     with own_defaults(), turn(pipe, "an evaluation"), torch.no_grad():
         try:
             embeddings, _ = adapter.encode_concepts(concepts, protocol.pool)
             text = adapter.encode_prompt(caption)
             posterior = adapter.encode_image(resize(image, (height, width)))
-            chosen: dict[str, Any] = {"attend": protocol.attend, "vectors": True}
+            chosen: dict[str, Any] = {
+                "attend": protocol.attend,
+                "vectors": True,
+                "own_positions": adapter.concept_positions(concepts, protocol.pool),
+            }
             with trace(adapter.transformer, embeddings, protocol.layers, (space,), **chosen) as seen:
                 for seed in range(protocol.seed, protocol.seed + protocol.samples):
                     latents, noise = posterior.draw(seed)
-                    seen.run(**adapter.inputs(adapter.noised_tokens(latents, noise, sigma), sigma, text, grid))
+                    seen.run(**adapter.inputs(adapter.noised(latents, noise, time), time, text, grid))
                     concept, patches = (seen.vectors[f"{kind}_{space}"][:, 0].float() for kind in ("concept", "image"))
                     wide = linear_normalised(concept, -2) if normalise else concept
                     found.append((wide @ patches.swapaxes(-1, -2)).cpu().numpy())

@@ -196,10 +196,10 @@ def _sets(name: str, imagenet: Any, voc: Any, any_count: bool, split: str | None
 def _entries(name: str, data: DataSet, rules: Protocol, captures: Captures) -> tuple[list[Entry], dict[str, Published]]:
     entries, published = [], {}
     if name == "figure7":
-        whole = captures.resolved(rules)
-        blocks = range(len(captures.pipe().transformer.transformer_blocks))
+        whole, layers = captures.resolved(rules), captures.adapter().layers
+        blocks = [one.index for one in layers if one.kind == "dual"] or [one.index for one in layers]
         lines = [_Line(f"layer {block}", "output", {"layers": (block,)}, "") for block in blocks]
-        lines.append(_Line("all dual layers", "output", {"layers": tuple(blocks)}, ""))
+        lines.append(_Line("all of these layers", "output", {"layers": tuple(blocks)}, ""))
         lines += [_Line(f"timestep {time:g}", "output", {"timestep": time}, "") for time in TIMESTEPS]
         rules = whole
     else:
