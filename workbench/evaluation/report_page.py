@@ -254,7 +254,7 @@ def _strip(evaluation: Evaluation, one: Result, value: float, found: Row) -> Ite
     for pixels, caption in (
         (task.example.image, f"{found.name}: {words}"),
         (truth, f"truth{': ' + key if key else ''}"),
-        (colours, f"{one.title}: {100 * value:.1f}"),
+        (colours, f"mIoU {100 * value:.1f}"),
     ):
         said = _text(caption)
         yield f"<figure><img alt='{said}' src='{_png(pixels)}'><figcaption>{said}</figcaption></figure>"
