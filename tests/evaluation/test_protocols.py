@@ -126,6 +126,11 @@ def test_what_makes_no_sense_is_refused(setting: str, says: str) -> None:
         set_knobs(Protocol(), [setting])
 
 
+def test_a_softmax_in_every_head_is_one() -> None:
+    with pytest.raises(InputError, match="goes with reduce='softmax_mean' alone"):
+        Protocol(heads="softmax", reduce="sum")
+
+
 def test_several_classes_have_no_mean_mask() -> None:
     with pytest.raises(InputError, match="mask is 'argmax'"):
         Protocol(task="multi")

@@ -97,6 +97,10 @@ def test_the_public_code_takes_the_softmax_of_baselines_in_every_head(pipe: Any)
     assert [one.protocol.heads for one in entries[:2]] == ["sum", "softmax"]
     entries, _ = reproducing._entries("table1", data("imagenet"), preset("paper", data("imagenet")), Captures(pipe))
     assert [one.protocol.heads for one in entries[:2]] == ["sum", "sum"]
+    voc = data("voc-single")
+    entries, _ = reproducing._entries("table1", voc, preset("public-head", voc), Captures(pipe))
+    assert [(one.protocol.heads, one.protocol.reduce) for one in entries[:2]] == [("sum", "sum")] * 2
+    assert [one.protocol.concept_norm for one in entries[:2]] == ["linear", "none"]
 
 
 def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:

@@ -118,6 +118,8 @@ class Protocol:
             raise InputError(
                 "with several classes mask is 'argmax' and compared 'set': a mean or a pair is of one map."
             )
+        if self.heads == "softmax" and self.reduce != "softmax_mean":
+            raise InputError("heads='softmax' takes a softmax in every head: it goes with reduce='softmax_mean' alone.")
         if self.caption and "{}" not in self.caption:
             raise InputError(f"caption is {self.caption!r}; expected {{}} for the class, such as 'a {{}}', or nothing.")
         if self.discovery == "resized" and self.label_size is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -201,7 +201,7 @@ def _entries(name: str, data: DataSet, rules: Protocol, captures: Captures) -> t
         lines = [_Line(f"layer {block}", "output", {"layers": (block,)}, "") for block in blocks]
         lines.append(_Line("all of these layers", "output", {"layers": tuple(blocks)}, ""))
         lines += [_Line(f"timestep {time:g}", "output", {"timestep": time}, "") for time in TIMESTEPS]
-        rules = whole
+        rules = replace(whole, name=rules.name)
     else:
         lines = list(_LINES[name])
     source = str(data.source["data"])
@@ -209,7 +209,8 @@ def _entries(name: str, data: DataSet, rules: Protocol, captures: Captures) -> t
     like = source if source in _DATA[name] else _DATA[name][0]
     for line in lines:
         changes = dict(line.changes)
-        if line.method in ("cross", "value") and rules.name.startswith("public") and changes.get("reduce") != "mean":
+        reduce = changes.get("reduce", rules.reduce)
+        if line.method in ("cross", "value") and rules.name.startswith("public") and reduce == "softmax_mean":
             changes["heads"] = "softmax"
         if line.method not in LINEAR:  # whose vectors nobody keeps; the row's protocol says so
             changes["concept_norm"] = "none"
