@@ -19,9 +19,7 @@ from tests.browser.jupyter import ROOT
 from tests.browser.views import ROUNDING, coloured
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator
-
-    from tests.browser.jupyter import Server
+    from playwright.sync_api import Locator
 
 pytestmark = pytest.mark.browser
 
@@ -37,18 +35,11 @@ def ds() -> xr.Dataset:
     return eval(MADE, {"synthetic": synthetic})
 
 
-@pytest.fixture(scope="module")
-def lab(browser: Browser, server: Server) -> Iterator[chromium.Notebook]:
-    with chromium.context(browser, viewport={"width": 1200, "height": 1500}) as (context, notice):
-        notebook = chromium.Notebook.open(context.new_page(), server, notice, server.write("ablate"))
-        notebook.run(
-            f"import json\nimport numpy as np\nimport workbench as wb\nfrom tests import synthetic\nds = {MADE}"
-        )
-        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        yield notebook
-        notebook.close()
-        assert notice.errors == []
-        assert notice.left == []
+@pytest.fixture(scope="module", autouse=True)
+def _made(lab: chromium.Notebook) -> None:
+    lab.page.set_viewport_size({"width": 1200, "height": 1500})
+    lab.run(f"ds = {MADE}")
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
 
 
 @pytest.fixture
@@ -252,17 +243,29 @@ def test_interventions_are_stopped_go_on_and_are_compared_with_controls(lab: chr
         lab.run(
             "found = panel.results['intervention'][0]\n"
             "print(json.dumps([found.mean_map_distance.values.tolist(), "
-            "found.mean_map_distance_control.max('draw').values.tolist()]))"
+            "found.mean_map_distance_control.max('repeat').values.tolist()]))"
         )
     )
     values = view.locator(".wb-symbol[data-line='0']").evaluate_all("all => all.map((one) => +one.dataset.value)")
-    np.testing.assert_allclose(values, found[0])
+    np.testing.assert_allclose(values, found[0][:4])
+    assert np.isnan(found[0][4]), "nothing is read behind the last block"
+    view.locator("[data-control=plot]").press("ArrowRight")
+    for _ in range(4):
+        view.locator("[data-control=plot]").press("ArrowRight")
+    view.get_by_text("Layer 4: no value, SkipBlock(4) leaves out layer 4, and the read-out is layer 4").wait_for()
+    view.get_by_text("read in layer 4", exact=True).wait_for()
     assert view.locator(".wb-control-band").count() == 2, "the band of the controls, and its sample in the legend"
     view.locator(".wb-symbol[data-line='0'][data-point='1']").click(force=True)
     shown = _maps(view, 1, "1")
     assert shown["titles"] == ["without an edit", "SkipBlock(1)"]
     assert np.abs(np.subtract(*shown["maps"])).mean() == pytest.approx(found[0][1], rel=1e-3)
     panel.screenshot(path=SCREENSHOTS / "ablate-intervention.png")
+    view.locator("[data-control=measure]").select_option("map_distance_by_layer")
+    view.locator("[data-cell='1,3']").click()
+    shown = _maps(view, 1, "1,3")
+    assert shown["titles"] == ["without an edit, read in layer 3", "SkipBlock(1), read in layer 3"]
+    assert view.locator(".wb-nothing").count() == 15, "blocks left out, and layers before them"
+    panel.screenshot(path=SCREENSHOTS / "ablate-by-layer.png")
 
     view.locator("[data-control=edit]").select_option("ScaleHeads")
     view.locator("[data-control=over]").select_option("layer × head")
@@ -294,6 +297,7 @@ def test_interventions_are_stopped_go_on_and_are_compared_with_controls(lab: chr
     lab.clear()
 
 
+@pytest.mark.slow
 def test_the_picture_of_a_prompt_is_shown_without_and_with_the_edit(lab: chromium.Notebook) -> None:
     lab.run(
         'made = wb.generate("a red heart on grass", ["heart", "grass"], steps=2, progress=False)\n'
