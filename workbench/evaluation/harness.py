@@ -263,10 +263,9 @@ def run(
     mine = names if shard is None else names[shard[0] :: shard[1]]
     stores = []
     for one in entries:
-        with noted() as said:
-            one.method.prepare(Setting(data, one.protocol, names, progress))
+        one.method.prepare(Setting(data, one.protocol, names, progress))
         stores.append(_store(data, one, folder))
-    _compute(data, entries, stores, mine, captures, batch, progress, said)
+    _compute(data, entries, stores, mine, captures, batch, progress)
     results = tuple(
         Result(
             one.title,
@@ -293,7 +292,6 @@ def _compute(
     captures: Captures,
     batch: int,
     progress: bool,
-    said: Sequence[str],
 ) -> None:
     from tqdm.auto import tqdm
 
@@ -306,7 +304,7 @@ def _compute(
             for one, parts, held in zip(entries, stores, done, strict=True):
                 missing = [name for name in members if name not in held]
                 if missing:
-                    parts.write(_rows(one, tasks, missing, said))
+                    parts.write(_rows(one, tasks, missing))
             captures.forget()
             bar.update(len(members))
 
@@ -329,7 +327,7 @@ class _Tasks:
         return self._held[key]
 
 
-def _rows(one: Entry, tasks: _Tasks, names: Sequence[str], said: Sequence[str]) -> list[Row]:
+def _rows(one: Entry, tasks: _Tasks, names: Sequence[str]) -> list[Row]:
     """Rows of a batch; when a batch fails, each of its images is tried alone, so that one does not spoil others."""
     read_well = {name: tasks.get(name, one.protocol) for name in names}
     good = [task for task in read_well.values() if isinstance(task, Task)]
