@@ -11,7 +11,9 @@ import pytest
 
 from tests.evaluation.fixtures import Arrays, voc_tree
 from tests.evaluation.test_harness import RULES, Bright, Poison, data, run
-from workbench.evaluation.harness import evaluate
+from workbench.evaluation.captured import Captures
+from workbench.evaluation.harness import entry, evaluate
+from workbench.evaluation.harness import run as run_entries
 from workbench.evaluation.report_page import page, write_report
 from workbench.evaluation.voc import open_voc
 from workbench.schema import InputError, StoreError
@@ -89,6 +91,16 @@ def test_a_data_set_that_is_gone(tmp_path: Path) -> None:
     text = write_report([one.parts.folder for one in found.results], tmp_path / "page.html").read_text("utf-8")
     assert "is not where it was, or was changed: no images here" in text
     assert "softmax_mean" in text
+
+
+def test_entries_of_one_method_keep_their_titles(tmp_path: Path) -> None:
+    captures = Captures()
+    rules = {"plain": RULES, "blurred": RULES.changed(blur=1.0)}
+    entries = [entry(Bright(), one, captures, title) for title, one in rules.items()]
+    found = run_entries(data(), entries, captures, folder=tmp_path / "rows", progress=False)
+    text = write_report([one.parts.folder for one in found.results], tmp_path / "page.html").read_text("utf-8")
+    assert "<td class='name'>plain</td>" in text
+    assert "<td class='name'>blurred</td>" in text
 
 
 def test_what_cannot_be_written(tmp_path: Path) -> None:

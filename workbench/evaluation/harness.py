@@ -377,7 +377,8 @@ def _store(data: DataSet, one: Entry, folder: str | os.PathLike[str] | None) -> 
     }
     key = hashlib.sha256(canonical_json(record).encode()).hexdigest()[:20]
     place = evaluations(folder) / f"{_safe(one.method.name)}-{key}"
-    return Parts.open(place, record, {"source": dict(data.source), "protocol": one.protocol.name})
+    about = {"title": one.title, "source": dict(data.source), "protocol": one.protocol.name}
+    return Parts.open(place, record, about)
 
 
 def evaluations(folder: str | os.PathLike[str] | None = None) -> Path:

@@ -80,7 +80,8 @@ def _evaluation(group: Sequence[_Held]) -> Evaluation:
         name = held["method"]["name"]
         summary = summarise(parts.rows(order), protocol)
         settings = dict(held["method"]["settings"])
-        results.append(Result(TITLES.get(name, name), name, protocol, parts, summary, settings))
+        title = str(told.get("title") or TITLES.get(name, name))
+        results.append(Result(title, name, protocol, parts, summary, settings))
     problems = {
         (row.name, row.message): Problem(row.name, row.message)
         for one in results
