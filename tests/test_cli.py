@@ -383,44 +383,6 @@ def test_help_has_an_example(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     assert (code, f"Example: workbench {command}" in " ".join(out.split())) == (0, True)
 
 
-def test_lab_copies_the_notebooks_it_starts_on(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    started: list[list[str]] = []
-
-    class Done:
-        returncode = 0
-
-    def start(command: list[str], check: bool) -> Done:
-        started.append(command)
-        return Done()
-
-    monkeypatch.setattr(cli.subprocess, "run", start)
-    monkeypatch.setattr(cli, "find_spec", lambda name: object())
-    (tmp_path / "01_quickstart.ipynb").write_text("mine")
-    code, _, err = run(monkeypatch, capsys, "lab", "--folder", tmp_path, "--no-browser", "--", "--port", 9999, "-y")
-    assert code == 0
-    assert (tmp_path / "01_quickstart.ipynb").read_text() == "mine", "a user's own copy is never overwritten"
-    assert "--no-browser" in started[0]
-    assert f"--ServerApp.root_dir={tmp_path}" in started[0]
-    assert started[0][started[0].index("--port") :][:3] == ["--port", "9999", "-y"]
-    assert ("--allow-root" in started[0], "--allow-root" in err) == (os.geteuid() == 0,) * 2
-
-    monkeypatch.setattr(cli.os, "geteuid", lambda: 0)
-    assert run(monkeypatch, capsys, "lab", "--folder", tmp_path, "--", "--allow-root")[0] == 0
-    assert started[1].count("--allow-root") == 1
-    code, _, err = run(monkeypatch, capsys, "lab", "--folder", tmp_path)
-    assert "--allow-root" in started[2]
-    assert "this is root" in err
-    monkeypatch.setattr(cli.os, "geteuid", lambda: 1000)
-    assert run(monkeypatch, capsys, "lab", "--folder", tmp_path)[2] == ""
-    assert "--allow-root" not in started[3]
-
-    monkeypatch.setattr(cli, "find_spec", lambda name: None)
-    code, _, err = run(monkeypatch, capsys, "lab", "--folder", tmp_path)
-    assert (code, "concept-workbench[lab]" in err) == (2, True)
-
-
 @pytest.fixture
 def experiment(two: Path) -> Path:
     """The same home, with two runs of an experiment with the new run."""

@@ -63,7 +63,7 @@ assert set(names) <= set(dir(workbench))
 import pkgutil
 # A module of a public function's name would replace it once imported.
 modules = {module.name for module in pkgutil.iter_modules(workbench.__path__)}
-assert not modules & {*names, 'compare', 'ablate', 'intervene'}, modules
+assert not modules & {*names, 'compare', 'ablate', 'start', 'intervene'}, modules
 """
 
 

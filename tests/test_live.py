@@ -1,19 +1,23 @@
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
+from PIL import Image
 
 import workbench as wb
 from tests.synthetic import dataset
-from workbench.schema import read_attributes
+from tests.tiny_random import flux_pipeline
+from workbench.schema import noted, read_attributes
 from workbench.tiny.scenes import SPLITS, render
 from workbench.widgets.ablate.ablation import Ablation
 from workbench.widgets.ablate.edit_form import EDITS
@@ -217,3 +221,86 @@ def test_a_mode_that_cannot_be_had_says_why() -> None:
             wb.ablate(dataset(kind="generate", samples=2).assign_attrs(prompt=["a", "b"])).meta["lacks"]["intervention"]
         )
     )
+
+
+class Started:
+    """A start panel whose last message is kept."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.start = wb.start()
+        self.said: list[Any] = []
+        monkeypatch.setattr(self.start.panel, "send", lambda content, buffers=None: self.said.append(content))
+
+    def ask(self, kind: str, buffers: Any = (), **content: Any) -> None:
+        self.start.panel._handle_custom_msg({"type": kind, **content}, list(buffers))
+
+    def run(self, **form: Any) -> xr.Dataset:
+        """Run, and execute the code of the run."""
+        self.ask("run", form=form)
+        self.start._worker.join(60)
+        for _ in range(1000):
+            if self.said[-1]["type"] not in ("started", "stage", "progress", "swap"):
+                break
+            time.sleep(0.01)
+        assert self.said[-1]["type"] == "done", self.said[-1]
+        made: dict[str, Any] = {}
+        with noted():
+            exec(self.start.code.replace("wb.explore(ds)", ""), made)
+        return made["ds"]
+
+
+def test_the_code_of_each_kind_of_start_run_makes_the_same_dataset(monkeypatch: pytest.MonkeyPatch) -> None:
+    panel = Started(monkeypatch)
+    panel.ask("example", name="scene-08")
+    for words in (["boat", "moon", "brick", "night"], ["moon", "sky"]):
+        found = panel.run(concepts=words, layers="0-1", timesteps="700, 300")
+        xr.testing.assert_identical(found, panel.start.ds)
+        assert ("truth" in found) == (words[0] == "boat")
+    buffer = io.BytesIO()
+    Image.fromarray(SCENE.image[:80]).save(buffer, "PNG")
+    panel.ask("take", [buffer.getvalue()], number=1, part=0, parts=1, name="my\nscene.png")
+    xr.testing.assert_identical(panel.run(concepts=["boat", "moon"], layers="1"), panel.start.ds)
+    assert panel.start.ds.attrs["size"][0] < panel.start.ds.attrs["size"][1]
+    found = panel.run(source="prompt", prompt="a red heart on grass", concepts=["heart"], steps=2, seed=3)
+    xr.testing.assert_identical(found, panel.start.ds)
+    assert found.attrs["kind"] == "generate"
+    panel.run(source="prompt", prompt="a red heart on grass", concepts=["heart"], steps=2, seed=3)
+    assert panel.said[-1]["row"]["stored"] is True
+    panel.ask("run", form={"source": "prompt", "prompt": "a dog", "concepts": ["heart"]})
+    panel.start._worker.join(60)
+    assert "tiny-flux does not know 'dog'" in panel.said[-1]["error"]
+    panel.start.close()
+
+
+def test_pipelines_of_the_kernel_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = flux_pipeline()
+    shell = SimpleNamespace(user_ns={"pipe": pipe, "_hidden": pipe, "number": 3, "ds": dataset()})
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    panel = Started(monkeypatch)
+    panel.ask("models")
+    assert panel.said[-1]["kernel"] == {"pipe": "FluxPipeline"}
+    panel.ask("example", name="scene-08")
+    panel.ask("run", form={"concepts": ["dog", "sky"], "model": "pipe", "kernel": True, "size": "24 x 32"})
+    panel.start._worker.join(60)
+    assert panel.start.code.splitlines()[2].endswith("['dog', 'sky'], model=pipe, size=(24, 32))")
+    made: dict[str, Any] = {"pipe": pipe}
+    exec(panel.start.code.replace("wb.explore(ds)", ""), made)
+    xr.testing.assert_identical(made["ds"], panel.start.ds)
+    panel.start.close()
+
+
+def test_a_start_panel_needs_no_torch() -> None:
+    code = "import sys, workbench\nworkbench.start()\nassert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+
+
+def test_what_files_say_of_a_model_comes_before_torch() -> None:
+    code = (
+        "import sys, workbench\npanel = workbench.start().panel\nsaid = []\n"
+        "panel.send = lambda content, buffers=None: said.append((content, 'torch' in sys.modules))\n"
+        "panel._look({'concepts': ['zebra']})\n"
+        "(facts, early), (words, _) = said\nassert not early\n"
+        "assert (facts['type'], facts['facts']['blocks'], len(facts['facts']['words'])) == ('facts', [5, 2], 20)\n"
+        "assert words['remarks'][0]['refused'], words"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])

@@ -16,6 +16,7 @@ from .interventions import ScaleHeads as ScaleHeads
 from .interventions import SkipBlock as SkipBlock
 from .interventions import Source as Source
 from .live import ablate as ablate
+from .live import start as start
 from .models.loading import load_model as load_model
 from .recording.capturing import capture as capture
 from .recording.generating import generate as generate

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import shutil
-import subprocess
 import sys
 import warnings
 from dataclasses import asdict
 from functools import partial
-from importlib import resources
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from workbench import __version__, evaluation_commands
+from workbench.lab import lab
 from workbench.options import (
     Attend,
     Command,
@@ -338,36 +334,7 @@ def import_(
         typer.echo(f"{run.key}  {_readable(run.size)}  {run.path}")
 
 
-@_command(epilog="Example: workbench lab --folder my-notebooks -- --port 9999")
-def lab(
-    arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- ARGUMENT...]", help="Passed on to JupyterLab.")
-    ] = None,
-    folder: Annotated[Path, typer.Option(help="Where the notebooks are, or are copied to.")] = Path("notebooks"),
-    browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
-) -> None:
-    """Start JupyterLab on the notebooks; those that the folder lacks are copied into it first."""
-    if find_spec("jupyterlab") is None:
-        raise InputError("JupyterLab is not installed: pip install 'concept-workbench[lab]', then call again.")
-    folder.mkdir(parents=True, exist_ok=True)
-    for notebook in _notebooks():
-        target = folder / notebook.name
-        if not target.exists():
-            shutil.copyfile(notebook, target)
-    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.absolute()}", *(arguments or [])]
-    if not browser:
-        command.append("--no-browser")
-    if hasattr(os, "geteuid") and os.geteuid() == 0 and "--allow-root" not in command:
-        # As in a container, where JupyterLab would refuse to start.
-        typer.echo("Warning: this is root: JupyterLab is started with --allow-root.", err=True)
-        command.append("--allow-root")
-    raise typer.Exit(subprocess.run(command, check=False).returncode)
-
-
-def _notebooks() -> list[Path]:
-    """The notebooks that come with the package: inside it, or beside it in a checkout."""
-    package = Path(str(resources.files("workbench")))
-    return sorted([*(package / "data" / "notebooks").glob("*.ipynb"), *(package.parent / "notebooks").glob("*.ipynb")])
+_command(epilog="Example: workbench lab --folder my-notebooks -- --port 9999")(lab)
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -1,8 +1,9 @@
-"""``ablate``: the panel in which sweeps and interventions are chosen, run and looked at."""
+"""The panels that run a model: ``start``, from a picture and words to maps; ``ablate``, sweeps and interventions."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Event
@@ -12,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from workbench import schema, store
+from workbench.folders import BUNDLED
 from workbench.interventions import edit_of
 from workbench.schema import InputError, WorkbenchError, noted
 from workbench.store.reading import Run
@@ -25,9 +27,13 @@ from workbench.widgets.shared.code import arguments, code
 from workbench.widgets.shared.description import picture
 from workbench.widgets.shared.refusals import drawable, problem, shown
 from workbench.widgets.shared.worker import Progress
+from workbench.widgets.start.starter import Start
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
+
+    from workbench.recording.runner import Remark, Runner
+    from workbench.widgets.start.backend import Pixels, Watcher
 
 _FROM_CONTENT = ("attend", "pool")
 _OWN = ("store", "progress")
@@ -71,6 +77,87 @@ def ablate(
         return _panel(subject.open() if isinstance(subject, Run) else subject, concepts, model, options)
     except WorkbenchError as error:
         return Ablation(error=str(error))
+
+
+def start() -> Start:
+    """From a picture and words to maps without code: a panel for JupyterLab.
+
+    Drop, paste or choose a picture, take an example, or type a prompt; type concepts; press Run. The view of
+    :func:`workbench.explore` appears below and grows while passes come in. "Continue in code" gives the same calls.
+
+    Returns
+    -------
+    An ipywidgets object; its ``ds`` is the dataset that is shown, ``results`` are those of all finished runs, and
+    ``code`` is what makes the shown one.
+    """
+    return Start(_Models())
+
+
+class _Models:
+    """Models for the start panel; nothing of torch is imported before one is asked about."""
+
+    def __init__(self) -> None:
+        self._runner: Runner | None = None
+
+    def pipelines(self) -> dict[str, Any]:
+        """Loaded pipelines of supported families among the variables of the kernel."""
+        if "IPython" not in sys.modules or "diffusers" not in sys.modules:
+            return {}
+        from workbench.models.family import family_of
+
+        shell = sys.modules["IPython"].get_ipython()
+        variables = {} if shell is None else dict(shell.user_ns)
+        return {name: one for name, one in variables.items() if not name.startswith("_") and family_of(one)}
+
+    def read(self, file: Any) -> Pixels:
+        """An image as ``capture`` reads it."""
+        from workbench.recording.pictures import read_image
+
+        return read_image(file)
+
+    def at_hand(self, model: Any) -> bool:
+        """See :meth:`workbench.recording.runner.Runner.at_hand`."""
+        if self._runner is None and isinstance(model, str):
+            return model in BUNDLED
+        return self._running().at_hand(model)
+
+    def facts(self, model: Any) -> dict[str, Any]:
+        """See :meth:`workbench.recording.runner.Runner.facts`."""
+        if isinstance(model, str):
+            from workbench.recording.asking import model_facts
+
+            return model_facts(model)
+        return self._running().facts(model)
+
+    def remarks(self, model: Any, concepts: Sequence[str], prompt: str, *, made: bool, pool: str) -> list[Remark]:
+        """See :meth:`workbench.recording.runner.Runner.remarks`."""
+        return self._running().remarks(model, concepts, prompt, made=made, pool=pool)
+
+    def run(
+        self,
+        subject: Any,
+        concepts: Sequence[str],
+        model: Any,
+        options: Mapping[str, Any],
+        *,
+        prompted: bool,
+        watcher: Watcher,
+        cancel: Event,
+    ) -> xr.Dataset:
+        """See :meth:`workbench.recording.runner.Runner.run`."""
+        return self._running().run(subject, concepts, model, options, prompted=prompted, watcher=watcher, cancel=cancel)
+
+    def close(self) -> None:
+        """Let go of the model."""
+        if self._runner is not None:
+            self._runner.close()
+
+    def _running(self) -> Runner:
+        if self._runner is None:
+            from workbench.recording.runner import Runner
+
+            self._runner = Runner()
+        return self._runner
 
 
 def _panel(subject: Any, concepts: Sequence[str] | None, model: Any, options: dict[str, Any]) -> Ablation:

@@ -1,4 +1,4 @@
-"""Measures ``explore()`` in JupyterLab in Chromium: ``make bench-widgets``.
+"""Measures ``explore()`` and ``start()`` in JupyterLab in Chromium: ``make bench-widgets``.
 
 The times run from a key press on a slider to the first rendered frame in which every concept's map has changed. The
 view with the kernel in the loop, the view that holds the scores in the browser, and six plotly heat maps take turns in
@@ -180,6 +180,21 @@ def file_size(browser: Browser, server: jupyter.Server, run: str) -> list[Row]:
     return [Row("notebook file, added by one view", (after - before) / 1e3, 200, "kB")]
 
 
+def first_map(browser: Browser, server: jupyter.Server, count: int = 3) -> list[Row]:
+    """From a click on Run in the start panel to painted maps of a new run, once the bundled model is loaded."""
+    took = []
+    with notebook(browser, server, "start") as book:
+        book.run("import workbench as wb\npanel = wb.start()\npanel")
+        panel = book.page.locator(".wb-start[data-ready=true]")
+        for index in range(count + 1):
+            panel.locator(".wb-start-example").nth(index).click()
+            panel.locator(f".wb-start-example[aria-pressed=true]:nth-child({index + 1})").wait_for()
+            took.append(panel.evaluate(_CLICK_TO_MAPS))
+            panel.and_(book.page.locator(f"[data-shown='{index + 1}']")).wait_for()
+        book.run("panel.close()")
+    return [Row(f"start panel, warm, click on Run to painted maps: slowest of {count}", max(took[1:]) / 1e3, 2, "s")]
+
+
 def ten_views(browser: Browser, server: jupyter.Server, run: str, views: int = 10) -> list[Row]:
     """Ten views in one notebook: each answers, and closing all of them gives the memory back."""
     with notebook(browser, server, "ten") as book:
@@ -248,6 +263,7 @@ def main() -> None:
         with jupyter.serve(Path(folder) / "jupyter") as server, chromium.launch() as browser:
             rows = moves(browser, server, run, options.moves)
             rows += first_paint(browser, server, run)
+            rows += first_map(browser, server)
             rows += file_size(browser, server, run)
             rows += ten_views(browser, server, run)
     print(table(rows))
@@ -263,6 +279,17 @@ import workbench as wb
 from tests.benchmarks.baseline import heatmaps
 from workbench.widgets.explore.explorer import Explorer
 ds = wb.open({run!r})
+"""
+_CLICK_TO_MAPS: Final = """
+async (root) => {
+  const drawn = () => [...document.querySelectorAll(".wb-view:not(.wb-start)[data-painted]:not([data-painted=''])")];
+  const before = new Set(drawn());
+  const begun = performance.now();
+  root.querySelector("[data-control=run]").click();
+  const there = (view) => !before.has(view) && view.querySelector(".wb-panel[data-kind=concept] canvas");
+  while (!drawn().some(there)) await new Promise(requestAnimationFrame);
+  return performance.now() - begun;
+}
 """
 _RESIDENT: Final = """
 import ctypes, gc, psutil

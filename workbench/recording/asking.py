@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from workbench.folders import blocks_in, info_in, local_folder
@@ -20,6 +20,38 @@ from workbench.recording.arguments import (
 from workbench.recording.pictures import read_image
 from workbench.recording.request import check_home, read_request
 from workbench.schema import InputError, WorkbenchError, noted
+
+
+def model_facts(model: str) -> dict[str, Any]:
+    """What the files of a model say of it; nothing of one on the hub.
+
+    Parameters
+    ----------
+    model
+        As ``capture`` takes a name or path.
+
+    Returns
+    -------
+    dict
+        ``words``, those of a closed vocabulary; ``fillers``, which its prompts may hold too; ``blocks``, how many
+        of each kind (None where unknown).
+
+    Raises
+    ------
+    ModelError
+        If there is no such model.
+    """
+    folder = local_folder(model)
+    return facts_of({} if folder is None else info_in(folder), None if folder is None else blocks_in(folder))
+
+
+def facts_of(info: Mapping[str, Any], blocks: tuple[int, int] | None) -> dict[str, Any]:
+    """As :func:`model_facts`, from what ``workbench.json`` says, and the numbers of blocks."""
+    return {
+        "words": list(info.get("vocabulary", ())),
+        "fillers": list(info.get("fillers", ())),
+        "blocks": None if blocks is None else list(blocks),
+    }
 
 
 def check_asked(

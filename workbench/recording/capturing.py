@@ -32,7 +32,7 @@ from workbench.recording.pictures import Pixels, image_hash, read_image, resize
 from workbench.recording.plan import Plan, plan_tokens, remaining_passes
 from workbench.recording.provenance import model_name
 from workbench.recording.request import check_home, read_request
-from workbench.recording.sessions import check_cancelled, once
+from workbench.recording.sessions import ENCODED_IMAGE, ENCODED_PROMPT, check_cancelled, once, passed
 from workbench.recording.streaming import Stream
 from workbench.recording.text_warnings import warn_of_text
 from workbench.recording.turns import quoted, turn
@@ -243,9 +243,10 @@ def _record(
     current = passes[0]
     try:
         embeddings = concept_embeddings(adapter, plan)
-        text = once(adapter.pipe, ("prompt", plan.prompts[0]), lambda: adapter.encode_prompt(plan.prompts[0]))
-        seen = ("image", plan.options["image_hash"])
-        posterior = once(adapter.pipe, seen, lambda: _encoded(adapter, pixels))
+        text = once(adapter.pipe, (ENCODED_PROMPT, plan.prompts[0]), lambda: adapter.encode_prompt(plan.prompts[0]))
+        seen = plan.options["image_hash"]
+        posterior, reached = once(adapter.pipe, (ENCODED_IMAGE, seen), lambda: _encoded(adapter, pixels))
+        once(adapter.pipe, ("unfamiliar", seen), lambda: _warn_if_unfamiliar(adapter, reached))
         others = SourceInputs(adapter, plan, text, posterior, pictures)
         latents, noise = posterior.draw(plan.seeds[current[0]])
         drawn = current[0]
@@ -259,7 +260,7 @@ def _record(
                 on_pass=lambda step: stream.commit(),
             ) as recorder,
         ):
-            for current in tqdm(passes, desc="capture", unit="pass", disable=not progress):
+            for done, current in enumerate(tqdm(passes, desc="capture", unit="pass", disable=not progress), 1):
                 check_cancelled()
                 sample, timestep = current
                 if sample != drawn:
@@ -272,6 +273,7 @@ def _record(
                     recorder.collect(source, **others.inputs(source, sample, time, grid))
                 recorder.run(**adapter.inputs(adapter.noised(latents, noise, time), time, text, grid))
                 recorder.editing.forget()
+                passed(done, len(passes), run)
     finally:
         adapter.release()
 
@@ -280,22 +282,21 @@ def _bits_hash(masks: NDArray[np.bool_]) -> str:
     return hashlib.sha256(np.packbits(masks).tobytes()).hexdigest()[:20]
 
 
-def _encoded(adapter: PipelineAdapter, pixels: Pixels) -> Posterior:
+def _encoded(adapter: PipelineAdapter, pixels: Pixels) -> tuple[Posterior, float | None]:
+    """The posterior, and for a model of drawn scenes the PSNR at which its autoencoder reproduces the image, in dB."""
     posterior = adapter.encode_image(pixels)
-    _warn_if_unfamiliar(adapter, posterior, pixels)
-    return posterior
+    if adapter.info.get("familiar_psnr") is None:
+        return posterior, None
+    return posterior, psnr(adapter.decode(posterior.mean), pixels)
 
 
-def _warn_if_unfamiliar(adapter: PipelineAdapter, posterior: Posterior, pixels: Pixels) -> None:
-    """Warn when a model of drawn scenes is shown something its autoencoder cannot reproduce."""
+def _warn_if_unfamiliar(adapter: PipelineAdapter, reached: float | None) -> None:
+    """Warn when a model of drawn scenes is shown something its autoencoder cannot reproduce: PSNR in dB."""
     threshold = adapter.info.get("familiar_psnr")
-    if threshold is None:
-        return
-    reached = psnr(adapter.decode(posterior.mean), pixels)
-    if reached < threshold:
+    if reached is not None and threshold is not None and reached < threshold:
         warn(
             f"the model knows drawn scenes only, and this picture is none (its autoencoder reproduces it at "
             f"{reached:.1f} dB; scenes reach {threshold:g} dB): the maps mean little. For photographs load FLUX.1, "
             'for example model="black-forest-labs/FLUX.1-schnell".',
-            stacklevel=8,
+            stacklevel=7,
         )

@@ -36,7 +36,7 @@ from workbench.recording.plan import Plan, plan_tokens
 from workbench.recording.provenance import model_name
 from workbench.recording.reading import Record
 from workbench.recording.request import check_home, read_request
-from workbench.recording.sessions import check_cancelled
+from workbench.recording.sessions import check_cancelled, passed
 from workbench.recording.streaming import Stream
 from workbench.recording.text_warnings import warn_of_text
 from workbench.recording.turns import quoted, turn
@@ -274,14 +274,15 @@ def _record(
         tqdm(total=len(samples) * steps, desc="generate", unit="step", disable=not progress) as bar,
         Stream(run, grid, plan.positions, branches=plan.branches) as stream,
     ):
-        for sample in samples:
+        for position, sample in enumerate(samples):
 
             def on_record(piece: Record, sample: int = sample) -> None:
                 if piece.step in positions:
                     stream.write(piece, sample, positions[piece.step])
 
-            def on_pass(step: int) -> None:
+            def on_pass(step: int, before: int = position * steps) -> None:
                 bar.update()
+                passed(before + step + 1, len(samples) * steps, run)
                 check_cancelled()
 
             with traced(adapter, plan, embeddings, on_record, on_pass, branches) as recorder:

@@ -14,7 +14,7 @@ from workbench import store
 from workbench.models.fingerprint import fingerprint
 from workbench.models.pipeline import PipelineAdapter
 from workbench.models.runtime import COMPILED
-from workbench.recording.sessions import at_end, in_session, once
+from workbench.recording.sessions import at_end, in_session, once, recall
 from workbench.recording.turns import refuse_traced
 from workbench.schema import ModelError, noted
 from workbench.store.pieces import Writer
@@ -36,7 +36,9 @@ def identity(adapter: PipelineAdapter, progress: bool = True) -> dict[str, Any]:
         If a trace of the transformer is open, whose hooks are such code.
     """
     refuse_traced(getattr(adapter.transformer, COMPILED, adapter.transformer))
-    return once(adapter.pipe, "fingerprint", lambda: fingerprint(adapter.pipe, progress))
+    found = once(adapter.pipe, "fingerprint", lambda: fingerprint(adapter.pipe, progress))
+    recall(adapter.pipe, (found, adapter.text_length))
+    return found
 
 
 def confirm(adapter: PipelineAdapter, before: dict[str, Any], run: Writer, key: str, home: Any, progress: bool) -> None:

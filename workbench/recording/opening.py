@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+import torch
 import xarray as xr
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -23,7 +25,7 @@ from workbench.recording.plan import Plan, Variables, writing
 from workbench.recording.provenance import is_derived, model_attrs
 from workbench.recording.reading import Record
 from workbench.recording.request import Request
-from workbench.recording.sessions import once
+from workbench.recording.sessions import ENCODED_CONCEPT, once
 from workbench.recording.text_warnings import warn_of_embeddings
 from workbench.recording.tracing import Trace, trace
 from workbench.schema import warn
@@ -129,8 +131,12 @@ def opened(key: str, home: str | os.PathLike[str] | None, progress: bool, verify
 
 def concept_embeddings(adapter: PipelineAdapter, plan: Plan) -> Tensor:
     """Embeddings (1, concept, embedding_dim), with a warning for words that are not read as a whole or alike."""
-    key = ("concepts", plan.concepts, plan.pool)
-    embeddings, counts = once(adapter.pipe, key, lambda: adapter.encode_concepts(plan.concepts, plan.pool))
+    each = [
+        once(adapter.pipe, (ENCODED_CONCEPT, word, plan.pool), partial(adapter.encode_concepts, [word], plan.pool))
+        for word in plan.concepts
+    ]
+    embeddings = torch.cat([vector for vector, _ in each], dim=1)
+    counts = [count for _, (count,) in each]
     warn_of_embeddings(adapter, plan.concepts, embeddings, counts, plan.pool)
     return embeddings
 

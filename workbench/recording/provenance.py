@@ -27,6 +27,7 @@ class _Experiment(NamedTuple):
 
 _experiment: ContextVar[_Experiment | None] = ContextVar("experiment", default=None)
 _asked_from: ContextVar[str] = ContextVar("asked_from", default="")
+_given_as: ContextVar[Any] = ContextVar("given_as", default=None)
 
 
 @contextmanager
@@ -57,6 +58,16 @@ def asked_from(key: str) -> Iterator[None]:
         yield
     finally:
         _asked_from.reset(token)
+
+
+@contextmanager
+def given_as(model: Any) -> Iterator[None]:
+    """Inside, the model of a run is what was given for it, which has been loaded already."""
+    token = _given_as.set(model)
+    try:
+        yield
+    finally:
+        _given_as.reset(token)
 
 
 def asking() -> str:
@@ -97,7 +108,8 @@ def model_name(model: Any) -> str:
 def model_attrs(model: Any) -> dict[str, str]:
     """What a dataset says about how its model was given."""
     here = _experiment.get()
-    given = model if here is None else here.model
+    named = model if _given_as.get() is None else _given_as.get()
+    given = named if here is None else here.model
     if not isinstance(given, str | os.PathLike):
         return {MODEL_FROM: "pipeline"}
     return {MODEL_FROM: "folder" if _is_folder(os.fspath(given)) else "name"}

@@ -1,4 +1,7 @@
-"""What the runs of one experiment share: encoded words, prompts and pictures, the pipeline's identity, and an end."""
+"""What the runs of one experiment share: encoded words, prompts and pictures, the pipeline's identity, and an end.
+
+A panel keeps what was encoded from one session to the next, see :class:`Encodings`.
+"""
 
 from __future__ import annotations
 
@@ -7,33 +10,72 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from threading import Event
-from typing import Any, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from workbench.schema import CancelledError
+from workbench.store.pieces import Writer
 
 _T = TypeVar("_T")
+
+Watch: TypeAlias = Callable[[int, int, Writer], None]
+"""Called behind each forward pass with how many are done, of how many, and the run that grows."""
+
+ENCODED_CONCEPT: Final = "concept"
+ENCODED_PROMPT: Final = "prompt"
+ENCODED_IMAGE: Final = "image"
+_ENCODED: Final = (ENCODED_CONCEPT, ENCODED_PROMPT, ENCODED_IMAGE)
+"""What the keys of encodings begin with."""
+_MOST: Final = 256
+
+
+class Encodings:
+    """What was encoded, from one session to the next, for as long as the pipeline stays what it is."""
+
+    def __init__(self) -> None:
+        self._pipe: Any = None
+        self._identity: Any = None
+        self._kept: dict[Hashable, Any] = {}
+
+    def of(self, pipe: Any, identity: Any) -> dict[Hashable, Any]:
+        """What is known of a pipeline; nothing of one that has changed."""
+        same = pipe is self._pipe and identity == self._identity
+        return dict(self._kept) if same else {}
+
+    def keep(self, pipe: Any, identity: Any, found: dict[Hashable, Any]) -> None:
+        """Keep what a session has encoded; of very much the newest, and nothing of any other pipeline."""
+        self._pipe, self._identity = pipe, identity
+        self._kept = dict(list(found.items())[-_MOST:])
 
 
 @dataclass
 class _Session:
     cancel: Event | None
+    watch: Watch | None = None
+    encodings: Encodings | None = None
     kept: dict[Hashable, Any] = field(default_factory=dict)
     endings: list[Callable[[], None]] = field(default_factory=list)
+    identified: tuple[Any, Any] | None = None
 
 
 _session: ContextVar[_Session | None] = ContextVar("session", default=None)
 
 
 @contextmanager
-def session(cancel: Event | None = None) -> Iterator[None]:
+def session(
+    cancel: Event | None = None, *, watch: Watch | None = None, encodings: Encodings | None = None
+) -> Iterator[None]:
     """Inside, equal things are encoded once; the pipeline must not be changed meanwhile, or its runs are thrown away.
 
     Parameters
     ----------
     cancel
         Once it is set, runs inside end behind the forward pass that is under way.
+    watch
+        Told of every forward pass, in the thread of the run.
+    encodings
+        What earlier sessions have encoded; what this one encodes is added when it ends well.
     """
-    here = _Session(cancel)
+    here = _Session(cancel, watch, encodings)
     token = _session.set(here)
     try:
         yield
@@ -41,6 +83,10 @@ def session(cancel: Event | None = None) -> Iterator[None]:
         _session.reset(token)
         for ending in here.endings:
             ending()
+    if encodings is not None and here.identified is not None:
+        pipe, identity = here.identified
+        words = {key: found for key, found in here.kept.items() if _is_encoding(key, pipe)}
+        encodings.keep(pipe, identity, words)
 
 
 def in_session() -> bool:
@@ -65,6 +111,30 @@ def once(pipe: Any, key: Hashable, make: Callable[[], _T]) -> _T:
     if found is None:
         found = here.kept[id(pipe), key] = (pipe, make())
     return found[1]
+
+
+def recall(pipe: Any, identity: Any) -> None:
+    """Take up what earlier sessions have encoded with a pipeline, if it is the same as it was then."""
+    here = _session.get()
+    if here is None or here.encodings is None or here.identified is not None:
+        return
+    here.identified = pipe, identity
+    here.kept |= here.encodings.of(pipe, identity)
+
+
+def passed(done: int, total: int, run: Writer) -> None:
+    """Say that so many forward passes of a run are done."""
+    here = _session.get()
+    if here is not None and here.watch is not None:
+        here.watch(done, total, run)
+
+
+def _is_encoding(key: Hashable, pipe: Any) -> bool:
+    """Whether what a session keeps under a key is what a pipeline made of a text or an image."""
+    match key:
+        case (owner, (kind, *_)):
+            return owner == id(pipe) and kind in _ENCODED
+    return False
 
 
 def check_cancelled() -> None:

@@ -83,6 +83,45 @@ def warn_of_embeddings(
             )
 
 
+def word_remarks(adapter: PipelineAdapter, word: str, pool: str) -> list[str]:
+    """What is to be said of one concept before anything is encoded.
+
+    Parameters
+    ----------
+    adapter : PipelineAdapter
+        Of the model that would read it.
+    word : str
+        The concept.
+    pool : {"first", "last", "mean"}
+        How its tokens would become one vector.
+
+    Raises
+    ------
+    InputError
+        If it has no token that can be used.
+    """
+    adapter.own_positions([word], pool)
+    reader, *_ = adapter.readers(made=False)
+    found = [*_unknown(reader, [word], "concept"), *_cut(reader, [word], "concept")]
+    own, texts = set(adapter.concept_tokens(word)), zip(*adapter.prompt_tokens(word), strict=True)
+    pieces = [text for position, text in texts if position in own]
+    if len(pieces) > 1 and pool == "first" and not found:
+        found.append(
+            f"{shown(repr(word))} has {len(pieces)} tokens ({', '.join(pieces)}), of which only the first one's "
+            'embedding is used. Choose a shorter word, or pool="last" or "mean".'
+        )
+    return found
+
+
+def text_remarks(adapter: PipelineAdapter, concepts: Sequence[str], prompt: str, *, made: bool) -> list[str]:
+    """What is to be said of concepts together, and of a prompt, before anything is encoded."""
+    first, *others = adapter.readers(made)
+    found = list(_alike(first, concepts))
+    for reader in (first, *others) if prompt else ():
+        found += [*_unknown(reader, [prompt], "prompt"), *_cut(reader, [prompt], "prompt")]
+    return found
+
+
 def _unknown(reader: TextReader, texts: Sequence[str], kind: str) -> Iterator[str]:
     strange = {text: pieces for text in texts if (pieces := reader.unknown(text))}
     if strange:

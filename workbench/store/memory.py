@@ -32,6 +32,9 @@ class _MemoryWriter(Writer):
     def _write_part(self, part: Part, array: Array) -> None:
         self._arrays[part.name][... if part.sample is None else part.sample] = array
 
+    def _read(self, name: str, at: list[list[int]]) -> Array:
+        return self._arrays[name][np.ix_(*at)]
+
     def _commit(self, pieces: list[Piece], parts: list[Part]) -> None:
         pass
 

@@ -134,6 +134,11 @@ class Partial:
         self.digests[name, at] = write_file(self._chunk(name, at, wide), data)
         self._chunk(name, at, not wide).unlink(missing_ok=True)
 
+    def read(self, name: str, at: list[list[int]]) -> Array:
+        """What was written of a variable in its own type, at positions along its first dimensions; NaN elsewhere."""
+        array = zarr.open_array(self.run / name, mode="r")
+        return np.asarray(array.oindex[tuple(map(np.asarray, at))])
+
     def erase(self, piece: Piece) -> None:
         """Remove a piece that turned out not to exist."""
         for name in self._pieced:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from workbench.schema import LAYER, PIECE_DIMS, SAMPLE, TIMESTEP, StoreError
+from workbench.schema import HEAD, LAYER, PIECE_DIMS, SAMPLE, TIMESTEP, StoreError
 from workbench.store.locations import plain
 
 Array = npt.NDArray[Any]
@@ -198,6 +198,52 @@ class Writer(ABC):
         """The samples of a variable that :meth:`put` still has to bring: of one without ``sample`` 0, or none."""
         return [part.sample or 0 for part in self._parts(name) if part not in self._put_done]
 
+    def so_far(self, largest: int = 2**28) -> xr.Dataset | None:
+        """What a run that is still growing can show: the sums over heads of its whole passes, in memory.
+
+        It holds the samples that are there at all timesteps; before the first such one, that sample's timesteps. What
+        was written but not committed yet is in it, so it is for the eye: it may still be rejected.
+
+        Parameters
+        ----------
+        largest
+            Bytes that it may take.
+
+        Returns
+        -------
+        xarray.Dataset or None
+            None before the first pass, and where more bytes would be taken.
+        """
+        there = {*self.done, *self._written.copy(), *self._missing()}
+        samples, timesteps, layers = (range(self._template.sizes[dim]) for dim in PIECE_DIMS)
+        passes = {at for at in itertools.product(samples, timesteps) if all(Piece(*at, i) in there for i in layers)}
+        whole = [sample for sample in samples if all((sample, timestep) in passes for timestep in timesteps)]
+        at = {
+            SAMPLE: whole or list(samples[:1]),
+            TIMESTEP: [timestep for timestep in timesteps if whole or (0, timestep) in passes],
+        }
+        if not at[TIMESTEP] or self.complete:
+            return None
+        totals = {name: var for name, var in self._variables.items() if var.in_pieces and HEAD not in var.dims}
+        pictures = {
+            name: var
+            for name, var in self._variables.items()
+            if var.dims[:1] == (SAMPLE,)
+            and not var.in_pieces
+            and {Part(name, sample) for sample in at[SAMPLE]} <= self._put_done | self._put_written
+        }
+        empty = string_type(self._template, str).isel(at)
+        declared = {**totals, **pictures}
+        size = sum(
+            np.dtype(variable.dtype).itemsize * int(np.prod([empty.sizes[dim] for dim in variable.dims]))
+            for variable in declared.values()
+        )
+        if size > largest:
+            return None
+        read = {name: self._read(name, [at[dim] for dim in var.dims if dim in at]) for name, var in declared.items()}
+        found = empty.assign({name: (declared[name].dims, values) for name, values in read.items()})
+        return found.drop_dims(HEAD, errors="ignore").assign_attrs(plain(self.attrs))
+
     @abstractmethod
     def dataset(self) -> xr.Dataset:
         """The finished run. Only after the ``with`` block has ended without an exception."""
@@ -207,6 +253,10 @@ class Writer(ABC):
 
     @abstractmethod
     def _write_part(self, part: Part, array: Array) -> None: ...
+
+    @abstractmethod
+    def _read(self, name: str, at: list[list[int]]) -> Array:
+        """What was written of a variable at positions along its first dimensions."""
 
     @abstractmethod
     def _commit(self, pieces: list[Piece], parts: list[Part]) -> None: ...

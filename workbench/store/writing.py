@@ -154,6 +154,9 @@ class _DiskWriter(Writer):
         with self._disk_errors():
             self._partial.write(part.name, () if part.sample is None else (part.sample,), array)
 
+    def _read(self, name: str, at: list[list[int]]) -> Array:
+        return self._partial.read(name, at)
+
     def _commit(self, pieces: list[Piece], parts: list[Part]) -> None:
         with self._disk_errors():
             self._partial.commit(pieces, parts, self._wide)

@@ -4,18 +4,6 @@ const OVER_SIGN = " × ";
 const OVER_TEXTS = { intervention: "nothing: one for all", mode: "way to attend" };
 const MODE_TEXTS = { both: "picture and concepts", image: "the picture", concepts: "one another", none: "nothing" };
 
-/** A labelled number. */
-function amount(control, label, { min, max, step = 1 }, onchange) {
-  const input = h("input.wb-select.wb-number", { type: "number", min, max, step, data: { control }, onchange: () => onchange(input.value === "" ? null : Number(input.value)) });
-  return { element: h("label.wb-field", {}, h("span", {}, label), input), input };
-}
-
-/** A typed text. */
-function entry(control, label, attributes, onchange) {
-  const input = h("input.wb-select.wb-entry", { type: "text", spellcheck: "false", autocomplete: "off", data: { control }, ...attributes, oninput: () => onchange(input.value) });
-  return { element: h("label.wb-field", {}, h("span", {}, label), input), input };
-}
-
 /** How many things a typed list holds: "0, 2-4" are four. */
 function listed(text) {
   const parts = text.split(",").map((part) => part.trim()).filter(Boolean);

@@ -157,13 +157,6 @@ class ModeView {
   }
 }
 
-/** Seconds in words. */
-function duration(seconds) {
-  if (seconds < 0.95) return `${Math.max(0.1, seconds).toFixed(1)} s`;
-  if (seconds < 90) return `${Math.round(seconds)} s`;
-  return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
-}
-
 class AblationPanel {
   constructor(model, root) {
     Object.assign(this, { model, root, meta: model.get("meta"), state: model.get("state"), width: root.clientWidth || 800 });

@@ -46,6 +46,18 @@ function tick(control, label, onchange) {
   return { element: h("label.wb-tick", {}, input, h("span", {}, label)), input };
 }
 
+/** A labelled number. */
+function amount(control, label, { min, max, step = 1 }, onchange) {
+  const input = h("input.wb-select.wb-number", { type: "number", min, max, step, data: { control }, onchange: () => onchange(input.value === "" ? null : Number(input.value)) });
+  return { element: h("label.wb-field", {}, h("span", {}, label), input), input };
+}
+
+/** A typed text. */
+function entry(control, label, attributes, onchange) {
+  const input = h("input.wb-select.wb-entry", { type: "text", spellcheck: "false", autocomplete: "off", data: { control }, ...attributes, oninput: () => onchange(input.value) });
+  return { element: h("label.wb-field", {}, h("span", {}, label), input), input };
+}
+
 /** Three digits, with a true minus sign. */
 function number(value, digits = 3) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
@@ -75,6 +87,13 @@ function plain(value) {
 /** "4", or "2–4". */
 function span(first, last, write = plain) {
   return first === last ? write(first) : `${write(first)}–${write(last)}`;
+}
+
+/** Seconds in words. */
+function duration(seconds) {
+  if (seconds < 0.95) return `${Math.max(0.1, seconds).toFixed(1)} s`;
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }
 
 /** Round values between two ends, about so many. */
