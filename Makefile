@@ -11,7 +11,7 @@ PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 DOCUMENTING := $(VENV)/.installed-docs
 TESTING := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses auto
-DOCUMENTED := schema numerics store models recording interventions experiments analysis figures widgets tiny
+DOCUMENTED := schema numerics store models recording interventions experiments analysis figures widgets tiny evaluation
 
 .PHONY: help install demo test test-slow test-all soak bench bench-gpu bench-tiny bench-widgets lint docs
 

@@ -32,7 +32,7 @@ def _normal(name: str) -> str:
 
 PLAIN = _names(PROJECT["dependencies"])
 EXTRAS = {extra: _names(some) for extra, some in PROJECT["optional-dependencies"].items()}
-FOR_USERS = EXTRAS["lab"] | EXTRAS["perceptual"] | EXTRAS["cloud"]
+FOR_USERS = EXTRAS["lab"] | EXTRAS["perceptual"] | EXTRAS["cloud"] | EXTRAS["evaluation"]
 
 
 def _imports(tree: ast.AST) -> Iterator[tuple[str, bool]]:

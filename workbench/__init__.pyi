@@ -1,6 +1,7 @@
 from . import accessor as accessor
 from . import figures as figures
 from .analysis.gauges import gauge_report as gauge_report
+from .evaluation.harness import evaluate as evaluate
 from .experiments.running import intervene as intervene
 from .experiments.running import vital_layers as vital_layers
 from .interventions import Amplify as Amplify

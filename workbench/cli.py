@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench import __version__
+from workbench import __version__, evaluation_commands
 from workbench.lab import lab
 from workbench.options import (
     Attend,
@@ -53,6 +53,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _command = partial(app.command, cls=Command)
+evaluation_commands.register(app)
 
 
 def _print_version(wanted: bool) -> None:

@@ -136,3 +136,28 @@ def reduce_maps(values: Array, *, concept_axis: int, mean_axes: Sequence[int], r
     if reduce == "mean_softmax":
         maps = softmax(maps, concept - sum(axis < concept for axis in means))
     return maps  # type: ignore[no-any-return]
+
+
+def linear_normalised(vectors: Array, concept_axis: int) -> Array:
+    """Concept vectors scaled linearly across concepts, channel by channel, as some scripts of the public code have it.
+
+    ``(c - min) / sum(c - min)``, with minimum and sum over the concepts. It acts on each channel alone, so inner
+    products with it are still sums over heads; but it cannot be had from inner products.
+
+    Parameters
+    ----------
+    vectors : array
+        Vectors of the concepts; 16-bit floats are computed and returned as float32.
+    concept_axis : int
+        Axis of the concepts.
+
+    Returns
+    -------
+    array
+        Same shape: in every channel the least is 0 and the sum 1; all 0 where concepts do not differ.
+    """
+    xp = _namespace(vectors)
+    wide = _at_least_float32(vectors)
+    above = wide - xp.amin(wide, axis=concept_axis, keepdims=True)
+    total = above.sum(axis=concept_axis, keepdims=True)
+    return above / xp.where(total == 0, xp.ones_like(total), total)  # type: ignore[no-any-return]

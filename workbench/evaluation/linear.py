@@ -1,0 +1,105 @@
+"""The variant of the public code that normalises concept vectors before the product; it is not in any stored score.
+
+A capture holds inner products. Here the same passes are run with the vectors themselves, which are normalised across
+concepts, channel by channel, and multiplied then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from workbench import schema
+from workbench.evaluation.protocols import Protocol
+from workbench.numerics.scores import linear_normalised
+from workbench.schema import InputError
+
+SPACES: Final = ("output", "query")
+"""Spaces whose vectors a trace keeps."""
+
+
+def linear_scores(
+    pipe: Any,
+    image: NDArray[np.uint8],
+    size: tuple[int, int] | None,
+    concepts: Sequence[str],
+    caption: str,
+    protocol: Protocol,
+    space: str,
+    normalise: bool = True,
+) -> xr.DataArray:
+    """Scores of an image with concept vectors normalised linearly.
+
+    Parameters
+    ----------
+    pipe
+        The pipeline.
+    image
+        (pixel_y, pixel_x, channel).
+    size
+        Height and width it is brought to; None for the model's own.
+    concepts, caption
+        What is looked for, and what the model is told.
+    protocol
+        Its layers, timestep, samples, seed, attend and pool.
+    space
+        One of :data:`SPACES`.
+    normalise
+        Whether to normalise at all; without, these are the scores of a capture.
+
+    Returns
+    -------
+    (sample, layer, head, concept, y, x) float32.
+
+    Raises
+    ------
+    InputError
+        If the space has no vectors.
+    """
+    import torch
+
+    from workbench.models.defaults import own_defaults
+    from workbench.recording.opening import open_adapter
+    from workbench.recording.pictures import resize
+    from workbench.recording.tracing import trace
+    from workbench.recording.turns import turn
+
+    if space not in SPACES:
+        raise InputError(
+            f"concept_norm='linear' is of vectors, and a trace keeps those of {' and '.join(SPACES)}, not of "
+            f"{space!r}: take concept_norm=none for this method, which the record then says."
+        )
+    adapter = open_adapter(pipe)
+    height, width = size or adapter.native_size(*image.shape[:2])
+    grid = adapter.grid(height, width)
+    time = adapter.default_timestep if protocol.timestep is None else protocol.timestep
+    found = []
+    with own_defaults(), turn(pipe, "an evaluation"), torch.no_grad():
+        try:
+            embeddings, _ = adapter.encode_concepts(concepts, protocol.pool)
+            text = adapter.encode_prompt(caption)
+            posterior = adapter.encode_image(resize(image, (height, width)))
+            chosen: dict[str, Any] = {
+                "attend": protocol.attend,
+                "vectors": True,
+                "own_positions": adapter.concept_positions(concepts, protocol.pool),
+            }
+            with trace(adapter.transformer, embeddings, protocol.layers, (space,), **chosen) as seen:
+                for seed in range(protocol.seed, protocol.seed + protocol.samples):
+                    latents, noise = posterior.draw(seed)
+                    seen.run(**adapter.inputs(adapter.noised(latents, noise, time), time, text, grid))
+                    concept, patches = (seen.vectors[f"{kind}_{space}"][:, 0].float() for kind in ("concept", "image"))
+                    wide = linear_normalised(concept, -2) if normalise else concept
+                    found.append((wide @ patches.swapaxes(-1, -2)).cpu().numpy())
+        finally:
+            adapter.release()
+    values = np.stack(found).astype(np.float32)
+    return xr.DataArray(
+        values.reshape(*values.shape[:-1], *grid),
+        dims=(schema.SAMPLE, schema.LAYER, schema.HEAD, schema.CONCEPT, schema.Y, schema.X),
+        coords={schema.CONCEPT: list(concepts), schema.LAYER: list(protocol.layers or ())},
+    )

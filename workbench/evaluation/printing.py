@@ -1,0 +1,163 @@
+"""Results as tables of text: what was measured, how, on how many images, and the published figures beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Final
+
+from workbench.evaluation.harness import Evaluation, Result
+from workbench.evaluation.protocols import Protocol, spans, value_of
+from workbench.evaluation.published import Published
+from workbench.evaluation.summaries import CONFIDENCE, METRICS
+from workbench.numerics.resampling import described
+
+COLUMNS: Final = {
+    "accuracy": "accuracy",
+    "miou_set": "mIoU set",
+    "miou_stacked": "mIoU stacked",
+    "miou_image": "mIoU image",
+    "ap": "AP",
+    "ap_stacked": "AP stacked",
+    "boundary_f": "boundary F",
+}
+"""Headings of the figures."""
+
+
+def table(evaluation: Evaluation, published: Mapping[str, Published] | None = None, head: Sequence[str] = ()) -> str:
+    """A table of text.
+
+    Parameters
+    ----------
+    evaluation
+        What :func:`workbench.evaluate` gave.
+    published
+        Published rows by the title of the entry that they stand beside. A difference is given where both are of the
+        same data set.
+    head
+        Sentences above it.
+    """
+    shown_metrics = [
+        name for name in METRICS if any(not math.isnan(one.summary.values[name]) for one in evaluation.results)
+    ]
+    rows = [["", *(COLUMNS[name] for name in shown_metrics), "images", "protocol"]]
+    for one in evaluation.results:
+        cells = [cell(one, name) for name in shown_metrics]
+        rows.append([one.title, *cells, f"{one.summary.images:,}", one.protocol.hash[:6]])
+        if (row := (published or {}).get(one.title)) is not None:
+            alike = row.data == evaluation.data.source.get("data")
+            rows += beside(one, row, shown_metrics)[: 2 if alike else 1]
+    lines = [*head, *measured(evaluation), ""]
+    lines += _aligned(rows)
+    lines += ["", *legend(evaluation, shown_metrics)]
+    return "\n".join(lines)
+
+
+def cell(one: Result, name: str) -> str:
+    """A figure in per cent, with half the width of its interval."""
+    value, low, high = (part[name] for part in (one.summary.values, one.summary.low, one.summary.high))
+    if math.isnan(value):
+        return "-"
+    return f"{100 * value:.2f}" + ("" if math.isnan(low) else f" ± {50 * (high - low):.2f}")
+
+
+def beside(one: Result, row: Published, names: Sequence[str]) -> list[list[str]]:
+    """Lines of a published row, and of the difference of ours from it."""
+    figures = {"accuracy": row.accuracy, f"miou_{compared(row)}": row.miou, "ap_stacked": row.ap}
+    there = [figures.get(name) for name in names]
+    ours = [100 * one.summary.values[name] for name in names]
+    mark = " *" if row.kind == "unexplained" else ""
+    return [
+        [f"  published: {row.title}{mark}", *("" if value is None else f"{value:.2f}" for value in there), "", ""],
+        [
+            "  ours minus published",
+            *("" if value is None else f"{own - value:+.2f}" for own, value in zip(ours, there, strict=True)),
+            "",
+            "",
+        ],
+    ]
+
+
+def compared(row: Published) -> str:
+    """Which of our mIoUs a published one is compared with."""
+    return "set" if row.kind == "set" else "stacked"
+
+
+def measured(evaluation: Evaluation) -> list[str]:
+    """Lines that say what was measured."""
+    names, data = evaluation.names, evaluation.data
+    part = "" if len(names) == evaluation.available else f" of {evaluation.available:,}, spread evenly"
+    failed = {one.name for one in evaluation.problems}
+    lines = [f"{data.name}: {len(names):,} images{part}" + (f"; {len(failed):,} failed" if failed else "")]
+    lines += [f"model: {name}" for name in models(evaluation)]
+    by_hash: dict[str, Protocol] = {one.protocol.hash: one.protocol for one in evaluation.results}
+    first = next(iter(by_hash.values()))
+    said = [f"{one.name}={value_of(first, one.name)}" for one in fields(Protocol) if one.name not in ("name", "task")]
+    lines += [f"protocol {first.hash[:6]}: {first.name}", *_wrapped(said)]
+    for other in list(by_hash.values())[1:]:
+        changed = [
+            f"{one.name}={value_of(other, one.name)}"
+            for one in fields(Protocol)
+            if one.name != "name" and getattr(other, one.name) != getattr(first, one.name)
+        ]
+        lines.append(f"protocol {other.hash[:6]}: the same with {', '.join(changed)}")
+    return lines
+
+
+def models(evaluation: Evaluation) -> list[str]:
+    """What the models are, by name and checksum."""
+    found: dict[str, None] = {}
+    for one in evaluation.results:
+        settings = one.settings
+        if "model" in settings:
+            found[f"{settings['model']} (checksum {str(settings.get('fingerprint', 'none'))[:10]}){_own(one)}"] = None
+    return list(found)
+
+
+def _own(one: Result) -> str:
+    """What the protocol leaves to the model, and what the model made of it."""
+    own = []
+    if one.protocol.layers is None and one.settings.get("layers"):
+        own.append(f"its own layers are {spans(one.settings['layers'])}")
+    if one.protocol.timestep is None and one.settings.get("timestep"):
+        own.append(f"its own timestep is {one.settings['timestep']:g}")
+    return "; " + ", ".join(own) if own else ""
+
+
+def legend(evaluation: Evaluation, names: Sequence[str]) -> list[str]:
+    """What the columns are, and what went wrong."""
+    lines = [f"{COLUMNS[name]}: {METRICS[name]}." for name in names]
+    fewest = min(one.summary.images for one in evaluation.results)
+    lines.append(f"± half of the {described(fewest, CONFIDENCE)} over images (bootstrap).")
+    undefined = [one for one in evaluation.results if any(one.summary.undefined)]
+    for one in undefined:
+        plain, stacked = one.summary.undefined
+        lines.append(f"{one.title}: AP not defined in {plain:,} images, stacked in {stacked:,}; counted as 0.")
+    failed = list(evaluation.problems)
+    lines += [f"failed: {one.name}: {one.message}" for one in failed[:10]]
+    if len(failed) > 10:
+        lines.append(f"and {len(failed) - 10:,} more, in .problems and in the report.")
+    lines += [f"warning, {count:,} images: {note}" for note, count in list(evaluation.notes.items())[:10]]
+    return lines
+
+
+def _wrapped(said: Sequence[str], width: int = 118) -> list[str]:
+    lines, line = [], " "
+    for one in said:
+        if len(line) + len(one) + 2 > width:
+            lines.append(line.rstrip(" "))
+            line = " "
+        line += f" {one},"
+    return [*lines, line.rstrip(",")]
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    lines = []
+    for number, row in enumerate(rows):
+        parts = [row[0].ljust(widths[0]), *(one.rjust(width) for one, width in zip(row[1:], widths[1:], strict=True))]
+        lines.append("  ".join(parts).rstrip())
+        if number == 0:
+            lines.append("-" * len(lines[0]))
+    return lines
