@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.widgets.ablate.test_intervention_form import FACTS, NETWORK, Laboratory
 
 import workbench as wb
+from tests.widgets.ablate.test_intervention_form import FACTS, NETWORK, Laboratory
 from workbench import interventions
 from workbench.experiments.planning import arms_of
 from workbench.widgets.ablate.edit_form import EDITS, read_list

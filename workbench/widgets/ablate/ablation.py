@@ -73,7 +73,7 @@ class Ablation(anywidget.AnyWidget):
         picture: tuple[str, bytes] | None = None,
         error: str = "",
     ) -> None:
-        self._esm = assets.joined(*_ORDER)
+        self._esm = assets.packed(*_ORDER)
         self._css = assets.joined("shared/view.css", "ablate/ablation.css")
         self._modes = dict(modes or {})
         self._picture = picture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,10 +17,13 @@ from workbench.widgets.explore.meta import meta_of
 from workbench.widgets.explore.page import page
 from workbench.widgets.explore.picker import pick
 from workbench.widgets.explore.state import State
+from workbench.widgets.explore.still import still_of
+from workbench.widgets.shared.drawing import Still, Text
 from workbench.widgets.shared.refusals import problem, shown
+from workbench.widgets.shared.static_output import StaticOutput
 
 
-class Explorer(anywidget.AnyWidget):
+class Explorer(StaticOutput, anywidget.AnyWidget):
     """An interactive view of a captured dataset; :func:`explore` makes one.
 
     Parameters
@@ -32,7 +34,7 @@ class Explorer(anywidget.AnyWidget):
         What to show, as the trait ``state`` gives it; what is left out is as in
         :meth:`workbench.widgets.explore.state.State.default`.
     snapshot
-        Whether the notebook also keeps a picture of the first state, for readers without widgets.
+        Whether the notebook also keeps a picture and a description of what is shown, for readers without a kernel.
     controls
         Whether the view has controls of its own.
     cube
@@ -58,14 +60,14 @@ class Explorer(anywidget.AnyWidget):
         ds: Any,
         *,
         state: Mapping[str, Any] | None = None,
-        snapshot: bool = False,
+        snapshot: bool = True,
         controls: bool = True,
         cube: bool | None = None,
     ) -> None:
-        self._esm = front_end.module()
+        self._esm = front_end.packed()
         self._css = front_end.style()
         self._ds: xr.Dataset | None = None
-        self._snapshot = snapshot
+        self._static = snapshot
         self._answers: Answers | None = None
         sentence = problem(ds)
         if sentence is not None:
@@ -83,21 +85,23 @@ class Explorer(anywidget.AnyWidget):
         self._answers = Answers(ds, page)
         super().__init__(meta=meta, state=chosen.to_json())
         self.on_msg(self._answer)
+        self.observe(self.renew, "state")
 
     @property
     def code(self) -> str:
         """Python that computes the numbers on screen from a dataset ``ds``; empty without one."""
         return "" if self._ds is None else State.from_json(self.state, self._ds).call(self._ds)
 
-    def _repr_mimebundle_(self, **options: Any) -> Any:
-        bundle = super()._repr_mimebundle_(**options)
-        if not self._snapshot or self._ds is None or bundle is None:
-            return bundle
-        data, metadata = bundle
-        return {**data, **_picture(State.from_json(self.state, self._ds), self._ds)}, metadata
+    def still(self) -> Still:
+        """What the view shows now, for a picture of it."""
+        if self._ds is None or self._answers is None:
+            return Still(self.error, [Text(self.error, most=12)])
+        state = State.from_json(self.state, self._ds)
+        return still_of(self._ds, state, self._answers.totals(state.space))
 
     def close(self) -> None:
         """Close the view and let go of the dataset."""
+        self.settle()
         if self._answers is not None:
             self._answers.free()
         self._ds = self._answers = None
@@ -121,7 +125,7 @@ class Explorer(anywidget.AnyWidget):
             self.send(reply, buffers)
 
 
-def explore(ds: Any = None, *, state: Mapping[str, Any] | None = None, snapshot: bool = False) -> Any:
+def explore(ds: Any = None, *, state: Mapping[str, Any] | None = None, snapshot: bool = True) -> Any:
     """Show a captured dataset: maps over the picture, with sliders for layers and timesteps.
 
     Parameters
@@ -132,7 +136,8 @@ def explore(ds: Any = None, *, state: Mapping[str, Any] | None = None, snapshot:
     state
         What to show, as ``view.state`` or a saved state gives it; what is left out is as usual.
     snapshot
-        Keep a picture of the maps in the notebook as well, for readers without a kernel (it adds its size to the file).
+        Keep a picture of what is shown in the notebook as well (at most 100 kB), and a description: for readers without
+        a kernel, for exports, and for sites that show notebooks.
 
     Returns
     -------
@@ -146,14 +151,3 @@ def explore(ds: Any = None, *, state: Mapping[str, Any] | None = None, snapshot:
         except WorkbenchError as error:
             return Explorer(error)
     return Explorer(ds, state=state, snapshot=snapshot)
-
-
-def _picture(state: State, ds: xr.Dataset) -> dict[str, str]:
-    """The figure of a state as a PNG for a notebook; nothing where there is no picture to draw on."""
-    from workbench.figures import concept_grid
-
-    try:
-        figure = concept_grid(ds, **state.options(ds))
-    except WorkbenchError:
-        return {}
-    return {"image/png": base64.b64encode(figure._repr_png_()).decode("ascii")}
