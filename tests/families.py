@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.tiny_random import concept_embeddings, flux_inputs, flux_transformer
-from workbench.models.families import adapter_for
+from workbench.models.family import adapter_for
 
 
 @dataclass(frozen=True)

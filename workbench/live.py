@@ -243,7 +243,7 @@ def _from_dataset(ds: xr.Dataset, model: Any, options: dict[str, Any]) -> _Labor
 def _from_subject(subject: Any, concepts: Sequence[str], model: Any, options: dict[str, Any]) -> _Laboratory:
     """The network named by the caller, and what it has to edit."""
     from workbench.experiments.running import check_options, is_prompt
-    from workbench.models.families import adapter_for
+    from workbench.models.family import adapter_for
     from workbench.recording.arguments import check_concepts, check_vocabulary
     from workbench.recording.capturing import open_adapter
     from workbench.recording.pictures import read_image

@@ -31,7 +31,7 @@ from tests.benchmarks.report import Figure, keep, ratio, table
 from tests.benchmarks.starvation import beside_writers
 from tests.tiny_random import concept_embeddings, flux_inputs
 from workbench import store, trace
-from workbench.models.base import Hooks
+from workbench.models.hooks import Hooks
 from workbench.recording.reading import Record
 from workbench.recording.reducing import Layout, reduce_into
 from workbench.recording.streaming import Stream

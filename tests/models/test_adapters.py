@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.families import FAMILIES, Sample
 from tests.traced import snapshot
-from workbench.models.families import adapter_for
+from workbench.models.family import adapter_for
 from workbench.recording.tracing import trace
 from workbench.schema import ATTEND_MODES, SPACES
 

@@ -10,7 +10,7 @@ import torch
 from diffusers import FluxImg2ImgPipeline, FluxKontextPipeline
 
 from tests.tiny_random import flux_pipeline, flux_transformer
-from workbench.models.families import adapter_for, pipeline_adapter_for
+from workbench.models.family import adapter_for, pipeline_adapter_for
 from workbench.schema import ModelError
 
 

@@ -10,8 +10,8 @@ import torch
 from diffusers import FluxPipeline
 
 from tests.tiny_random import flux_inputs, flux_pipeline, flux_transformer
-from workbench.models.base import PipelineAdapter
-from workbench.models.families import adapter_for, pipeline_adapter_for
+from workbench.models.family import pipeline_adapter_for
+from workbench.models.pipeline import PipelineAdapter
 from workbench.recording.tracing import trace
 from workbench.schema import InputError, ModelError
 
@@ -77,14 +77,14 @@ def test_first_token_is_that_of_the_pipelines_own_encoding(pipe: FluxPipeline, a
         with torch.no_grad():
             expected = pipe.encode_prompt(word, max_sequence_length=12)[0]
         assert torch.equal(embeddings[0, index], expected[0, 0])
-        assert torch.equal(adapter.encode_prompt(word), expected)
+        assert torch.equal(adapter.encode_prompt(word).embeddings, expected)
 
 
 def test_mean_pooling_takes_the_words_own_tokens_only(adapter: PipelineAdapter) -> None:
     embeddings, _ = adapter.encode_concepts(["dog", "skyscraper"], pool="mean")
-    whole = adapter.encode_prompt("skyscraper")[0]
+    whole = adapter.encode_prompt("skyscraper").embeddings[0]
     torch.testing.assert_close(embeddings[0, 1], whole[:2].mean(dim=0))
-    assert torch.equal(embeddings[0, 0], adapter.encode_prompt("dog")[0, 0])
+    assert torch.equal(embeddings[0, 0], adapter.encode_prompt("dog").embeddings[0, 0])
     with pytest.raises(InputError, match="first, mean"):
         adapter.encode_concepts(["dog"], pool="last")
 
@@ -138,7 +138,7 @@ def test_inputs_are_those_the_pipeline_itself_would_give(guided: bool, dtype: to
     seen: list[dict[str, Any]] = []
     pipe.transformer.register_forward_pre_hook(lambda module, args, kwargs: seen.append(dict(kwargs)), with_kwargs=True)
     posterior = adapter.encode_image(scene())
-    tokens = adapter.noised_tokens(*posterior.draw(seed=0), sigma=1.0)
+    tokens = adapter.noised(*posterior.draw(seed=0), 1000)
     pipe(
         "a dog",
         height=16,
@@ -149,7 +149,7 @@ def test_inputs_are_those_the_pipeline_itself_would_give(guided: bool, dtype: to
         latents=tokens,
         output_type="latent",
     )
-    ours = adapter.inputs(tokens, 1.0, adapter.encode_prompt("a dog"), adapter.grid(16, 24), guidance=2.0)
+    ours = adapter.inputs(tokens, 1000, adapter.encode_prompt("a dog"), adapter.grid(16, 24), guidance=2.0)
     assert not ours.pop("pooled_projections").any(), "real images have zero pooled text"
     for name, value in ours.items():
         theirs = seen[0][name]
@@ -161,11 +161,11 @@ def test_inputs_are_those_the_pipeline_itself_would_give(guided: bool, dtype: to
 
 def test_several_samples_go_through_in_one_batch(pipe: FluxPipeline, adapter: PipelineAdapter) -> None:
     posterior = adapter.encode_image(scene())
-    tokens = torch.cat([adapter.noised_tokens(*posterior.draw(seed), sigma=0.5) for seed in (0, 1)])
+    tokens = torch.cat([adapter.noised(*posterior.draw(seed), 500) for seed in (0, 1)])
     concepts, _ = adapter.encode_concepts(["dog", "sky"])
     with trace(adapter.transformer, concepts) as seen:
-        seen.run(**adapter.inputs(tokens, 0.5, adapter.encode_prompt(""), adapter.grid(16, 24)))
-    assert seen.scores["output"].shape == (3, 2, adapter_for(pipe.transformer).heads, 2, 24)
+        seen.run(**adapter.inputs(tokens, 500, adapter.encode_prompt(""), adapter.grid(16, 24)))
+    assert seen.scores["output"].shape == (3, 2, adapter.heads, 2, 24)
 
 
 def test_a_missing_component_is_named() -> None:
@@ -178,9 +178,9 @@ def test_a_missing_component_is_named() -> None:
 def test_group_offloading_gives_the_same_scores(pipe: FluxPipeline, adapter: PipelineAdapter) -> None:
     concepts, _ = adapter.encode_concepts(["dog", "sky"])
     text, grid = adapter.encode_prompt(""), adapter.grid(16, 24)
-    tokens = adapter.noised_tokens(*adapter.encode_image(scene()).draw(0), sigma=0.5)
+    tokens = adapter.noised(*adapter.encode_image(scene()).draw(0), 500)
     with trace(adapter.transformer, concepts) as plain:
-        plain.run(**adapter.inputs(tokens, 0.5, text, grid))
+        plain.run(**adapter.inputs(tokens, 500, text, grid))
 
     offloaded = flux_pipeline()
     offloaded.enable_group_offload(
@@ -189,7 +189,7 @@ def test_group_offloading_gives_the_same_scores(pipe: FluxPipeline, adapter: Pip
     other = pipeline_adapter_for(offloaded, INFO)
     with trace(other.transformer, other.encode_concepts(["dog", "sky"])[0]) as seen:
         for _ in range(2):
-            seen.run(**other.inputs(tokens, 0.5, other.encode_prompt(""), grid))
+            seen.run(**other.inputs(tokens, 500, other.encode_prompt(""), grid))
     other.release()
     assert torch.equal(seen.scores["output"], plain.scores["output"])
 

@@ -33,7 +33,7 @@ def adapter() -> FluxPipelineAdapter:
 
 def schedule(adapter: FluxPipelineAdapter, scheduler: Any, steps: int = 4) -> tuple[float, ...]:
     adapter.pipe.scheduler = scheduler
-    return adapter.schedule(steps, 24, 32)
+    return adapter.schedule(steps, 24, 32).sigmas
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from PIL import Image
 import workbench
 from tests.tiny_random import concept_embeddings, flux_inputs, flux_pipeline, flux_transformer
 from tests.traced import snapshot
-from workbench.models.families import adapter_for
+from workbench.models.family import adapter_for
 from workbench.models.shortcuts import refuse_shortcuts
 from workbench.recording.tracing import trace
 from workbench.schema import ModelError

@@ -9,12 +9,12 @@ import torch
 from accelerate.hooks import ModelHook, add_hook_to_module
 from torch import nn
 
-from workbench.models.base import BlockTensors, ConceptStream
+from workbench.models.transformer import BlockCall, BlockTensors, ConceptStream
 from workbench.recording.aside import Aside
 
 
 def block(device: str = "cpu") -> BlockTensors:
-    return BlockTensors(torch.ones(1, 2, 6, 4, device=device), None, None, None, None, None, None, None)
+    return BlockTensors(BlockCall({}, 0), torch.ones(1, 2, 6, 4, device=device))
 
 
 def stream(device: str = "cpu") -> ConceptStream:

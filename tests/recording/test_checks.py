@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from workbench.models.base import BlockTensors, ConceptStream, Layer
+from workbench.models.transformer import BlockCall, BlockTensors, ConceptStream, Layer
 from workbench.recording.checks import ForwardPass, magnitude
 from workbench.recording.reading import Record
 
@@ -18,8 +18,7 @@ NEEDS = frozenset({"key", "value"})
 
 def block(**present: Any) -> BlockTensors:
     one = torch.ones(1, 2, 6, 4)
-    tensors: dict[str, Any] = {"query": None, "key": one, "value": one, "prompt_query": None, "prompt_key": None}
-    return BlockTensors(output=one, rotary=None, prompt_rotary=None, **(tensors | present))
+    return BlockTensors(BlockCall({}, 0), output=one, **({"key": one, "value": one} | present))
 
 
 def piece(layer: int, shape: tuple[int, ...] = (1, 2, 3, 6), space: str = "output", **fields: Any) -> Record:

@@ -13,7 +13,7 @@ import torch
 
 from tests.tiny_random import flux_pipeline
 from workbench import store
-from workbench.models.families import pipeline_adapter_for
+from workbench.models.family import pipeline_adapter_for
 from workbench.recording.reading import Record
 from workbench.recording.runs import (
     Plan,

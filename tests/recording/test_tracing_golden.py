@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.tiny_random import flux_pipeline
-from workbench.models.families import pipeline_adapter_for
+from workbench.models.family import pipeline_adapter_for
+from workbench.models.pipeline import Text
 from workbench.numerics.scores import reduce_maps
 from workbench.recording.tracing import trace
 
@@ -147,10 +148,11 @@ def test_encoding_a_real_image(case: Case) -> None:
     sigma = tensors["enc.sigma"].item()
 
     latents, noise = (tensors[f"enc.{name}"] for name in ("latents", "noise"))
-    tokens = adapter.noised_tokens(latents, noise, sigma)
+    tokens = adapter.noised(latents, noise, 1000 * sigma)
     assert_close(tokens, tensors["enc.tokens"])
     with trace(case.transformer, tensors["in.concepts"], spaces=("output", "query")) as seen:
-        seen.run(**adapter.inputs(tokens.expand_as(tensors["in.img"]), sigma, tensors["in.txt"], case.grid))
+        noised, text = tokens.expand_as(tensors["in.img"]), Text(tensors["in.txt"])
+        seen.run(**adapter.inputs(noised, 1000 * sigma, text, case.grid))
     scores = seen.scores["output"].sum(dim=2)
     assert_close(scores, tensors["enc.concept_scores"])
     assert_close(seen.scores["query"].sum(dim=2), tensors["enc.cross_scores"])

@@ -31,7 +31,7 @@ from workbench.experiments.effects import (
 from workbench.experiments.picture_effects import perceptual as perceptual_distance
 from workbench.experiments.planning import CONTROLS, Arm, Edits, Network, Plan, arms_of, controls_of
 from workbench.interventions import SkipBlock
-from workbench.models.families import adapter_for
+from workbench.models.family import adapter_for
 from workbench.models.loading import BUNDLED
 from workbench.numerics.resampling import mean_over_concepts
 from workbench.recording.arguments import (

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cached_property
-from typing import Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from diffusers.models.embeddings import apply_rotary_emb
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift, retrieve_timesteps
 from torch import Tensor, nn
 
-from workbench.models.base import (
-    BlockTensors,
-    ConceptStream,
-    Hooks,
-    Layer,
-    PipelineAdapter,
-    Posterior,
-    Projection,
-    TransformerAdapter,
-    for_batch,
-)
+from workbench.models.guidance import Branch, alone, in_passes
+from workbench.models.hooks import Hooks
+from workbench.models.joint import JointAdapter, Tap, Taps, numbered
+from workbench.models.pipeline import PipelineAdapter, Posterior, Schedule, Text
 from workbench.models.readers import TextReader
 from workbench.models.schedules import checked_schedule
+from workbench.models.transformer import BlockCall, Concepts, ConceptStream, Layer, Projection, for_batch
 from workbench.schema import POOLS, InputError
 
 DEV_TEXT_LENGTH = 512
@@ -34,7 +27,7 @@ SCHNELL_STEPS = 4
 DEV_GUIDANCE = 3.5
 
 
-class FluxAdapter(TransformerAdapter):
+class FluxAdapter(JointAdapter):
     """Transformer side of FLUX.1 (``FluxTransformer2DModel``): text first in the joint sequence."""
 
     rotates_pairs = True
@@ -46,169 +39,85 @@ class FluxAdapter(TransformerAdapter):
         self.head_dim = config["attention_head_dim"]
         self.embedding_dim = config["joint_attention_dim"]
         self.pooled_dim = config["pooled_projection_dim"]
-        dual, single = config["num_layers"], config["num_single_layers"]
-        self.layers = tuple(Layer(i, "dual", f"transformer_blocks.{i}") for i in range(dual)) + tuple(
-            Layer(dual + i, "single", f"single_transformer_blocks.{i}") for i in range(single)
+        self.layers = numbered(
+            ("dual", "transformer_blocks", config["num_layers"]),
+            ("single", "single_transformer_blocks", config["num_single_layers"]),
         )
 
-    def watch_start(
-        self, hooks: Hooks, concepts: Tensor, pooled: Tensor | None, on_start: Callable[[ConceptStream], None]
-    ) -> None:
+    def timesteps(self, given: Mapping[str, Any]) -> Tensor:
+        timestep: Tensor = given["timestep"]
+        return timestep.double() * 1000
+
+    def grid(self, given: Mapping[str, Any]) -> tuple[int, int]:
+        # Position ids are (0, row, column).
+        ids: Tensor = given["img_ids"]
+        rows, columns = (int(largest) + 1 for largest in ids.reshape(-1, ids.shape[-1])[:, 1:3].amax(dim=0))
+        return rows, columns
+
+    def watch_start(self, hooks: Hooks, concepts: Concepts, on_start: Callable[[ConceptStream], None]) -> None:
         model: Any = self.transformer
         conditioning: list[Tensor] = []
 
         def after_time(args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
             *times, text = args
+            pooled = concepts.pooled
             own = torch.zeros_like(text) if pooled is None else for_batch("pooled", pooled.to(text), len(text))
             with hooks.silenced():
                 conditioning[:] = [model.time_text_embed(*times, own)]
 
         def after_text(args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
             with hooks.silenced():
-                hidden = model.context_embedder(concepts.to(args[0]))
+                hidden = model.context_embedder(concepts.embeddings.to(args[0]))
+            # Concepts sit at position id 0, where the rotary embedding is the identity.
             on_start(ConceptStream(for_batch("concepts", hidden, len(output)), conditioning.pop()))
 
         hooks.after(model.time_text_embed, after_time)
         hooks.after(model.context_embedder, after_text)
 
-    def watch_block(
-        self, hooks: Hooks, layer: Layer, needs: Collection[str], on_block: Callable[[BlockTensors], None]
-    ) -> None:
-        block: Any = self.block(layer)
-        attention = block.attn
-        dual = layer.kind == "dual"
-        layout: dict[str, Any] = {}
-        seen: dict[str, Tensor] = {}
-
-        def before_block(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            names = ("hidden_states", "encoder_hidden_states", "temb", "image_rotary_emb")
-            given = dict(zip(names, args, strict=False)) | kwargs
-            layout.update(text=given["encoder_hidden_states"].shape[1], rotary=given["image_rotary_emb"])
-            seen.clear()
-
-        def keep(name: str) -> Callable[[tuple[Any, ...], dict[str, Any], Tensor], None]:
-            def after(args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
-                seen[name] = output
-
-            return after
-
-        def deliver(output: Tensor) -> None:
-            length, (cos, sin) = layout["text"], layout["rotary"]
-            text, image, first = slice(None, length), slice(length, None), 0 if dual else length
-            # `to_qkv` delivers query, key and value in one tensor, the value last.
-            value = seen.get("value", seen["qkv"].chunk(3, dim=-1)[2] if "qkv" in seen else None)
-            prompt = seen.get("prompt_query") if dual else seen.get("query")
-            prompt_key = seen.get("prompt_key") if dual else seen.get("key")
-            tensors = BlockTensors(
-                output=self._by_head(output[:, first:]),
-                query=self._rows(seen.get("query"), first) if "query" in needs else None,
-                key=self._rows(seen.get("key"), first),
-                value=None if value is None else self._by_head(value[:, first:]),
-                prompt_query=prompt[:, text].transpose(1, 2)
-                if prompt is not None and "prompt_query" in needs
-                else None,
-                prompt_key=prompt_key[:, text].transpose(1, 2)
-                if prompt_key is not None and "prompt_key" in needs
-                else None,
-                rotary=(cos[image], sin[image]),
-                prompt_rotary=(cos[text], sin[text]),
-            )
-            seen.clear()
-            on_block(tensors)
-
-        hooks.before(block, before_block)
-        if "query" in needs or ("prompt_query" in needs and not dual):
-            hooks.after(attention.norm_q, keep("query"))
-        if "prompt_query" in needs and dual:
-            hooks.after(attention.norm_added_q, keep("prompt_query"))
-        if "prompt_key" in needs and dual:
-            hooks.after(attention.norm_added_k, keep("prompt_key"))
-        if "key" in needs:
-            hooks.after(attention.norm_k, keep("key"))
-        if "value" in needs and attention.fused_projections:
-            hooks.after(attention.to_qkv, keep("qkv"))
-        elif "value" in needs:
-            hooks.after(attention.to_v, keep("value"))
-        if dual:
-            hooks.before(attention.to_out[0], lambda args, kwargs: deliver(args[0]))
-        else:
-            hooks.after(attention, lambda args, kwargs, output: deliver(output))
-
-    @cached_property
-    def _attentions(self) -> list[Any]:
-        blocks: list[Any] = [self.block(layer) for layer in self.layers]
-        return [block.attn for block in blocks]
-
-    def structure(self) -> tuple[bool, ...]:
-        return tuple(attention.fused_projections for attention in self._attentions)
-
-    def project(self, layer: Layer, stream: ConceptStream) -> Projection:
-        block: Any = self.block(layer)
-        attention = block.attn
+    def taps(self, layer: Layer) -> Taps:
+        attention = self.attention(layer)
         if layer.kind == "dual":
-            normed, *rest = block.norm1_context(stream.hidden, emb=stream.conditioning)
-            if attention.fused_projections:
-                query, key, value = attention.to_added_qkv(normed).chunk(3, dim=-1)
-            else:
-                query, key, value = (
-                    attention.add_q_proj(normed),
-                    attention.add_k_proj(normed),
-                    attention.add_v_proj(normed),
-                )
-            norm_query, norm_key = attention.norm_added_q, attention.norm_added_k
-        else:
-            normed, gate = block.norm(stream.hidden, emb=stream.conditioning)
-            rest = [normed, gate]
-            if attention.fused_projections:
-                query, key, value = attention.to_qkv(normed).chunk(3, dim=-1)
-            else:
-                query, key, value = attention.to_q(normed), attention.to_k(normed), attention.to_v(normed)
-            norm_query, norm_key = attention.norm_q, attention.norm_k
-        # Concepts sit at position id 0, where the rotary embedding is the identity.
-        return Projection(
-            query=norm_query(query.unflatten(-1, (self.heads, self.head_dim))).transpose(1, 2),
-            key=norm_key(key.unflatten(-1, (self.heads, self.head_dim))).transpose(1, 2),
-            value=self._by_head(value),
-            rest=rest,
+            return self.attention_taps(attention)
+        return Taps(
+            query=Tap(attention.norm_q, by_head=True),
+            key=Tap(attention.norm_k, by_head=True),
+            value=self.projected(attention, "to_v", "to_qkv", 2),
+            output=Tap(attention),
         )
 
-    def advance(self, layer: Layer, stream: ConceptStream, projection: Projection, attended: Tensor) -> ConceptStream:
+    def rotary(self, given: Mapping[str, Any], text: int) -> tuple[Any, Any]:
+        cos, sin = given["image_rotary_emb"]
+        return (cos[text:], sin[text:]), (cos[:text], sin[:text])
+
+    def project(self, layer: Layer, stream: ConceptStream, call: BlockCall) -> Projection:
+        block: Any = self.block(layer)
+        if layer.kind == "dual":
+            normed, *rest = block.norm1_context(stream.hidden, emb=stream.conditioning)
+            return Projection(*self.project_text(block.attn, normed), rest)
+        normed, gate = block.norm(stream.hidden, emb=stream.conditioning)
+        return Projection(*self.project_shared(block.attn, normed), (normed, gate))
+
+    def advance(
+        self, layer: Layer, stream: ConceptStream, call: BlockCall, projection: Projection, attended: Tensor
+    ) -> ConceptStream:
         block: Any = self.block(layer)
         hidden = stream.hidden
-        attended = attended.transpose(1, 2).flatten(2).to(hidden.dtype)
         if layer.kind == "dual":
-            gate, shift_mlp, scale_mlp, gate_mlp = projection.rest
-            hidden = hidden + gate.unsqueeze(1) * block.attn.to_add_out(attended)
-            normed = block.norm2_context(hidden) * (1 + scale_mlp[:, None]) + shift_mlp[:, None]
-            hidden = hidden + gate_mlp.unsqueeze(1) * block.ff_context(normed)
+            hidden = self.finish_text(block, hidden, attended, projection.rest)
         else:
             normed, gate = projection.rest
-            both = torch.cat([attended, block.act_mlp(block.proj_mlp(normed))], dim=2)
+            both = torch.cat([self.merge(attended, hidden), block.act_mlp(block.proj_mlp(normed))], dim=2)
             hidden = hidden + gate.unsqueeze(1) * block.proj_out(both)
         if hidden.dtype == torch.float16:
             # As the model's own blocks do with text tokens.
             hidden = hidden.clip(-65504, 65504)
-        return ConceptStream(hidden, stream.conditioning)
-
-    def rotate(self, vectors: Tensor, rotary: Any) -> Tensor:
-        return cast(Tensor, apply_rotary_emb(vectors, rotary, sequence_dim=2))
-
-    def _by_head(self, tokens: Tensor) -> Tensor:
-        """Split (batch, sequence, head x dim) into (batch, head, sequence, dim), as a view."""
-        return tokens.reshape(*tokens.shape[:2], self.heads, self.head_dim).transpose(1, 2)
-
-    @staticmethod
-    def _rows(tokens: Tensor | None, first: int) -> Tensor | None:
-        """Turn (batch, sequence, head, dim) from row ``first`` on into (batch, head, patch, dim), as a view."""
-        return None if tokens is None else tokens[:, first:].transpose(1, 2)
+        return replace(stream, hidden=hidden)
 
 
 class FluxPipelineAdapter(PipelineAdapter):
     """Pipeline side of FLUX.1 (``FluxPipeline``): T5 text, zero pooled text for real images, packed latents."""
 
-    @property
-    def layers(self) -> tuple[Layer, ...]:
-        return FluxAdapter(self.transformer).layers
+    transformer_side: ClassVar[type[FluxAdapter]] = FluxAdapter
 
     @property
     def patch(self) -> int:
@@ -240,7 +149,7 @@ class FluxPipelineAdapter(PipelineAdapter):
         for concept in concepts:
             positions, _ = self.prompt_tokens(concept)
             used = slice(0, 1 if pool == "first" else max(1, len(positions)))
-            vectors.append(self.encode_prompt(concept)[:, used].mean(dim=1, keepdim=True))
+            vectors.append(self.encode_prompt(concept).embeddings[:, used].mean(dim=1, keepdim=True))
             counts.append(len(positions))
         return torch.cat(vectors, dim=1), counts
 
@@ -258,14 +167,14 @@ class FluxPipelineAdapter(PipelineAdapter):
         return list(range(len(ids))), [piece.lstrip("▁") or piece for piece in pieces]
 
     @torch.no_grad()
-    def encode_prompt(self, prompt: str) -> Tensor:
+    def encode_prompt(self, prompt: str) -> Text:
         embeddings: Tensor = self.pipe._get_t5_prompt_embeds(
             prompt,
             max_sequence_length=self.text_length,
             device=self.device,
             dtype=self.component("text_encoder_2").dtype,
         )
-        return embeddings
+        return Text(embeddings)
 
     @torch.no_grad()
     def encode_image(self, image: np.ndarray[Any, np.dtype[np.uint8]]) -> Posterior:
@@ -292,7 +201,7 @@ class FluxPipelineAdapter(PipelineAdapter):
     def default_guidance(self) -> float | None:
         return DEV_GUIDANCE if self._guided else None
 
-    def schedule(self, steps: int, height: int, width: int) -> tuple[float, ...]:
+    def schedule(self, steps: int, height: int, width: int) -> Schedule:
         scheduler = self.component("scheduler")
         config = scheduler.config
         rows, columns = self.grid(height, width)
@@ -304,9 +213,13 @@ class FluxPipelineAdapter(PipelineAdapter):
             config.get("max_shift", 1.15),
         )
         sigmas = None if config.get("use_flow_sigmas") else np.linspace(1.0, 1 / steps, steps).tolist()
-        return checked_schedule(
+        checked = checked_schedule(
             scheduler, steps, lambda copied: retrieve_timesteps(copied, steps, "cpu", sigmas=sigmas, mu=shift)
         )
+        return Schedule.of_flow(checked)
+
+    def guidance(self, options: Mapping[str, Any]) -> Mapping[str, Branch]:
+        return in_passes() if options["negative_prompt"] is not None and options["true_guidance"] > 1 else alone()
 
     def generate(
         self,
@@ -334,26 +247,28 @@ class FluxPipelineAdapter(PipelineAdapter):
         )
         return _pixels(result.images)
 
-    def noised_tokens(self, latents: Tensor, noise: Tensor, sigma: float) -> Tensor:
+    def noised(self, latents: Tensor, noise: Tensor, timestep: float) -> Tensor:
+        sigma = self.sigma(timestep)
         mixed = sigma * noise + (1 - sigma) * latents
         tokens: Tensor = self.pipe._pack_latents(mixed, *mixed.shape)
         return tokens
 
     def inputs(
-        self, tokens: Tensor, sigma: float, text: Tensor, grid: tuple[int, int], guidance: float = 0.0
+        self, noised: Tensor, timestep: float, text: Text, grid: tuple[int, int], guidance: float = 0.0
     ) -> dict[str, Any]:
+        # Pooled text is zero and guidance 0 for a real image, as in the public code.
         like = {"device": self.device, "dtype": self.pipe.transformer.dtype}
-        batch = len(tokens)
+        batch, embeddings = len(noised), text.embeddings
         return {
-            "hidden_states": tokens.to(**like),
-            "encoder_hidden_states": text.to(**like).expand(batch, -1, -1),
+            "hidden_states": noised.to(**like),
+            "encoder_hidden_states": embeddings.to(**like).expand(batch, -1, -1),
             "pooled_projections": torch.zeros(batch, self.pipe.transformer.config.pooled_projection_dim, **like),
-            "timestep": torch.full((batch,), sigma, **like),
+            "timestep": torch.full((batch,), self.sigma(timestep), **like),
             "guidance": torch.full((batch,), guidance, dtype=torch.float32, device=self.device)
             if self._guided
             else None,
             "img_ids": self.pipe._prepare_latent_image_ids(batch, *grid, **like),
-            "txt_ids": torch.zeros(text.shape[1], 3, **like),
+            "txt_ids": torch.zeros(embeddings.shape[1], 3, **like),
         }
 
 

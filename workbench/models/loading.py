@@ -134,11 +134,12 @@ def _device(device: str | torch.device | None) -> torch.device:
 
 
 def _download(name: str) -> Path:
-    from diffusers import DiffusionPipeline
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
+    from workbench.models.quiet import imported
+
     try:
-        return Path(DiffusionPipeline.download(name))
+        return Path(imported("diffusers", "DiffusionPipeline").download(name))
     except Exception as error:
         chain: list[BaseException] = [error]
         while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
@@ -161,15 +162,17 @@ def _download(name: str) -> Path:
 
 
 def _check_class(folder: Path) -> None:
-    from workbench.models.families import PIPELINES
+    from workbench.models.family import family_named, pipeline_names
+    from workbench.models.quiet import imported
 
     named = json_object(folder / "model_index.json").get("_class_name", "")
-    supported = [cls.__name__ for cls in PIPELINES]
-    if named not in supported:
+    family = family_named(str(named))
+    if family is None:
         raise ModelError(
-            f"{folder} holds a {named or 'nameless pipeline'}; supported are {', '.join(supported)}. Of another "
+            f"{folder} holds a {named or 'nameless pipeline'}; supported are {', '.join(pipeline_names())}. Of another "
             "pipeline around a supported transformer, load it with diffusers and record its call with workbench.trace."
         )
+    imported(*family.pipeline_adapter.split(":"))  # with the pipeline, before diffusers looks for it
 
 
 def weight_bytes(folder: Path, dtype: torch.dtype) -> dict[str, int]:
@@ -272,9 +275,8 @@ def _check_memory(name: str, folder: Path, dtype: torch.dtype, device: torch.dev
 
 
 def _load(folder: Path, dtype: torch.dtype, device: torch.device, offload: str | None) -> DiffusionPipeline:
-    from diffusers import DiffusionPipeline
-
     from workbench.models.defaults import own_defaults
+    from workbench.models.quiet import imported
 
     variant = weight_variant(folder)
     if variant:
@@ -282,7 +284,7 @@ def _load(folder: Path, dtype: torch.dtype, device: torch.device, offload: str |
     logger.info("loading %s in %s for %s", folder, dtype, device)
     try:
         with own_defaults():
-            pipe: DiffusionPipeline = DiffusionPipeline.from_pretrained(
+            pipe: DiffusionPipeline = imported("diffusers", "DiffusionPipeline").from_pretrained(
                 folder, dtype=dtype, variant=variant or None, local_files_only=True
             )
     except (OSError, ValueError) as error:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 from workbench.schema import ATTEND_MODES, POOLS, PROMPT, SPACES, InputError, warn
 
 if TYPE_CHECKING:
-    from workbench.models.base import Layer, PipelineAdapter
+    from workbench.models.pipeline import PipelineAdapter
+    from workbench.models.transformer import Layer
 
 MOST_CONCEPTS: Final = 64
 MOST_SAMPLES: Final = 1000

@@ -17,10 +17,11 @@ from tqdm.auto import tqdm
 
 from workbench import store as runs_store
 from workbench.interventions import Given, read
-from workbench.models.base import PipelineAdapter, Posterior
 from workbench.models.defaults import own_defaults
-from workbench.models.families import adapter_for, pipeline_adapter_for
+from workbench.models.family import pipeline_adapter_for
 from workbench.models.loading import BUNDLED, bundled, info_of, load_model
+from workbench.models.pipeline import PipelineAdapter, Posterior
+from workbench.models.shortcuts import refuse_shortcuts
 from workbench.numerics.image_similarity import psnr
 from workbench.recording.arguments import (
     MOST_SAMPLES,
@@ -58,9 +59,6 @@ if TYPE_CHECKING:
     from workbench.truth import Truth
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_TIMESTEP = 500.0
-"""Timestep of a capture when none is given: the paper's best noise level, the middle."""
 
 
 def capture(
@@ -203,7 +201,7 @@ def capture(
             tokens = tuple(zip(*adapter.prompt_tokens(prompt), strict=True))
         pictures = source_pictures(edits, (height, width))
         if times is None:
-            times = (float(adapter.info.get("timestep", DEFAULT_TIMESTEP)),)
+            times = (adapter.default_timestep,)
 
         plan = Plan(
             kind="capture",
@@ -235,7 +233,7 @@ def capture(
             return found
         if unwritable is not None:
             raise unwritable
-        template = plan.template(adapter, name, adapter_for(adapter.transformer).heads, key)
+        template = plan.template(adapter, name, adapter.heads, key)
         template.attrs |= model_attrs(model)
         template[IMAGE] = ((PIXEL_Y, PIXEL_X, CHANNEL), pixels)
         if regions is not None:
@@ -284,12 +282,12 @@ def _record(
                 if sample != drawn:
                     latents, noise = posterior.draw(plan.seeds[sample])
                     drawn = sample
-                sigma = plan.timesteps[timestep] / 1000
-                recorder.editing.timesteps = [plan.timesteps[timestep]]
+                time = plan.timesteps[timestep]
+                recorder.editing.timesteps = [time]
                 recorder.editing.run = (plan.options["image_hash"], plan.prompts[sample], plan.seeds[sample])
-                for source in recorder.editing.sources(plan.timesteps[timestep]):
-                    recorder.collect(source, **others.inputs(source, sample, sigma, grid))
-                recorder.run(**adapter.inputs(adapter.noised_tokens(latents, noise, sigma), sigma, text, grid))
+                for source in recorder.editing.sources(time):
+                    recorder.collect(source, **others.inputs(source, sample, time, grid))
+                recorder.run(**adapter.inputs(adapter.noised(latents, noise, time), time, text, grid))
                 recorder.editing.forget()
     finally:
         adapter.release()
@@ -338,7 +336,9 @@ def open_adapter(model: Any) -> PipelineAdapter:
     else:
         pipe = model
         pipeline_adapter_for(pipe)
-    return pipeline_adapter_for(pipe, info_of(pipe))
+    adapter = pipeline_adapter_for(pipe, info_of(pipe))
+    refuse_shortcuts(adapter.inner.transformer)
+    return adapter
 
 
 def opened(key: str, home: str | Path | None, progress: bool, verify: bool) -> xr.Dataset | None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from workbench.models.base import BlockTensors, ConceptStream, Layer
+from workbench.models.transformer import BlockTensors, ConceptStream, Layer
 from workbench.recording.reading import Record
 
 

@@ -12,9 +12,8 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from workbench.interventions import ITSELF, Given, Source, read
-from workbench.models.base import PipelineAdapter
 from workbench.models.defaults import own_defaults
-from workbench.models.families import adapter_for
+from workbench.models.pipeline import PipelineAdapter
 from workbench.recording.arguments import (
     MOST_SAMPLES,
     MOST_STEPS,
@@ -154,7 +153,7 @@ def generate(
         scale = adapter.default_guidance if guidance is None else check_scale("guidance", guidance)
         if guidance is not None and adapter.default_guidance is None:
             raise InputError(f"guidance is {guidance}, but {name} takes no guidance scale: leave it out.")
-        sigmas = adapter.schedule(chosen_steps or adapter.default_steps, height, width)
+        sigmas = adapter.schedule(chosen_steps or adapter.default_steps, height, width).sigmas
         recorded = _recorded(record, len(sigmas))
         tokens: tuple[tuple[int, str], ...] = ()
         if "prompt" in chosen_spaces:
@@ -190,7 +189,7 @@ def generate(
             return found
         if unwritable is not None:
             raise unwritable
-        template = plan.template(adapter, name, adapter_for(adapter.transformer).heads, key)
+        template = plan.template(adapter, name, adapter.heads, key)
         template.attrs |= model_attrs(model)
         template.attrs |= {"steps": len(sigmas), "guidance": scale}
         template.attrs |= {"negative_prompt": negative_prompt or "", "true_guidance": float(true_guidance)}

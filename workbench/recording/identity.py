@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any
 
 from workbench import store
-from workbench.models.base import PipelineAdapter
 from workbench.models.fingerprint import fingerprint
+from workbench.models.pipeline import PipelineAdapter
 from workbench.models.runtime import COMPILED
 from workbench.recording.sessions import at_end, in_session, once
 from workbench.recording.turns import refuse_traced

@@ -6,7 +6,6 @@ nothing but the scores leaves here unless vectors are asked for.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
@@ -14,7 +13,7 @@ from typing import Final, TypeVar
 import torch
 from torch import Tensor
 
-from workbench.models.base import BlockTensors, Projection, TransformerAdapter
+from workbench.models.transformer import WHOLE, BlockTensors, ConceptStream, Projection, TransformerAdapter
 from workbench.numerics.scores import head_scores
 from workbench.recording import fused
 from workbench.recording.edits.edited_attention import Seed, random_direction
@@ -132,7 +131,12 @@ class Reading:
         return frozenset(needs)
 
     def read(
-        self, adapter: TransformerAdapter, projection: Projection, block: BlockTensors, place: tuple[int, int] | None
+        self,
+        adapter: TransformerAdapter,
+        stream: ConceptStream,
+        projection: Projection,
+        block: BlockTensors,
+        place: tuple[int, int] | None,
     ) -> tuple[Tensor, Record | None]:
         """Attend with the concepts and compare them with the image.
 
@@ -140,6 +144,8 @@ class Reading:
         ----------
         adapter : TransformerAdapter
             The model family.
+        stream : ConceptStream
+            The concepts before the block.
         projection : Projection
             The concepts inside the block.
         block : BlockTensors
@@ -154,20 +160,22 @@ class Reading:
         piece : Record or None
             The scores.
         """
-        scale = 1 / math.sqrt(adapter.head_dim)
-        fused_result = self._read_fused(adapter, projection, block, place, scale)
+        scale = adapter.scale(block.call)
+        own = _Own.of(adapter, stream, projection)
+        fused_result = self._read_fused(adapter, own, block, place, scale)
         if fused_result is not None:
             return fused_result
-        query, own_key, own_value = (t.float() for t in (projection.query, projection.key, projection.value))
-        image_key = None if block.key is None else adapter.rotate(block.key, block.rotary).float()
+        rotary, patches = block.call.rotary, block.patches
+        query, own_key, own_value = (t.float() for t in (own.query, own.key, own.value))
+        image_key = None if block.key is None else adapter.rotate(block.key, rotary).float()
         image_value = None if block.value is None else block.value.float()
         over_image = None if image_key is None else head_scores(query * scale, image_key)
         over_every_concept = head_scores(query * scale, own_key)
-        over_concepts = _hide(over_every_concept, self.hidden)
+        over_concepts = _hide(over_every_concept, self.hidden, stream.lead)
 
         attended = _attend(self.attend, over_image, over_concepts, image_value, own_value)
         for other, seed in self.controls:
-            over_others = _hide(over_every_concept, other.hidden)
+            over_others = _hide(over_every_concept, other.hidden, stream.lead)
             changed = _attend(other.attend, over_image, over_others, image_value, own_value)
             attended = random_direction(attended, changed, seed)
         if place is None:
@@ -180,31 +188,34 @@ class Reading:
             elif space == "cross":
                 scores[space] = _present(over_image)
             elif space == "reverse_cross":
-                image_query = adapter.rotate(_present(block.query), block.rotary).float()
+                image_query = adapter.rotate(_present(block.query), rotary).float()
                 scores[space] = head_scores(own_key * scale, image_query)
             elif space == "value":
                 scores[space] = head_scores(own_value, _present(image_value))
             elif space == "query":
-                scores[space] = head_scores(query, _present(block.query).float())
+                scores[space] = head_scores(own.plain_query.float(), _present(block.query).float())
             else:
                 scores[space] = head_scores(self._prompt_query(adapter, block).float() * scale, _present(image_key))
+        scores = {
+            space: values[:, :, 0 if space == "prompt" else stream.lead :, patches] for space, values in scores.items()
+        }
         lse = {}
         if self.lse:
             lse = {
-                "lse_image": torch.logsumexp(_present(over_image), dim=-1),
-                "lse_concept": torch.logsumexp(over_concepts, dim=-1),
+                "lse_image": torch.logsumexp(_present(over_image), dim=-1)[:, :, stream.lead :],
+                "lse_concept": torch.logsumexp(over_concepts, dim=-1)[:, :, stream.lead :],
             }
         mass = {}
         if self.text_mass:
-            image_query = adapter.rotate(_present(block.query), block.rotary).float()
-            text_key = adapter.rotate(_present(block.prompt_key), block.prompt_rotary).float()
-            mass["text_mass"] = _text_mass(image_query * scale, text_key, _present(image_key))
-        return attended, Record(*place, scores, lse, mass, self._vectors(attended, projection, block))
+            image_query = adapter.rotate(_present(block.query), rotary).float()[:, :, patches]
+            text_key = adapter.rotate(_present(block.prompt_key), block.call.text_rotary).float()
+            mass["text_mass"] = _text_mass(image_query * scale, text_key, _present(image_key), block.text_bias)
+        return attended, Record(*place, scores, lse, mass, self._vectors(attended, own, block))
 
     def _read_fused(
         self,
         adapter: TransformerAdapter,
-        projection: Projection,
+        own: _Own,
         block: BlockTensors,
         place: tuple[int, int] | None,
         scale: float,
@@ -212,13 +223,15 @@ class Reading:
         """As :meth:`read`, with fused kernels; None where they cannot be used."""
         if self.hidden or self.controls or self.text_mass or self.attend not in ("both", "image"):
             return None
-        table, key, value = block.rotary, _present(block.key), _present(block.value)
-        own = (projection.query, projection.key, projection.value)
-        if not adapter.rotates_pairs or not fused.fits(own, (key, value, block.output, block.query), table):
+        if own.lead or block.patches != WHOLE or not adapter.rotates_pairs:
             return None
-        if projection.query.dtype != key.dtype:
+        table, key, value = block.call.rotary, _present(block.key), _present(block.value)
+        vectors = (own.query, own.key, own.value)
+        if not fused.fits(vectors, (key, value, block.output, block.query), table):
             return None
-        found = fused.attend(*own, key, value, table, scale, with_own=self.attend == "both")
+        if own.query.dtype != key.dtype:
+            return None
+        found = fused.attend(*vectors, key, value, table, scale, with_own=self.attend == "both")
         if found is None or place is None:
             return None if found is None else (found.output, None)
 
@@ -230,11 +243,11 @@ class Reading:
             elif space == "output":
                 compared = fused.scores(found.output, block.output)
             elif space == "reverse_cross":
-                compared = fused.scores(projection.key, _present(block.query), scale, table)
+                compared = fused.scores(own.key, _present(block.query), scale, table)
             elif space == "value":
-                compared = fused.scores(projection.value, value)
+                compared = fused.scores(own.value, value)
             elif space == "query":
-                compared = fused.scores(projection.query, _present(block.query))
+                compared = fused.scores(own.plain_query, _present(block.query))
             else:
                 prompt = self._prompt_query(adapter, block)
                 if not fused.fits((prompt,)):
@@ -244,23 +257,22 @@ class Reading:
                 compared = fused.scores(prompt, key, scale, table)
             scores[space], magnitudes[space] = _present(compared)
         lse = {"lse_image": found.lse[0], "lse_concept": found.lse[1]} if self.lse else {}
-        vectors = self._vectors(found.output, projection, block)
-        return found.output, Record(*place, scores, lse, {}, vectors, magnitudes)
+        return found.output, Record(*place, scores, lse, {}, self._vectors(found.output, own, block), magnitudes)
 
-    def _vectors(self, attended: Tensor, projection: Projection, block: BlockTensors) -> dict[str, Tensor]:
+    def _vectors(self, attended: Tensor, own: _Own, block: BlockTensors) -> dict[str, Tensor]:
         """The vectors behind the scores, where they are kept."""
         if not self.vectors:
             return {}
         return {
-            "concept_output": attended,
-            "image_output": block.output,
-            "concept_query": projection.query,
-            "image_query": _present(block.query),
+            "concept_output": attended[:, :, own.lead :],
+            "image_output": block.output[:, :, block.patches],
+            "concept_query": own.plain_query[:, :, own.lead :],
+            "image_query": _present(block.query)[:, :, block.patches],
         }
 
     def _prompt_query(self, adapter: TransformerAdapter, block: BlockTensors) -> Tensor:
         """Queries (batch, head, token, dim) of the wanted prompt tokens, with the rotary embedding."""
-        query = adapter.rotate(_present(block.prompt_query), block.prompt_rotary)
+        query = adapter.rotate(_present(block.prompt_query), block.call.text_rotary)
         if self.tokens is None:
             return query
         if max(self.tokens) >= query.shape[2]:
@@ -268,7 +280,26 @@ class Reading:
         return query[:, :, list(self.tokens)]
 
 
-def _text_mass(query: Tensor, text_key: Tensor, image_key: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class _Own:
+    """Queries, keys and values (batch, head, concept, dim) of the concepts, with their position embedding."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    plain_query: Tensor
+    """Without the position embedding."""
+    lead: int
+
+    @classmethod
+    def of(cls, adapter: TransformerAdapter, stream: ConceptStream, projection: Projection) -> _Own:
+        query, key = projection.query, projection.key
+        if stream.rotary is not None:
+            query, key = (adapter.rotate(vectors, stream.rotary) for vectors in (query, key))
+        return cls(query, key, projection.value, projection.query, stream.lead)
+
+
+def _text_mass(query: Tensor, text_key: Tensor, image_key: Tensor, text_bias: Tensor | None) -> Tensor:
     """Attention (batch, head, text) of the patches to each text token, averaged over patches.
 
     A few patches at a time: the whole attention matrix is never there.
@@ -279,7 +310,10 @@ def _text_mass(query: Tensor, text_key: Tensor, image_key: Tensor) -> Tensor:
     rows = max(1, _BLOCK_BYTES // (4 * batch * heads * keys.shape[-1]))
     mass = query.new_zeros(batch, heads, text)
     for part in query.split(rows, dim=2):
-        mass += (part @ keys).softmax(dim=-1)[..., :text].sum(dim=2)
+        logits = part @ keys
+        if text_bias is not None:
+            logits[..., :text] += text_bias
+        mass += logits.softmax(dim=-1)[..., :text].sum(dim=2)
     return mass / patches
 
 
@@ -298,12 +332,12 @@ def _attend(
     return weights[..., :count] @ own_value + weights[..., count:] @ _present(image_value)
 
 
-def _hide(over_concepts: Tensor, hidden: tuple[int, ...]) -> Tensor:
-    """Logits (batch, head, concept, concept) without those of hidden concepts, but for their own."""
+def _hide(over_concepts: Tensor, hidden: tuple[int, ...], lead: int) -> Tensor:
+    """Logits (batch, head, concept, concept) without those of hidden concepts, but for their own; others lead."""
     if not hidden:
         return over_concepts
     mask = torch.zeros(over_concepts.shape[-2:], dtype=torch.bool, device=over_concepts.device)
-    mask[:, list(hidden)] = True
+    mask[:, [lead + concept for concept in hidden]] = True
     return over_concepts.masked_fill(mask.fill_diagonal_(False), -torch.inf)
 
 

@@ -18,7 +18,8 @@ import xarray as xr
 
 from workbench import store
 from workbench.interventions import Intervention, in_words
-from workbench.models.base import Layer, PipelineAdapter
+from workbench.models.pipeline import PipelineAdapter
+from workbench.models.transformer import Layer
 from workbench.recording.edits.resolving import missing_pieces
 from workbench.recording.provenance import made_for
 from workbench.schema import (

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from workbench.images import shown
-from workbench.models.base import PipelineAdapter
+from workbench.models.pipeline import PipelineAdapter
 from workbench.models.readers import TextReader
 from workbench.schema import warn
 

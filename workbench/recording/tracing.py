@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from workbench.interventions import ITSELF, Given, Source, read
-from workbench.models.base import BlockTensors, ConceptStream, Hooks, Layer, TransformerAdapter
-from workbench.models.families import adapter_for
+from workbench.models.family import adapter_for
+from workbench.models.hooks import Hooks
 from workbench.models.shortcuts import refuse_shortcuts
+from workbench.models.transformer import BlockTensors, Concepts, ConceptStream, Layer, TransformerAdapter
 from workbench.recording.arguments import check_embeddings, check_spaces, traced_layers
 from workbench.recording.aside import Aside
 from workbench.recording.checks import ForwardPass
@@ -55,9 +56,8 @@ class Trace:
         self,
         transformer: nn.Module,
         adapter: TransformerAdapter,
-        concepts: Tensor,
+        concepts: Concepts,
         layers: tuple[int, ...],
-        pooled: Tensor | None,
         reading: Reading,
         on_record: Callable[[Record], None] | None,
         on_pass: Callable[[int], None] | None,
@@ -69,7 +69,6 @@ class Trace:
         self._adapter = adapter
         self._model = adapter.transformer
         self._concepts = concepts
-        self._pooled = pooled
         self._reading = reading
         self._on_record = on_record
         self._on_pass = on_pass
@@ -210,7 +209,7 @@ class Trace:
     def _place_hooks(self) -> None:
         adapter, hooks = self._adapter, self._hooks
         self.editing.place()
-        adapter.watch_start(hooks, self._concepts, self._pooled, self._on_start)
+        adapter.watch_start(hooks, self._concepts, self._on_start)
         for layer in self._stream_layers:
             needs = self._needs(layer)
             adapter.watch_block(hooks, layer, needs, partial(self._on_block, layer, needs))
@@ -275,12 +274,14 @@ class Trace:
         if conditional:
             refuse_shortcuts(self._model, self._parts)
             self._check_structure()
-        self.editing.begin(args, kwargs, conditional)
+        given = self._adapter.given(args, kwargs)
+        self._adapter.begin(given)
+        self.editing.begin(given, conditional)
         if not conditional or self.editing.collects:
             return
         self._pieces, self._stacked = [], {}
         self._aside.begin(self._parts)
-        self._pass = ForwardPass(self._stream_layers, self._adapter.heads, self._concepts.shape[1])
+        self._pass = ForwardPass(self._stream_layers, self._adapter.heads, self._concepts.embeddings.shape[1])
         self._hooks.active = True
 
     def _check_structure(self) -> None:
@@ -315,13 +316,13 @@ class Trace:
         with self._aside.step(block, state.stream):
             with self._hooks.silenced(), self.editing.changes.silenced():
                 state.stream = state.stream.to(block.output.device)
-                projection = self._adapter.project(layer, state.stream)
+                projection = self._adapter.project(layer, state.stream, block.call)
                 with torch.autocast(block.output.device.type, enabled=False):
                     place = (self.passes, layer.index) if layer.index in self.layers else None
                     reading = self.editing.reading(layer.index, self._reading)
-                    attended, piece = reading.read(self._adapter, projection, block, place)
+                    attended, piece = reading.read(self._adapter, state.stream, projection, block, place)
                 if layer.index != self.layers[-1]:
-                    after = self._adapter.advance(layer, state.stream, projection, attended)
+                    after = self._adapter.advance(layer, state.stream, block.call, projection, attended)
                     state.stream = self.editing.concepts_after(layer.index, state.stream, after)
             if piece is not None:
                 state.check(piece)
@@ -486,9 +487,8 @@ def trace(
     return Trace(
         transformer,
         adapter,
-        concepts.detach().clone(),
+        Concepts(concepts.detach().clone(), None if pooled is None else pooled.detach().clone()),
         traced_layers(layers, adapter.layers),
-        None if pooled is None else pooled.detach().clone(),
         Reading(tuple(spaces), attend, vectors, lse, text_mass, None if tokens is None else tuple(tokens)),
         on_record,
         on_pass,

@@ -33,8 +33,9 @@ from workbench.interventions import (
     SkipBlock,
     Source,
 )
-from workbench.models.families import SITES, TRANSFORMERS, adapter_for, sites_for
-from workbench.models.sites import Attention, Changes
+from workbench.models.family import adapter_for
+from workbench.models.hooks import Changes
+from workbench.models.transformer import Attention
 from workbench.recording.edits.edited_attention import blocked_attention
 from workbench.recording.tracing import Trace, trace
 from workbench.schema import SPACES, InputError, TraceError, WorkbenchWarning
@@ -56,7 +57,7 @@ class Edited(Sample):
     def attention(self, layer: int) -> Attention:
         """What the image attends with in a block of the unedited model."""
         adapter, changes, seen = adapter_for(self.model), Changes(), []
-        sites_for(adapter).change_attention(changes, adapter.layers[layer], seen.append)
+        adapter.change_attention(changes, adapter.layers[layer], seen.append)
         changes.active = True
         with torch.no_grad():
             self.model(**self.inputs)
@@ -98,11 +99,6 @@ EVERY_KIND: tuple[Intervention, ...] = (
 )
 IN_BOTH_BLOCKS = [1, LAST]
 """A dual-stream and a single-stream block."""
-
-
-def test_every_family_says_where_its_blocks_can_be_edited(sample: Edited) -> None:
-    assert set(TRANSFORMERS.values()) == set(SITES)
-    assert sites_for(adapter_for(sample.model)).adapter.transformer is sample.model
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from workbench.interventions import (
     Source,
     read,
 )
-from workbench.models.families import adapter_for
+from workbench.models.family import adapter_for
 from workbench.recording.edits import editing as editing_module
 from workbench.recording.edits.editing import Editing
 from workbench.schema import InputError, WorkbenchWarning

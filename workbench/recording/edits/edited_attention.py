@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from workbench.interventions import BlurAttention, Intervention, MaskText
-from workbench.models.sites import Attention
+from workbench.models.transformer import Attention
 from workbench.schema import InputError
 
 Seed: TypeAlias = str | tuple[str, ...]
@@ -49,7 +49,6 @@ def attend_edited(attention: Attention, edits: Sequence[Intervention], grid: tup
         )
         kept = [token for token in range(tokens) if token not in hidden]
         text_key, text_value = text_key[:, :, kept], text_value[:, :, kept]
-        scale = 1 / math.sqrt(query.shape[-1])
         keys, values = torch.cat([text_key, key], dim=2), torch.cat([text_value, value], dim=2)
         if blurs is not None:
             width, blurred = blurs
@@ -58,10 +57,16 @@ def attend_edited(attention: Attention, edits: Sequence[Intervention], grid: tup
             )
             rows = rows[:, None]
             # A key sees one half of the doubled queries, plain or blurred: blurring queries blurs logits.
-            query = torch.cat([query, blur(query, grid, width)], dim=-1)
+            blurred_query = query.clone()
+            blurred_query[:, :, attention.patches] = blur(query[:, :, attention.patches], grid, width)
+            query = torch.cat([query, blurred_query], dim=-1)
             keys = torch.cat([keys.masked_fill(rows, 0), keys.masked_fill(~rows, 0)], dim=-1)
         output = attention.output.clone() if output is None else output
-        output[:, chosen] = blocked_attention(query, keys, values, scale).to(output.dtype)
+        bias = None
+        if attention.text_bias is not None:
+            over_text = attention.text_bias[..., kept]
+            bias = torch.cat([over_text, over_text.new_zeros(*over_text.shape[:-1], key.shape[2])], dim=-1).to(query)
+        output[:, chosen] = blocked_attention(query, keys, values, attention.scale, bias=bias).to(output.dtype)
     return output
 
 
@@ -85,7 +90,9 @@ def _groups(
     return [(chosen, hidden, blurred) for (hidden, blurred), chosen in groups.items()]
 
 
-def blocked_attention(query: Tensor, key: Tensor, value: Tensor, scale: float, logits: int = MOST_LOGITS) -> Tensor:
+def blocked_attention(
+    query: Tensor, key: Tensor, value: Tensor, scale: float, logits: int = MOST_LOGITS, bias: Tensor | None = None
+) -> Tensor:
     """Softmax attention, computed for blocks of queries.
 
     Parameters
@@ -97,6 +104,8 @@ def blocked_attention(query: Tensor, key: Tensor, value: Tensor, scale: float, l
         What logits are multiplied with.
     logits : int
         How many there may be at a time; at least those of one query.
+    bias : Tensor (batch or 1, 1, 1, key), optional
+        What is added to the logits of each key.
 
     Returns
     -------
@@ -105,7 +114,8 @@ def blocked_attention(query: Tensor, key: Tensor, value: Tensor, scale: float, l
     batch, heads, keys = key.shape[:3]
     size = max(1, logits // (batch * heads * keys))
     blocks = [
-        functional.scaled_dot_product_attention(part, key, value, scale=scale) for part in query.split(size, dim=2)
+        functional.scaled_dot_product_attention(part, key, value, bias, scale=scale)
+        for part in query.split(size, dim=2)
     ]
     return torch.cat(blocks, dim=2)
 

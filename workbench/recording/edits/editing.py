@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -27,9 +27,8 @@ from workbench.interventions import (
     Source,
 )
 from workbench.interventions.fields import STREAMS
-from workbench.models.base import ConceptStream, Layer, TransformerAdapter
-from workbench.models.families import sites_for
-from workbench.models.sites import Attention, Both, Changes
+from workbench.models.hooks import Changes
+from workbench.models.transformer import Attention, Both, ConceptStream, Layer, TransformerAdapter
 from workbench.recording.edits.edited_attention import Seed, attend_edited, check_tokens, random_direction
 from workbench.recording.reading import Reading
 from workbench.schema import InputError, TraceError
@@ -83,7 +82,6 @@ class Editing:
         self.concepts: Sequence[str] | None = None
         self.idle = set(self.interventions)
         self._adapter = adapter
-        self._sites = sites_for(adapter) if interventions else None
         self._now: list[Intervention] = []
         self._at: _At = ()
         self._grid = (0, 0)
@@ -100,16 +98,16 @@ class Editing:
         if collected:
             self.changes.after(self._adapter.block(collected[-1]), self._after_collected)
 
-    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any], conditional: bool) -> None:
-        """Find out which edits the forward pass that begins with these arguments gets."""
+    def begin(self, given: Mapping[str, Any], conditional: bool) -> None:
+        """Find out which edits the forward pass that begins with these arguments (by name) gets."""
         self._now = []
         self.changes.active = False
-        if self._sites is None:
+        if not self.interventions:
             return
         if any(isinstance(_plain(edit), BlurAttention) for edit in self.interventions):
-            self._grid = self._sites.grid(args, kwargs)
+            self._grid = self._adapter.grid(given)
         if any(e["timesteps"] or e.sources() or isinstance(e, RandomDirection) for e in self.interventions):
-            self._at = tuple(self._known(float(t)) for t in self._sites.timesteps(args, kwargs).flatten().tolist())
+            self._at = tuple(self._known(float(t)) for t in self._adapter.timesteps(given).flatten().tolist())
         if self._collecting is None:
             self._now = [
                 edit for edit in self.interventions if (conditional or not _plain(edit).of_prompt) and self._acts(edit)
@@ -182,7 +180,6 @@ class Editing:
         self._kept.clear()
 
     def _place_collectors(self, layer: Layer) -> bool:
-        assert self._sites is not None or not self.interventions
         wanted = {
             (kind, stream, source)
             for edit in map(_plain, self.interventions)
@@ -192,13 +189,12 @@ class Editing:
             for stream in edit["streams"] or STREAMS
         }
         for kind, stream in sorted({(kind, stream) for kind, stream, _ in wanted}):
-            assert self._sites is not None
             sources = {source for one, other, source in wanted if (one, other) == (kind, stream)}
             keep = partial(self._keep, (layer.index, kind, stream), sources)
             if kind == "block":
-                self._sites.change_block(self.changes, layer, lambda _, out, keep=keep, s=stream: keep(out[s]))  # type: ignore[misc]
+                self._adapter.change_block(self.changes, layer, lambda _, out, keep=keep, s=stream: keep(out[s]))  # type: ignore[misc]
             else:
-                self._sites.change_heads(self.changes, layer, stream, keep)
+                self._adapter.change_heads(self.changes, layer, stream, keep)
         return bool(wanted)
 
     def _keep(self, site: _Site, sources: set[Source], tensor: Tensor) -> None:
@@ -225,28 +221,24 @@ class Editing:
     # --- edits --------------------------------------------------------------------------------------------------
     def _place_edits(self, layer: Layer) -> None:
         edits = [edit for edit in self.interventions if edit.acts_in(layer.index)]
-        sites, index = self._sites, layer.index
+        adapter, index = self._adapter, layer.index
         for edit in edits:
             if isinstance(_plain(edit), _TEXT):
-                assert sites is not None
-                sites.change_text(self.changes, layer, partial(self._one, edit, (index, "text", ""), _text))
+                adapter.change_text(self.changes, layer, partial(self._one, edit, (index, "text", ""), _text))
         attention = [edit for edit in edits if isinstance(_plain(edit), _ATTENTION)]
         if attention:
-            assert sites is not None
-            sites.change_attention(self.changes, layer, partial(self._attention, attention, index))
+            adapter.change_attention(self.changes, layer, partial(self._attention, attention, index))
         for edit in edits:
             plain = _plain(edit)
             if isinstance(plain, _HEADS) and (plain["heads"] is not None or not isinstance(plain, Patch)):
                 for stream in plain["streams"] or STREAMS:
-                    assert sites is not None
                     kind = "mean" if isinstance(plain, MeanHeads) else "heads"
                     change = partial(self._one, edit, (index, kind, stream), self._heads)
-                    sites.change_heads(self.changes, layer, stream, change)
+                    adapter.change_heads(self.changes, layer, stream, change)
         for edit in edits:
             plain = _plain(edit)
             if isinstance(plain, SkipBlock) or (isinstance(plain, Patch) and plain.heads is None):
-                assert sites is not None
-                sites.change_block(self.changes, layer, partial(self._block, edit, index))
+                adapter.change_block(self.changes, layer, partial(self._block, edit, index))
 
     def _one(
         self,

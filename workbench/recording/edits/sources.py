@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from torch import Tensor
-
 from workbench.interventions import Intervention, Source
-from workbench.models.base import PipelineAdapter, Posterior
-from workbench.models.families import adapter_for
+from workbench.models.pipeline import PipelineAdapter, Posterior, Text
 from workbench.recording.arguments import check_vocabulary
 from workbench.recording.edits.resolving import missing_pieces, refuse_mass, resolve, warn_of_idle
 from workbench.recording.pictures import Pixels, read_image, resize
@@ -32,7 +29,7 @@ def resolved(adapter: PipelineAdapter, plan: Plan) -> tuple[Intervention, ...]:
     return resolve(
         plan.interventions,
         len(adapter.layers),
-        adapter_for(adapter.transformer).heads,
+        adapter.heads,
         plan.concepts,
         adapter.text_length,
         words,
@@ -92,8 +89,8 @@ class SourceInputs:
         Of the pipeline.
     plan : Plan
         Of the run.
-    text : Tensor (1, token, embedding_dim)
-        Embeddings of the run's own prompt.
+    text : Text
+        That of the run's own prompt.
     posterior : Posterior
         Of the run's own picture.
     pictures : mapping of str to Pixels
@@ -104,13 +101,13 @@ class SourceInputs:
         self,
         adapter: PipelineAdapter,
         plan: Plan,
-        text: Tensor,
+        text: Text,
         posterior: Posterior,
         pictures: dict[str, Pixels],
     ) -> None:
         self._adapter = adapter
         self._plan = plan
-        self._text: dict[str | None, Tensor] = {None: text}
+        self._text: dict[str | None, Text] = {None: text}
         self._posteriors: dict[str | None, Posterior] = {None: posterior}
         for source in sources_of(plan.interventions):
             if source.prompt is not None and source.prompt not in self._text:
@@ -118,8 +115,8 @@ class SourceInputs:
             if source.image is not None and source.image not in self._posteriors:
                 self._posteriors[source.image] = adapter.encode_image(pictures[source.image])
 
-    def inputs(self, source: Source, sample: int, sigma: float, grid: tuple[int, int]) -> dict[str, Any]:
+    def inputs(self, source: Source, sample: int, timestep: float, grid: tuple[int, int]) -> dict[str, Any]:
         """Keyword arguments of the transformer for one pass of a source."""
         seed = self._plan.seeds[sample] if source.seed is None else source.seed
-        tokens = self._adapter.noised_tokens(*self._posteriors[source.image].draw(seed), sigma)
-        return self._adapter.inputs(tokens, sigma, self._text[source.prompt], grid)
+        noised = self._adapter.noised(*self._posteriors[source.image].draw(seed), timestep)
+        return self._adapter.inputs(noised, timestep, self._text[source.prompt], grid)

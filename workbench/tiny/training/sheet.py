@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from workbench.models.families import pipeline_adapter_for
+from workbench.models.family import pipeline_adapter_for
 from workbench.models.loading import info_of, load_model
 
 if TYPE_CHECKING:

@@ -1,0 +1,80 @@
+"""Classifier-free guidance: which of a step's passes, and which items of their batch, are of which branch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+BranchName = Literal["conditional", "unconditional"]
+CONDITIONAL: Final = "conditional"
+UNCONDITIONAL: Final = "unconditional"
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Where one branch of guidance is among the passes of a step and the items of their batch.
+
+    Attributes
+    ----------
+    name : {"conditional", "unconditional"}
+        Which branch.
+    items : slice
+        Its items of the batch.
+    place, passes : int
+        Which of how many passes of each step; a pass that the pipeline names is known by its name instead.
+    """
+
+    name: BranchName = CONDITIONAL
+    items: slice = field(default_factory=lambda: slice(None))
+    place: int = 0
+    passes: int = 1
+
+    def takes(self, name: str | None, index: int) -> bool:
+        """Whether a pass is (also) of this branch.
+
+        Parameters
+        ----------
+        name : str or None
+            What the pipeline calls it with ``cache_context``: ``cond``, ``uncond`` or, for one batch, ``cond_uncond``.
+        index : int
+            How many passes came before it.
+        """
+        if name is None or name == "cond_uncond":
+            return index % self.passes == self.place
+        if self.name == UNCONDITIONAL:
+            return name == "uncond"
+        return not ("uncond" in name or name.endswith("skip"))
+
+
+def alone() -> dict[str, Branch]:
+    """Without guidance: every pass and item is conditional."""
+    return {CONDITIONAL: Branch()}
+
+
+def in_passes(first: BranchName = CONDITIONAL) -> dict[str, Branch]:
+    """Two passes a step, one for each branch.
+
+    Parameters
+    ----------
+    first : {"conditional", "unconditional"}
+        Which comes first.
+    """
+    return {branch.name: branch for branch in (Branch(n, place=p, passes=2) for p, n in enumerate(_order(first)))}
+
+
+def in_batch(first: BranchName = UNCONDITIONAL, count: int = 1) -> dict[str, Branch]:
+    """One pass a step, whose batch holds both branches.
+
+    Parameters
+    ----------
+    first : {"conditional", "unconditional"}
+        Which comes first in the batch.
+    count : int
+        Items of each.
+    """
+    return {n: Branch(n, slice(p * count, (p + 1) * count)) for p, n in enumerate(_order(first))}
+
+
+def _order(first: BranchName) -> Iterable[BranchName]:
+    return (CONDITIONAL, UNCONDITIONAL) if first == CONDITIONAL else (UNCONDITIONAL, CONDITIONAL)

@@ -1,0 +1,340 @@
+"""The pipeline's side of a model family: encoders, schedule, guidance, and what the transformer is given.
+
+What a family hands from one of its methods to another (:class:`Text`, noised latents) is opaque to recording.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from workbench.models.guidance import Branch, alone
+from workbench.models.readers import TextReader
+from workbench.models.transformer import Layer, TransformerAdapter
+from workbench.schema import InputError, ModelError
+
+
+@dataclass(frozen=True)
+class Text:
+    """An encoded prompt, as one family's pipeline makes it and its transformer takes it.
+
+    Attributes
+    ----------
+    embeddings : Tensor (1, token, embedding_dim)
+        Of the prompt, padded as the pipeline does.
+    mask : Tensor (1, token) or None
+        Which tokens are seen, where the family masks the others.
+    pooled : Tensor (1, pooled_dim) or None
+        Pooled text, where the family has one.
+    positions : Any
+        Positions of the tokens, where the family gives them.
+    """
+
+    embeddings: Tensor
+    mask: Tensor | None = None
+    pooled: Tensor | None = None
+    positions: Any = None
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The steps a pipeline will run.
+
+    Attributes
+    ----------
+    timesteps : tuple of float
+        As the scheduler has them, decreasing.
+    sigmas : tuple of float
+        How noisy the latents are at each, 0 to 1, decreasing.
+    """
+
+    timesteps: tuple[float, ...]
+    sigmas: tuple[float, ...]
+
+    @classmethod
+    def of_flow(cls, sigmas: Sequence[float]) -> Schedule:
+        """That of a flow, whose timestep is 1000 x sigma."""
+        return cls(tuple(1000 * sigma for sigma in sigmas), tuple(sigmas))
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """The image encoder's Gaussian for one image, in the latent units the transformer works in.
+
+    Attributes
+    ----------
+    mean, std : Tensor (1, channel, latent_y, latent_x)
+        float32, on the CPU.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def draw(self, seed: int) -> tuple[Tensor, Tensor]:
+        """Draw latents from the posterior, then noise of the same shape, from one seeded CPU generator.
+
+        Returns
+        -------
+        latents, noise : Tensor (1, channel, latent_y, latent_x)
+            float32, on the CPU, so a seed means the same on every device.
+        """
+        generator = torch.Generator("cpu").manual_seed(seed)
+        options: dict[str, Any] = {"generator": generator, "dtype": torch.float32, "device": "cpu"}
+        drawn, noise = (torch.randn(self.mean.shape, **options) for _ in range(2))
+        return self.mean + self.std * drawn, noise
+
+
+class PipelineAdapter(ABC):
+    """Encoders and input conventions of one family's pipeline.
+
+    Parameters
+    ----------
+    pipe : DiffusionPipeline
+        A loaded pipeline; its components may be offloaded or quantised.
+    info : mapping, optional
+        What a pipeline's ``workbench.json`` says about it; every key is optional: ``size`` (height and width, pixels),
+        ``text_length`` (tokens), ``default_layers``, ``timestep``, ``vocabulary``, ``sides`` (of its training, pixels).
+
+    Attributes
+    ----------
+    transformer_side : type of TransformerAdapter
+        The family's other side.
+    """
+
+    transformer_side: ClassVar[type[TransformerAdapter]]
+
+    def __init__(self, pipe: Any, info: Mapping[str, Any] | None = None) -> None:
+        self.pipe = pipe
+        self.info: Mapping[str, Any] = MappingProxyType(dict(info or {}))
+
+    @property
+    def transformer(self) -> nn.Module:
+        """The pipeline's transformer as it is now (it may have been replaced or compiled since)."""
+        module: nn.Module = self.pipe.transformer
+        return module
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the pipeline computes, whatever is offloaded; asked for once, since diffusers looks at every module."""
+        return torch.device(self.pipe._execution_device)
+
+    @property
+    def inner(self) -> TransformerAdapter:
+        """The adapter of the transformer."""
+        module: Any = self.transformer
+        make: Any = self.transformer_side
+        adapter: TransformerAdapter = make(getattr(module, "_orig_mod", module))
+        return adapter
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """All blocks of the transformer by depth."""
+        return self.inner.layers
+
+    @property
+    def heads(self) -> int:
+        """Attention heads of each block."""
+        return self.inner.heads
+
+    @property
+    @abstractmethod
+    def patch(self) -> int:
+        """Side of one image token, in pixels."""
+
+    @property
+    @abstractmethod
+    def native(self) -> tuple[int, int]:
+        """Height and width in pixels the model was made for."""
+
+    @property
+    @abstractmethod
+    def text_length(self) -> int:
+        """Length in tokens that text is padded to."""
+
+    @property
+    def default_layers(self) -> tuple[int, ...]:
+        """Layers of a heat map when none are named: the second half of the dual blocks (FLUX.1: 9 to 18), or of all."""
+        if "default_layers" in self.info:
+            return tuple(int(index) for index in self.info["default_layers"])
+        layers = self.layers
+        chosen = [layer.index for layer in layers if layer.kind == "dual"] or [layer.index for layer in layers]
+        return tuple(chosen[len(chosen) // 2 :])
+
+    @property
+    def default_timestep(self) -> float:
+        """Timestep of a real image when none is given: the paper's best noise level, the middle."""
+        return float(self.info.get("timestep", 500.0))
+
+    def native_size(self, height: int, width: int) -> tuple[int, int]:
+        """Size an image is brought to when none is given: its own aspect ratio at the model's native area.
+
+        Parameters
+        ----------
+        height, width : int
+            The image's, in pixels.
+
+        Returns
+        -------
+        tuple of int
+            Height and width in pixels, each a multiple of :attr:`patch`.
+        """
+        native_height, native_width = self.native
+        scale = (native_height * native_width / (height * width)) ** 0.5
+        rounded = (max(1, round(side * scale / self.patch)) * self.patch for side in (height, width))
+        return next(rounded), next(rounded)
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Patches per column and row of an image of ``height`` by ``width`` pixels.
+
+        Raises
+        ------
+        InputError
+            If a side is no multiple of the patch.
+        """
+        if height % self.patch or width % self.patch or height <= 0 or width <= 0:
+            raise InputError(
+                f"size {height} x {width} is no multiple of the model's patch of {self.patch} pixels: "
+                f"use for example {' x '.join(map(str, self.native_size(max(height, 1), max(width, 1))))}."
+            )
+        return height // self.patch, width // self.patch
+
+    def component(self, name: str) -> Any:
+        """Return a component of the pipeline.
+
+        Raises
+        ------
+        ModelError
+            If the pipeline was loaded without it.
+        """
+        found = getattr(self.pipe, name, None)
+        if found is None:
+            raise ModelError(f"the pipeline was loaded without its {name}, which is needed here: load it with {name}.")
+        return found
+
+    def release(self) -> None:
+        """Send offloaded components back, as the pipeline itself does after a call."""
+        self.pipe.maybe_free_model_hooks()
+
+    @abstractmethod
+    def encode_concepts(self, concepts: Sequence[str], pool: str = "first") -> tuple[Tensor, list[int]]:
+        """Turn concept words into embeddings, each encoded on its own.
+
+        Parameters
+        ----------
+        concepts : sequence of str
+            The words.
+        pool : {"first", "mean"}
+            Take the first token's vector (the paper) or the mean over the word's own tokens.
+
+        Returns
+        -------
+        embeddings : Tensor (1, concept, embedding_dim)
+        tokens : list of int
+            How many tokens each word has. With ``"first"`` the tail of longer words is lost: the caller warns.
+        """
+
+    @abstractmethod
+    def prompt_tokens(self, prompt: str) -> tuple[list[int], list[str]]:
+        """Positions and strings of a prompt's own tokens, without padding or end-of-text."""
+
+    @abstractmethod
+    def readers(self, made: bool) -> tuple[TextReader, ...]:
+        """What reads text: concepts and prompts first, then the prompt alone where an image is ``made``."""
+
+    def padding(self, prompt: str) -> list[bool]:
+        """Which positions of the text sequence are padding: those after a prompt's own tokens and its end of text."""
+        positions, _ = self.prompt_tokens(prompt)
+        return [index > len(positions) for index in range(self.text_length)]
+
+    @abstractmethod
+    def encode_prompt(self, prompt: str) -> Text:
+        """Encode a prompt, padded to :attr:`text_length`."""
+
+    @abstractmethod
+    def encode_image(self, image: np.ndarray[Any, np.dtype[np.uint8]]) -> Posterior:
+        """Encode an image (pixel_y, pixel_x, channel) of RGB bytes whose sides are multiples of :attr:`patch`."""
+
+    @abstractmethod
+    def decode(self, latents: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Decode latents (1, channel, latent_y, latent_x) to RGB bytes (pixel_y, pixel_x, channel)."""
+
+    @property
+    @abstractmethod
+    def default_steps(self) -> int:
+        """Length of the schedule when none is given."""
+
+    @property
+    @abstractmethod
+    def default_guidance(self) -> float | None:
+        """Guidance when none is given; None for a model that takes none."""
+
+    @abstractmethod
+    def schedule(self, steps: int, height: int, width: int) -> Schedule:
+        """What the pipeline will run for a picture of this size; see :func:`.schedules.checked_schedule`."""
+
+    def sigma(self, timestep: float) -> float:
+        """How noisy latents are at a timestep of this family, 0 to 1; a flow's timestep is 1000 x sigma."""
+        return timestep / 1000
+
+    def guidance(self, options: Mapping[str, Any]) -> Mapping[str, Branch]:
+        """Where the branches of classifier-free guidance are, by name.
+
+        Parameters
+        ----------
+        options : mapping
+            ``guidance``, ``negative_prompt`` and ``true_guidance``, as :meth:`generate` gets them.
+
+        Returns
+        -------
+        mapping of str to Branch
+            ``conditional``, and ``unconditional`` where the pipeline runs one under these options.
+        """
+        return alone()
+
+    @abstractmethod
+    def generate(
+        self,
+        prompt: str,
+        *,
+        steps: int,
+        guidance: float | None,
+        seed: int,
+        size: tuple[int, int],
+        negative_prompt: str | None = None,
+        true_guidance: float = 1.0,
+    ) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Call the pipeline itself, with noise drawn on the CPU from ``seed``.
+
+        Returns
+        -------
+        ndarray (pixel_y, pixel_x, channel)
+            The picture, RGB bytes.
+        """
+
+    @abstractmethod
+    def noised(self, latents: Tensor, noise: Tensor, timestep: float) -> Any:
+        """Latents (sample, channel, latent_y, latent_x) with as much noise as at a timestep, for :meth:`inputs`."""
+
+    @abstractmethod
+    def inputs(self, noised: Any, timestep: float, text: Text, grid: tuple[int, int]) -> dict[str, Any]:
+        """Keyword arguments of the transformer for a real image.
+
+        Parameters
+        ----------
+        noised : Any
+            From :meth:`noised`.
+        timestep : float
+            The same; 1000 x sigma for a flow.
+        text : Text
+            From :meth:`encode_prompt`.
+        grid : tuple of int
+            Patches per column and row.
+        """

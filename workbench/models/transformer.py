@@ -1,0 +1,384 @@
+"""The transformer's side of a model family, and the small records that pass between it and recording.
+
+An adapter says where a block's tensors are, how a text-side token goes through a block, and where a block can be
+edited. Everything that differs between families is behind it; hooks, attention and scores are not.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, Literal, Self, TypeAlias
+
+import torch
+from accelerate.utils import send_to_device
+from torch import Tensor, nn
+
+from workbench.models.hooks import Changes, Hooks, by_name
+from workbench.schema import ATTEND_MODES, SPACES, InputError
+
+Stream = Literal["image", "text"]
+Both: TypeAlias = dict[Stream, Tensor]
+"""Tokens (batch, token, width) of image and text."""
+Change: TypeAlias = Callable[[Tensor], Tensor | None]
+"""Gives the edited tensor, or None to leave it; never writes into the one it is given."""
+WHOLE = slice(None)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One transformer block, by depth.
+
+    Attributes
+    ----------
+    index : int
+        Depth in the model: dual-stream blocks first, then single-stream blocks.
+    kind : {"dual", "single"}
+        Whether text and image have weights of their own.
+    name : str
+        Path of the module, such as ``"transformer_blocks.3"``.
+    """
+
+    index: int
+    kind: Literal["dual", "single"]
+    name: str
+
+
+@dataclass(frozen=True)
+class Concepts:
+    """What the concept stream of each forward pass begins with.
+
+    Attributes
+    ----------
+    embeddings : Tensor (batch or 1, concept, embedding_dim)
+        Before the model's own text embedder.
+    pooled : Tensor (batch or 1, pooled_dim) or None
+        Pooled text that concepts are conditioned on; None for the family's convention.
+    positions : tuple of int or None
+        Positions in the model's text sequence, one for each concept: the concepts then are one text at those positions.
+        None where each is a text of its own, at the family's position of a concept.
+    """
+
+    embeddings: Tensor
+    pooled: Tensor | None = None
+    positions: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class BlockCall:
+    """What a block was called with in the pass under way.
+
+    Attributes
+    ----------
+    given : mapping of str to Any
+        The block's arguments by name.
+    text : int
+        Text tokens in the joint sequence.
+    temb : Any
+        The timestep embedding, as the block got it.
+    mask : Tensor or None
+        Attention mask, as the block got it.
+    rotary, text_rotary : Any
+        Position embeddings of the image's and of the text's tokens, for :meth:`TransformerAdapter.rotate`.
+    """
+
+    given: Mapping[str, Any]
+    text: int
+    temb: Any = None
+    mask: Tensor | None = None
+    rotary: Any = None
+    text_rotary: Any = None
+
+
+def items_of(value: Any, items: slice) -> Any:
+    """Some items of the batch of every tensor in nested tuples."""
+    if isinstance(value, Tensor):
+        return value[items] if len(value) > 1 else value
+    return tuple(items_of(part, items) for part in value) if isinstance(value, tuple | list) else value
+
+
+@dataclass(frozen=True)
+class BlockTensors:
+    """What the model itself computed in one block; only the tensors that were asked for are present.
+
+    Attributes
+    ----------
+    call : BlockCall
+        What the block was called with.
+    output : Tensor (batch, head, patch, dim)
+        Attention output of the image's tokens, before the output projection.
+    query, key, value : Tensor (batch, head, patch, dim)
+        Of the image's tokens; queries and keys normalised, before the rotary embedding.
+    prompt_query, prompt_key : Tensor (batch, head, token, dim)
+        Normalised queries and keys of the prompt, before the rotary embedding.
+    patches : slice
+        Which of the image's tokens are patches of the picture: some families pad them, or append a reference.
+    text_bias : Tensor (batch or 1, 1, 1, token) or None
+        What the model adds to the logits of the image over each token of the text, relative to those over the image:
+        minus infinity where a token is masked. None where all of them are seen alike.
+    """
+
+    call: BlockCall
+    output: Tensor
+    query: Tensor | None = None
+    key: Tensor | None = None
+    value: Tensor | None = None
+    prompt_query: Tensor | None = None
+    prompt_key: Tensor | None = None
+    patches: slice = field(default_factory=lambda: WHOLE)
+    text_bias: Tensor | None = None
+
+    def of(self, items: slice) -> Self:
+        """The same of some items of the batch."""
+        batched = ("output", "query", "key", "value", "prompt_query", "prompt_key", "text_bias")
+        return self if items == WHOLE else replace(self, **{n: items_of(getattr(self, n), items) for n in batched})
+
+
+@dataclass(frozen=True)
+class ConceptStream:
+    """The concept tokens between two blocks.
+
+    Attributes
+    ----------
+    hidden : Tensor (batch, concept, width)
+        Hidden states.
+    conditioning : Any
+        What the family modulates text tokens with (FLUX.1: the timestep embedding of a zero pooled text).
+    rotary : Any
+        Position embedding of the concepts, for :meth:`TransformerAdapter.rotate`; None where it is the identity.
+    lead : int
+        Tokens before the concepts that go with them without being one, such as registers.
+    """
+
+    hidden: Tensor
+    conditioning: Any
+    rotary: Any = None
+    lead: int = 0
+
+    def of(self, items: slice) -> Self:
+        """The same of some items of the batch."""
+        if items == WHOLE:
+            return self
+        return replace(self, hidden=self.hidden[items], conditioning=items_of(self.conditioning, items))
+
+    def to(self, device: torch.device) -> Self:
+        """The stream on a device, for a model whose blocks are on several."""
+        if self.hidden.device == device:
+            return self
+        hidden, conditioning, rotary = send_to_device((self.hidden, self.conditioning, self.rotary), device)
+        return replace(self, hidden=hidden, conditioning=conditioning, rotary=rotary)
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Concept tokens inside a block, ready for attention.
+
+    Attributes
+    ----------
+    query, key, value : Tensor (batch, head, concept, dim)
+        With the family's norms, before the position embedding.
+    rest : Any
+        What :meth:`TransformerAdapter.advance` needs to finish the block.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    rest: Any
+
+
+@dataclass(frozen=True)
+class Attention:
+    """What the image attends with in one block, after norms and position embedding.
+
+    Attributes
+    ----------
+    query, key, value : Tensor (batch, head, patch, dim)
+        Of the image's tokens.
+    text_key, text_value : Tensor (batch, head, token, dim)
+        Of the prompt.
+    output : Tensor (batch, head, patch, dim)
+        The model's own attention output of the image's tokens, before the output projection.
+    scale : float
+        What logits are multiplied with.
+    text_bias, patches
+        As in :class:`BlockTensors`.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    text_key: Tensor
+    text_value: Tensor
+    output: Tensor
+    scale: float
+    text_bias: Tensor | None = None
+    patches: slice = field(default_factory=lambda: WHOLE)
+
+    def of(self, items: slice) -> Self:
+        """The same of some items of the batch."""
+        if items == WHOLE:
+            return self
+        return type(self)(*(items_of(getattr(self, field.name), items) for field in fields(self)))
+
+
+def for_batch(name: str, given: Tensor, batch: int) -> Tensor:
+    """Expand a tensor of batch 1 to the batch of the forward pass, as a view.
+
+    Raises
+    ------
+    InputError
+        If its batch is neither 1 nor that of the forward pass.
+    """
+    if len(given) not in (1, batch):
+        raise InputError(
+            f"{name} has batch {len(given)} but the forward pass has batch {batch}: give batch 1 or {batch}."
+        )
+    return given.expand(batch, *given.shape[1:])
+
+
+def replace_rows(tokens: Tensor, rows: slice, new: Tensor) -> Tensor:
+    """A copy of (batch, token, width) with some of its tokens replaced."""
+    if rows == WHOLE:
+        return new
+    copy = tokens.clone()
+    copy[:, rows] = new
+    return copy
+
+
+class TransformerAdapter(ABC):
+    """Where the tensors of one family's transformer are, and how a text-side token goes through its blocks.
+
+    Modules are always called, never read: LoRA, quantisation and offloading keep working. An adapter serves one trace
+    at a time: between :meth:`begin` and the end of a pass it may keep what belongs to that pass.
+
+    Attributes
+    ----------
+    transformer : nn.Module
+        The unmodified diffusers model.
+    layers : tuple of Layer
+        All blocks by depth.
+    heads, head_dim : int
+        Attention heads, and the width of each.
+    embedding_dim : int
+        Width of the text encoder's output that concepts are given in.
+    pooled_dim : int or None
+        Width of the pooled text input; None for a family that has none.
+    spaces, attends : tuple of str
+        What can be read from its blocks, and what concepts can attend to in them.
+    rotates_pairs : bool
+        Whether rotary embeddings are ``(cos, sin)`` (sequence, dim) of neighbouring dimensions: ``(a, b)`` becomes
+        ``(a cos - b sin, b cos + a sin)`` in float32, rounded to the dtype of the vectors.
+    """
+
+    transformer: nn.Module
+    layers: tuple[Layer, ...]
+    heads: int
+    head_dim: int
+    embedding_dim: int
+    pooled_dim: int | None = None
+    spaces: ClassVar[tuple[str, ...]] = SPACES
+    attends: ClassVar[tuple[str, ...]] = ATTEND_MODES
+    rotates_pairs: ClassVar[bool] = False
+
+    # --- a forward pass of the transformer ----------------------------------------------------------------------
+    def given(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Arguments of the transformer's forward pass by name."""
+        return by_name(self.transformer, args, kwargs)
+
+    def begin(self, given: Mapping[str, Any]) -> None:  # noqa: B027 - a family may have nothing to keep
+        """Told of the arguments of each forward pass by name, before it runs."""
+
+    @abstractmethod
+    def timesteps(self, given: Mapping[str, Any]) -> Tensor:
+        """1000 x sigma of each item, (batch,), from the arguments of the transformer's forward pass."""
+
+    @abstractmethod
+    def grid(self, given: Mapping[str, Any]) -> tuple[int, int]:
+        """Patches per column and row, from the arguments of the transformer's forward pass."""
+
+    # --- reading ------------------------------------------------------------------------------------------------
+    @abstractmethod
+    def watch_start(self, hooks: Hooks, concepts: Concepts, on_start: Callable[[ConceptStream], None]) -> None:
+        """Place the hooks that start the concept stream of each forward pass.
+
+        Parameters
+        ----------
+        hooks : Hooks
+            Where to place them.
+        concepts : Concepts
+            What the stream begins with.
+        on_start : callable
+            Receives the stream before the first block.
+        """
+
+    @abstractmethod
+    def watch_block(
+        self, hooks: Hooks, layer: Layer, needs: Collection[str], on_block: Callable[[BlockTensors], None]
+    ) -> None:
+        """Place the hooks of one block.
+
+        Parameters
+        ----------
+        hooks : Hooks
+            Where to place them.
+        layer : Layer
+            The block.
+        needs : collection of str
+            Which of ``query``, ``key``, ``value``, ``prompt_query``, ``prompt_key``, ``text_bias`` to deliver; the
+            others are None.
+        on_block : callable
+            Receives the tensors once the block's attention is computed, while the block's weights are in place.
+        """
+
+    def structure(self) -> Any:
+        """What, beside the modules themselves, decides where hooks go; a trace refuses passes once it has changed."""
+        return ()
+
+    # --- the concept stream -------------------------------------------------------------------------------------
+    @abstractmethod
+    def project(self, layer: Layer, stream: ConceptStream, call: BlockCall) -> Projection:
+        """Take concept tokens to the block's attention: modulation, projections, norms; no position embedding."""
+
+    @abstractmethod
+    def advance(
+        self, layer: Layer, stream: ConceptStream, call: BlockCall, projection: Projection, attended: Tensor
+    ) -> ConceptStream:
+        """Take concept tokens from the attention output (batch, head, concept, dim) to the end of the block."""
+
+    @abstractmethod
+    def rotate(self, vectors: Tensor, rotary: Any) -> Tensor:
+        """Apply the family's position embedding to queries or keys (batch, head, sequence, dim)."""
+
+    def rotary_at(self, rotary: Any, positions: tuple[int, ...]) -> Any:
+        """Position embeddings of some positions of the text, from those of all of it: (sequence, …) tables."""
+        if isinstance(rotary, tuple | list):
+            return tuple(self.rotary_at(part, positions) for part in rotary)
+        return None if rotary is None else rotary[list(positions)]
+
+    def scale(self, call: BlockCall) -> float:
+        """What the model multiplies attention logits with."""
+        return 1 / math.sqrt(self.head_dim)
+
+    # --- edits: callbacks are called in the order of placing, each with what the one before it made -------------
+    @abstractmethod
+    def change_text(self, changes: Changes, layer: Layer, change: Change) -> None:
+        """Edit the prompt's tokens (batch, token, width) where they enter the attention, after modulation."""
+
+    @abstractmethod
+    def change_attention(self, changes: Changes, layer: Layer, change: Callable[[Attention], Tensor | None]) -> None:
+        """Edit the attention output of the image (batch, head, patch, dim)."""
+
+    @abstractmethod
+    def change_heads(self, changes: Changes, layer: Layer, stream: Stream, change: Change) -> None:
+        """Edit the attention output (batch, head, token, dim) of image or text, before the output projection."""
+
+    @abstractmethod
+    def change_block(self, changes: Changes, layer: Layer, change: Callable[[Both, Both], Both | None]) -> None:
+        """Edit what a block gives; ``change`` gets what went in and what came out."""
+
+    def block(self, layer: Layer) -> nn.Module:
+        """Return the module of a layer."""
+        return self.transformer.get_submodule(layer.name)
