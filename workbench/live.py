@@ -23,6 +23,7 @@ from workbench.widgets.ablate.tasks import Message, Mode, Sweeps, labels, side_b
 from workbench.widgets.explore.state import State
 from workbench.widgets.shared.code import arguments, code
 from workbench.widgets.shared.description import picture
+from workbench.widgets.shared.provenance import provenance
 from workbench.widgets.shared.refusals import drawable, problem, shown
 from workbench.widgets.shared.worker import Progress
 
@@ -91,7 +92,8 @@ def _panel(subject: Any, concepts: Sequence[str] | None, model: Any, options: di
             SWEEP: "A sweep chooses among recorded scores: pass a dataset, wb.ablate(wb.capture(picture, concepts))."
         }
         title = f"{', '.join(laboratory.facts['names'])} – {_named(laboratory.model)}"
-        return Ablation({INTERVENTION: Interventions(laboratory)}, lacks=lacks, title=title)
+        facts = {"model": _named(laboratory.model), "concepts": laboratory.facts["names"]}
+        return Ablation({INTERVENTION: Interventions(laboratory)}, lacks=lacks, title=title, facts=facts)
     if sentence := problem(subject):
         raise InputError(_for_ablate(sentence))
     subject = shown(subject)
@@ -113,7 +115,7 @@ def _panel(subject: Any, concepts: Sequence[str] | None, model: Any, options: di
     edited = [f"edited: {edit}"] if (edit := edit_of(subject.attrs)) else []
     title = " – ".join([", ".join(names), str(subject.attrs.get("model") or "an unnamed model"), *edited])
     image = picture(subject) if drawable(subject) else None
-    return Ablation(modes, lacks=lacks, title=title, picture=image)
+    return Ablation(modes, lacks=lacks, title=title, picture=image, facts=provenance(subject))
 
 
 @dataclass

@@ -15,8 +15,11 @@ import xarray as xr
 from workbench.schema import InputError, WorkbenchError
 from workbench.widgets.ablate.intervention_form import Interventions
 from workbench.widgets.ablate.results import INTERVENTION, SWEEP, Result, figure, netcdf, table
+from workbench.widgets.ablate.still import still_of
 from workbench.widgets.ablate.tasks import Mode
 from workbench.widgets.shared import assets
+from workbench.widgets.shared.drawing import Still, Text
+from workbench.widgets.shared.static_output import HIDING, StaticOutput
 from workbench.widgets.shared.worker import Worker
 
 MODES: Final = (SWEEP, INTERVENTION)
@@ -33,7 +36,7 @@ _ORDER: Final = (
 logger = logging.getLogger(__name__)
 
 
-class Ablation(anywidget.AnyWidget):
+class Ablation(StaticOutput, anywidget.AnyWidget):
     """The panel; :func:`workbench.ablate` makes one.
 
     Parameters
@@ -47,6 +50,8 @@ class Ablation(anywidget.AnyWidget):
         What it is about.
     picture
         A picture to draw truth on: its media type and file.
+    facts
+        Where the run comes from that it is about, as :func:`workbench.widgets.shared.provenance.provenance` says it.
     error
         A sentence to show in place of the panel.
 
@@ -71,12 +76,15 @@ class Ablation(anywidget.AnyWidget):
         lacks: Mapping[str, str] | None = None,
         title: str = "",
         picture: tuple[str, bytes] | None = None,
+        facts: Mapping[str, Any] | None = None,
         error: str = "",
     ) -> None:
         self._esm = assets.packed(*_ORDER)
-        self._css = assets.joined("shared/view.css", "ablate/ablation.css")
+        self._css = assets.joined("shared/view.css", "ablate/ablation.css") + HIDING
         self._modes = dict(modes or {})
         self._picture = picture
+        self._facts = dict(facts or {})
+        self._last: Result | None = None
         self._results: dict[str, list[Result]] = {mode: [] for mode in MODES}
         self._worker = Worker(self._progressed)
         self._running = ""
@@ -99,14 +107,21 @@ class Ablation(anywidget.AnyWidget):
     def close(self) -> None:
         """Stop what runs, close the panel, and let go of everything."""
         self._open = False
+        self.settle()
         self._worker.stop()
         for results in self._results.values():
             for result in results:
                 result.shown.free()
             results.clear()
         self._modes.clear()
-        self._picture = None
+        self._picture = self._last = None
         super().close()
+
+    def still(self) -> Still:
+        """What the panel shows now, for a picture of it."""
+        if self.error:
+            return Still(self.error, [Text(self.error, most=12)])
+        return still_of(self.meta["title"], self._results, self._last, self._facts)
 
     def _hear(self, _widget: Any, question: Any, _buffers: Any) -> None:
         kind = question.get("type") if isinstance(question, dict) else None
@@ -153,6 +168,8 @@ class Ablation(anywidget.AnyWidget):
                     kind, value = "failed", f"The result could not be shown ({type(error).__name__}: {error})."
                 else:
                     self._results[mode].append(result)
+                    self._last = result
+                    self.renew()
                     self._say({"type": "done", "mode": mode, "row": result.row()})
                     return
             self._say({"type": kind, "of": "run", "mode": mode, "error": value or "", "notes": notes})

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import ipywidgets
 import numpy as np
@@ -14,8 +14,12 @@ from workbench import schema
 from workbench.numerics.measures import OVERVIEW
 from workbench.widgets.explore.explorer import Explorer
 from workbench.widgets.explore.state import State
+from workbench.widgets.shared.drawing import Beside, Still
 from workbench.widgets.shared.refusals import shown
 from workbench.widgets.shared.spaces import held_spaces, names_of
+from workbench.widgets.shared.static_output import StaticOutput
+
+_LETTERS: Final = "ABCDEFGH"
 
 
 def aligned(state: State, ds: xr.Dataset, other: xr.Dataset) -> State:
@@ -63,7 +67,7 @@ def aligned(state: State, ds: xr.Dataset, other: xr.Dataset) -> State:
     )
 
 
-def compare(ds_a: xr.Dataset, ds_b: xr.Dataset, *, state: Mapping[str, Any] | None = None) -> ipywidgets.Box:
+def compare(ds_a: xr.Dataset, ds_b: xr.Dataset, *, state: Mapping[str, Any] | None = None) -> Comparison:
     """Two datasets side by side, in JupyterLab, with one set of controls.
 
     The controls belong to the first; the second follows by relative depth and by sigma (see :func:`aligned`). Both
@@ -85,10 +89,38 @@ def compare(ds_a: xr.Dataset, ds_b: xr.Dataset, *, state: Mapping[str, Any] | No
     second = Explorer(ds_b, controls=False)
     if not first.error and not second.error:
         _link(first, second, shown(ds_a), shown(ds_b))
-    for view in (first, second):
-        view.layout.flex = "1 1 420px"
-        view.layout.min_width = "0"
-    return ipywidgets.Box([first, second], layout={"display": "flex", "flex_flow": "row wrap", "grid_gap": "12px"})
+    return Comparison([first, second])
+
+
+class Comparison(StaticOutput, ipywidgets.Box):  # type: ignore[misc]
+    """Views side by side; :func:`compare` makes one.
+
+    Parameters
+    ----------
+    views
+        Of each dataset; the first one has the controls.
+    """
+
+    def __init__(self, views: Sequence[Explorer]) -> None:
+        for view in views:
+            view.layout.flex = "1 1 420px"
+            view.layout.min_width = "0"
+            view.observe(self.renew, "state")
+        super().__init__(list(views), layout={"display": "flex", "flex_flow": "row wrap", "grid_gap": "12px"})
+
+    def still(self) -> Still:
+        """What the views show now, for a picture of it."""
+        found = [view.still() for view in self.children]
+        facts = {name: still.facts for name, still in zip(_LETTERS, found, strict=False)}
+        said = (f"{name}: {still.words}" for name, still in zip(_LETTERS, found, strict=False))
+        return Still(" ".join(said), [Beside([still.blocks for still in found])], facts)
+
+    def close(self) -> None:
+        """Close the views, and let go of their datasets."""
+        self.settle()
+        for view in self.children:
+            view.close()
+        super().close()
 
 
 def _link(first: Explorer, second: Explorer, ds_a: xr.Dataset, ds_b: xr.Dataset) -> None:

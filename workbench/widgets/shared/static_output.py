@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 _numbers = itertools.count(1)
 
 _OUTPUT = ".jp-OutputArea-child"
-_LIVE = ".wb-view[data-painted]:not([data-painted='-1']), .wb-view[data-ready='true']"
+_LIVE = ".wb-view[data-painted]:not([data-painted='-1']), [data-ready='true']"
 HIDING: Final = f"""
 {_OUTPUT}:has({_LIVE}) + {_OUTPUT}:has(.wb-kept),
 {_OUTPUT}:has({_LIVE}) + {_OUTPUT}:has(.wb-kept) + {_OUTPUT} {{ display: none; }}
@@ -43,7 +43,7 @@ class StaticOutput:
     """A view that leaves a picture and a description in the notebook; mixed into a widget, before its own class.
 
     A class that uses it defines :meth:`still`, calls :meth:`renew` when what it shows changes, and has
-    :data:`HIDING` in its style sheet, with ``data-ready="true"`` on the ``.wb-view`` that the kernel has answered.
+    :data:`HIDING` in its style sheet, with ``data-ready="true"`` on what the kernel has answered.
     """
 
     _static = True

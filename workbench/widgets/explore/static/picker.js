@@ -149,7 +149,10 @@ function render({model, el}) {
   });
 
   function answer(content, buffers) {
-    if (content.type === "runs") fill(content.runs, content.left);
+    if (content.type === "runs") {
+      fill(content.runs, content.left);
+      root.dataset.ready = "true";
+    }
     const row = content.key && list.querySelector(`button[data-key="${CSS.escape(content.key)}"]`);
     if (content.type === "thumbnail" && row && buffers.length) {
       const address = URL.createObjectURL(new Blob([buffers[0]], {type: "image/png"}));
