@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from workbench import schema, store
+from workbench.analysis.origin import provenance
 from workbench.interventions import edit_of
 from workbench.schema import InputError, WorkbenchError, noted
 from workbench.store.reading import Run
@@ -23,7 +24,6 @@ from workbench.widgets.ablate.tasks import Message, Mode, Sweeps, labels, side_b
 from workbench.widgets.explore.state import State
 from workbench.widgets.shared.code import arguments, code
 from workbench.widgets.shared.description import picture
-from workbench.widgets.shared.provenance import provenance
 from workbench.widgets.shared.refusals import drawable, problem, shown
 from workbench.widgets.shared.worker import Progress
 

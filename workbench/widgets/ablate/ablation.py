@@ -51,7 +51,7 @@ class Ablation(StaticOutput, anywidget.AnyWidget):
     picture
         A picture to draw truth on: its media type and file.
     facts
-        Where the run comes from that it is about, as :func:`workbench.widgets.shared.provenance.provenance` says it.
+        Where the run comes from that it is about, as :func:`workbench.analysis.origin.provenance` says it.
     error
         A sentence to show in place of the panel.
 

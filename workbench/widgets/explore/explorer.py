@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import anywidget
 import traitlets
 import xarray as xr
 
-from workbench.schema import WorkbenchError
+from workbench import schema
+from workbench.schema import InputError, WorkbenchError
 from workbench.store.reading import Run
 from workbench.widgets.explore import front_end
 from workbench.widgets.explore.answers import Answers
@@ -17,7 +18,7 @@ from workbench.widgets.explore.meta import meta_of
 from workbench.widgets.explore.page import page
 from workbench.widgets.explore.picker import pick
 from workbench.widgets.explore.state import State
-from workbench.widgets.explore.still import still_of
+from workbench.widgets.explore.still import moving, still_of
 from workbench.widgets.shared.drawing import Still, Text
 from workbench.widgets.shared.refusals import problem, shown
 from workbench.widgets.shared.static_output import StaticOutput
@@ -98,6 +99,23 @@ class Explorer(StaticOutput, anywidget.AnyWidget):
             return Still(self.error, [Text(self.error, most=12)])
         state = State.from_json(self.state, self._ds)
         return still_of(self._ds, state, self._answers.totals(state.space))
+
+    def savers(self) -> dict[str, Callable[..., bytes]]:
+        """What makes a file of each ending."""
+        return {**super().savers(), ".html": self._page, ".gif": self._moving}
+
+    def _page(self) -> bytes:
+        ds, state = self._shown()
+        return page(ds, state).encode()
+
+    def _moving(self, over: str = schema.TIMESTEP) -> bytes:
+        ds, state = self._shown()
+        return moving(ds, state, over)
+
+    def _shown(self) -> tuple[xr.Dataset, State]:
+        if self._ds is None:
+            raise InputError(self.error or "this view was closed: make a new one, wb.explore(ds).")
+        return self._ds, State.from_json(self.state, self._ds)
 
     def close(self) -> None:
         """Close the view and let go of the dataset."""

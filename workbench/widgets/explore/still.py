@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -11,13 +11,14 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from workbench import schema
+from workbench.analysis.origin import provenance
 from workbench.interventions import edit_of
 from workbench.numerics.measures import MEASURES, Reference
+from workbench.schema import InputError
 from workbench.widgets.explore import arrays
 from workbench.widgets.explore.state import State
 from workbench.widgets.shared.description import picture
-from workbench.widgets.shared.drawing import Block, Legend, Ramp, Still, Text, Tile, Tiles
-from workbench.widgets.shared.provenance import provenance
+from workbench.widgets.shared.drawing import Block, Legend, Ramp, Still, Text, Tile, Tiles, gif
 from workbench.widgets.shared.refusals import drawable
 from workbench.widgets.shared.spaces import dim_of, names_of
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 _DIVERGING: Final = "PuOr_r"
 _MOST_NAMES: Final = 12
+_FRAME: Final = 700
+"""Milliseconds that each step of a moving picture stays."""
 _LONGEST_PROMPT: Final = 160
 _FAINTEST: Final = 0.35
 """Least opacity of areas over the picture, as in the browser."""
@@ -51,6 +54,40 @@ def still_of(ds: xr.Dataset, state: State, totals: xr.Dataset | None = None) -> 
         If scores are NaN that are not listed as missing.
     """
     return _Moment(ds, state, arrays.maps(state, ds if totals is None else totals)).still()
+
+
+def moving(ds: xr.Dataset, state: State, over: str = schema.TIMESTEP) -> bytes:
+    """A view of a dataset as a GIF file that runs over its timesteps or its layers, on one colour scale.
+
+    Parameters
+    ----------
+    ds
+        A captured dataset that can be shown.
+    state
+        What is shown; of ``over``, one after the other of what is chosen.
+    over
+        ``"timestep"``, from the noise to the picture, or ``"layer"``, deeper and deeper.
+
+    Raises
+    ------
+    InputError
+        If ``over`` is neither, or only one timestep or layer is chosen.
+    """
+    if over not in (schema.TIMESTEP, schema.LAYER):
+        raise InputError(f"over is {over!r}; expected {schema.TIMESTEP!r} or {schema.LAYER!r}.")
+    low, high = sorted(state.timesteps if over == schema.TIMESTEP else state.layers)
+    labels = sorted((value for value in ds[over].to_numpy().tolist() if low <= value <= high), reverse=over != "layer")
+    if len(labels) < 2:
+        raise InputError(f"the view shows one {over}, which does not move: choose more of them, or save a .png.")
+    states = [
+        replace(state, timesteps=(label, label)) if over == schema.TIMESTEP else replace(state, layers=(label, label))
+        for label in labels
+    ]
+    maps = [arrays.maps(each, ds) for each in states]
+    limits = limits_of(state, np.concatenate(maps, axis=-1))
+    steps = [_Moment(ds, replace(each, limits=limits), found).still() for each, found in zip(states, maps, strict=True)]
+    facts = provenance(ds) | {"state": state.to_json(), "code": state.call(ds), "over": over, "frames": labels}
+    return gif([step.blocks for step in steps], facts, _FRAME)
 
 
 def limits_of(state: State, maps: NDArray[np.float32]) -> tuple[float, float]:

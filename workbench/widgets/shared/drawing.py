@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.widgets.shared.provenance import SOFTWARE, as_text
+from workbench.analysis.origin import SOFTWARE, as_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -308,11 +308,21 @@ def _reduced(drawn: Image) -> Image:
     from PIL import Image
 
     rgb = np.asarray(drawn).reshape(-1, 3)
-    packed = rgb.astype(np.uint32) @ np.array([1, 256, 65536], np.uint32)
+    packed = (rgb >> 3).astype(np.uint32) @ np.array([1, 32, 1024], np.uint32)
     _, at, counts = np.unique(packed, return_index=True, return_counts=True)
     weighed = rgb[at].repeat(np.ceil(counts**0.5).astype(int), axis=0)
-    palette = Image.fromarray(weighed[None]).quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=1)
+    palette = Image.fromarray(weighed[None]).quantize(256, method=Image.Quantize.MEDIANCUT)
     return drawn.quantize(palette=palette, dither=Image.Dither.NONE)
+
+
+def gif(frames: Sequence[Sequence[Block]], facts: Mapping[str, Any], milliseconds: int) -> bytes:
+    """Pictures that follow one another, again and again, as a GIF file that keeps facts in its comment."""
+    drawn = [draw(blocks) for blocks in frames]
+    first, *rest = [_reduced(each) for each in drawn]
+    buffer = io.BytesIO()
+    comment = as_text(facts).encode("ascii")
+    first.save(buffer, "GIF", save_all=True, append_images=rest, duration=milliseconds, loop=0, comment=comment)
+    return buffer.getvalue()
 
 
 def texts_of(facts: Mapping[str, Any]) -> dict[str, str]:

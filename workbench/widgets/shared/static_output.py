@@ -9,11 +9,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import html
+import inspect
 import itertools
 import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
-from workbench.schema import WorkbenchError, noted
+from workbench.schema import InputError, WorkbenchError, noted
 from workbench.widgets.shared.drawing import Still, Text, png
 
 RUN_THE_CELL: Final = "Run the cell for the live view."
@@ -62,6 +66,54 @@ class StaticOutput:
             If it cannot be drawn; the notebook then keeps that sentence.
         """
         raise NotImplementedError
+
+    def savers(self) -> dict[str, Callable[..., bytes]]:
+        """By the ending of a file's name, what makes the file's content; called with the options of :meth:`save`."""
+        return {".png": self._png}
+
+    def save(self, path: str | os.PathLike[str], **options: Any) -> Path:
+        """Write what the view shows now into a file; no browser is needed.
+
+        Parameters
+        ----------
+        path
+            The file, which is replaced when it exists; its ending says what is written. ``.png``: a picture. A view of
+            one dataset also writes ``.html``, a page that slices without a kernel, and ``.gif``, a picture that runs
+            over the timesteps or, with ``over="layer"``, over the layers.
+        **options
+            Of that kind of file.
+
+        Returns
+        -------
+        pathlib.Path
+            The file. It says inside which run it is of, with its key, model, edit, versions, state and code.
+
+        Raises
+        ------
+        InputError
+            If the ending is none of these, an option is none of that kind's, or the file cannot be written.
+        """
+        target, known = Path(path), self.savers()
+        if target.suffix.lower() not in known:
+            raise InputError(f"the file is {target}; expected a name that ends in {' or '.join(known)}.")
+        make = known[target.suffix.lower()]
+        takes = list(inspect.signature(make).parameters)
+        if wrong := sorted(set(options) - set(takes)):
+            has = f"it takes {', '.join(takes)}" if takes else "it takes none"
+            raise InputError(f"a {target.suffix} file has no option {', '.join(wrong)}; {has}.")
+        if not target.parent.is_dir():
+            raise InputError(f"there is no folder {target.parent}: make it first, or give another one.")
+        content = make(**options)
+        try:
+            target.write_bytes(content)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise InputError(f"{target} cannot be written ({reason}): give a file that you may write to.") from error
+        return target
+
+    def _png(self) -> bytes:
+        taken = self.still()
+        return png(taken.blocks, {**taken.facts, "title": taken.words}, most=None)
 
     @property
     def description(self) -> str:

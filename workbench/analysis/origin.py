@@ -1,4 +1,4 @@
-"""Where what is shown comes from: facts to keep inside saved files, and names for them."""
+"""Where a dataset comes from: facts that saved files keep, and names for them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import xarray as xr
 
 from workbench import schema
 from workbench.interventions import edit_of
-from workbench.widgets.shared.spaces import held_spaces, names_of
 
 SOFTWARE: Final = "concept-workbench"
 _KEY: Final = 8
@@ -20,6 +19,7 @@ _KEY: Final = 8
 _LONGEST: Final = 48
 """Letters of the names in a file's name."""
 _MOST_NAMES: Final = 4
+_NAMED: Final = (schema.CONCEPT, schema.TOKEN)
 
 
 def provenance(ds: xr.Dataset) -> dict[str, Any]:
@@ -52,8 +52,7 @@ def stem_of(ds: xr.Dataset) -> str:
     ds
         A captured dataset.
     """
-    spaces = held_spaces(ds)
-    names = names_of(ds, spaces[0]) if spaces else []
+    names = next(([str(name) for name in ds[dim].to_numpy()] for dim in _NAMED if dim in ds.coords), [])
     return stem(names, edit_of(ds.attrs), str(ds.attrs.get("key", "")))
 
 
