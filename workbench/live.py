@@ -134,7 +134,7 @@ class _Laboratory:
         """Run a plan; raises once the event is set."""
         from workbench.experiments.running import intervene
         from workbench.models.loading import BUNDLED
-        from workbench.recording.capturing import open_adapter
+        from workbench.recording.opening import open_adapter
         from workbench.recording.provenance import asked_from
 
         if self._loaded is None:
@@ -245,9 +245,8 @@ def _from_dataset(ds: xr.Dataset, model: Any, options: dict[str, Any]) -> _Labor
 def _from_subject(subject: Any, concepts: Sequence[str], model: Any, options: dict[str, Any]) -> _Laboratory:
     """The network named by the caller, and what it has to edit."""
     from workbench.experiments.running import check_options, is_prompt
-    from workbench.models.family import adapter_for
     from workbench.recording.arguments import check_concepts, check_vocabulary
-    from workbench.recording.capturing import open_adapter
+    from workbench.recording.opening import open_adapter
     from workbench.recording.pictures import read_image
     from workbench.recording.turns import quoted, turn
 
@@ -267,7 +266,7 @@ def _from_subject(subject: Any, concepts: Sequence[str], model: Any, options: di
         "words": _words(prompt, tokens),
         "attend": options.get("attend", "both"),
         "layers": [layer.index for layer in adapter.layers if layer.index <= last],
-        "heads": list(range(adapter_for(adapter.transformer).heads)),
+        "heads": list(range(adapter.heads)),
         "timesteps": timesteps,
         "names": names,
         "prompted": prompted,

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from workbench.models.loading import bundled_folder
-from workbench.recording.asking import check_asked, check_home
+from workbench.recording.asking import check_asked
+from workbench.recording.request import check_home
 from workbench.schema import InputError, ModelError, StoreError
 
 SCENE = Path(__file__).parents[2] / "data" / "scenes" / "scene-00.png"

@@ -22,7 +22,7 @@ from PIL import Image
 from tests.tiny_random import flux_pipeline
 from workbench import store
 from workbench.models.loading import load_model
-from workbench.recording import capturing
+from workbench.recording import opening
 from workbench.recording.capturing import capture
 from workbench.recording.tracing import trace
 from workbench.schema import InputError, ModelError, StoreError, TraceError, WorkbenchWarning, patch_centres, validate
@@ -406,7 +406,7 @@ def test_every_argument_is_part_of_the_key(
     take: Callable[..., xr.Dataset], picture: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As if every run were stored already.
-    monkeypatch.setattr(capturing, "opened", lambda key, *_: xr.Dataset(attrs={"key": key}))
+    monkeypatch.setattr(opening, "opened", lambda key, *_: xr.Dataset(attrs={"key": key}))
     changed = picture.copy()
     changed[0, 0, 0] ^= 1
     mask = {word: np.zeros(SIZE, bool) for word in CONCEPTS}

@@ -20,7 +20,7 @@ from diffusers import (
 
 from tests.tiny_random import flux_pipeline
 from workbench import store
-from workbench.recording import generating
+from workbench.recording import opening
 from workbench.recording.generating import generate
 from workbench.recording.tracing import trace
 from workbench.schema import InputError, ModelError, TraceError, validate
@@ -206,7 +206,7 @@ def test_every_argument_is_part_of_the_key(
     make: Callable[..., xr.Dataset], distilled: FluxPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As if every run were stored already.
-    monkeypatch.setattr(generating, "opened", lambda key, *_: xr.Dataset(attrs={"key": key}))
+    monkeypatch.setattr(opening, "opened", lambda key, *_: xr.Dataset(attrs={"key": key}))
     variants: list[dict[str, Any]] = [
         {},
         {"prompt": "a cat"},

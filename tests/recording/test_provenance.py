@@ -17,7 +17,7 @@ import workbench as wb
 from tests.tiny_random import flux_pipeline
 from workbench import store
 from workbench.interventions import SkipBlock
-from workbench.recording import capturing
+from workbench.recording import capturing, opening
 from workbench.recording.provenance import derived, model_attrs, model_name
 from workbench.schema import WorkbenchWarning, validate
 
@@ -84,7 +84,7 @@ def test_a_run_that_an_experiment_finishes_meanwhile_becomes_the_users_own(
     """The call looks for the run before it is there, and finds it complete when it may write."""
     with experiment():
         take()
-    monkeypatch.setattr(capturing, "opened", lambda *_: None)
+    monkeypatch.setattr(opening, "opened", lambda *_: None)
     ds = take()
     assert "role" not in ds.attrs
     assert store.runs(home)[0].own

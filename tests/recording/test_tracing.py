@@ -330,7 +330,7 @@ def test_only_conditional_passes_are_recorded(concepts: Tensor) -> None:
         ({"spaces": ("cross", "cross")}, "each once"),
         ({"attend": "text"}, "both, image, concepts, none"),
         ({"layers": [5]}, "0 to 4"),
-        ({"layers": [-1]}, "3 dual-stream blocks first, then 2 single-stream"),
+        ({"layers": [-1]}, "3 dual-stream blocks, then 2 single-stream"),
         ({"layers": []}, "0 to 4"),
         ({"layers": [1.5]}, "0 to 4"),
         ({"concepts": torch.zeros(1, 3, 41)}, r"\(1, 3, 41\); expected \(batch or 1, concept, 40\)"),

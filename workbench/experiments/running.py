@@ -31,7 +31,6 @@ from workbench.experiments.effects import (
 from workbench.experiments.picture_effects import perceptual as perceptual_distance
 from workbench.experiments.planning import CONTROLS, Arm, Edits, Network, Plan, arms_of, controls_of
 from workbench.interventions import SkipBlock
-from workbench.models.family import adapter_for
 from workbench.models.loading import BUNDLED
 from workbench.numerics.resampling import mean_over_concepts
 from workbench.recording.arguments import (
@@ -42,9 +41,10 @@ from workbench.recording.arguments import (
     check_seed,
     check_spaces,
 )
-from workbench.recording.capturing import capture, open_adapter
+from workbench.recording.capturing import capture
 from workbench.recording.edits.resolving import resolve
 from workbench.recording.generating import generate
+from workbench.recording.opening import open_adapter
 from workbench.recording.pictures import read_image
 from workbench.recording.provenance import asking, derived, model_name
 from workbench.recording.sessions import check_cancelled, session
@@ -183,7 +183,7 @@ def intervene(
         for layer in check_layers(list(adapter.default_layers) if layers is None else layers, adapter.layers)
     ]
     blocks = adapter.layers if prompted else adapter.layers[: recorded[-1] + 1]
-    heads = adapter_for(adapter.transformer).heads
+    heads = adapter.heads
     with turn(adapter.pipe, f"an experiment on {quoted(words)}"):
         tokens = list(zip(*adapter.prompt_tokens(subject if prompted else options.get("prompt", "")), strict=True))
     network = Network(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Literal
+
+from workbench.schema import CONDITIONAL, UNCONDITIONAL
 
 BranchName = Literal["conditional", "unconditional"]
-CONDITIONAL: Final = "conditional"
-UNCONDITIONAL: Final = "unconditional"
 
 
 @dataclass(frozen=True)

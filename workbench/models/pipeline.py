@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from workbench.models.guidance import Branch, alone
 from workbench.models.readers import TextReader
 from workbench.models.transformer import Layer, TransformerAdapter
-from workbench.schema import InputError, ModelError
+from workbench.schema import FLOW, InputError, ModelError
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,15 @@ class PipelineAdapter(ABC):
     ----------
     transformer_side : type of TransformerAdapter
         The family's other side.
+    process : str
+        How noise is added: by a flow, ``sigma * noise + (1 - sigma) * latents``, unless the family says otherwise.
+    scheduler : str
+        Name of a scheduler class that runs what it announces.
     """
 
     transformer_side: ClassVar[type[TransformerAdapter]]
+    process: ClassVar[str] = FLOW
+    scheduler: ClassVar[str] = "FlowMatchEulerDiscreteScheduler"
 
     def __init__(self, pipe: Any, info: Mapping[str, Any] | None = None) -> None:
         self.pipe = pipe
@@ -298,6 +304,10 @@ class PipelineAdapter(ABC):
             ``conditional``, and ``unconditional`` where the pipeline runs one under these options.
         """
         return alone()
+
+    def ran(self) -> tuple[float, ...]:
+        """Timesteps of the pipeline's last run, as its scheduler has them."""
+        return tuple(float(timestep) for timestep in self.pipe.scheduler.timesteps)
 
     @abstractmethod
     def generate(

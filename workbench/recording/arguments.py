@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Final
 
-from workbench.schema import ATTEND_MODES, POOLS, PROMPT, SPACES, InputError, warn
+from workbench.schema import ATTEND_MODES, BOTH, BRANCHES, POOLS, PROMPT, SPACES, UNCONDITIONAL, InputError, warn
 
 if TYPE_CHECKING:
     from workbench.models.pipeline import PipelineAdapter
-    from workbench.models.transformer import Layer
+    from workbench.models.transformer import Layer, TransformerAdapter
 
 MOST_CONCEPTS: Final = 64
 MOST_SAMPLES: Final = 1000
@@ -158,6 +158,28 @@ def check_negative(negative_prompt: str | None, true_guidance: float) -> None:
         raise InputError(f'true_guidance is {true_guidance} without a negative_prompt: give one (it may be "").')
 
 
+def check_branch(branch: str, spaces: Sequence[str], text_mass: bool, negative_prompt: str | None) -> None:
+    """A branch of guidance that exists, with what can be recorded of it.
+
+    Raises
+    ------
+    InputError
+        If it does not, or something is asked of it that needs one text.
+    """
+    if branch not in (*BRANCHES, BOTH):
+        raise InputError(f"branch is {branch!r}; expected one of {', '.join((*BRANCHES, BOTH))}.")
+    of_text = [name for name, asked in ((PROMPT, PROMPT in spaces), ("text_mass", text_mass)) if asked]
+    if branch == BOTH and of_text:
+        raise InputError(
+            f"{' and '.join(of_text)} go along the tokens of one text, and branch={BOTH!r} reads two: leave them out, "
+            "or record one branch at a time."
+        )
+    if branch == UNCONDITIONAL and PROMPT in spaces and not (negative_prompt or "").strip():
+        raise InputError(
+            f'the space "prompt" of the {UNCONDITIONAL} branch needs a negative_prompt: give one, or leave it out.'
+        )
+
+
 def check_spaces(spaces: str | Sequence[str]) -> tuple[str, ...]:
     """Names of spaces, each once.
 
@@ -228,7 +250,7 @@ def check_depths(layers: int | Iterable[int], duals: int, singles: int) -> list[
     if not given or not right or len(set(given)) < len(given):
         raise InputError(
             f"layers is {given}; expected whole numbers from 0 to {depth - 1}, each once "
-            f"(this model has {duals} dual-stream blocks, then {singles} single-stream blocks)."
+            f"(this model has {_blocks(duals, singles)})."
         )
     return sorted(int(index) for index in given)
 
@@ -249,6 +271,37 @@ def check_steps(record: int | Iterable[int], steps: int) -> tuple[int, ...]:
     return tuple(sorted(int(step) for step in given))
 
 
+def check_positions(positions: Sequence[int], concepts: int) -> None:
+    """Positions in the text, one for each concept.
+
+    Raises
+    ------
+    InputError
+        If there are more or fewer, or one is no whole number from 0, or is there twice.
+    """
+    given = as_list(positions)
+    right = all(isinstance(p, Integral) and not isinstance(p, bool) and int(p) >= 0 for p in given)
+    if not right or len(given) != concepts or len(set(given)) < concepts:
+        raise InputError(
+            f"positions is {given}; expected a whole number from 0 for each of the {concepts} concepts, each once."
+        )
+
+
+def check_offered(adapter: TransformerAdapter, model: str, spaces: Sequence[str], attend: str) -> None:
+    """What is to be read from a model's blocks, and what concepts attend to, exists in its family.
+
+    Raises
+    ------
+    InputError
+        If it does not.
+    """
+    for name, chosen, offered in (("spaces", spaces, adapter.spaces), ("attend", (attend,), adapter.attends)):
+        if lacking := [value for value in chosen if value not in offered]:
+            raise InputError(
+                f"{name} holds {', '.join(lacking)}, which {model} does not have; expected {', '.join(offered)}."
+            )
+
+
 def traced_layers(layers: Iterable[int] | None, existing: Sequence[Layer]) -> tuple[int, ...]:
     """The chosen blocks of a trace by depth; all dual-stream ones by default.
 
@@ -264,7 +317,7 @@ def traced_layers(layers: Iterable[int] | None, existing: Sequence[Layer]) -> tu
     if not given or not all(isinstance(index, Integral) and int(index) in range(len(existing)) for index in given):
         raise InputError(
             f"layers is {given}; expected one or more of 0 to {len(existing) - 1} "
-            f"({len(dual)} dual-stream blocks first, then {len(existing) - len(dual)} single-stream blocks)."
+            f"(this model has {_blocks(len(dual), len(existing) - len(dual))})."
         )
     return tuple(sorted({int(index) for index in given}))
 
@@ -330,6 +383,12 @@ def as_list(given: Any) -> list[Any]:
         return list(given)
     except TypeError:  # an array without dimensions has __iter__ and refuses it
         return [given]
+
+
+def _blocks(duals: int, singles: int) -> str:
+    """How many blocks of each kind a model has, in words."""
+    kinds = [f"{count} {kind}-stream blocks" for kind, count in (("dual", duals), ("single", singles)) if count]
+    return ", then ".join(kinds)
 
 
 def _is_number(value: Any) -> bool:

@@ -6,26 +6,20 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from workbench import store
 from workbench.folders import blocks_in, info_in, local_folder
 from workbench.recording.arguments import (
-    MOST_SAMPLES,
     MOST_STEPS,
-    check_concepts,
     check_count,
     check_depths,
     check_negative,
-    check_options,
-    check_prompt,
     check_scale,
-    check_seed,
-    check_spaces,
     check_steps,
     check_timesteps,
     check_vocabulary,
 )
-from workbench.recording.pictures import check_size, read_image
-from workbench.schema import InputError, StoreError, WorkbenchError, noted
+from workbench.recording.pictures import read_image
+from workbench.recording.request import check_home, read_request
+from workbench.schema import InputError, WorkbenchError, noted
 
 
 def check_asked(
@@ -78,13 +72,19 @@ def check_asked(
             found.append(InputError(f"{error}: check the path."))
         return None
 
-    words = tried(check_concepts, concepts)
-    tried(check_prompt, prompt, spaces, image is None)
-    tried(check_spaces, spaces)
-    tried(check_count, "samples", samples, 1, MOST_SAMPLES)
-    tried(check_seed, seed)
-    tried(check_options, attend, pool)
-    tried(check_size, size)
+    request = read_request(
+        concepts,
+        prompt=prompt,
+        made=image is None,
+        layers=layers,
+        spaces=spaces,
+        samples=samples,
+        seed=seed,
+        size=size,
+        attend=attend,
+        pool=pool,
+        tried=tried,
+    )
     if timesteps is not None:
         tried(check_timesteps, timesteps)
     if image is not None:
@@ -98,7 +98,7 @@ def check_asked(
     folder = tried(local_folder, model)
     info = folder and tried(info_in, folder)
     if info is not None:
-        tried(check_vocabulary, words or (), f"{prompt} {negative_prompt or ''}", model, info)
+        tried(check_vocabulary, request.concepts or (), f"{prompt} {negative_prompt or ''}", model, info)
     blocks = folder and tried(blocks_in, folder)
     if layers is not None and blocks is not None:
         tried(check_depths, layers, *blocks)
@@ -109,24 +109,3 @@ def check_asked(
     if found:
         kind = InputError if any(isinstance(error, InputError) for error in found) else type(found[0])
         raise kind("\n".join(map(str, found)))
-
-
-def check_home(home: str | os.PathLike[str] | None) -> StoreError | None:
-    """Why no run can be written there; None when one can.
-
-    Raises
-    ------
-    StoreError
-        When none can be opened there either.
-    """
-    try:
-        store.check_writable(home)
-    except StoreError as error:
-        try:
-            stored = bool(store.runs(home))
-        except OSError:
-            stored = False
-        if not stored:
-            raise
-        return error
-    return None

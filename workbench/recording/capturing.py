@@ -3,51 +3,38 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from torch import Tensor
 from tqdm.auto import tqdm
 
-from workbench import store as runs_store
-from workbench.interventions import Given, read
+from workbench.interventions import Given
 from workbench.models.defaults import own_defaults
-from workbench.models.family import pipeline_adapter_for
-from workbench.models.loading import BUNDLED, bundled, info_of, load_model
 from workbench.models.pipeline import PipelineAdapter, Posterior
-from workbench.models.shortcuts import refuse_shortcuts
 from workbench.numerics.image_similarity import psnr
 from workbench.recording.arguments import (
-    MOST_SAMPLES,
-    check_concepts,
-    check_count,
-    check_flag,
     check_layers,
-    check_options,
-    check_prompt,
-    check_seed,
-    check_spaces,
+    check_offered,
     check_timesteps,
     check_vocabulary,
     warn_beyond_training,
 )
-from workbench.recording.asking import check_home as check_home
-from workbench.recording.edits.sources import SourceInputs, check_interventions, resolved, source_pictures
-from workbench.recording.identity import confirm, identity
-from workbench.recording.pictures import Pixels, check_size, image_hash, read_image, resize
-from workbench.recording.provenance import is_derived, model_attrs, model_name
-from workbench.recording.reading import Record
-from workbench.recording.runs import Plan, remaining_passes, writing
+from workbench.recording.edits.sources import SourceInputs, check_interventions, source_pictures
+from workbench.recording.opening import concept_embeddings, open_adapter, opened_or_recorded, traced
+from workbench.recording.pictures import Pixels, image_hash, read_image, resize
+from workbench.recording.plan import Plan, plan_tokens, remaining_passes
+from workbench.recording.provenance import model_name
+from workbench.recording.request import check_home, read_request
 from workbench.recording.sessions import check_cancelled, once
 from workbench.recording.streaming import Stream
-from workbench.recording.text_warnings import warn_of_embeddings, warn_of_text
-from workbench.recording.tracing import Trace, trace
+from workbench.recording.text_warnings import warn_of_text
 from workbench.recording.turns import quoted, turn
 from workbench.schema import CHANNEL, IMAGE, PIXEL_X, PIXEL_Y, InputError, warn
 from workbench.store.pieces import Writer
@@ -57,8 +44,6 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
     from workbench.truth import Truth
-
-logger = logging.getLogger(__name__)
 
 
 def capture(
@@ -166,59 +151,57 @@ def capture(
     >>> ds = workbench.capture(scene.image, scene.words)  # doctest: +SKIP
     >>> ds.wb.heatmap().sel(concept="sun").plot()  # doctest: +SKIP
     """
-    words = check_concepts(concepts)
+    request = read_request(
+        concepts,
+        prompt=prompt,
+        made=False,
+        layers=layers,
+        spaces=spaces,
+        samples=samples,
+        seed=seed,
+        size=size,
+        attend=attend,
+        pool=pool,
+        lse=lse,
+        text_mass=text_mass,
+        interventions=interventions,
+        store=store,
+        home=home,
+        verify=verify,
+        progress=progress,
+    )
     times = None if timesteps is None else check_timesteps(timesteps)
-    chosen_spaces = check_spaces(spaces)
-    count, first = check_count("samples", samples, 1, MOST_SAMPLES), check_seed(seed)
-    check_options(attend, pool)
-    check_flag("lse", lse)
-    check_flag("text_mass", text_mass)
-    wanted = check_size(size)
-    check_prompt(prompt, chosen_spaces, needed=False)
-    check_flag("verify", verify)
-    edits = read(interventions)
     if ignore is not None and (truth is None or not isinstance(ignore, str)):
         raise InputError(
             f"ignore is {ignore!r}; here it names one of the masks in truth=. Values of a label map are given to "
             "ds.wb.with_truth(label_map, labels=..., ignore=255)."
         )
     pixels = read_image(image)
-    unwritable = check_home(home) if store else None
+    request = replace(request, unwritable=check_home(home) if store else None)
 
-    adapter = open_adapter(model)
+    adapter, words = open_adapter(model), request.concepts
     with own_defaults(), turn(adapter.pipe, f"a capture of {quoted(words)}", progress):
         name = model_name(model)
-        blocks = check_layers(layers, adapter.layers)
+        check_offered(adapter.inner, name, request.spaces, attend)
         check_vocabulary(words, prompt, name, adapter.info)
-        height, width = wanted or adapter.native_size(*pixels.shape[:2])
+        blocks = check_layers(layers, adapter.layers)
+        height, width = request.size or adapter.native_size(*pixels.shape[:2])
         grid = adapter.grid(height, width)
-        warn_beyond_training(adapter, name, wanted)
+        warn_beyond_training(adapter, name, request.size)
         warn_of_text(adapter, words, [prompt], made=False)
         pixels = resize(pixels, (height, width))
         regions = None if truth is None else read_regions(truth, words, (height, width), ignore=ignore)
-        tokens: tuple[tuple[int, str], ...] = ()
-        if "prompt" in chosen_spaces:
-            tokens = tuple(zip(*adapter.prompt_tokens(prompt), strict=True))
-        pictures = source_pictures(edits, (height, width))
+        pictures = source_pictures(request.interventions, (height, width))
         if times is None:
             times = (adapter.default_timestep,)
-
-        plan = Plan(
+        plan = Plan.of(
+            request,
             kind="capture",
-            concepts=words,
             timesteps=times,
             steps=tuple(range(len(times))),
             layers=blocks,
-            spaces=chosen_spaces,
-            seeds=tuple(range(first, first + count)),
-            prompts=(prompt,) * count,
-            tokens=tokens,
+            tokens=plan_tokens(adapter, request.spaces, prompt),
             size=(height, width),
-            attend=attend,
-            pool=pool,
-            lse=lse,
-            text_mass=text_mass,
-            interventions=edits,
             options={
                 "image_hash": image_hash(pixels),
                 "truth_hash": "" if regions is None else _bits_hash(regions.masks),
@@ -226,24 +209,23 @@ def capture(
                 **({"source_hashes": [image_hash(picture) for picture in pictures.values()]} if pictures else {}),
             },
         )
-        check_interventions(adapter, plan, name)
-        before = identity(adapter, progress) if store else {}
-        key = plan.key(before, adapter.text_length, adapter.default_layers) if store else ""
-        if store and (found := opened(key, home, progress, verify)) is not None:
-            return found
-        if unwritable is not None:
-            raise unwritable
-        template = plan.template(adapter, name, adapter.heads, key)
-        template.attrs |= model_attrs(model)
-        template[IMAGE] = ((PIXEL_Y, PIXEL_X, CHANNEL), pixels)
-        if regions is not None:
-            template = template.assign(regions.variables())
-        with writing(store, key, template, plan.variables(), home) as run:
-            if remaining_passes(run):
-                _record(adapter, plan, pixels, pictures, grid, run, progress)
-                if store:
-                    confirm(adapter, before, run, key, home, progress)
-        return run.dataset()
+        check_interventions(adapter, plan, name, plan.timesteps)
+
+        def describe(template: xr.Dataset) -> xr.Dataset:
+            template[IMAGE] = ((PIXEL_Y, PIXEL_X, CHANNEL), pixels)
+            return template if regions is None else template.assign(regions.variables())
+
+        return opened_or_recorded(
+            adapter,
+            plan,
+            request,
+            model,
+            name,
+            describe,
+            whole={},
+            pending=lambda run: bool(remaining_passes(run)),
+            record=partial(_record, adapter, plan, pixels, pictures, grid, progress=progress),
+        )
 
 
 def _record(
@@ -299,77 +281,11 @@ def _bits_hash(masks: NDArray[np.bool_]) -> str:
 
 def _encoded(adapter: PipelineAdapter, pixels: Pixels) -> Posterior:
     posterior = adapter.encode_image(pixels)
-    warn_if_unfamiliar(adapter, posterior, pixels)
+    _warn_if_unfamiliar(adapter, posterior, pixels)
     return posterior
 
 
-def traced(
-    adapter: PipelineAdapter,
-    plan: Plan,
-    embeddings: Tensor,
-    on_record: Callable[[Record], None],
-    on_pass: Callable[[int], Any],
-) -> Trace:
-    """A trace of what the plan wants."""
-    found = trace(
-        adapter.transformer,
-        embeddings,
-        [layer.index for layer in plan.layers],
-        plan.spaces,
-        plan.attend,
-        lse=plan.lse,
-        text_mass=plan.text_mass,
-        tokens=[position for position, _ in plan.tokens] or None,
-        on_record=on_record,
-        on_pass=on_pass,
-        interventions=resolved(adapter, plan),
-    )
-    found.editing.concepts = plan.concepts
-    return found
-
-
-def open_adapter(model: Any) -> PipelineAdapter:
-    """The adapter of a model given by name, path or as a loaded pipeline."""
-    if isinstance(model, str | os.PathLike):
-        name = os.fspath(model)
-        pipe = bundled(name) if name in BUNDLED else load_model(name)
-    else:
-        pipe = model
-        pipeline_adapter_for(pipe)
-    adapter = pipeline_adapter_for(pipe, info_of(pipe))
-    refuse_shortcuts(adapter.inner.transformer)
-    return adapter
-
-
-def opened(key: str, home: str | Path | None, progress: bool, verify: bool) -> xr.Dataset | None:
-    """The stored run of this key, saying that it is opened; None when there is none, or verifying found damage."""
-    if runs_store.find(key, home) is None:
-        return None
-    if verify and (problems := runs_store.damage(key, home)):
-        warn(
-            f"the stored run {key} is damaged and is computed anew: {'; '.join(problems[:5])}",
-            stacklevel=3,
-        )
-        runs_store.discard_for_anew(key, is_derived(), home)
-        return None
-    if not is_derived():
-        runs_store.claim(key, home)
-    message = f"run {key} is stored already: opened, nothing was computed"
-    logger.info(message)
-    if progress:
-        tqdm.write(message)
-    return runs_store.open(key, home)
-
-
-def concept_embeddings(adapter: PipelineAdapter, plan: Plan) -> Tensor:
-    """Embeddings (1, concept, embedding_dim), with a warning for words that are not read as a whole or alike."""
-    key = ("concepts", plan.concepts, plan.pool)
-    embeddings, counts = once(adapter.pipe, key, lambda: adapter.encode_concepts(plan.concepts, plan.pool))
-    warn_of_embeddings(adapter, plan.concepts, embeddings, counts, plan.pool)
-    return embeddings
-
-
-def warn_if_unfamiliar(adapter: PipelineAdapter, posterior: Posterior, pixels: Pixels) -> None:
+def _warn_if_unfamiliar(adapter: PipelineAdapter, posterior: Posterior, pixels: Pixels) -> None:
     """Warn when a model of drawn scenes is shown something its autoencoder cannot reproduce."""
     threshold = adapter.info.get("familiar_psnr")
     if threshold is None:
@@ -380,5 +296,5 @@ def warn_if_unfamiliar(adapter: PipelineAdapter, posterior: Posterior, pixels: P
             f"the model knows drawn scenes only, and this picture is none (its autoencoder reproduces it at "
             f"{reached:.1f} dB; scenes reach {threshold:g} dB): the maps mean little. For photographs load FLUX.1, "
             'for example model="black-forest-labs/FLUX.1-schnell".',
-            stacklevel=7,
+            stacklevel=8,
         )

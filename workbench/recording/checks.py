@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from workbench.models.transformer import BlockTensors, ConceptStream, Layer
+from workbench.models.guidance import Branch
+from workbench.models.transformer import WHOLE, BlockTensors, ConceptStream, Layer
 from workbench.recording.reading import Record
+from workbench.schema import TraceError
 
 
 def not_finite(places: Sequence[str]) -> str:
@@ -36,6 +39,10 @@ class ForwardPass:
         Blocks the concept stream goes through, in order.
     heads, concepts : int
         How many scores of each patch have to arrive.
+    branches : tuple of Branch
+        The branches of guidance that the pass has.
+    items : slice
+        Their items of the batch.
 
     Attributes
     ----------
@@ -47,7 +54,16 @@ class ForwardPass:
         The thread that runs the pass.
     """
 
-    def __init__(self, layers: tuple[Layer, ...], heads: int, concepts: int) -> None:
+    def __init__(
+        self,
+        layers: tuple[Layer, ...],
+        heads: int,
+        concepts: int,
+        branches: tuple[Branch, ...] = (Branch(),),
+        items: slice = WHOLE,
+    ) -> None:
+        self.branches = branches
+        self.items = items
         self.stream: ConceptStream | None = None
         self.pieces: list[Record] = []
         self.thread = threading.get_ident()
@@ -61,6 +77,30 @@ class ForwardPass:
         self._tokens: int | None = None
         self._misshapen: list[str] = []
         self._magnitudes: dict[tuple[int, str], Tensor] = {}
+
+    def begin(self, stream: ConceptStream) -> None:
+        """Take the concept tokens of the wanted items.
+
+        Raises
+        ------
+        TraceError
+            If the batch does not have them.
+        """
+        batch = len(stream.hidden)
+        for branch in self.branches:
+            if branch.items.stop is not None and branch.items.stop > batch:
+                raise TraceError(
+                    f"a pass has batch {batch}, but the {branch.name} branch of guidance was expected at items "
+                    f"{branch.items.start} to {branch.items.stop - 1} of it: the pipeline left guidance out of this "
+                    "step, or puts its branches elsewhere."
+                )
+        self.stream = stream.of(self.items)
+
+    def divided(self, piece: Record) -> list[Record]:
+        """A record of each branch from one of all wanted items."""
+        if len(self.branches) == 1:
+            return [replace(piece, branch=self.branches[0].name)]
+        return [piece.of(branch) for branch in self.branches]
 
     def accepts(self, layer: Layer, block: BlockTensors, needs: frozenset[str]) -> bool:
         """Whether a block is the next one and complete; what is wrong otherwise goes into the verdict.

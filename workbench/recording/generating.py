@@ -3,46 +3,56 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 from tqdm.auto import tqdm
 
-from workbench.interventions import ITSELF, Given, Source, read
+from workbench.interventions import ITSELF, Given, Source
 from workbench.models.defaults import own_defaults
-from workbench.models.pipeline import PipelineAdapter
+from workbench.models.guidance import Branch
+from workbench.models.pipeline import PipelineAdapter, Schedule
 from workbench.recording.arguments import (
-    MOST_SAMPLES,
     MOST_STEPS,
-    check_concepts,
+    check_branch,
     check_count,
-    check_flag,
     check_layers,
     check_negative,
-    check_options,
-    check_prompt,
+    check_offered,
     check_scale,
-    check_seed,
-    check_spaces,
     check_steps,
     check_vocabulary,
     warn_beyond_training,
 )
-from workbench.recording.capturing import check_home, concept_embeddings, open_adapter, opened, traced
 from workbench.recording.edits.sources import check_interventions
-from workbench.recording.identity import confirm, identity
-from workbench.recording.pictures import Pixels, check_size
-from workbench.recording.provenance import model_attrs, model_name
+from workbench.recording.opening import concept_embeddings, open_adapter, opened_or_recorded, traced
+from workbench.recording.pictures import Pixels
+from workbench.recording.plan import Plan, plan_tokens
+from workbench.recording.provenance import model_name
 from workbench.recording.reading import Record
-from workbench.recording.runs import Plan, writing
+from workbench.recording.request import check_home, read_request
 from workbench.recording.sessions import check_cancelled
 from workbench.recording.streaming import Stream
 from workbench.recording.text_warnings import warn_of_text
 from workbench.recording.turns import quoted, turn
-from workbench.schema import CHANNEL, IMAGE, PIXEL_X, PIXEL_Y, SAMPLE, InputError, TraceError
+from workbench.schema import (
+    BOTH,
+    BRANCHES,
+    CHANNEL,
+    CONDITIONAL,
+    IMAGE,
+    PIXEL_X,
+    PIXEL_Y,
+    SAMPLE,
+    UNCONDITIONAL,
+    InputError,
+    TraceError,
+)
 from workbench.store.pieces import Writer
 
 if TYPE_CHECKING:
@@ -59,6 +69,7 @@ def generate(
     guidance: float | None = None,
     negative_prompt: str | None = None,
     true_guidance: float = 1.0,
+    branch: str = "conditional",
     layers: int | Iterable[int] | None = None,
     spaces: str | Sequence[str] = ("output", "cross"),
     samples: int = 1,
@@ -95,8 +106,12 @@ def generate(
     guidance
         Guidance scale, for models that take one (FLUX.1-dev: 3.5 by default).
     negative_prompt, true_guidance
-        True classifier-free guidance: two passes a step, of which only the conditional one is recorded. It is on when
-        a negative prompt is given and ``true_guidance`` is above 1.
+        True classifier-free guidance of a model that is distilled otherwise: it is on when a negative prompt is given
+        and ``true_guidance`` is above 1. Models with ordinary guidance take ``guidance`` and ``negative_prompt``.
+    branch
+        Which passes of classifier-free guidance are recorded, and reached by edits of the prompt: the ``conditional``
+        ones, which read the prompt, the ``unconditional`` ones, which read the negative prompt, or ``both``, along a
+        dimension ``branch`` of their own.
     layers, spaces, attend, pool, lse, text_mass, interventions, store, home, verify, progress
         As in :func:`workbench.capture`.
     samples
@@ -127,79 +142,99 @@ def generate(
     --------
     >>> ds = workbench.generate("a red heart on grass", ["heart", "grass"], seed=3)  # doctest: +SKIP
     """
-    words = check_concepts(concepts)
-    chosen_spaces = check_spaces(spaces)
-    check_prompt(prompt, chosen_spaces, needed=True)
-    count, first = check_count("samples", samples, 1, MOST_SAMPLES), check_seed(seed)
-    check_options(attend, pool)
-    check_flag("lse", lse)
-    check_flag("text_mass", text_mass)
-    wanted = check_size(size)
+    request = read_request(
+        concepts,
+        prompt=prompt,
+        made=True,
+        layers=layers,
+        spaces=spaces,
+        samples=samples,
+        seed=seed,
+        size=size,
+        attend=attend,
+        pool=pool,
+        lse=lse,
+        text_mass=text_mass,
+        interventions=interventions,
+        store=store,
+        home=home,
+        verify=verify,
+        progress=progress,
+    )
     chosen_steps = None if steps is None else check_count("steps", steps, 1, MOST_STEPS)
     check_negative(negative_prompt, true_guidance)
-    check_flag("verify", verify)
-    edits = read(interventions)
-    unwritable = check_home(home) if store else None
+    check_branch(branch, request.spaces, text_mass, negative_prompt)
+    request = replace(request, unwritable=check_home(home) if store else None)
 
-    adapter = open_adapter(model)
+    adapter, words = open_adapter(model), request.concepts
     with own_defaults(), turn(adapter.pipe, f"a picture of {quoted(words)}", progress):
         name = model_name(model)
+        check_offered(adapter.inner, name, request.spaces, attend)
         blocks = check_layers(layers, adapter.layers)
         check_vocabulary(words, " ".join([prompt, negative_prompt or ""]), name, adapter.info)
-        height, width = wanted or adapter.native
+        height, width = request.size or adapter.native
         grid = adapter.grid(height, width)
-        warn_beyond_training(adapter, name, wanted)
+        warn_beyond_training(adapter, name, request.size)
         warn_of_text(adapter, words, [prompt, negative_prompt or ""], made=True)
         scale = adapter.default_guidance if guidance is None else check_scale("guidance", guidance)
         if guidance is not None and adapter.default_guidance is None:
             raise InputError(f"guidance is {guidance}, but {name} takes no guidance scale: leave it out.")
-        sigmas = adapter.schedule(chosen_steps or adapter.default_steps, height, width).sigmas
-        recorded = _recorded(record, len(sigmas))
-        tokens: tuple[tuple[int, str], ...] = ()
-        if "prompt" in chosen_spaces:
-            tokens = tuple(zip(*adapter.prompt_tokens(prompt), strict=True))
-
-        plan = Plan(
+        guided = {"guidance": scale, "negative_prompt": negative_prompt, "true_guidance": float(true_guidance)}
+        branches = _branches(adapter, branch, guided, name)
+        schedule = adapter.schedule(chosen_steps or adapter.default_steps, height, width)
+        recorded = _recorded(record, len(schedule.timesteps))
+        plan = Plan.of(
+            request,
             kind="generate",
-            concepts=words,
-            timesteps=tuple(1000 * sigmas[step] for step in recorded),
+            timesteps=tuple(schedule.timesteps[step] for step in recorded),
             steps=recorded,
             layers=blocks,
-            spaces=chosen_spaces,
-            seeds=tuple(range(first, first + count)),
-            prompts=(prompt,) * count,
-            tokens=tokens,
+            tokens=plan_tokens(adapter, request.spaces, (negative_prompt or "") if branch == UNCONDITIONAL else prompt),
             size=(height, width),
-            attend=attend,
-            pool=pool,
-            lse=lse,
-            text_mass=text_mass,
-            interventions=edits,
             options={
-                "sigmas": list(sigmas),
-                "guidance": scale,
-                "negative_prompt": negative_prompt,
-                "true_guidance": float(true_guidance),
+                "sigmas": list(schedule.sigmas),
+                **guided,
+                # Without it, a run keeps the key it had before there was a choice.
+                **({} if branch == CONDITIONAL else {"branch": branch}),
             },
         )
-        check_interventions(adapter, plan, name)
-        before = identity(adapter, progress) if store else {}
-        key = plan.key(before, adapter.text_length, adapter.default_layers) if store else ""
-        if store and (found := opened(key, home, progress, verify)) is not None:
-            return found
-        if unwritable is not None:
-            raise unwritable
-        template = plan.template(adapter, name, adapter.heads, key)
-        template.attrs |= model_attrs(model)
-        template.attrs |= {"steps": len(sigmas), "guidance": scale}
-        template.attrs |= {"negative_prompt": negative_prompt or "", "true_guidance": float(true_guidance)}
+        check_interventions(adapter, plan, name, schedule.timesteps)
+
+        def describe(template: xr.Dataset) -> xr.Dataset:
+            known = guided | {"steps": len(schedule.timesteps), "negative_prompt": negative_prompt or ""}
+            return template.assign_attrs(known)
+
         image = (SAMPLE, PIXEL_Y, PIXEL_X, CHANNEL)
-        with writing(store, key, template, plan.variables() | {IMAGE: (image, "uint8")}, home) as run:
-            if not run.complete:
-                _record(adapter, plan, grid, run, progress)
-                if store:
-                    confirm(adapter, before, run, key, home, progress)
-        return run.dataset()
+        return opened_or_recorded(
+            adapter,
+            plan,
+            request,
+            model,
+            name,
+            describe,
+            whole={IMAGE: (image, "uint8")},
+            pending=lambda run: not run.complete,
+            record=partial(_record, adapter, plan, schedule, branches, grid, progress=progress),
+        )
+
+
+def _branches(adapter: PipelineAdapter, branch: str, guided: Mapping[str, Any], model: str) -> tuple[Branch, ...]:
+    """The branches of guidance that are asked for.
+
+    Raises
+    ------
+    InputError
+        If the pipeline does not run one of them.
+    """
+    found = adapter.guidance(guided)
+    wanted = BRANCHES if branch == BOTH else (branch,)
+    if lacking := [name for name in wanted if name not in found]:
+        told = ", ".join(f"{name} {value!r}" for name, value in guided.items())
+        raise InputError(
+            f"branch is {branch!r}, but {model} runs no {lacking[0]} branch with {told}: turn its classifier-free "
+            "guidance on, or leave branch out."
+        )
+    return tuple(found[name] for name in wanted)
 
 
 def _recorded(record: int | Iterable[int] | None, steps: int) -> tuple[int, ...]:
@@ -221,15 +256,23 @@ def _draw(adapter: PipelineAdapter, plan: Plan, sample: int, source: Source = IT
     )
 
 
-def _record(adapter: PipelineAdapter, plan: Plan, grid: tuple[int, int], run: Writer, progress: bool) -> None:
+def _record(
+    adapter: PipelineAdapter,
+    plan: Plan,
+    schedule: Schedule,
+    branches: tuple[Branch, ...],
+    grid: tuple[int, int],
+    run: Writer,
+    progress: bool,
+) -> None:
     """Call the pipeline once for each picture that an interrupted run has not finished."""
     embeddings = concept_embeddings(adapter, plan)
     positions = {step: index for index, step in enumerate(plan.steps)}
-    sigmas: list[float] = plan.options["sigmas"]
+    steps = len(schedule.timesteps)
     samples = sorted({piece.sample for piece in run.remaining} | set(run.absent(IMAGE)))
     with (
-        tqdm(total=len(samples) * len(sigmas), desc="generate", unit="step", disable=not progress) as bar,
-        Stream(run, grid, plan.positions) as stream,
+        tqdm(total=len(samples) * steps, desc="generate", unit="step", disable=not progress) as bar,
+        Stream(run, grid, plan.positions, branches=plan.branches) as stream,
     ):
         for sample in samples:
 
@@ -241,19 +284,24 @@ def _record(adapter: PipelineAdapter, plan: Plan, grid: tuple[int, int], run: Wr
                 bar.update()
                 check_cancelled()
 
-            with traced(adapter, plan, embeddings, on_record, on_pass) as recorder:
-                recorder.editing.timesteps = [1000 * sigma for sigma in sigmas]
+            with traced(adapter, plan, embeddings, on_record, on_pass, branches) as recorder:
+                recorder.editing.timesteps = list(schedule.timesteps)
                 recorder.editing.run = ("", plan.prompts[sample], plan.seeds[sample])
                 for source in recorder.editing.sources():
                     with recorder.collecting(source):
                         _draw(adapter, plan, sample, source)
                 picture = _draw(adapter, plan, sample)
-            ran = [float(timestep) / 1000 for timestep in adapter.pipe.scheduler.timesteps]
-            if recorder.passes != len(sigmas) or not np.allclose(ran, sigmas, rtol=0, atol=1e-6):
+            ran = adapter.ran()
+            as_announced = len(ran) == steps and np.allclose(ran, schedule.timesteps, rtol=0, atol=1e-3)
+            if set(recorder.steps.values()) != {steps} or not as_announced:
+                made = " and ".join(
+                    f"{count} {f'{name} ' if len(branches) > 1 else ''}passes" for name, count in recorder.steps.items()
+                )
+                sigmas = [adapter.sigma(timestep) for timestep in ran]
                 raise TraceError(
-                    f"the pipeline made {recorder.passes} passes at sigmas {ran}, but announced {sigmas}: its "
-                    "scheduler takes several passes a step or has options of its own; use a "
-                    "FlowMatchEulerDiscreteScheduler."
+                    f"the pipeline made {made} at sigmas {sigmas}, but announced {list(schedule.sigmas)}: its scheduler "
+                    "takes several passes a step or has options of its own, or guidance is off in some steps; use a "
+                    f"{adapter.scheduler}."
                 )
             stream.put(IMAGE, picture, sample)
             stream.commit()

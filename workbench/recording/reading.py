@@ -13,11 +13,12 @@ from typing import Final, TypeVar
 import torch
 from torch import Tensor
 
+from workbench.models.guidance import Branch
 from workbench.models.transformer import WHOLE, BlockTensors, ConceptStream, Projection, TransformerAdapter
 from workbench.numerics.scores import head_scores
 from workbench.recording import fused
 from workbench.recording.edits.edited_attention import Seed, random_direction
-from workbench.schema import InputError
+from workbench.schema import CONDITIONAL, InputError
 
 _SPACE_NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "output": (),
@@ -63,6 +64,8 @@ class Record:
         and ``image_query`` after their norms and, for the image, before the rotary embedding.
     magnitudes : dict of str to Tensor ()
         Of the spaces for which it came with the scores: the largest of them without their signs, NaN if one is.
+    branch : {"conditional", "unconditional"}
+        Of classifier-free guidance.
     """
 
     step: int
@@ -72,6 +75,24 @@ class Record:
     mass: Mapping[str, Tensor] = field(default_factory=dict)
     vectors: Mapping[str, Tensor] = field(default_factory=dict)
     magnitudes: Mapping[str, Tensor] = field(default_factory=dict)
+    branch: str = CONDITIONAL
+
+    def of(self, branch: Branch) -> Record:
+        """Those items that are of one branch of guidance, of a pass that has both."""
+
+        def items(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: tensor[branch.items] for name, tensor in tensors.items()}
+
+        # The magnitudes are those of all items, of which one branch may have smaller ones.
+        return Record(
+            self.step,
+            self.layer,
+            items(self.scores),
+            items(self.lse),
+            items(self.mass),
+            items(self.vectors),
+            branch=branch.name,
+        )
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -89,7 +110,8 @@ class Record:
                 for name, tensor in tensors.items()
             }
 
-        return Record(self.step, self.layer, copied(self.scores), copied(self.lse), copied(self.mass))
+        scores, lse, mass = (copied(tensors) for tensors in (self.scores, self.lse, self.mass))
+        return Record(self.step, self.layer, scores, lse, mass, branch=self.branch)
 
 
 @dataclass(frozen=True)

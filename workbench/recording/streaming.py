@@ -13,7 +13,7 @@ import logging
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ import torch
 
 from workbench.recording.reading import Record
 from workbench.recording.reducing import Layout, reduce_into, stored_values
-from workbench.schema import LAYER, SAMPLE, TIMESTEP, StoreError
+from workbench.schema import CONDITIONAL, LAYER, SAMPLE, TIMESTEP, StoreError, TraceError
 from workbench.store.pieces import Writer
 
 log = logging.getLogger(__name__)
@@ -95,6 +95,8 @@ class Stream:
         Bytes that pieces under way may take.
     on_device : bool
         Whether a GPU sums and rounds before the copy; otherwise the host does, behind a copy twice as long.
+    branches : sequence of str
+        Branches of guidance whose pieces come. Those of several are written together, once all have come.
 
     Raises
     ------
@@ -111,10 +113,14 @@ class Stream:
         buffered: int = BUFFERED_BYTES,
         *,
         on_device: bool = True,
+        branches: Sequence[str] = (CONDITIONAL,),
     ) -> None:
         self._run = run
         self._grid = grid
         self._positions = positions
+        self._branches = tuple(branches)
+        self._waiting: dict[tuple[int, ...], dict[str, dict[str, Any]]] = {}
+        self._waiting_lock = threading.Lock()
         self._buffered = buffered
         self._on_device = on_device
         self._queue: queue.Queue[_Transfer | _Whole | _Mark] = queue.Queue()
@@ -136,8 +142,19 @@ class Stream:
             Scores (batch 1, head, concept, patch), log-sum-exps (batch 1, head, concept), mass (batch 1, head, text).
         sample, timestep : int
             Positions along those dimensions.
+
+        Raises
+        ------
+        TraceError
+            If it is of several items of a batch.
         """
         self._raise_error()
+        batch = len(next(iter(piece.tensors.values())))
+        if batch != 1:
+            raise TraceError(
+                f"a {piece.branch} pass has {batch} items in its batch, and one is to be recorded: the model's adapter "
+                "does not say which."
+            )
         if self._room is None:
             size = sum(tensor.nbytes for tensor in piece.tensors.values())
             self._room = threading.Semaphore(min(max(self._buffered // size, 2), MOST_PIECES))
@@ -259,12 +276,29 @@ class Stream:
     def _write(self, item: _Transfer) -> None:
         def write() -> None:
             buffers = item.arrive()
-            self._run.write(item.at, stored_values(buffers.on_host, item.piece, self._grid))
+            values = self._of_all(item, stored_values(buffers.on_host, item.piece, self._grid))
+            if values is not None:
+                self._run.write(item.at, values)
             self._free.append(buffers)
 
         self._attempt(write)
         assert self._room is not None
         self._room.release()
+
+    def _of_all(self, item: _Transfer, values: dict[str, Any]) -> dict[str, Any] | None:
+        """The values of all branches, along their first dimension; None while one is still to come."""
+        if len(self._branches) == 1:
+            return values
+        at = tuple(item.at.values())
+        # The memory that they are in is used again.
+        copied = {name: np.array(array) for name, array in values.items()}
+        with self._waiting_lock:
+            parts = self._waiting.setdefault(at, {})
+            parts[item.piece.branch] = copied
+            if len(parts) < len(self._branches):
+                return None
+            del self._waiting[at]
+        return {name: np.stack([parts[branch][name] for branch in self._branches]) for name in copied}
 
     def _attempt(self, action: Callable[[], None]) -> None:
         """Do it unless something went wrong before; keep the first error for the model's side."""

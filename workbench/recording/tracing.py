@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from workbench.interventions import ITSELF, Given, Source, read
 from workbench.models.family import adapter_for
+from workbench.models.guidance import Branch
 from workbench.models.hooks import Hooks
 from workbench.models.shortcuts import refuse_shortcuts
-from workbench.models.transformer import BlockTensors, Concepts, ConceptStream, Layer, TransformerAdapter
-from workbench.recording.arguments import check_embeddings, check_spaces, traced_layers
+from workbench.models.transformer import WHOLE, BlockTensors, Concepts, ConceptStream, Layer, TransformerAdapter
+from workbench.recording.arguments import check_embeddings, check_offered, check_positions, check_spaces, traced_layers
 from workbench.recording.aside import Aside
 from workbench.recording.checks import ForwardPass
 from workbench.recording.eager import eager, is_compiled
@@ -31,10 +32,8 @@ from workbench.recording.edits.editing import Editing, Stop
 from workbench.recording.edits.resolving import refuse_mass, resolve
 from workbench.recording.reading import Reading, Record
 from workbench.recording.turns import claim, release
+from workbench.recording.watching import PassNames, Structure
 from workbench.schema import ATTEND_MODES, InputError, TraceError, warn
-
-_Place = tuple[str, dict[str, nn.Module | None], str, nn.Module]
-"""Path of a module, the children of its parent, its name among them, and the module."""
 
 
 class Trace:
@@ -48,6 +47,8 @@ class Trace:
         The recorded layers, by depth.
     passes : int
         How many forward passes were recorded.
+    steps : dict of str to int
+        How many of them were of each branch of guidance.
     editing : Editing
         The interventions.
     """
@@ -62,10 +63,14 @@ class Trace:
         on_record: Callable[[Record], None] | None,
         on_pass: Callable[[int], None] | None,
         editing: Editing,
+        branches: tuple[Branch, ...],
     ) -> None:
         self.transformer = transformer
         self.layers = layers
         self.passes = 0
+        self.branches = branches
+        self.steps = dict.fromkeys((branch.name for branch in branches), 0)
+        self._begun = 0
         self._adapter = adapter
         self._model = adapter.transformer
         self._concepts = concepts
@@ -77,11 +82,10 @@ class Trace:
         self._aside = Aside()
         self._bounds: list[torch.utils.hooks.RemovableHandle] = []
         self._parts: list[nn.Module] = []
-        self._places: list[_Place] = []
-        self._structure: Any = None
+        self._structure: Structure | None = None
+        self._names = PassNames(self._model)
         self._resources = ExitStack()
         self._pass: ForwardPass | None = None
-        self._context: str | None = None
         self._stop = False
         self._pieces: list[Record] = []
         self._stacked: dict[str, dict[str, Tensor]] = {}
@@ -162,9 +166,9 @@ class Trace:
         self._remove_hooks()
         if kind is None and not self.passes:
             raise TraceError(
-                "no forward pass was seen inside the trace: the transformer was not called, or only under "
-                'cache_context("uncond"), whose passes are not recorded, or a copy of it was called. Trace the module '
-                "that the pipeline holds (pipe.transformer)."
+                "no forward pass was seen inside the trace: the transformer was not called, or only under another "
+                f"branch of guidance than {' and '.join(self.steps)} (cache_context names its passes cond and uncond), "
+                "or a copy of it was called. Trace the module that the pipeline holds (pipe.transformer)."
             )
         if kind is None and self.editing.idle and self.editing.timesteps is None:
             warn(
@@ -215,20 +219,12 @@ class Trace:
             adapter.watch_block(hooks, layer, needs, partial(self._on_block, layer, needs))
         hooks.after(adapter.block(self._stream_layers[-1]), self._after_last)
         self._parts = list(self._model.modules())
-        self._places = _places(self._model, [*hooks.modules, *self.editing.changes.modules])
-        self._structure = adapter.structure()
-
+        self._structure = Structure(adapter, [*hooks.modules, *self.editing.changes.modules])
         self._bounds = [
             self._model.register_forward_pre_hook(lambda _, args, kwargs: self._begin(args, kwargs), with_kwargs=True),
             self._model.register_forward_hook(lambda *_: self._finish()),
         ]
-        # Pipelines name conditional and unconditional passes through this method; an attribute of the instance shadows
-        # it without touching `forward`, which offloading exchanges in the middle of a pipeline's call.
-        if hasattr(self._model, "cache_context"):
-            shadowed: Any = self._model.__dict__.get("cache_context")
-            original: Any = self._model.cache_context
-            self._model.cache_context = partial(_NamedContext, self, original)  # type: ignore[assignment]
-            self._resources.callback(self._restore_context, shadowed)
+        self._names.place()
 
     def _remove_hooks(self) -> None:
         self._hooks.remove()
@@ -238,17 +234,11 @@ class Trace:
             handle.remove()
         self._bounds.clear()
         self._parts.clear()
-        self._places.clear()
+        self._names.remove()
         self._resources.close()
         self._pass = None
         self._aside.join()
         release(self._model)
-
-    def _restore_context(self, shadowed: Any) -> None:
-        if shadowed is None:
-            del self._model.__dict__["cache_context"]
-        else:
-            self._model.__dict__["cache_context"] = shadowed
 
     @property
     def _stream_layers(self) -> tuple[Layer, ...]:
@@ -270,37 +260,28 @@ class Trace:
             )
         self._pass = None
         self._hooks.active = False
-        conditional = self._context is None or not ("uncond" in self._context or self._context.endswith("skip"))
-        if conditional:
+        taken = tuple(branch for branch in self.branches if branch.takes(self._names.current, self._begun))
+        self._begun += 1
+        if taken:
             refuse_shortcuts(self._model, self._parts)
-            self._check_structure()
+            assert self._structure is not None
+            self._structure.check()
         given = self._adapter.given(args, kwargs)
         self._adapter.begin(given)
-        self.editing.begin(given, conditional)
-        if not conditional or self.editing.collects:
+        items = taken[0].items if len(taken) == 1 else WHOLE
+        self.editing.begin(given, items if taken else None)
+        if not taken or self.editing.collects:
             return
         self._pieces, self._stacked = [], {}
         self._aside.begin(self._parts)
-        self._pass = ForwardPass(self._stream_layers, self._adapter.heads, self._concepts.embeddings.shape[1])
+        self._pass = ForwardPass(
+            self._stream_layers, self._adapter.heads, self._concepts.embeddings.shape[1], taken, items
+        )
         self._hooks.active = True
-
-    def _check_structure(self) -> None:
-        remedy = "do that before the trace, or open a new one after it."
-        for path, children, name, module in self._places:
-            if children.get(name) is not module:
-                what = "replaced" if name in children else "removed"
-                raise TraceError(
-                    f"the module {path} was {what} while the trace was open, as loading and unloading a LoRA or "
-                    f"unfusing projections does: {remedy}"
-                )
-        if self._adapter.structure() != self._structure:
-            raise TraceError(
-                f"query, key and value projections were fused or unfused while the trace was open: {remedy}"
-            )
 
     def _on_start(self, stream: ConceptStream) -> None:
         if self._pass is not None:
-            self._pass.stream = stream
+            self._pass.begin(stream)
 
     def _after_last(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         if self._stop:
@@ -313,12 +294,13 @@ class Trace:
         assert state.stream is not None
         if self.editing.skips(layer.index):
             return
+        block = block.of(state.items)
         with self._aside.step(block, state.stream):
             with self._hooks.silenced(), self.editing.changes.silenced():
-                state.stream = state.stream.to(block.output.device)
+                state.stream = self._placed(state.stream.to(block.output.device), block)
                 projection = self._adapter.project(layer, state.stream, block.call)
                 with torch.autocast(block.output.device.type, enabled=False):
-                    place = (self.passes, layer.index) if layer.index in self.layers else None
+                    place = (self.steps[state.branches[0].name], layer.index) if layer.index in self.layers else None
                     reading = self.editing.reading(layer.index, self._reading)
                     attended, piece = reading.read(self._adapter, state.stream, projection, block, place)
                 if layer.index != self.layers[-1]:
@@ -326,7 +308,20 @@ class Trace:
                     state.stream = self.editing.concepts_after(layer.index, state.stream, after)
             if piece is not None:
                 state.check(piece)
-                (state.pieces.append if self._on_record is None else self._on_record)(piece)
+                if self._on_record is None:
+                    state.pieces.append(piece)
+                    return
+                for record in state.divided(piece):
+                    self._on_record(record)
+
+    def _placed(self, stream: ConceptStream, block: BlockTensors) -> ConceptStream:
+        """The stream with the position embedding that its concepts have in the model's text, if they have places."""
+        places = self._concepts.positions
+        if places is None:
+            return stream
+        if max(places) >= block.call.text:
+            raise InputError(f"position {max(places)} is outside the text's {block.call.text} tokens.")
+        return replace(stream, rotary=self._adapter.rotary_at(block.call.text_rotary, places))
 
     def _finish(self) -> None:
         state, self._pass = self._pass, None
@@ -340,39 +335,11 @@ class Trace:
             raise TraceError(f"forward pass {self.passes} was not recorded completely: {'; '.join(problems)}.")
         self._pieces = state.pieces
         self.passes += 1
-        if self._on_pass is not None:
-            self._on_pass(self.passes - 1)
-
-
-def _places(model: nn.Module, hooked: Iterable[nn.Module]) -> list[_Place]:
-    """Where the hooked modules, and all modules above them, are in the model."""
-    paths = {module: path for path, module in model.named_modules()}
-    places: dict[str, _Place] = {}
-    for hooked_path in dict.fromkeys(paths[module] for module in hooked):
-        parent, path = model, ""
-        for name in hooked_path.split("."):
-            path = f"{path}.{name}".lstrip(".")
-            child = parent.get_submodule(name)
-            places[path] = (path, parent._modules, name, child)
-            parent = child
-    return list(places.values())
-
-
-class _NamedContext:
-    """The model's own ``cache_context``, which also tells the trace the name of the passes inside."""
-
-    def __init__(self, trace: Trace, original: Callable[..., Any], name: str, **kwargs: Any) -> None:
-        self._trace = trace
-        self._name = name
-        self._inner = original(name, **kwargs)
-
-    def __enter__(self) -> Any:
-        self._outer, self._trace._context = self._trace._context, self._name
-        return self._inner.__enter__()
-
-    def __exit__(self, *error: Any) -> Any:
-        self._trace._context = self._outer
-        return self._inner.__exit__(*error)
+        before = min(self.steps.values())
+        for branch in state.branches:
+            self.steps[branch.name] += 1
+        if self._on_pass is not None and min(self.steps.values()) > before:
+            self._on_pass(before)
 
 
 def trace(
@@ -387,6 +354,8 @@ def trace(
     lse: bool = False,
     text_mass: bool = False,
     tokens: Sequence[int] | None = None,
+    positions: Sequence[int] | None = None,
+    branches: Sequence[Branch] = (Branch(),),
     on_record: Callable[[Record], None] | None = None,
     on_pass: Callable[[int], None] | None = None,
     interventions: Given | Iterable[Given] = (),
@@ -397,9 +366,10 @@ def trace(
     Helbling et al. 2025 (arXiv 2502.04320), section 4. After every pass it is checked that each layer delivered exactly
     once, finite and in shape.
 
-    Under true classifier-free guidance only the conditional passes are recorded, where the pipeline names its passes
-    with ``cache_context``, as ``FluxPipeline`` does. Pipelines that do not (image-to-image, inpainting, Kontext and
-    ControlNet in diffusers 0.42) have both recorded, the conditional one first.
+    Under classifier-free guidance only the conditional passes are recorded, where the pipeline names its passes with
+    ``cache_context``, as ``FluxPipeline`` does. Pipelines that do not (image-to-image, inpainting, Kontext and
+    ControlNet of FLUX.1 in diffusers 0.42) have both recorded, and those that put both into one batch have all of its
+    items recorded, unless ``branches`` says which is which.
 
     While a trace is open, ``torch.compile`` is off in the whole process: a compiled transformer runs uncompiled, with
     the uncompiled model's output, and its compiled code is used again afterwards.
@@ -427,12 +397,19 @@ def trace(
         keys, a few queries at a time.
     tokens : sequence of int, optional
         Positions of the prompt tokens in the ``prompt`` space; all, padding included, by default.
+    positions : sequence of int, optional
+        Makes the concepts one text at these positions of the model's own, position embedding and all; by default each
+        is a text of its own, at the position that the family gives a concept. With the whole prompt at its own
+        positions, and its own pooled text, the concepts are the model's own text.
+    branches : sequence of Branch
+        Which passes and items of the batch are recorded and edited, under guidance; see
+        :mod:`workbench.models.guidance`. Every item of every pass that is not named otherwise by default.
     on_record : callable, optional
         Receives each :class:`Record` as soon as it is computed; nothing is kept then. On a CUDA device it is called
         with the stream that computed it as the current one, which the model's waits for at the end of the pass.
     on_pass : callable, optional
-        Receives the index of each forward pass whose pieces all arrived and passed every check. Pieces of a pass that
-        it is not called for are not to be trusted.
+        Receives the index of each forward pass whose pieces all arrived and passed every check; of several branches in
+        passes of their own, that of each step whose passes did. Pieces that it is not called for are not to be trusted.
     interventions : Intervention or iterable of Intervention
         Edits of the passes, see :mod:`workbench.interventions`; tokens and concepts by position. What they take from
         other passes is kept by passes inside ``with trace.collecting(source):``, which come first.
@@ -475,6 +452,7 @@ def trace(
     spaces = check_spaces(spaces)
     if attend not in ATTEND_MODES:
         raise InputError(f"attend is {attend!r}; expected one of {', '.join(ATTEND_MODES)}.")
+    check_offered(adapter, type(adapter.transformer).__name__, spaces, attend)
     check_embeddings("concepts", concepts, 3, "(batch or 1, concept, {})", adapter.embedding_dim)
     if pooled is not None:
         if adapter.pooled_dim is None:
@@ -482,15 +460,22 @@ def trace(
         check_embeddings("pooled", pooled, 2, "(batch or 1, {})", adapter.pooled_dim)
     if tokens is not None and (not tokens or min(tokens) < 0):
         raise InputError(f"tokens is {list(tokens)}; expected one or more positions from 0, or None for all.")
+    if positions is not None:
+        check_positions(positions, concepts.shape[1])
     edits = resolve(read(interventions), len(adapter.layers), adapter.heads, range(concepts.shape[1]))
     refuse_mass(edits, text_mass)
     return Trace(
         transformer,
         adapter,
-        Concepts(concepts.detach().clone(), None if pooled is None else pooled.detach().clone()),
+        Concepts(
+            concepts.detach().clone(),
+            None if pooled is None else pooled.detach().clone(),
+            None if positions is None else tuple(map(int, positions)),
+        ),
         traced_layers(layers, adapter.layers),
         Reading(tuple(spaces), attend, vectors, lse, text_mass, None if tokens is None else tuple(tokens)),
         on_record,
         on_pass,
         Editing(adapter, edits),
+        tuple(branches),
     )

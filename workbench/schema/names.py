@@ -18,6 +18,8 @@ TEXT: Final = "text"
 Y: Final = "y"
 X: Final = "x"
 FRAME: Final = "frame"
+BRANCH: Final = "branch"
+"""Only where both branches of classifier-free guidance are recorded."""
 PIXEL_Y: Final = "pixel_y"
 PIXEL_X: Final = "pixel_x"
 CHANNEL: Final = "channel"
@@ -64,6 +66,14 @@ HEAD_COUNT: Final = "head_count"
 """Attribute: of how many heads ``<space>_total`` is the sum."""
 
 KINDS: Final = ("capture", "generate")
+CONDITIONAL: Final = "conditional"
+UNCONDITIONAL: Final = "unconditional"
+BRANCHES: Final = (CONDITIONAL, UNCONDITIONAL)
+"""Of classifier-free guidance: the passes that read the prompt, and those that read the negative prompt."""
+BOTH: Final = "both"
+PROCESS: Final = "process"
+"""Attribute: how noise is added, where it is not by a flow, whose timestep is 1000 x sigma."""
+FLOW: Final = "flow"
 
 # --- attributes that say where a run comes from ---------------------------------------------------------------
 PARENT: Final = "parent"
@@ -94,6 +104,11 @@ def score_dims(space: str) -> tuple[str, ...]:
 def total_dims(space: str) -> tuple[str, ...]:
     """Dimensions of a space's scores summed over heads."""
     return tuple(dim for dim in score_dims(space) if dim != HEAD)
+
+
+def in_branches(dims: tuple[str, ...]) -> tuple[str, ...]:
+    """Dimensions of what comes in pieces, where both branches of guidance are recorded."""
+    return (*PIECE_DIMS, BRANCH, *dims[len(PIECE_DIMS) :])
 
 
 def patch_centres(count: int, patch: int) -> npt.NDArray[np.float64]:

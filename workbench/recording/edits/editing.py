@@ -28,7 +28,7 @@ from workbench.interventions import (
 )
 from workbench.interventions.fields import STREAMS
 from workbench.models.hooks import Changes
-from workbench.models.transformer import Attention, Both, ConceptStream, Layer, TransformerAdapter
+from workbench.models.transformer import WHOLE, Attention, Both, ConceptStream, Layer, TransformerAdapter
 from workbench.recording.edits.edited_attention import Seed, attend_edited, check_tokens, random_direction
 from workbench.recording.reading import Reading
 from workbench.schema import InputError, TraceError
@@ -84,6 +84,7 @@ class Editing:
         self._adapter = adapter
         self._now: list[Intervention] = []
         self._at: _At = ()
+        self._items = WHOLE
         self._grid = (0, 0)
         self._collecting: Source | None = None
         self._stop = False
@@ -98,24 +99,33 @@ class Editing:
         if collected:
             self.changes.after(self._adapter.block(collected[-1]), self._after_collected)
 
-    def begin(self, given: Mapping[str, Any], conditional: bool) -> None:
-        """Find out which edits the forward pass that begins with these arguments (by name) gets."""
+    def begin(self, given: Mapping[str, Any], items: slice | None) -> None:
+        """Find out which edits the forward pass that begins with these arguments (by name) gets.
+
+        Parameters
+        ----------
+        given : mapping of str to Any
+            Arguments of the transformer's forward pass.
+        items : slice or None
+            Items of the batch that edits of the prompt reach; None for a pass that they leave alone.
+        """
         self._now = []
+        self._items = WHOLE if items is None else items
         self.changes.active = False
         if not self.interventions:
             return
         if any(isinstance(_plain(edit), BlurAttention) for edit in self.interventions):
             self._grid = self._adapter.grid(given)
         if any(e["timesteps"] or e.sources() or isinstance(e, RandomDirection) for e in self.interventions):
-            self._at = tuple(self._known(float(t)) for t in self._adapter.timesteps(given).flatten().tolist())
+            timesteps = self._adapter.timesteps(given).flatten()[self._items]
+            self._at = tuple(self._known(float(timestep)) for timestep in timesteps.tolist())
         if self._collecting is None:
-            self._now = [
-                edit for edit in self.interventions if (conditional or not _plain(edit).of_prompt) and self._acts(edit)
-            ]
+            reached = [edit for edit in self.interventions if items is not None or not _plain(edit).of_prompt]
+            self._now = [edit for edit in reached if self._acts(edit)]
             self.idle -= set(self._now)
-        elif conditional:
+        elif items is not None:
             self._kept[self._collecting, self._at] = {}
-        self.changes.active = bool(self._now) or (self._collecting is not None and conditional)
+        self.changes.active = bool(self._now) or (self._collecting is not None and items is not None)
 
     def finish(self) -> None:
         """The forward pass is over."""
@@ -200,6 +210,7 @@ class Editing:
     def _keep(self, site: _Site, sources: set[Source], tensor: Tensor) -> None:
         if self._collecting in sources:
             assert self._collecting is not None
+            tensor = tensor[self._items]
             kept = tensor.float().mean(dim=2, keepdim=True) if site[1] == "mean" else tensor
             # A whole schedule of them may not fit beside the model.
             self._kept[self._collecting, self._at][site] = kept.detach().cpu()
@@ -249,10 +260,12 @@ class Editing:
     ) -> Tensor | None:
         if edit not in self._now:
             return None
-        new = compute(_plain(edit), site, tensor)
-        if new is None or not isinstance(edit, RandomDirection):
-            return new
-        return random_direction(tensor, new, self._seed(edit, site[0], *site[1:]))
+        items = self._reached(edit)
+        part = tensor[items]
+        new = compute(_plain(edit), site, part)
+        if new is not None and isinstance(edit, RandomDirection):
+            new = self._random(part, new, self._seed(edit, site[0], *site[1:]))
+        return _put(tensor, items, new)
 
     def _heads(self, edit: Intervention, site: _Site, tensor: Tensor) -> Tensor | None:
         heads = slice(None) if edit["heads"] is None else list(edit["heads"])
@@ -272,20 +285,22 @@ class Editing:
     def _block(self, edit: Intervention, layer: int, before: Both, after: Both) -> Both | None:
         if edit not in self._now:
             return None
-        plain, edited = _plain(edit), dict(after)
+        plain, edited, items = _plain(edit), dict(after), self._reached(edit)
         for stream in plain["streams"] or STREAMS:
+            whole = after[stream]
             if isinstance(plain, SkipBlock):
-                edited[stream] = before[stream]
+                new = before[stream][items]
             else:
                 taken = self._taken(plain.sources()[0], (layer, "block", stream))
-                edited[stream] = _matching(taken, after[stream])
+                new = _matching(taken, whole[items])
             if isinstance(edit, RandomDirection):
-                seed = self._seed(edit, layer, "block", stream)
-                edited[stream] = random_direction(after[stream], edited[stream], seed)
+                new = self._random(whole[items], new, self._seed(edit, layer, "block", stream))
+            edited[stream] = whole if (put := _put(whole, items, new)) is None else put
         return edited
 
     def _attention(self, edits: Sequence[Intervention], layer: int, attention: Attention) -> Tensor | None:
         acting = [edit for edit in edits if edit in self._now]
+        whole, attention = attention.output, attention.of(self._items)
         plain = [edit for edit in acting if not isinstance(edit, RandomDirection)]
         output = attend_edited(attention, plain, self._grid)
         for edit in acting:
@@ -293,8 +308,9 @@ class Editing:
                 other = attend_edited(attention, [edit.of], self._grid)
                 if other is not None:
                     base = attention.output if output is None else output
-                    output = random_direction(base, base + (other - attention.output), self._seed(edit, layer, "mask"))
-        return output
+                    seed = self._seed(edit, layer, "mask")
+                    output = random_direction(base, base + (other - attention.output), seed)
+        return _put(whole, self._items, output)
 
     # --- small things -------------------------------------------------------------------------------------------
     def _known(self, timestep: float) -> float:
@@ -311,6 +327,18 @@ class Editing:
             )
         return inside == {True}
 
+    def _reached(self, edit: Intervention) -> slice:
+        """Items of the batch that an edit reaches: one of the network reaches all, as it does all passes."""
+        return self._items if _plain(edit).of_prompt else WHOLE
+
+    def _random(self, original: Tensor, edited: Tensor, seed: str) -> Tensor:
+        """As :func:`random_direction`; both branches of a batch get the same directions, as in passes of their own."""
+        count = None if self._items == WHOLE else self._items.stop - self._items.start
+        if count is None or len(original) == count:
+            return random_direction(original, edited, seed)
+        parts = zip(original.split(count), edited.split(count), strict=True)
+        return torch.cat([random_direction(*part, seed) for part in parts])
+
     def _seed(self, edit: RandomDirection, layer: int, *site: str) -> str:
         return repr((edit.seed, layer, site, self._at, *(() if edit.shared else self.run)))
 
@@ -319,6 +347,15 @@ class Editing:
         if self.concepts is None:
             return self._seed(edit, layer, site)
         return tuple(self._seed(edit, layer, site, name) for name in self.concepts)
+
+
+def _put(whole: Tensor, items: slice, new: Tensor | None) -> Tensor | None:
+    """The batch with some of its items replaced; None where nothing is."""
+    if new is None or items == WHOLE:
+        return new
+    edited = whole.clone()
+    edited[items] = new
+    return edited
 
 
 def _plain(edit: Intervention) -> Intervention:

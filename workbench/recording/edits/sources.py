@@ -10,7 +10,7 @@ from workbench.models.pipeline import PipelineAdapter, Posterior, Text
 from workbench.recording.arguments import check_vocabulary
 from workbench.recording.edits.resolving import missing_pieces, refuse_mass, resolve, warn_of_idle
 from workbench.recording.pictures import Pixels, read_image, resize
-from workbench.recording.runs import Plan
+from workbench.recording.plan import Plan
 from workbench.recording.text_warnings import warn_of_text
 from workbench.schema import InputError
 
@@ -25,7 +25,7 @@ def resolved(adapter: PipelineAdapter, plan: Plan) -> tuple[Intervention, ...]:
     """
     if not plan.interventions:
         return ()
-    words = list(zip(*adapter.prompt_tokens(plan.prompts[0]), strict=True))
+    words = [] if plan.read is None else list(zip(*adapter.prompt_tokens(plan.read), strict=True))
     return resolve(
         plan.interventions,
         len(adapter.layers),
@@ -36,8 +36,19 @@ def resolved(adapter: PipelineAdapter, plan: Plan) -> tuple[Intervention, ...]:
     )
 
 
-def check_interventions(adapter: PipelineAdapter, plan: Plan, model: str) -> None:
+def check_interventions(adapter: PipelineAdapter, plan: Plan, model: str, run: Sequence[float]) -> None:
     """Refuse interventions that the model cannot have, and warn of those that change nothing.
+
+    Parameters
+    ----------
+    adapter : PipelineAdapter
+        Of the pipeline.
+    plan : Plan
+        Of the run.
+    model : str
+        What the model is called.
+    run : sequence of float
+        Timesteps of all passes, recorded or not.
 
     Raises
     ------
@@ -58,9 +69,7 @@ def check_interventions(adapter: PipelineAdapter, plan: Plan, model: str) -> Non
     pieces = len(plan.seeds) * len(plan.timesteps) * len(layers)
     if captured and len(missing_pieces(plan.interventions, len(plan.seeds), plan.timesteps, layers)) == pieces:
         raise InputError(f"every captured block, {layers}, is skipped: capture others as well, with layers=.")
-    sigmas: Sequence[float] = plan.options.get("sigmas", ())
-    timesteps = plan.timesteps if captured else [1000 * sigma for sigma in sigmas]
-    warn_of_idle(plan.interventions, timesteps, layers[-1] if captured else None, stacklevel=4)
+    warn_of_idle(plan.interventions, run, layers[-1] if captured else None, stacklevel=4)
 
 
 def sources_of(interventions: Iterable[Intervention]) -> list[Source]:

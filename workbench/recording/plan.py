@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -10,7 +11,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import torch
@@ -22,11 +23,17 @@ from workbench.models.pipeline import PipelineAdapter
 from workbench.models.transformer import Layer
 from workbench.recording.edits.resolving import missing_pieces
 from workbench.recording.provenance import made_for
+from workbench.recording.request import Request
 from workbench.schema import (
+    BOTH,
+    BRANCH,
+    BRANCHES,
     CAPTURE_VERSION,
     CHANNEL,
     CONCEPT,
+    CONDITIONAL,
     EDIT,
+    FLOW,
     HEAD,
     HEAD_COUNT,
     LAYER,
@@ -36,6 +43,8 @@ from workbench.schema import (
     PADDING,
     PIXEL_X,
     PIXEL_Y,
+    PROCESS,
+    PROMPT,
     ROLE,
     SAMPLE,
     SCHEMA_VERSION,
@@ -45,12 +54,17 @@ from workbench.schema import (
     TOKEN,
     X,
     Y,
+    in_branches,
     patch_centres,
     score_dims,
     total,
     total_dims,
 )
 from workbench.store.pieces import Writer
+
+Variable: TypeAlias = tuple[tuple[str, ...], str]
+"""Dimensions and dtype of a variable that is still to be written."""
+Variables: TypeAlias = Mapping[str, Variable]
 
 
 @dataclass(frozen=True)
@@ -104,6 +118,26 @@ class Plan:
     options: Mapping[str, Any]
     interventions: tuple[Intervention, ...] = ()
 
+    @classmethod
+    def of(cls, request: Request, **known: Any) -> Self:
+        """The plan of a request, with what only the model could tell."""
+        names = ("concepts", "spaces", "seeds", "attend", "pool", "lse", "text_mass", "interventions")
+        asked: dict[str, Any] = {name: getattr(request, name) for name in names}
+        return cls(prompts=(request.prompt,) * len(request.seeds), **asked, **known)
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """The branches of guidance that are recorded."""
+        branch: str = self.options.get("branch", CONDITIONAL)
+        return BRANCHES if branch == BOTH else (branch,)
+
+    @property
+    def read(self) -> str | None:
+        """The text whose tokens the recorded passes read; None where they read several."""
+        if len(self.branches) > 1:
+            return None
+        return self.prompts[0] if self.branches == (CONDITIONAL,) else (self.options["negative_prompt"] or "")
+
     @property
     def positions(self) -> dict[int, int]:
         """Position along ``layer`` of each recorded layer."""
@@ -128,7 +162,7 @@ class Plan:
             SAMPLE: np.arange(len(self.seeds)),
             "seed": (SAMPLE, np.array(self.seeds, dtype=np.int64)),
             TIMESTEP: timesteps,
-            "sigma": (TIMESTEP, timesteps / 1000),
+            "sigma": (TIMESTEP, np.array([adapter.sigma(timestep) for timestep in self.timesteps], dtype=np.float64)),
             "step": (TIMESTEP, np.array(self.steps, dtype=np.int64)),
             LAYER: np.array([layer.index for layer in self.layers], dtype=np.int64),
             "block": (LAYER, [layer.kind for layer in self.layers]),
@@ -141,12 +175,14 @@ class Plan:
             PIXEL_X: np.arange(width),
             CHANNEL: ["r", "g", "b"],
         }
+        if len(self.branches) > 1:
+            coords[BRANCH] = list(self.branches)
         if self.tokens:
             coords[TOKEN] = [text for _, text in self.tokens]
             coords["position"] = (TOKEN, np.array([position for position, _ in self.tokens], dtype=np.int64))
         if self.text_mass:
             coords[TEXT] = np.arange(adapter.text_length)
-            coords[PADDING] = (TEXT, np.array(adapter.padding(self.prompts[0])))
+            coords[PADDING] = (TEXT, np.array(adapter.padding(self.read or "")))
         if self.kind == "generate" and "prompt" not in self.spaces:
             coords["prompt"] = (SAMPLE, list(self.prompts))
         one_prompt = len(set(self.prompts)) == 1
@@ -176,15 +212,19 @@ class Plan:
                 self.interventions, len(self.seeds), self.timesteps, [layer.index for layer in self.layers]
             ),
         }
+        if self.kind == "generate":
+            attrs[BRANCH] = self.options.get("branch", CONDITIONAL)
+        if adapter.process != FLOW:
+            attrs[PROCESS] = adapter.process
         if self.interventions:
             attrs["interventions"] = [edit.as_dict() for edit in self.interventions]
             attrs[EDIT] = in_words(self.interventions)
         attrs |= made_for(key)
         return xr.Dataset(coords=coords, attrs=attrs)
 
-    def variables(self) -> dict[str, tuple[tuple[str, ...], str]]:
+    def variables(self) -> dict[str, Variable]:
         """Dimensions and dtype of every score variable."""
-        declared: dict[str, tuple[tuple[str, ...], str]] = {}
+        declared: dict[str, Variable] = {}
         for space in self.spaces:
             declared[space] = (score_dims(space), "float16")
             declared[total(space)] = (total_dims(space), "float32")
@@ -192,7 +232,14 @@ class Plan:
             declared |= dict.fromkeys(LSE, (LSE_DIMS, "float32"))
         if self.text_mass:
             declared[TEXT_MASS] = (MASS_DIMS, "float32")
+        if len(self.branches) > 1:
+            return {name: (in_branches(dims), dtype) for name, (dims, dtype) in declared.items()}
         return declared
+
+
+def plan_tokens(adapter: PipelineAdapter, spaces: Sequence[str], text: str) -> tuple[tuple[int, str], ...]:
+    """Positions and strings of the tokens that are recorded of a text: none without the space ``prompt``."""
+    return tuple(zip(*adapter.prompt_tokens(text), strict=True)) if PROMPT in spaces else ()
 
 
 @contextmanager
@@ -200,8 +247,8 @@ def writing(
     stored: bool,
     key: str,
     template: xr.Dataset,
-    variables: Mapping[str, tuple[tuple[str, ...], str]],
-    home: str | Path | None,
+    variables: Variables,
+    home: str | os.PathLike[str] | None,
 ) -> Iterator[Writer]:
     """The store's writer, or the one in memory."""
     derived = ROLE in template.attrs
