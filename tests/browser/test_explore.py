@@ -368,6 +368,7 @@ def test_the_saved_state_restores_the_view(view: View, lab: chromium.Notebook, d
     lab.run(f"again = wb.explore(ds, state=json.loads({json.dumps(state)!r}))\nagain")
     restored = View(lab.page.locator(".wb-view").last)
     check_maps(restored, ds.wb.heatmap(layers=slice(2, 3)), "magma")
+    assert state["run"]["model"] == "made-up"
     assert restored.state == view.state
     lab.run("again.close()")
 

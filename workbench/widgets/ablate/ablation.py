@@ -12,6 +12,7 @@ import anywidget
 import traitlets
 import xarray as xr
 
+from workbench.analysis.origin import stem
 from workbench.schema import InputError, WorkbenchError
 from workbench.widgets.ablate.intervention_form import Interventions
 from workbench.widgets.ablate.results import INTERVENTION, SWEEP, Result, figure, netcdf, table
@@ -84,6 +85,8 @@ class Ablation(StaticOutput, anywidget.AnyWidget):
         self._modes = dict(modes or {})
         self._picture = picture
         self._facts = dict(facts or {})
+        known = [str(self._facts.get(name, "")) for name in ("edit", "key")]
+        self._stem = f"{stem(self._facts.get('concepts', ()), *known)}-" if self._facts else ""
         self._last: Result | None = None
         self._results: dict[str, list[Result]] = {mode: [] for mode in MODES}
         self._worker = Worker(self._progressed)
@@ -210,11 +213,11 @@ class Ablation(StaticOutput, anywidget.AnyWidget):
     def _export(self, question: Any) -> None:
         what, mode = question.get("what"), _mode(question)
         if what == "table":
-            name, content = f"{mode}s.csv", table(self._results[mode]).encode()
+            name, content = f"{self._stem}{mode}s.csv", table(self._results[mode]).encode()
         elif what in _FILES:
             result = self._result(question)
             ending, make = _FILES[what]
-            name, content = f"{result.name}.{ending}", make(result, question)
+            name, content = f"{self._stem}{result.name}.{ending}", make(result, question)
         else:
             raise InputError(f"there is no file of {what!r}; there is table, {', '.join(_FILES)}.")
         self._say({"type": "file", "mode": mode, "name": name}, [content])

@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import DTypeLike, NDArray
 
 from workbench import schema
+from workbench.analysis.origin import stem_of
 from workbench.schema import InputError, WorkbenchError, noted
 from workbench.widgets.explore import arrays, cube
 from workbench.widgets.explore.state import State
@@ -137,7 +138,7 @@ class Answers:
     def _page(self, state: State, _question: Any) -> Message:
         if self._make_page is None:
             raise InputError("a saved page cannot be saved again from here: it is the file that is open.")
-        return {"name": "concepts.html"}, [self._make_page(self._ds, state).encode()]
+        return {"name": f"{stem_of(self._ds)}.html"}, [self._make_page(self._ds, state).encode()]
 
     def totals(self, space: str) -> xr.Dataset:
         """The dataset with a space's whole-head scores in memory, where they are not too large."""

@@ -6,13 +6,14 @@ from typing import Any
 
 import xarray as xr
 
+from workbench.analysis.origin import provenance, stem_of
 from workbench.widgets.explore.cube import LARGEST, size
 from workbench.widgets.explore.state import State
 from workbench.widgets.shared.description import describe
 
 
 def meta_of(ds: xr.Dataset, *, cube: bool | None = None) -> dict[str, Any]:
-    """The description of a dataset, and what each of its spaces shows at first.
+    """The description of a dataset, what each of its spaces shows at first, its provenance, and a name for files.
 
     Parameters
     ----------
@@ -25,4 +26,4 @@ def meta_of(ds: xr.Dataset, *, cube: bool | None = None) -> dict[str, Any]:
     for space, about in known["spaces"].items():
         about["cube"] = size(ds, space) < LARGEST if cube is None else cube
         about["state"] = State.default(ds, space).to_json()
-    return known
+    return {**known, "run": provenance(ds), "file": stem_of(ds)}

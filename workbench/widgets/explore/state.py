@@ -130,7 +130,7 @@ class State:
         Parameters
         ----------
         values
-            What :meth:`to_json` gave; what is left out is as in :meth:`default`.
+            What :meth:`to_json` gave, or a file that a view saved it in; what is left out is as in :meth:`default`.
         ds
             The dataset it is for.
 
@@ -141,6 +141,8 @@ class State:
         SelectionError
             If something is not in the dataset; lists what is.
         """
+        if isinstance(values, Mapping) and set(values) == {"run", "state"}:  # a saved state, with where it comes from
+            values = values["state"]
         if not isinstance(values, Mapping):
             raise InputError(f"the state is a {type(values).__name__}; expected a mapping such as view.state gives.")
         known = [field.name for field in dataclasses.fields(cls)]
