@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench import __version__
+from workbench import __version__, view_commands
 from workbench.options import (
     Attend,
     Command,
@@ -57,6 +57,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _command = partial(app.command, cls=Command)
+view_commands.register(app)
 
 
 def _print_version(wanted: bool) -> None:
