@@ -44,6 +44,14 @@ def provenance(ds: xr.Dataset) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if value}
 
 
+def title_of(facts: Mapping[str, Any]) -> str:
+    """A line on what a file shows: concepts, model, edit and key."""
+    words = ", ".join(map(str, facts.get("concepts", ())))
+    edit = f"edited: {facts['edit']}" if facts.get("edit") else ""
+    line = " – ".join(part for part in (words, str(facts.get("model", "")), edit, str(facts.get("key", ""))) if part)
+    return "".join(letter if letter.isprintable() else " " for letter in line)
+
+
 def stem_of(ds: xr.Dataset) -> str:
     """What files of a run are called, without their ending: its concepts, its edit, and the beginning of its key.
 
