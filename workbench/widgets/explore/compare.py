@@ -85,8 +85,8 @@ def compare(ds_a: xr.Dataset, ds_b: xr.Dataset, *, state: Mapping[str, Any] | No
     InputError, SelectionError
         If the state does not fit ``ds_a``.
     """
-    first = Explorer(ds_a, state={"limits": [0.0, 1.0], **(state or {})})
-    second = Explorer(ds_b, controls=False)
+    first = Explorer(ds_a, state={"limits": [0.0, 1.0], **(state or {})}, variable="ds_a")
+    second = Explorer(ds_b, controls=False, variable="ds_b")
     if not first.error and not second.error:
         _link(first, second, shown(ds_a), shown(ds_b))
     return Comparison([first, second])

@@ -16,7 +16,7 @@ from workbench.widgets.explore import front_end
 from workbench.widgets.explore.answers import Answers
 from workbench.widgets.explore.meta import meta_of
 from workbench.widgets.explore.page import page
-from workbench.widgets.explore.picker import pick
+from workbench.widgets.explore.picker import opening, pick
 from workbench.widgets.explore.state import State
 from workbench.widgets.explore.still import moving, still_of
 from workbench.widgets.shared.drawing import Still, Text
@@ -41,6 +41,10 @@ class Explorer(StaticOutput, anywidget.AnyWidget):
     cube
         Whether the browser holds the scores summed over heads and computes the maps by itself. None means so when
         they take less than :data:`workbench.widgets.explore.cube.LARGEST`.
+    variable
+        What copied code calls the dataset.
+    source
+        Code that opens the dataset, where it is known.
 
     Attributes
     ----------
@@ -64,6 +68,8 @@ class Explorer(StaticOutput, anywidget.AnyWidget):
         snapshot: bool = True,
         controls: bool = True,
         cube: bool | None = None,
+        variable: str = "ds",
+        source: str = "",
     ) -> None:
         self._esm = front_end.packed()
         self._css = front_end.style()
@@ -75,7 +81,7 @@ class Explorer(StaticOutput, anywidget.AnyWidget):
             super().__init__(error=sentence)
             return
         ds = shown(ds)
-        meta = {**meta_of(ds, cube=cube), "controls": controls, "page": True}
+        meta = {**meta_of(ds, cube=cube, variable=variable, source=source), "controls": controls, "page": True}
         chosen = State.default(ds)
         if state is not None:
             try:
@@ -90,8 +96,11 @@ class Explorer(StaticOutput, anywidget.AnyWidget):
 
     @property
     def code(self) -> str:
-        """Python that computes the numbers on screen from a dataset ``ds``; empty without one."""
-        return "" if self._ds is None else State.from_json(self.state, self._ds).call(self._ds)
+        """Python that computes the numbers on screen, as "Code" in the view copies it; empty without a dataset."""
+        if self._ds is None:
+            return ""
+        written = State.from_json(self.state, self._ds).call(self._ds, self.meta["variable"])
+        return f"{self.meta['source']}\n\n{written}" if self.meta["source"] else written
 
     def still(self) -> Still:
         """What the view shows now, for a picture of it."""
@@ -163,9 +172,9 @@ def explore(ds: Any = None, *, state: Mapping[str, Any] | None = None, snapshot:
     """
     if ds is None or (isinstance(ds, list | tuple) and all(isinstance(run, Run) for run in ds)):
         return pick(Explorer, ds, state=state)
-    if isinstance(ds, Run):
-        try:
-            ds = ds.open()
-        except WorkbenchError as error:
-            return Explorer(error)
-    return Explorer(ds, state=state, snapshot=snapshot)
+    if not isinstance(ds, Run):
+        return Explorer(ds, state=state, snapshot=snapshot)
+    try:
+        return Explorer(ds.open(), state=state, snapshot=snapshot, source=opening(ds))
+    except WorkbenchError as error:
+        return Explorer(error)

@@ -41,13 +41,13 @@ class Picker(anywidget.AnyWidget):
     runs
         What to list.
     chosen
-        Called with the dataset of the run that was clicked.
+        Called with the dataset of the run that was clicked, and with the run.
     """
 
     _esm = assets.text("explore/picker.js")
     _css = assets.text("explore/picker.css") + HIDING
 
-    def __init__(self, runs: Sequence[Run], chosen: Callable[[xr.Dataset], None]) -> None:
+    def __init__(self, runs: Sequence[Run], chosen: Callable[[xr.Dataset, Run], None]) -> None:
         groups = families(runs)
         self._groups = [Family(group.head, group.derived[:_MOST]) for group in groups[:_MOST]]
         self._summaries = {group.head.key: _summary(group) for group in groups}
@@ -70,7 +70,7 @@ class Picker(anywidget.AnyWidget):
             if kind == "thumbnail":
                 buffers = _thumbnail(run.open())
             elif kind == "open":
-                self._chosen(run.open())
+                self._chosen(run.open(), run)
         except WorkbenchError as error:
             reply["error"] = str(error)
         except Exception as error:
@@ -91,7 +91,7 @@ class Choice(StaticOutput, ipywidgets.VBox):  # type: ignore[misc]
     runs
         What to list.
     view_of
-        Makes the view of a dataset, which shows a ``state`` at first.
+        Makes the view of a dataset, which shows a ``state`` at first and knows its ``source``.
     state
         That state.
 
@@ -111,8 +111,8 @@ class Choice(StaticOutput, ipywidgets.VBox):  # type: ignore[misc]
         self._picker = Picker(runs, self._show)
         super().__init__([self._picker])
 
-    def _show(self, ds: xr.Dataset) -> None:
-        former, self.view = self.view, self._view_of(ds, state=self._state)
+    def _show(self, ds: xr.Dataset, run: Run) -> None:
+        former, self.view = self.view, self._view_of(ds, state=self._state, source=opening(run))
         self.children = (self._picker, self.view)
         self.view.observe(self.renew, "state")
         self.renew()
@@ -161,6 +161,11 @@ def pick(
         What the view of the chosen run shows at first.
     """
     return Choice(store.runs() if runs is None else runs, view_of, state)
+
+
+def opening(run: Run) -> str:
+    """Code that opens a stored run, wherever it is."""
+    return f"import workbench as wb\n\nds = wb.open({str(run.path)!r})"
 
 
 def _summary(group: Family) -> str:

@@ -92,7 +92,9 @@ class View {
     this.help = h("div.wb-drawer.wb-keys", { hidden: true }, ...KEYS.flatMap(([keys, what]) => [h("kbd", {}, keys), h("span", {}, what)]));
     this.failed = h("p.wb-error", { role: "alert", hidden: true });
     this.notice = h("p.wb-notice", { role: "status", hidden: true });
+    const options = this.buildOptions();
     this.controls = this.buildControls();
+    this.rest = h("p.wb-note.wb-rest", { role: "status", hidden: true });
     this.grid = h("div.wb-panels", {});
     this.problem = h("p.wb-error", { role: "alert", hidden: true });
     this.bar = new ColourBar();
@@ -111,14 +113,14 @@ class View {
       this.section("overview", "Overview", "every layer and timestep", this.overview),
       meta.heads.length ? this.section("heads", "Heads", "one layer, head by head", this.strip) : null,
       this.section("patch", "Patch", "one patch over layers and timesteps", this.inspector),
-      this.section("options", "Options", "space, softmax, colours", this.buildOptions())
+      this.section("options", "Options", "softmax, colours, panels", options)
     );
     this.sections.hidden = meta.controls === false;
     this.root.classList.toggle("wb-follows", meta.controls === false);
     this.root.append(
       h("header.wb-head", {}, this.title, this.glance, this.tools),
-      this.coding, this.saving, this.help, this.failed, this.notice, this.controls, this.grid, this.problem,
-      h("div.wb-foot", {}, this.bar.element, this.differenceBar.element, this.legend),
+      this.coding, this.saving, this.help, this.failed, this.notice, this.controls, this.rest, this.grid, this.problem,
+      h("div.wb-foot", {}, h("div.wb-scales", {}, this.bar.element, this.options.lock.element), this.differenceBar.element, this.legend),
       this.readout, this.spoken, this.notes, this.sections
     );
   }
@@ -131,7 +133,7 @@ class View {
       if (groups.at(-1)?.[0] === block) groups.at(-1)[1] += 1;
       else groups.push([block, 1]);
     }
-    this.hatched = h("span.wb-hint", {}, groups.length > 1 ? ` (hatched: ${groups[1][0]})` : "");
+    this.hatched = h("span.wb-hint", {}, groups.length > 1 ? ` (hatched: ${groups[1][0]}-stream blocks)` : "");
     const row = (name, slider, extra = null) => {
       const text = h("span.wb-chosen-text", {});
       const play = button("▶", { data: { control: `play-${name}` }, "aria-label": `Play over ${name}`, title: `Play over ${name}`, onclick: () => this.play(name) });
@@ -161,7 +163,8 @@ class View {
       });
       rows.push(h("div.wb-control", {}, this.frame.element));
     }
-    return h("div.wb-controls", {}, ...rows);
+    const { space, sample } = this.options;
+    return h("div.wb-controls", {}, ...rows, h("div.wb-choices", {}, space.element, sample.element));
   }
 
   buildOptions() {
@@ -184,12 +187,13 @@ class View {
       shown: h("div.wb-chips", { role: "group", "aria-label": "Panels shown" }),
     });
     if (meta.samples.length < 2) o.sample.element.hidden = true;
-    if (spaces.length < 2) o.space.select.disabled = true;
+    if (spaces.length < 2) o.space.element.hidden = true;
+    o.space.element.title = "What is compared with what; the heading says which one is shown";
     o.element = h(
       "div.wb-body.wb-options",
       {},
-      o.space.element, o.reduce.element, o.sample.element, o.cmap.element, o.opacity.element,
-      h("div.wb-ticks", {}, o.smooth.element, o.picture.element, o.lock.element),
+      o.reduce.element, o.cmap.element, o.opacity.element,
+      h("div.wb-ticks", {}, o.smooth.element, o.picture.element),
       o.one.element, o.other.element,
       h("div.wb-field.wb-wide", {}, h("span", {}, "Panels"), o.shown)
     );
@@ -313,6 +317,7 @@ class View {
       h("span.wb-subject", {}, parts[0]),
       h("span.wb-hint", {}, parts.slice(1).join(" · ")),
       ...(meta.edit ? [h("span.wb-edit", {}, `edited: ${meta.edit}`)] : []),
+      ...(meta.prompt ? [h("span.wb-hint.wb-prompt", {}, `prompt: “${meta.prompt}”`)] : []),
     ];
   }
 
@@ -456,7 +461,7 @@ class View {
     }
     const order = [...store.names.keys()].sort((a, b) => value(b) - value(a));
     const most = order.slice(0, 6).map((index) => `${store.names[index]} ${mapValue(value(index), store.state.reduce)}`);
-    this.readout.textContent = `Row ${at[0] + 1}, column ${at[1] + 1}: ${most.join(" · ")}${order.length > 6 ? " · …" : ""}`;
+    this.readout.textContent = `Row ${at[0]}, column ${at[1]}: ${most.join(" · ")}${order.length > 6 ? " · …" : ""}`;
   }
 
   /** What may follow a little later: figures, notes, and the parts that are unfolded. */
@@ -475,7 +480,9 @@ class View {
       for (const label of store.labels) if (label >= 0) counts[label] += 1;
       this.shares.forEach((share, index) => {
         share.textContent = `${Math.round((100 * counts[index]) / store.patches)} %`;
+        share.parentElement.title = `${store.names[index]}: the strongest at ${share.textContent} of the patches. Click to pick it.`;
       });
+      this.tellRest(counts);
     }
     for (const chip of this.legend.children) chip.setAttribute("aria-pressed", String(Number(chip.dataset.conceptChip) === state.focus));
     for (const input of this.options.shown.querySelectorAll("input")) input.checked = store.shown.includes(Number(input.dataset.shows));
@@ -496,6 +503,26 @@ class View {
     for (const part of [this.overview, this.strip, this.inspector]) {
       if (part.fold?.open) this.guard(() => part.update(Math.min(width, part.element.clientWidth - 24 || width)));
     }
+  }
+
+  /** Say which concepts have no panel, how much of the picture is theirs, and show them on request. */
+  tellRest(counts) {
+    const { store } = this;
+    const { shown, names } = store;
+    const hidden = names.length - shown.length;
+    this.rest.hidden = !hidden;
+    if (!hidden) return;
+    const area = names.reduce((sum, _, index) => sum + (shown.includes(index) ? 0 : counts[index]), 0);
+    const largest = [...names.keys()].sort((a, b) => counts[b] - counts[a]).slice(0, shown.length).sort((a, b) => a - b);
+    const text = `${shown.length} of ${names.length} shown; the others are strongest at ${Math.round((100 * area) / store.patches)} % of the patches. `;
+    if (text === this.rest.dataset.text) return;
+    this.rest.dataset.text = text;
+    this.rest.replaceChildren(
+      text,
+      button("Show all", { data: { control: "show-all" }, onclick: () => store.change({ concepts: null }) }),
+      " ",
+      button(`Show the ${shown.length} with the largest areas`, { data: { control: "show-largest" }, onclick: () => store.change({ concepts: largest }) })
+    );
   }
 
   // --- pointer and keys --------------------------------------------------------------------------------------
@@ -534,10 +561,13 @@ class View {
     const { slider, play } = this[name];
     if (slider.count < 2) return;
     slider.step(0);
+    // One scale for all steps, or their colours could not be compared.
+    const held = this.store.state.limits;
+    if (!held && this.store.maps) this.store.change({ limits: this.store.scale().limits });
     const timer = setInterval(() => {
       if (this.store.painted === this.store.revision) this.guard(() => slider.move(1, true));
     }, PLAY_PAUSE);
-    this.playing = { name, timer };
+    this.playing = { name, timer, held };
     play.textContent = "❚❚";
     play.setAttribute("aria-pressed", "true");
   }
@@ -545,10 +575,12 @@ class View {
   stop() {
     if (!this.playing) return;
     clearInterval(this.playing.timer);
-    const { play } = this[this.playing.name];
+    const { name, held } = this.playing;
+    const { play } = this[name];
     play.textContent = "▶";
     play.removeAttribute("aria-pressed");
     this.playing = null;
+    this.store.change({ limits: held });
   }
 
   toggle(drawer) {
@@ -563,10 +595,16 @@ class View {
     this.code.textContent = this.store.code();
     try {
       await navigator.clipboard.writeText(this.code.textContent);
-      this.copied.textContent = "Copied. It expects your dataset in a variable called ds.";
+      this.copied.textContent = `Copied: ${this.needs()}`;
     } catch (error) {
-      this.copied.textContent = "Select and copy; it expects your dataset in a variable called ds.";
+      this.copied.textContent = `Select and copy: ${this.needs()}`;
     }
+  }
+
+  /** What copied code needs to run. */
+  needs() {
+    const { source, variable } = this.store.meta;
+    return source ? "it runs as it stands." : `it expects your dataset in a variable called ${variable}.`;
   }
 
   key(event) {
