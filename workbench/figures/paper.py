@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import colorsys
 import io
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -102,10 +104,11 @@ def style(dark: bool, *, curves: bool = False) -> dict[Any, Any]:
 
 
 def colour(label: int) -> str:
-    """The colour of a concept: the palette, then evenly spaced hues."""
+    """The colour of a concept: the palette, then hues far from one another; the views have the same."""
     if label < len(SEGMENT_COLOURS):
         return SEGMENT_COLOURS[label]
-    return to_hex(mpl.colormaps["turbo"]((label * 0.618) % 1))
+    hue = math.floor(label * 222.5 % 360 + 0.5) / 360
+    return to_hex(colorsys.hls_to_rgb(hue % 1, 0.5, 0.55))
 
 
 def text_width(text: str) -> float:

@@ -45,6 +45,8 @@ class Explorer(StaticOutput, anywidget.AnyWidget):
         What copied code calls the dataset.
     source
         Code that opens the dataset, where it is known.
+    title
+        Stands above everything else.
 
     Attributes
     ----------
@@ -70,6 +72,7 @@ class Explorer(StaticOutput, anywidget.AnyWidget):
         cube: bool | None = None,
         variable: str = "ds",
         source: str = "",
+        title: str = "",
     ) -> None:
         self._esm = front_end.packed()
         self._css = front_end.style()
@@ -81,7 +84,12 @@ class Explorer(StaticOutput, anywidget.AnyWidget):
             super().__init__(error=sentence)
             return
         ds = shown(ds)
-        meta = {**meta_of(ds, cube=cube, variable=variable, source=source), "controls": controls, "page": True}
+        meta = {
+            **meta_of(ds, cube=cube, variable=variable, source=source),
+            "controls": controls,
+            "page": True,
+            "title": title,
+        }
         chosen = State.default(ds)
         if state is not None:
             try:
@@ -104,10 +112,21 @@ class Explorer(StaticOutput, anywidget.AnyWidget):
 
     def still(self) -> Still:
         """What the view shows now, for a picture of it."""
-        if self._ds is None or self._answers is None:
+        held = self.held()
+        if held is None:
             return Still(self.error, [Text(self.error, most=12)])
+        still = still_of(*held)
+        if not self.meta["title"]:
+            return still
+        blocks = [Text(self.meta["title"], size=15, bold=True), *still.blocks]
+        return Still(f"{self.meta['title']}. {still.words}", blocks, still.facts)
+
+    def held(self) -> tuple[xr.Dataset, State, xr.Dataset] | None:
+        """The dataset, what of it is shown, and the dataset with the scores of that space in memory if they fit."""
+        if self._ds is None or self._answers is None:
+            return None
         state = State.from_json(self.state, self._ds)
-        return still_of(self._ds, state, self._answers.totals(state.space))
+        return self._ds, state, self._answers.totals(state.space)
 
     def savers(self) -> dict[str, Callable[..., bytes]]:
         """What makes a file of each ending."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import anywidget
@@ -164,8 +165,9 @@ def pick(
 
 
 def opening(run: Run) -> str:
-    """Code that opens a stored run, wherever it is."""
-    return f"import workbench as wb\n\nds = wb.open({str(run.path)!r})"
+    """Code that opens a stored run: by its key in the usual place, else by its path."""
+    usual = isinstance(run.path, Path) and run.path.parent.parent == store.home()
+    return f"import workbench as wb\n\nds = wb.open({run.key if usual else str(run.path)!r})"
 
 
 def _summary(group: Family) -> str:

@@ -314,6 +314,17 @@ class _Ground:
         return self._fitted[wide, tall]
 
 
+def difference_tile(title: str, values: NDArray[Any], all_values: NDArray[Any], state: State, colour: str) -> Tile:
+    """A panel of signed values (y, x), on the scale of all of them, with nothing below."""
+    plain = replace(state, picture=False, pin=state.pin)
+    return Tile(title, _Map(values, _symmetric(all_values), "diverging", plain, None), colour)
+
+
+def symmetric_ramp(values: NDArray[Any], meaning: str) -> Ramp:
+    """The scale of signed values."""
+    return Ramp(_colours("diverging"), _symmetric(values), meaning)
+
+
 def colour_of(index: int) -> str:
     """The colour of a concept, which is that of the figures."""
     from workbench.figures.paper import colour

@@ -314,6 +314,7 @@ class View {
     if (meta.samples.length > 1) parts.push(state.sample === null ? `mean of ${meta.samples.length} samples` : `sample ${state.sample}`);
     if (meta.model) parts.push(meta.model);
     return [
+      ...(meta.title ? [h("span.wb-subject.wb-letter", {}, meta.title)] : []),
       h("span.wb-subject", {}, parts[0]),
       h("span.wb-hint", {}, parts.slice(1).join(" · ")),
       ...(meta.edit ? [h("span.wb-edit", {}, `edited: ${meta.edit}`)] : []),
