@@ -16,7 +16,7 @@ class Overview {
   constructor(store) {
     this.store = store;
     const names = store.meta.statistics.map((name) => [name, STATISTIC_NAMES[name]]);
-    this.statistic = choice("statistic", "Figure", names, (statistic) => store.change({ statistic }));
+    this.statistic = choice("statistic", "Statistic", names, (statistic) => store.change({ statistic }));
     this.svg = s("svg.wb-matrix", { tabindex: 0, role: "application", "aria-roledescription": "matrix to select from" });
     this.note = h("p.wb-hint", { "aria-live": "polite" });
     this.colours = new ColourBar();
@@ -58,7 +58,7 @@ class Overview {
     const room = Math.max(width - margin.left - 8, 120);
     const wide = (this.wide = Math.min(44, Math.max(7, Math.floor(room / timesteps.length))));
     const tall = (this.tall = Math.min(24, Math.max(7, Math.floor(260 / layers.length))));
-    const size = [margin.left + Math.max(wide * timesteps.length, 150) + 4, margin.top + tall * layers.length + margin.bottom];
+    const size = [margin.left + Math.max(wide * timesteps.length, 290) + 4, margin.top + tall * layers.length + margin.bottom];
     const below = (l) => margin.top + (layers.length - 1 - l) * tall;
     const known = values.flat().filter((value) => value !== null);
     const ends = known.length ? [Math.min(...known), Math.max(...known)] : [0, 1];
@@ -84,7 +84,7 @@ class Overview {
           ? null
           : s("text", { x: margin.left - 6, y: below(l) + tall / 2, "text-anchor": "end", "dominant-baseline": "central" }, plain(layer))
       ),
-      s("text.wb-axis", { x: margin.left, y: size[1] - 5 }, "timestep → picture   layer ↑"),
+      s("text.wb-axis", { x: margin.left, y: size[1] - 5 }, "timesteps → from noise to picture · layers ↑ deeper"),
     ];
     this.cursor = s("rect.wb-cursor", { width: wide, height: tall, visibility: "hidden" });
     this.box = s("rect.wb-selection", {});
@@ -289,7 +289,7 @@ class Inspector {
     }
     const [row, column] = state.pin;
     const raw = state.reduce === "mean";
-    const what = raw ? `${state.space} scores` : "shares of the concepts";
+    const what = raw ? `${state.space} scores` : "shares";
     this.note.textContent = `Patch in row ${row}, column ${column} (counted from 0): ${what}.`;
     if (!store.maps) return;
     const patch = row * store.columns + column;

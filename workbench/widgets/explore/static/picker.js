@@ -93,6 +93,10 @@ function render({model, el}) {
     }
     const all = rows.length === 1 ? "1 stored run" : `${rows.length} stored runs`;
     const more = left ? `; ${left} older ones are not listed` : "";
+    if (rows.length && !shown) {
+      count.textContent = `Nothing found for “${search.value}” among ${all}${more}.`;
+      return;
+    }
     count.textContent = (shown === rows.length ? all : `${shown} of ${all}`) + more;
   }
 

@@ -17,6 +17,15 @@ const REDUCTION_NAMES = [
   ["mean_softmax", "mean, then softmax"],
   ["mean", "off (raw scores)"],
 ];
+/** What is compared with what in a space: o outputs, q queries, k keys, v values; x of a patch, c of a concept, p of the prompt. */
+const SPACE_MEANINGS = {
+  output: "⟨o_x, o_c⟩: attention outputs of patch and concept, before the output projection",
+  cross: "q_c · k_x / √d: does the concept look at the patch?",
+  reverse_cross: "q_x · k_c / √d: would the patch look at the concept?",
+  value: "⟨v_x, v_c⟩: values of patch and concept",
+  query: "⟨q_x, q_c⟩, before the rotary embedding",
+  prompt: "q_p · k_x / √d: does the prompt's token look at the patch?",
+};
 const PLAY_PAUSE = 380;
 
 class View {
@@ -164,7 +173,8 @@ class View {
       rows.push(h("div.wb-control", {}, this.frame.element));
     }
     const { space, sample } = this.options;
-    return h("div.wb-controls", {}, ...rows, h("div.wb-choices", {}, space.element, sample.element));
+    this.formula = h("span.wb-hint", { data: { about: "space" } });
+    return h("div.wb-controls", {}, ...rows, h("div.wb-choices", {}, space.element, sample.element, this.formula));
   }
 
   buildOptions() {
@@ -183,7 +193,7 @@ class View {
       picture: tick("picture", "Picture under the maps", (picture) => store.change({ picture })),
       lock: tick("lock", "Lock the colour scale", (on) => store.change({ limits: on && store.maps ? store.scale().limits : null })),
       one: choice("difference-a", "Difference of", [], () => this.setDifference()),
-      other: choice("difference-b", "and", [], () => this.setDifference()),
+      other: choice("difference-b", "minus", [], () => this.setDifference()),
       shown: h("div.wb-chips", { role: "group", "aria-label": "Panels shown" }),
     });
     if (meta.samples.length < 2) o.sample.element.hidden = true;
@@ -286,6 +296,7 @@ class View {
     this.frame?.set(meta.frames.indexOf(state.frame));
     const o = this.options;
     o.space.select.value = state.space;
+    this.formula.textContent = SPACE_MEANINGS[state.space] ?? "";
     o.reduce.select.value = state.reduce;
     o.sample.select.value = state.sample ?? "";
     o.cmap.select.value = state.cmap;
