@@ -9,6 +9,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from tests.tiny_pipelines.flux2 import flux2_inputs, flux2_transformer
+from tests.tiny_pipelines.qwen import qwen_inputs, qwen_transformer
+from tests.tiny_pipelines.sd3 import sd3_inputs, sd3_transformer
 from tests.tiny_random import concept_embeddings, flux_inputs, flux_transformer
 from workbench.models.family import adapter_for
 
@@ -19,6 +22,8 @@ class Family:
 
     transformer: Callable[[], nn.Module]
     inputs: Callable[[Any], dict[str, Any]]
+    edited: bool = True
+    """Whether every edit is tried on it; else it differs from another of the family by what edits do not meet."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,19 @@ class Sample:
         return cls(model, family.inputs(model), concept_embeddings(width=adapter.embedding_dim), layers)
 
     @property
+    def patches(self) -> int:
+        """Patches of the picture."""
+        rows, columns = adapter_for(self.model).grid(self.inputs)
+        return rows * columns
+
+    @property
+    def prompt(self) -> Tensor:
+        """Embeddings of those tokens of the text that the model sees."""
+        embeddings: Tensor = self.inputs["encoder_hidden_states"]
+        mask = self.inputs.get("encoder_hidden_states_mask")
+        return embeddings if mask is None else embeddings[:, : int(mask[0].sum())]
+
+    @property
     def tolerance(self) -> float:
         """Relative to the largest absolute value."""
         return {torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}[self.model.dtype]
@@ -50,10 +68,12 @@ class Sample:
         return torch.allclose(actual.float(), expected.float(), rtol=0, atol=self.tolerance * scale)
 
 
-def _fused() -> nn.Module:
-    model = flux_transformer()
+def _fused(model: Any, unfused: bool = False) -> nn.Module:
     model.fuse_qkv_projections()
-    return model
+    if unfused:
+        model.unfuse_qkv_projections()
+    transformer: nn.Module = model
+    return transformer
 
 
 FAMILIES = {
@@ -62,7 +82,26 @@ FAMILIES = {
         lambda: flux_transformer(guidance_embeds=True, num_attention_heads=3), lambda m: flux_inputs(m, batch=2)
     ),
     "flux-control": Family(lambda: flux_transformer(in_channels=32, out_channels=16), flux_inputs),
-    "flux-fused": Family(_fused, flux_inputs),
+    "flux-fused": Family(lambda: _fused(flux_transformer()), flux_inputs),
     "flux-bfloat16": Family(lambda: flux_transformer().bfloat16(), flux_inputs),
     "flux-float16": Family(lambda: flux_transformer().half(), flux_inputs),
+    "sd3.5": Family(sd3_transformer, sd3_inputs, edited=False),
+    "sd3.5-medium-batch": Family(
+        lambda: sd3_transformer(dual_attention_layers=(0, 1)), lambda m: sd3_inputs(m, batch=2)
+    ),
+    "sd3-without-norms": Family(lambda: sd3_transformer(qk_norm=None), sd3_inputs, edited=False),
+    "sd3.5-fused": Family(lambda: _fused(sd3_transformer()), sd3_inputs),
+    "sd3.5-unfused": Family(lambda: _fused(sd3_transformer(), unfused=True), sd3_inputs, edited=False),
+    "sd3.5-bfloat16": Family(lambda: sd3_transformer().bfloat16(), sd3_inputs, edited=False),
+    "flux2": Family(flux2_transformer, flux2_inputs, edited=False),
+    "flux2-klein-batch": Family(lambda: flux2_transformer(guidance_embeds=False), lambda m: flux2_inputs(m, batch=2)),
+    "flux2-fused": Family(lambda: _fused(flux2_transformer()), flux2_inputs, edited=False),
+    "flux2-bfloat16": Family(lambda: flux2_transformer().bfloat16(), flux2_inputs),
+    "flux2-float16": Family(lambda: flux2_transformer().half(), flux2_inputs, edited=False),
+    "qwen": Family(qwen_transformer, qwen_inputs, edited=False),
+    "qwen-masked-batch": Family(qwen_transformer, lambda m: qwen_inputs(m, batch=2, masked=2)),
+    "qwen-edit": Family(
+        lambda: qwen_transformer(zero_cond_t=True), lambda m: qwen_inputs(m, reference=(2, 5)), edited=False
+    ),
+    "qwen-bfloat16": Family(lambda: qwen_transformer().bfloat16(), qwen_inputs, edited=False),
 }

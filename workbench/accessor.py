@@ -245,13 +245,14 @@ class WorkbenchAccessor:
         from workbench.analysis.normalising import normalised
         from workbench.interventions import edit_of
 
-        ds = normalised(self._ds)
+        ds = normalised(self._ds, branches=True)
         spaces = [space for space in schema.SPACES if schema.total(space) in ds.data_vars]
         if not spaces:
             return "No captured scores in this dataset: it has no variable such as 'output_total'."
         parts = [
             f"{', '.join(spaces)} scores of {ds.attrs.get('model', 'an unnamed model')}",
             *([f"edited: {edit}"] if (edit := edit_of(ds.attrs)) else []),
+            *([f"of the {branch} branch"] if (branch := _branch(ds)) else []),
             _listed("concept", _values(ds, schema.CONCEPT)),
             _listed("layer", _values(ds, schema.LAYER)),
             _listed("timestep", _values(ds, schema.TIMESTEP)),
@@ -305,6 +306,14 @@ def _bytes(number: float) -> str:
         number /= 1000
         units.pop(0)
     return f"{number:.3g} {units[0]}"
+
+
+def _branch(ds: xr.Dataset) -> str:
+    """The branch of guidance, where it is not the usual one."""
+    if schema.BRANCH in ds.dims:
+        return " and the ".join(map(str, ds[schema.BRANCH].to_numpy()))
+    branch = str(ds[schema.BRANCH].item() if schema.BRANCH in ds.coords else ds.attrs.get(schema.BRANCH, ""))
+    return "" if branch == schema.CONDITIONAL else branch
 
 
 def _listed(noun: str, values: list[Any]) -> str:

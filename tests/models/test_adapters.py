@@ -40,7 +40,7 @@ def test_output_is_bit_identical_and_scores_are_in_shape(sample: Scored, attend:
             traced = sample.model(**sample.inputs).sample
     assert torch.equal(plain, traced)
     adapter = adapter_for(sample.model)
-    batch, patches = sample.inputs["hidden_states"].shape[:2]
+    batch, patches = len(sample.inputs["hidden_states"]), sample.patches
     tokens = sample.inputs["encoder_hidden_states"].shape[1]
     for space in SPACES:
         rows = tokens if space == "prompt" else sample.concepts.shape[1]
@@ -96,7 +96,17 @@ def test_one_concept_alone(sample: Scored) -> None:
 
 def test_prompt_as_concepts_equals_the_models_own_text_stream(sample: Scored) -> None:
     """Same tokens, modulation and keys: in every layer the stream's queries are those of the model's own text."""
-    inputs = sample.inputs
-    scores = sample.scores(inputs["encoder_hidden_states"], pooled=inputs["pooled_projections"])
+    prompt, tokens = sample.prompt, sample.prompt.shape[1]
+    scores = sample.scores(prompt, pooled=sample.inputs.get("pooled_projections"), positions=range(tokens))
     for layer in range(len(sample.layers)):
-        assert sample.close(scores["cross"][layer], scores["prompt"][layer]), layer
+        assert sample.close(scores["cross"][layer], scores["prompt"][layer, :, :, :tokens]), layer
+
+
+def test_masked_text_gets_none_of_the_images_attention(sample: Scored) -> None:
+    with torch.no_grad(), trace(sample.model, sample.concepts, layers=sample.layers, text_mass=True) as seen:
+        sample.model(**sample.inputs)
+    tokens = sample.prompt.shape[1]
+    mass = seen.mass["text_mass"]
+    assert mass.shape[-1] == sample.inputs["encoder_hidden_states"].shape[1]
+    assert (mass[..., :tokens] > 0).all()
+    assert not mass[..., tokens:].any()

@@ -85,8 +85,16 @@ def test_mean_pooling_takes_the_words_own_tokens_only(adapter: PipelineAdapter) 
     whole = adapter.encode_prompt("skyscraper").embeddings[0]
     torch.testing.assert_close(embeddings[0, 1], whole[:2].mean(dim=0))
     assert torch.equal(embeddings[0, 0], adapter.encode_prompt("dog").embeddings[0, 0])
-    with pytest.raises(InputError, match="first, mean"):
-        adapter.encode_concepts(["dog"], pool="last")
+    with pytest.raises(InputError, match="first, last, mean"):
+        adapter.encode_concepts(["dog"], pool="middle")
+
+
+def test_last_pooling_takes_the_words_last_token(adapter: PipelineAdapter) -> None:
+    embeddings, counts = adapter.encode_concepts(["dog", "skyscraper"], pool="last")
+    assert counts == [1, 2]
+    for index, place in enumerate((0, 1)):
+        word = ("dog", "skyscraper")[index]
+        assert torch.equal(embeddings[0, index], adapter.encode_prompt(word).embeddings[0, place])
 
 
 def test_padding_changes_a_concept_so_its_length_matters(pipe: FluxPipeline, adapter: PipelineAdapter) -> None:

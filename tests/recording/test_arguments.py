@@ -135,7 +135,7 @@ def test_refused_layers(wrong: Any) -> None:
         (lambda: check_spaces(None), r"spaces is \(None,\); expected one or more of output"),  # type: ignore[arg-type]
         (lambda: check_spaces([["output"]]), r"spaces is \(\['output'\],\); expected"),  # type: ignore[list-item]
         (lambda: check_options("all", "first"), "attend is 'all'; expected one of both, image, concepts, none"),
-        (lambda: check_options("both", "last"), "pool is 'last'; expected one of first, mean"),
+        (lambda: check_options("both", "middle"), "pool is 'middle'; expected one of first, last, mean"),
         (lambda: check_options(["both"], "first"), r"attend is \['both'\]; expected one of"),  # type: ignore[arg-type]
     ],
 )

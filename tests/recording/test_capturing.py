@@ -568,7 +568,7 @@ ARGUMENTS: list[tuple[dict[str, Any], str]] = [
     ({"spaces": ["attention"]}, r"spaces is \('attention',\); expected one or more of output, cross, reverse_cross"),
     ({"spaces": "prompt"}, 'the space "prompt" needs a prompt, but prompt is empty: give one'),
     ({"attend": "all"}, "attend is 'all'; expected one of both, image, concepts, none"),
-    ({"pool": "last"}, "pool is 'last'; expected one of first, mean"),
+    ({"pool": "middle"}, "pool is 'middle'; expected one of first, last, mean"),
     ({"lse": 1}, "lse is 1; expected True or False"),
     ({"text_mass": "yes"}, "text_mass is 'yes'; expected True or False"),
     ({"verify": None}, "verify is None; expected True or False"),

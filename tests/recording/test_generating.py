@@ -352,7 +352,7 @@ ARGUMENTS: list[tuple[dict[str, Any], str]] = [
     ({"size": (-4, 4)}, r"size is \(-4, 4\); expected two positive"),
     ({"spaces": "attention"}, r"spaces is \('attention',\); expected one or more of output"),
     ({"attend": "all"}, "attend is 'all'; expected one of both"),
-    ({"pool": "last"}, "pool is 'last'; expected one of first, mean"),
+    ({"pool": "middle"}, "pool is 'middle'; expected one of first, last, mean"),
 ]
 
 

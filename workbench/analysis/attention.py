@@ -169,7 +169,7 @@ def sinks(
         raise InputError(f"of is {of!r}; expected 'image' or 'all'.")
     ds = normalised(ds)
     _check_captured(ds, [CROSS], f"spaces=({CROSS!r}, ...)")
-    patches = ds.sizes[schema.Y] * ds.sizes[schema.X]
+    patches = math.prod(ds.sizes[dim] for dim in schema.spatial(ds[CROSS].dims))
     if isinstance(top, bool) or not isinstance(top, int) or not 1 <= top <= patches:
         raise InputError(f"top is {top!r}; expected a number of patches, 1 to {patches}.")
     _check_plane(ds, patches, of)
@@ -269,9 +269,10 @@ def text_sinks(
 
 def _concentration(logits: xr.DataArray, top: int) -> xr.Dataset:
     """Shares of the strongest patches, one's own and those common to all concepts, of attention to patches."""
-    dims = [dim for dim in logits.dims if dim not in (schema.Y, schema.X)]
-    values = logits.transpose(*dims, schema.Y, schema.X).to_numpy().astype(np.float32)
-    flat = values.reshape(*values.shape[:-2], -1)
+    plane = schema.spatial(logits.dims)
+    dims = [dim for dim in logits.dims if dim not in plane]
+    values = logits.transpose(*dims, *plane).to_numpy().astype(np.float32)
+    flat = values.reshape(*values.shape[: len(dims)], -1)
     powers = np.exp(flat - flat.max(-1, keepdims=True))
     shares = powers / powers.sum(-1, keepdims=True)
     strongest = np.sort(shares, axis=-1)[..., -top:]
@@ -283,14 +284,16 @@ def _concentration(logits: xr.DataArray, top: int) -> xr.Dataset:
             "peak_ratio": (dims, strongest[..., -1]),
             "common_by_concept": (dims, np.take_along_axis(shares, common, -1).sum(-1)),
         },
-        coords={name: coord for name, coord in logits.coords.items() if not {schema.Y, schema.X} & set(coord.dims)},
+        coords={name: coord for name, coord in logits.coords.items() if not set(plane) & set(coord.dims)},
     )
 
 
 def _check_plane(ds: xr.Dataset, patches: int, of: str) -> None:
     """Refuse a part of the patches where shares are of the attention to all of them."""
     size, side = ds.attrs.get("size"), ds.attrs.get("patch")
-    if of == "all" and size and side and patches != (whole := math.prod(int(length) // int(side) for length in size)):
+    frames = ds.sizes.get(schema.FRAME, 1)
+    whole = frames * math.prod(int(length) // int(side) for length in size) if size and side else patches
+    if of == "all" and patches != whole:
         raise InputError(
             f"of='all' measures shares of all attention, but this dataset holds {patches} of {whole} patches: take the "
             "whole picture, or of='image' for shares among the patches that are there."

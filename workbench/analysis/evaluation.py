@@ -110,6 +110,11 @@ def evaluate(observations: Sequence[Observation], metrics: Sequence[str], steps:
     found: dict[str, list[Fraction]] = {name + end: [] for name in metrics for end in ("", FULL)}
     names = words(observations)
     for one in observations:
+        if "total_variation" in metrics and one.scores.grid.ndim > 2:
+            raise InputError(
+                "total_variation compares neighbours in one picture, and this run has several frames: choose one, "
+                f"ds.isel({schema.FRAME}=[0])."
+            )
         maps, full = one.scores.maps(one.samples)
         swept = maps.shape[:-3]
         maps, full = maps.reshape(-1, *maps.shape[-3:])[:, list(one.concepts)], full[list(one.concepts)]
@@ -264,19 +269,20 @@ def _truth(ds: xr.Dataset, scores: Scores, names: Sequence[str]) -> Reference:
         )
     # A pixel belongs to the patch that stands for it in a map brought to pixels.
     patches = to_pixels(scores.grid, ds, "nearest")
-    masks = whole.sel({dim: patches[dim] for dim in (schema.PIXEL_Y, schema.PIXEL_X)})
-    shown = (
-        masks.sel({schema.CONCEPT: list(names)}).transpose(schema.CONCEPT, schema.PIXEL_Y, schema.PIXEL_X).to_numpy()
-    )
-    at = patches.transpose(schema.PIXEL_Y, schema.PIXEL_X).to_numpy()
+    plane = schema.spatial(patches.dims)
+    masks = whole.sel({dim: patches[dim] for dim in whole.dims if dim in plane}).sel({schema.CONCEPT: list(names)})
+    # The masks of a video are those of each of its frames.
+    shown = xr.broadcast(masks, patches)[0].transpose(schema.CONCEPT, *plane).to_numpy()
+    at = patches.transpose(*plane).to_numpy()
 
     def count(where: NDArray[np.bool_]) -> NDArray[np.float64]:
         numbers = np.bincount(at[where], minlength=scores.grid.size)
-        return numbers.reshape(scores.grid.shape).astype(np.float64)
+        return numbers.reshape(scores.shape).astype(np.float64)
 
     known = np.ones(at.shape, dtype=bool)
     if (void := void_of(ds)) is not None:
-        known = ~void.sel({dim: patches[dim] for dim in void.dims}).to_numpy()
+        void = void.sel({dim: patches[dim] for dim in void.dims})
+        known = ~xr.broadcast(void, patches)[0].transpose(*plane).to_numpy()
         shown = shown & known
     inside = np.stack([count(mask) for mask in shown])
     return Reference(inside, count(known), float(shown.any(0).sum()))

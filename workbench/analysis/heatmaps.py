@@ -29,8 +29,6 @@ Kept = Literal["sample", "timestep", "layer"]
 
 AVERAGED: Final = (schema.SAMPLE, schema.TIMESTEP, schema.LAYER)
 """The dimensions a heat map averages over, unless they are kept."""
-GRID: Final = (schema.Y, schema.X, schema.PIXEL_Y, schema.PIXEL_X)
-"""The dimensions of the picture plane, in patches or in pixels."""
 
 
 class HeatmapOptions(TypedDict, total=False):
@@ -71,7 +69,8 @@ def scores(
 
     Returns
     -------
-    (sample, timestep, layer, concept, y, x) float32, with ``token`` in place of ``concept`` in the ``prompt`` space.
+    (sample, timestep, layer, concept, y, x) float32, with ``token`` in place of ``concept`` in the ``prompt`` space,
+    and ``branch`` behind ``layer`` where both branches of guidance were recorded.
     Without ``heads`` it is the stored total and as lazy as the dataset; with ``heads`` only these are read and summed
     in float32. Pieces that were not captured are NaN.
 
@@ -80,7 +79,7 @@ def scores(
     SelectionError
         If something chosen is not in the dataset; lists what is.
     """
-    ds = normalised(ds)
+    ds = normalised(ds, branches=True)
     selection.space_of(ds, space)
     if heads is None:
         taken = selection.take(ds[schema.total(space)], layers=layers, timesteps=timesteps, samples=samples)
@@ -138,8 +137,8 @@ def heatmap(
     Returns
     -------
     (\\*keep, concept, y, x) float32, or with pixel_y and pixel_x; ``token`` in place of ``concept`` in the ``prompt``
-    space. Attributes record the choice. Pieces listed in ``attrs["missing"]`` are left out of the mean; where
-    nothing is left of what is kept, the map is NaN.
+    space, and ``branch`` before it where both branches of guidance were recorded. Attributes record the choice. Pieces
+    listed in ``attrs["missing"]`` are left out of the mean; where nothing is left of what is kept, the map is NaN.
 
     Raises
     ------
@@ -155,7 +154,7 @@ def heatmap(
     if upsample not in (None, "nearest", "bilinear"):
         raise InputError(f"upsample is {upsample!r}; expected None, 'nearest' or 'bilinear'.")
     kept = _kept(keep)
-    ds = normalised(ds)
+    ds = normalised(ds, branches=True)
     selection.space_of(ds, space)
     if layers is None:
         layers = default_layers(ds)
@@ -239,8 +238,7 @@ def mask(ds: xr.Dataset, concept: str, rule: str | float = "mean", **options: Un
         inside = maps.fillna(0.0).argmax(dim).isin(positions) & chosen.notnull()
     elif rule == "mean":
         # In float64, the mean of equal float32 values is exactly that value: a constant map has no inside.
-        grid = [axis for axis in chosen.dims if axis in GRID]
-        inside = chosen > chosen.astype(np.float64).mean(grid)
+        inside = chosen > chosen.astype(np.float64).mean(schema.spatial(chosen.dims))
     elif isinstance(rule, (int, float)) and not isinstance(rule, bool) and math.isfinite(rule):
         inside = chosen > rule
     else:

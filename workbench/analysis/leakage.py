@@ -56,12 +56,12 @@ def leakage(ds: xr.Dataset, *, truth: bool | None = None, **options: Unpack[Heat
     if masks is not None:
         pixels: HeatmapOptions = {**options, "upsample": "nearest"}
         maps = heatmap(ds, **pixels)
-        plane = [schema.PIXEL_Y, schema.PIXEL_X]
-        at = {dim: maps[dim] for dim in (schema.CONCEPT, *plane)}
-        region = masks.sel(at).astype(np.float64)
+        at = {dim: maps[dim] for dim in masks.dims}
+        # The masks of a video are those of each of its frames.
+        region = masks.sel(at).astype(np.float64).broadcast_like(maps)
     else:
-        plane = [schema.Y, schema.X]
         region = maps.astype(np.float64)
+    plane = list(schema.spatial(maps.dims))
     others = maps.rename({schema.CONCEPT: OTHER}).astype(np.float64)
     strongest = others.argmax(OTHER) == xr.DataArray(np.arange(others.sizes[OTHER]), dims=OTHER)
     weight = region.sum(plane)

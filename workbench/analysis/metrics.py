@@ -49,13 +49,18 @@ def score(ds: xr.Dataset, **options: Unpack[HeatmapOptions]) -> xr.Dataset:
     settings: HeatmapOptions = {**options, "upsample": upsample}
     found = segment(ds, **settings)
     names = found.attrs["flag_meanings"]
+    plane = schema.spatial(found.dims)
+    # The masks of a video are those of each of its frames.
     truth = masks.sel({schema.CONCEPT: names, schema.PIXEL_Y: found.pixel_y, schema.PIXEL_X: found.pixel_x})
-    target = truth.transpose(schema.CONCEPT, schema.PIXEL_Y, schema.PIXEL_X).to_numpy()
-    labels = found.transpose(schema.PIXEL_Y, schema.PIXEL_X).to_numpy()
-    predicted = labels == np.arange(len(names))[:, None, None]
+    target = xr.broadcast(truth, found)[0].transpose(schema.CONCEPT, *plane).to_numpy()
+    labels = found.transpose(*plane).to_numpy()
+    predicted = labels == np.arange(len(names)).reshape(-1, *[1] * len(plane))
     if (void := void_of(ds)) is not None:
-        known = ~void.sel({dim: found[dim] for dim in void.dims}).to_numpy()
+        void = void.sel({dim: found[dim] for dim in void.dims})
+        known = ~xr.broadcast(void, found)[0].transpose(*plane).to_numpy()
         predicted, target = predicted & known, target & known
+    if len(plane) > 2:  # frames one below the other
+        predicted, target = (each.reshape(len(names), -1, each.shape[-1]) for each in (predicted, target))
     by_word = iou([(dict(zip(names, predicted, strict=True)), dict(zip(names, target, strict=True)))])
     return xr.Dataset(
         {

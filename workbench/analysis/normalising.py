@@ -48,7 +48,7 @@ _ROUNDING: Final = 2.0**-10
 _SMALLEST: Final = 2.0**-24
 
 
-def normalised(ds: xr.Dataset) -> xr.Dataset:
+def normalised(ds: xr.Dataset, *, branches: bool = False) -> xr.Dataset:
     """The dataset as the contract of :mod:`workbench.schema` describes it, as far as it can be had without guessing.
 
     Attributes become plain values again; dimensions that a scalar coordinate remembers come back with length one;
@@ -61,6 +61,8 @@ def normalised(ds: xr.Dataset) -> xr.Dataset:
     ----------
     ds
         A captured dataset, or what xarray made of one.
+    branches
+        Whether the caller takes both branches of guidance at once.
 
     Returns
     -------
@@ -70,7 +72,7 @@ def normalised(ds: xr.Dataset) -> xr.Dataset:
     ------
     InputError
         If it is no dataset, a dimension is gone or unknown, a coordinate is absent, of the wrong kind or repeats a
-        value, or a variable holds no scores any more.
+        value, or a variable holds no scores any more; or if it has both branches of guidance, and the caller takes one.
     SelectionError
         If its sums over heads are of other heads than those it holds, and per-head scores are not there.
     """
@@ -83,6 +85,11 @@ def normalised(ds: xr.Dataset) -> xr.Dataset:
         ds = ds.assign_attrs(attrs)
     if not _scored(ds):
         return ds
+    if schema.BRANCH in ds.dims and not branches:
+        raise InputError(
+            f"this run holds both branches of guidance: choose one, ds.sel({schema.BRANCH}={schema.CONDITIONAL!r}) or "
+            f"ds.sel({schema.BRANCH}={schema.UNCONDITIONAL!r}). Heat maps, segmentations and masks take both."
+        )
     chunked = [name for name in ds.coords if ds.variables[name].chunks]
     ds = ds.assign_coords({name: ds[name].compute() for name in chunked}) if chunked else ds
     ds = _with_dimensions(ds)
@@ -93,6 +100,13 @@ def normalised(ds: xr.Dataset) -> xr.Dataset:
 
 def _dims_of(name: str, ds: xr.Dataset) -> tuple[str, ...]:
     """The dimensions the contract gives a variable; none for one it does not know."""
+    dims = _dims_of_one(name, ds)
+    in_pieces = dims[: len(schema.PIECE_DIMS)] == schema.PIECE_DIMS
+    return schema.in_branches(dims) if in_pieces and schema.BRANCH in ds.variables[name].dims else dims
+
+
+def _dims_of_one(name: str, ds: xr.Dataset) -> tuple[str, ...]:
+    """The same of a run of one branch of guidance."""
     for space in schema.SPACES:
         if name == space:
             return schema.score_dims(space)

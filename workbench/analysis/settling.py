@@ -53,9 +53,13 @@ def settling(ds: xr.Dataset, threshold: float = 0.8, **options: Unpack[HeatmapOp
     places = xr.DataArray(np.arange(len(names)), dims=schema.CONCEPT, coords={schema.CONCEPT: names})
     inside = labels == places
     final = inside.isel({schema.TIMESTEP: -1}, drop=True)
-    plane = [schema.Y, schema.X]
+    plane = list(schema.spatial(inside.dims))
     both, either = xr.apply_ufunc(
-        overlap, *xr.broadcast(inside, final), input_core_dims=[plane, plane], output_core_dims=[[], []]
+        overlap,
+        *xr.broadcast(inside, final),
+        input_core_dims=[plane, plane],
+        output_core_dims=[[], []],
+        kwargs={"plane": len(plane)},
     )
     known = (labels >= 0).all(plane)
     known = known & known.isel({schema.TIMESTEP: -1}, drop=True)

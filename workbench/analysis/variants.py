@@ -110,10 +110,18 @@ class Scores:
 
     @property
     def grid(self) -> xr.DataArray:
-        """Positions of the patches, (y, x), numbered row by row."""
-        y, x = (self._taken[0][dim] for dim in (schema.Y, schema.X))
-        numbers = np.arange(y.size * x.size).reshape(y.size, x.size)
-        return xr.DataArray(numbers, coords={schema.Y: y, schema.X: x}, dims=(schema.Y, schema.X))
+        """Positions of the patches, (y, x), numbered row by row; of a video (frame, y, x)."""
+        plane = [self._taken[0][dim] for dim in schema.spatial(self._taken[0].dims)]
+        numbers = np.arange(math.prod(axis.size for axis in plane)).reshape([axis.size for axis in plane])
+        return xr.DataArray(
+            numbers, coords={str(axis.name): axis for axis in plane}, dims=[axis.name for axis in plane]
+        )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the maps: the frames of a video lie one below the other."""
+        *rows, columns = self.grid.shape
+        return math.prod(rows), columns
 
     def count(self, samples: Sequence[int]) -> int:
         """Pieces of some samples."""
@@ -189,11 +197,13 @@ class Scores:
 
     def pieces(self, samples: Sequence[int]) -> Iterator[tuple[dict[str, int], NDArray[Any]]]:
         """Every captured piece: its positions, and scores ([head, if swept,] concept, y, x)."""
+        # Dimensions before the plane, of the blocks below.
+        lead = self._taken[0].ndim - len(schema.spatial(self._taken[0].dims)) - 2
         for space, taken in enumerate(self._taken):
             for place, sample in enumerate(samples):
                 for timestep in range(taken.sizes[schema.TIMESTEP]):
                     block = taken.isel({schema.SAMPLE: sample, schema.TIMESTEP: timestep}).to_numpy()
-                    for layer, scores in enumerate(block):
+                    for layer, scores in enumerate(block.reshape(*block.shape[:lead], *self.shape)):
                         self._step()
                         finite = np.isfinite(scores)
                         if not self._present[sample, timestep, layer]:
@@ -232,7 +242,8 @@ class Scores:
         taken = selection.take(
             ds[name], layers=layers, timesteps=choice.timesteps, heads=choice.heads, samples=choice.samples
         )
-        return taken.transpose(*(dim for dim in schema.SCORE_DIMS if dim in taken.dims))
+        plane = schema.spatial(taken.dims)
+        return taken.transpose(*(dim for dim in schema.SCORE_DIMS if dim in taken.dims and dim not in plane), *plane)
 
     def _check(self) -> None:
         """Refuse what has no variant."""

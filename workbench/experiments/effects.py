@@ -120,7 +120,7 @@ def map_effects(
         return found
     before, after = (run.maps(layers, concepts) for run in (baseline, edited))
     places = [names.index(name) for name in concepts]
-    dims = (schema.SAMPLE, schema.CONCEPT, schema.Y, schema.X)
+    dims = (schema.SAMPLE, schema.CONCEPT, *schema.spatial(before.dims))
     plain = (maps.sel({schema.CONCEPT: list(concepts)}).transpose(*dims).to_numpy() for maps in (after, before))
     found["map_distance"][places] = map_distance(*plain)
     if truth is None:
@@ -175,9 +175,10 @@ def _of_concepts(edit: Any) -> bool:
 
 
 def _masks(maps: xr.DataArray) -> NDArray[np.bool_]:
-    """Where each concept is the strongest, (sample, concept, y, x)."""
-    plane = (schema.Y, schema.X) if schema.Y in maps.dims else (schema.PIXEL_Y, schema.PIXEL_X)
+    """Where each concept is the strongest, (sample, concept, row, column); frames of a video one below the other."""
+    plane = schema.spatial(maps.dims)
     values = maps.transpose(schema.SAMPLE, schema.CONCEPT, *plane).to_numpy()
+    values = values.reshape(*values.shape[:2], -1, values.shape[-1])
     places = np.arange(values.shape[1])[:, None, None]
     return np.asarray(values.argmax(axis=1)[:, None] == places)
 

@@ -185,7 +185,8 @@ def intervene(
     blocks = adapter.layers if prompted else adapter.layers[: recorded[-1] + 1]
     heads = adapter.heads
     with turn(adapter.pipe, f"an experiment on {quoted(words)}"):
-        tokens = list(zip(*adapter.prompt_tokens(subject if prompted else options.get("prompt", "")), strict=True))
+        prompt = subject if prompted else options.get("prompt", "")
+        tokens, length = list(zip(*adapter.prompt_tokens(prompt), strict=True)), adapter.length_of(prompt)
     network = Network(
         tuple(layer.kind for layer in blocks),
         len(blocks) if prompted else len(blocks) - 1,
@@ -193,12 +194,11 @@ def intervene(
         heads,
         words,
         tuple(place for place, _ in tokens),
-        adapter.text_length,
+        length,
     )
     arms = arms_of(plan, network)
     places = [
-        Arm(resolve(arm.edits, len(adapter.layers), heads, words, adapter.text_length, tokens), arm.exhaustive)
-        for arm in arms
+        Arm(resolve(arm.edits, len(adapter.layers), heads, words, length, tokens), arm.exhaustive) for arm in arms
     ]
     controls = (
         controls_of(places, network, control, count, seed, shared_draws) if control else [("none", [])] * len(arms)

@@ -179,9 +179,12 @@ def _grey(picture: NDArray[np.uint8]) -> NDArray[np.float64]:
     return np.asarray(picture @ np.array([0.299, 0.587, 0.114]) / 255)
 
 
-def _plane(values: xr.DataArray) -> tuple[str, str]:
+def _plane(values: xr.DataArray) -> tuple[str, ...]:
     """The two dimensions of the picture plane: patches or pixels."""
-    return (schema.Y, schema.X) if schema.Y in values.dims else (schema.PIXEL_Y, schema.PIXEL_X)
+    plane = schema.spatial(values.dims)
+    if len(plane) > 2:
+        raise InputError(f"this draws one picture, and the run has {plane[0]}s: choose one, ds.isel({plane[0]}=0).")
+    return plane
 
 
 def _extent(values: xr.DataArray, ds: xr.Dataset) -> tuple[float, float, float, float]:

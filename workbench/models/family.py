@@ -46,6 +46,34 @@ FAMILIES: Final = (
         adapter="workbench.models.flux:FluxAdapter",
         pipeline_adapter="workbench.models.flux:FluxPipelineAdapter",
     ),
+    Family(
+        name="Stable Diffusion 3, 3.5",
+        transformers=("SD3Transformer2DModel",),
+        pipelines=("StableDiffusion3Pipeline",),
+        adapter="workbench.models.sd3:SD3Adapter",
+        pipeline_adapter="workbench.models.sd3_pipeline:SD3PipelineAdapter",
+    ),
+    Family(
+        name="FLUX.2",
+        transformers=("Flux2Transformer2DModel",),
+        pipelines=("Flux2Pipeline",),
+        adapter="workbench.models.flux2:Flux2Adapter",
+        pipeline_adapter="workbench.models.flux2_pipeline:Flux2PipelineAdapter",
+    ),
+    Family(
+        name="FLUX.2 klein",
+        transformers=("Flux2Transformer2DModel",),
+        pipelines=("Flux2KleinPipeline",),
+        adapter="workbench.models.flux2:Flux2Adapter",
+        pipeline_adapter="workbench.models.flux2_pipeline:KleinPipelineAdapter",
+    ),
+    Family(
+        name="Qwen-Image",
+        transformers=("QwenImageTransformer2DModel",),
+        pipelines=("QwenImagePipeline",),
+        adapter="workbench.models.qwen:QwenAdapter",
+        pipeline_adapter="workbench.models.qwen_pipeline:QwenPipelineAdapter",
+    ),
 )
 
 

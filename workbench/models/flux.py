@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from workbench.models.guidance import Branch, alone, in_passes
 from workbench.models.hooks import Hooks
 from workbench.models.joint import JointAdapter, Tap, Taps, numbered
-from workbench.models.pipeline import PipelineAdapter, Posterior, Schedule, Text
+from workbench.models.latents import Picture, ScaledLatents, rgb
+from workbench.models.pipeline import Schedule, Text
 from workbench.models.readers import TextReader
 from workbench.models.schedules import checked_schedule
 from workbench.models.transformer import BlockCall, Concepts, ConceptStream, Layer, Projection, for_batch
-from workbench.schema import POOLS, InputError
 
 DEV_TEXT_LENGTH = 512
 SCHNELL_TEXT_LENGTH = 256
@@ -114,7 +114,7 @@ class FluxAdapter(JointAdapter):
         return replace(stream, hidden=hidden)
 
 
-class FluxPipelineAdapter(PipelineAdapter):
+class FluxPipelineAdapter(ScaledLatents):
     """Pipeline side of FLUX.1 (``FluxPipeline``): T5 text, zero pooled text for real images, packed latents."""
 
     transformer_side: ClassVar[type[FluxAdapter]] = FluxAdapter
@@ -122,14 +122,6 @@ class FluxPipelineAdapter(PipelineAdapter):
     @property
     def patch(self) -> int:
         return int(self.pipe.vae_scale_factor) * 2
-
-    @property
-    def native(self) -> tuple[int, int]:
-        if "size" in self.info:
-            height, width = self.info["size"]
-            return int(height), int(width)
-        side = int(self.pipe.default_sample_size) * int(self.pipe.vae_scale_factor)
-        return side, side
 
     @property
     def text_length(self) -> int:
@@ -140,18 +132,6 @@ class FluxPipelineAdapter(PipelineAdapter):
     @property
     def _guided(self) -> bool:
         return bool(self.pipe.transformer.config.guidance_embeds)
-
-    @torch.no_grad()
-    def encode_concepts(self, concepts: Sequence[str], pool: str = "first") -> tuple[Tensor, list[int]]:
-        if pool not in POOLS:
-            raise InputError(f"pool is {pool!r}; expected one of {', '.join(POOLS)}.")
-        vectors, counts = [], []
-        for concept in concepts:
-            positions, _ = self.prompt_tokens(concept)
-            used = slice(0, 1 if pool == "first" else max(1, len(positions)))
-            vectors.append(self.encode_prompt(concept).embeddings[:, used].mean(dim=1, keepdim=True))
-            counts.append(len(positions))
-        return torch.cat(vectors, dim=1), counts
 
     def readers(self, made: bool) -> tuple[TextReader, ...]:
         first = TextReader("T5", self.component("tokenizer_2"), self.text_length)
@@ -175,23 +155,6 @@ class FluxPipelineAdapter(PipelineAdapter):
             dtype=self.component("text_encoder_2").dtype,
         )
         return Text(embeddings)
-
-    @torch.no_grad()
-    def encode_image(self, image: np.ndarray[Any, np.dtype[np.uint8]]) -> Posterior:
-        vae = self.component("vae")
-        height, width = image.shape[:2]
-        self.grid(height, width)
-        pixels = self.pipe.image_processor.preprocess(image[None].astype(np.float32) / 255, height=height, width=width)
-        encoded = vae.encode(pixels.to(self.device, vae.dtype)).latent_dist
-        scale, shift = vae.config.scaling_factor, vae.config.shift_factor or 0.0
-        return Posterior(mean=(encoded.mean.float().cpu() - shift) * scale, std=encoded.std.float().cpu() * scale)
-
-    @torch.no_grad()
-    def decode(self, latents: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        vae = self.component("vae")
-        scaled = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
-        decoded = vae.decode(scaled.to(self.device, vae.dtype), return_dict=False)[0]
-        return _pixels(self.pipe.image_processor.postprocess(decoded, output_type="pil"))
 
     @property
     def default_steps(self) -> int:
@@ -231,7 +194,7 @@ class FluxPipelineAdapter(PipelineAdapter):
         size: tuple[int, int],
         negative_prompt: str | None = None,
         true_guidance: float = 1.0,
-    ) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    ) -> Picture:
         options: dict[str, Any] = {} if guidance is None else {"guidance_scale": guidance}
         if negative_prompt is not None:
             options |= {"negative_prompt": negative_prompt, "true_cfg_scale": true_guidance}
@@ -245,7 +208,7 @@ class FluxPipelineAdapter(PipelineAdapter):
             output_type="pil",
             **options,
         )
-        return _pixels(result.images)
+        return rgb(result.images)
 
     def noised(self, latents: Tensor, noise: Tensor, timestep: float) -> Tensor:
         sigma = self.sigma(timestep)
@@ -270,9 +233,3 @@ class FluxPipelineAdapter(PipelineAdapter):
             "img_ids": self.pipe._prepare_latent_image_ids(batch, *grid, **like),
             "txt_ids": torch.zeros(embeddings.shape[1], 3, **like),
         }
-
-
-def _pixels(pictures: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """The only picture of a list, as RGB bytes."""
-    (picture,) = pictures
-    return np.asarray(picture.convert("RGB"))

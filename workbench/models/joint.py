@@ -132,13 +132,14 @@ class JointAdapter(TransformerAdapter):
     def rotary(self, given: Mapping[str, Any], text: int) -> tuple[Any, Any]:
         """Position embeddings of image and text, from a block's arguments by name and the length of the text."""
 
-    def attention(self, layer: Layer) -> Any:
-        """The attention module of a block, which gets text and image after their modulation."""
-        return cast(Any, self.block(layer)).attn
-
     def fused(self, attention: Any) -> bool:
         """Whether the attention runs its projections as one."""
         return bool(attention.fused_projections)
+
+    def norm_of(self, attention: Any, name: str) -> nn.Module | None:
+        """A norm of queries or keys, where the attention has it and runs it."""
+        found: nn.Module | None = getattr(attention, name, None)
+        return found
 
     def mask(self, given: Mapping[str, Any]) -> Tensor | None:
         """Attention mask among a block's arguments by name, over the joint sequence."""
@@ -306,7 +307,7 @@ class JointAdapter(TransformerAdapter):
                 text_value=part(text_value, text=True),
                 output=self.split(output[:, rows]),
                 scale=self.scale(call),
-                text_bias=self.text_bias(call),
+                bias=lambda: self.text_bias(call),
                 patches=self.patches,
             )
             seen.clear()
@@ -411,7 +412,7 @@ class JointAdapter(TransformerAdapter):
         projected = partial(self.projected, attention)
 
         def normed(norm: str, *projection: Any) -> Tap:
-            module = getattr(attention, norm, None)
+            module = self.norm_of(attention, norm)
             return projected(*projection) if module is None else Tap(module, by_head=True)
 
         text_output = getattr(attention, "to_add_out", None)
@@ -450,7 +451,7 @@ class JointAdapter(TransformerAdapter):
 
     def _normed(self, attention: Any, norm: str, tokens: Tensor) -> Tensor:
         """Tokens by head, behind a norm that may be absent, called as the model calls it."""
-        module = getattr(attention, norm, None)
+        module = self.norm_of(attention, norm)
         if module is None:
             return self.split(tokens)
         if self.heads_first:

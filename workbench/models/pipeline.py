@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from workbench.models.guidance import Branch, alone
 from workbench.models.readers import TextReader
 from workbench.models.transformer import Layer, TransformerAdapter
-from workbench.schema import FLOW, InputError, ModelError
+from workbench.schema import FLOW, POOLS, InputError, ModelError
 
 
 @dataclass(frozen=True)
@@ -156,14 +156,22 @@ class PipelineAdapter(ABC):
         """Side of one image token, in pixels."""
 
     @property
-    @abstractmethod
     def native(self) -> tuple[int, int]:
         """Height and width in pixels the model was made for."""
+        if "size" in self.info:
+            height, width = self.info["size"]
+            return int(height), int(width)
+        side = int(self.pipe.default_sample_size) * int(self.pipe.vae_scale_factor)
+        return side, side
 
     @property
     @abstractmethod
     def text_length(self) -> int:
-        """Length in tokens that text is padded to."""
+        """Length in tokens that text is padded to, or, in a family that does not pad it, cut to."""
+
+    def length_of(self, prompt: str) -> int:
+        """Tokens of the text that the transformer is given for a prompt."""
+        return self.text_length
 
     @property
     def default_layers(self) -> tuple[int, ...]:
@@ -229,7 +237,10 @@ class PipelineAdapter(ABC):
         """Send offloaded components back, as the pipeline itself does after a call."""
         self.pipe.maybe_free_model_hooks()
 
-    @abstractmethod
+    def concept_tokens(self, concept: str) -> list[int]:
+        """Positions of a concept's own tokens in a text that is nothing else, of those a concept can take."""
+        return self.prompt_tokens(concept)[0]
+
     def encode_concepts(self, concepts: Sequence[str], pool: str = "first") -> tuple[Tensor, list[int]]:
         """Turn concept words into embeddings, each encoded on its own.
 
@@ -237,15 +248,35 @@ class PipelineAdapter(ABC):
         ----------
         concepts : sequence of str
             The words.
-        pool : {"first", "mean"}
-            Take the first token's vector (the paper) or the mean over the word's own tokens.
+        pool : {"first", "last", "mean"}
+            Take the vector of the first token (the paper), of the last, or the mean over the word's own tokens.
 
         Returns
         -------
         embeddings : Tensor (1, concept, embedding_dim)
         tokens : list of int
             How many tokens each word has. With ``"first"`` the tail of longer words is lost: the caller warns.
+
+        Raises
+        ------
+        InputError
+            If a word has no token of its own, or the pool is unknown.
         """
+        vectors, counts = [], []
+        for concept in concepts:
+            own = self.concept_tokens(concept)
+            used = _pooled(concept, own, pool)
+            vectors.append(self.encode_prompt(concept).embeddings[:, used].mean(dim=1, keepdim=True))
+            counts.append(len(own))
+        return torch.cat(vectors, dim=1), counts
+
+    def concept_positions(self, concepts: Sequence[str], pool: str = "first") -> tuple[int, ...] | None:
+        """Positions that concepts take in the transformer's text, in a family whose text has some; None elsewhere."""
+        return None
+
+    def own_positions(self, concepts: Sequence[str], pool: str) -> tuple[int, ...]:
+        """Where the used token of each concept stands when the concept is all of the text; the last of several."""
+        return tuple(_pooled(concept, self.concept_tokens(concept), pool)[-1] for concept in concepts)
 
     @abstractmethod
     def prompt_tokens(self, prompt: str) -> tuple[list[int], list[str]]:
@@ -348,3 +379,12 @@ class PipelineAdapter(ABC):
         grid : tuple of int
             Patches per column and row.
         """
+
+
+def _pooled(concept: str, own: Sequence[int], pool: str) -> list[int]:
+    """Those of a concept's own tokens that stand for it."""
+    if pool not in POOLS:
+        raise InputError(f"pool is {pool!r}; expected one of {', '.join(POOLS)}.")
+    if not own:
+        raise InputError(f"the text encoder reads no token of the concept {concept!r}: choose another word.")
+    return {"first": list(own[:1]), "last": list(own[-1:]), "mean": list(own)}[pool]

@@ -39,6 +39,8 @@ _OFFLOADING: Final = frozenset(
     }
 )
 """Hooks that move tensors and change no number."""
+_COLLECTING: Final = "transformers.utils.output_capturing.install_output_capuring_hook.<locals>.output_capturing_hook"
+"""A hook that models of transformers keep once they were asked for hidden states; it puts outputs aside."""
 _HOOKS: Final = ("_forward_pre_hooks", "_forward_hooks")
 _OF_TORCH: Final = frozenset({*vars(nn.Module()), "_compiled_call_impl", "_hook_handles"}) - {"training"}
 """Attributes every module has; tensors, parts and hooks are looked at by themselves."""
@@ -80,6 +82,9 @@ _BOOKKEEPING: Final = frozenset(
         "forward",
         # what a pipeline's call leaves behind
         "_guidance_scale",
+        "_skip_layer_guidance_scale",
+        "_clip_skip",
+        "_attention_kwargs",
         "_joint_attention_kwargs",
         "_current_timestep",
         "_num_timesteps",
@@ -88,6 +93,15 @@ _BOOKKEEPING: Final = frozenset(
         "_all_hooks",
         "_offload_gpu_id",
         "_offload_device",
+        # what a text encoder that was asked for hidden states leaves behind
+        "_output_capturing_hooks_installed",
+        # what an autoencoder of videos leaves behind
+        "_conv_num",
+        "_conv_idx",
+        "_feat_map",
+        "_enc_conv_num",
+        "_enc_conv_idx",
+        "_enc_feat_map",
         # what a schedule leaves behind
         "timesteps",
         "sigmas",
@@ -167,7 +181,8 @@ class _Description:
         self._classes.add(type(part))
         for kind in _HOOKS:
             for hook in getattr(part, kind).values():
-                self._refuse(path, f"has a forward hook, {name_of(hook)}")
+                if not (name_of(hook) == _COLLECTING and is_library(hook)):
+                    self._refuse(path, f"has a forward hook, {name_of(hook)}")
         hooks = self._wrappers(path, part)
         forward = part.__dict__.get("forward")
         if forward is not None and not (hooks and is_library(forward)):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 import torch
@@ -58,12 +59,15 @@ class Concepts:
         Pooled text that concepts are conditioned on; None for the family's convention.
     positions : tuple of int or None
         Positions in the model's text sequence, one for each concept: the concepts then are one text at those positions.
-        None where each is a text of its own, at the family's position of a concept.
+        None where each is a text of its own.
+    own_positions : tuple of int or None
+        Position of each in the text that it is on its own; None for the family's position of a concept.
     """
 
     embeddings: Tensor
     pooled: Tensor | None = None
     positions: tuple[int, ...] | None = None
+    own_positions: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -203,7 +207,9 @@ class Attention:
         The model's own attention output of the image's tokens, before the output projection.
     scale : float
         What logits are multiplied with.
-    text_bias, patches
+    bias : callable
+        Gives ``text_bias``, or refuses a mask that has none; most callers never ask.
+    patches : slice
         As in :class:`BlockTensors`.
     """
 
@@ -214,14 +220,21 @@ class Attention:
     text_value: Tensor
     output: Tensor
     scale: float
-    text_bias: Tensor | None = None
+    bias: Callable[[], Tensor | None] = lambda: None
     patches: slice = field(default_factory=lambda: WHOLE)
+
+    @cached_property
+    def text_bias(self) -> Tensor | None:
+        """As in :class:`BlockTensors`."""
+        return self.bias()
 
     def of(self, items: slice) -> Self:
         """The same of some items of the batch."""
         if items == WHOLE:
             return self
-        return type(self)(*(items_of(getattr(self, field.name), items) for field in fields(self)))
+        batched = ("query", "key", "value", "text_key", "text_value", "output")
+        parts = {name: items_of(getattr(self, name), items) for name in batched}
+        return replace(self, bias=lambda: items_of(self.text_bias, items), **parts)
 
 
 def for_batch(name: str, given: Tensor, batch: int) -> Tensor:
@@ -382,3 +395,8 @@ class TransformerAdapter(ABC):
     def block(self, layer: Layer) -> nn.Module:
         """Return the module of a layer."""
         return self.transformer.get_submodule(layer.name)
+
+    def attention(self, layer: Layer) -> Any:
+        """Return the attention module of a layer, which gets text and image after their modulation."""
+        block: Any = self.block(layer)
+        return block.attn

@@ -15,13 +15,15 @@ Masks: TypeAlias = Mapping[str, NDArray[np.bool_]]
 """Masks of one scene by word, each (pixel_y, pixel_x) bool."""
 
 
-def overlap(predicted: ArrayLike, truth: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def overlap(predicted: ArrayLike, truth: ArrayLike, plane: int = 2) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Intersection and union of masks, in pixels.
 
     Parameters
     ----------
     predicted, truth
         (..., pixel_y, pixel_x) bool, of one shape.
+    plane
+        How many dimensions at the end are of the picture: one more for a video.
 
     Returns
     -------
@@ -33,7 +35,7 @@ def overlap(predicted: ArrayLike, truth: ArrayLike) -> tuple[NDArray[np.int64], 
         If the arrays are not boolean or differ in shape.
     """
     left, right = _alike(predicted, truth)
-    axes = (-2, -1)
+    axes = tuple(range(-plane, 0))
     return (left & right).sum(axes, dtype=np.int64), (left | right).sum(axes, dtype=np.int64)
 
 

@@ -150,9 +150,9 @@ def total_variation(maps: Maps, reference: Reference | None = None) -> Fraction:
 
 
 def map_distance(one: Maps, other: Maps) -> NDArray[np.float32]:
-    """Mean absolute difference of maps (sample, concept, y, x), (concept); samples that lack a map are left out."""
+    """Mean absolute difference of maps (sample, concept, …), (concept); samples that lack a map are left out."""
     differences = np.abs(one - other)
-    known, axes = ~np.isnan(differences), (0, 2, 3)
+    known, axes = ~np.isnan(differences), (0, *range(2, differences.ndim))
     total = np.where(known, differences, 0).sum(axes)
     return ratio(total, known.sum(axes)).astype(differences.dtype)
 

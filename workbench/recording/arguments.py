@@ -279,12 +279,24 @@ def check_positions(positions: Sequence[int], concepts: int) -> None:
     InputError
         If there are more or fewer, or one is no whole number from 0, or is there twice.
     """
+    given = check_own_positions(positions, concepts, "positions")
+    if len(set(given)) < concepts:
+        raise InputError(f"positions is {given}; expected another for each concept: they are one text.")
+
+
+def check_own_positions(positions: Sequence[int], concepts: int, name: str = "own_positions") -> list[int]:
+    """Position of each concept in a text of its own.
+
+    Raises
+    ------
+    InputError
+        If there are more or fewer than concepts, or one is no whole number from 0.
+    """
     given = as_list(positions)
     right = all(isinstance(p, Integral) and not isinstance(p, bool) and int(p) >= 0 for p in given)
-    if not right or len(given) != concepts or len(set(given)) < concepts:
-        raise InputError(
-            f"positions is {given}; expected a whole number from 0 for each of the {concepts} concepts, each once."
-        )
+    if not right or len(given) != concepts:
+        raise InputError(f"{name} is {given}; expected a whole number from 0 for each of the {concepts} concepts.")
+    return [int(p) for p in given]
 
 
 def check_offered(adapter: TransformerAdapter, model: str, spaces: Sequence[str], attend: str) -> None:

@@ -103,7 +103,8 @@ def capture(
     attend
         What concepts attend to: ``both`` (concepts and image), ``image``, ``concepts`` or ``none``.
     pool
-        ``first`` token of a concept (the paper) or the ``mean`` over its tokens.
+        ``first`` token of a concept (the paper), the ``last`` (the public code of FLUX.2, whose language model has read
+        all of the word only there), or the ``mean`` over its tokens.
     lse
         Also record ``lse_image`` and ``lse_concept`` (sample, timestep, layer, head, concept), the log-sum-exp of a
         concept's logits over image patches and over concepts, from which attention shares follow.

@@ -299,9 +299,9 @@ def _record(
                 )
                 sigmas = [adapter.sigma(timestep) for timestep in ran]
                 raise TraceError(
-                    f"the pipeline made {made} at sigmas {sigmas}, but announced {list(schedule.sigmas)}: its scheduler "
-                    "takes several passes a step or has options of its own, or guidance is off in some steps; use a "
-                    f"{adapter.scheduler}."
+                    f"the pipeline made {made} at sigmas {sigmas}, but announced {list(schedule.sigmas)}: its "
+                    "scheduler takes several passes a step or has options of its own, or guidance is off in some "
+                    f"steps; use a {adapter.scheduler}."
                 )
             stream.put(IMAGE, picture, sample)
             stream.commit()

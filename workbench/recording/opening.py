@@ -153,6 +153,7 @@ def traced(
         lse=plan.lse,
         text_mass=plan.text_mass,
         tokens=[position for position, _ in plan.tokens] or None,
+        own_positions=adapter.concept_positions(plan.concepts, plan.pool),
         branches=branches,
         on_record=on_record,
         on_pass=on_pass,

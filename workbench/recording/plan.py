@@ -181,7 +181,7 @@ class Plan:
             coords[TOKEN] = [text for _, text in self.tokens]
             coords["position"] = (TOKEN, np.array([position for position, _ in self.tokens], dtype=np.int64))
         if self.text_mass:
-            coords[TEXT] = np.arange(adapter.text_length)
+            coords[TEXT] = np.arange(adapter.length_of(self.read or ""))
             coords[PADDING] = (TEXT, np.array(adapter.padding(self.read or "")))
         if self.kind == "generate" and "prompt" not in self.spaces:
             coords["prompt"] = (SAMPLE, list(self.prompts))
@@ -198,7 +198,7 @@ class Plan:
             "attend": self.attend,
             "spaces": list(self.spaces),
             "seeds": list(self.seeds),
-            "text_length": adapter.text_length,
+            "text_length": adapter.length_of(self.prompts[0] if self.read is None else self.read),
             "image_hash": self.options.get("image_hash", ""),
             "size": [height, width],
             "patch": adapter.patch,

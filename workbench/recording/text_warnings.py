@@ -57,14 +57,14 @@ def warn_of_embeddings(
         What the model is given of them.
     counts : sequence of int
         Tokens of each.
-    pool : {"first", "mean"}
+    pool : {"first", "last", "mean"}
         How the tokens of one became one vector.
     """
     long = [f"{word!r} ({count})" for word, count in zip(concepts, counts, strict=True) if count > 1]
     if long and pool == "first":
         warn(
             f"these concepts have several tokens, of which only the first one's embedding is used: {', '.join(long)}. "
-            'Choose shorter words, or pool="mean".',
+            'Choose shorter words, or pool="last" or "mean".',
             stacklevel=5,
         )
     reader = adapter.readers(made=False)[0]

@@ -24,13 +24,22 @@ from workbench.models.guidance import Branch
 from workbench.models.hooks import Hooks
 from workbench.models.shortcuts import refuse_shortcuts
 from workbench.models.transformer import WHOLE, BlockTensors, Concepts, ConceptStream, Layer, TransformerAdapter
-from workbench.recording.arguments import check_embeddings, check_offered, check_positions, check_spaces, traced_layers
+from workbench.recording.arguments import (
+    check_embeddings,
+    check_offered,
+    check_own_positions,
+    check_positions,
+    check_spaces,
+    traced_layers,
+)
 from workbench.recording.aside import Aside
 from workbench.recording.checks import ForwardPass
 from workbench.recording.eager import eager, is_compiled
 from workbench.recording.edits.editing import Editing, Stop
 from workbench.recording.edits.resolving import refuse_mass, resolve
+from workbench.recording.kept import LastPass
 from workbench.recording.reading import Reading, Record
+from workbench.recording.selfcheck import SelfCheck
 from workbench.recording.turns import claim, release
 from workbench.recording.watching import PassNames, Structure
 from workbench.schema import ATTEND_MODES, InputError, TraceError, warn
@@ -78,6 +87,7 @@ class Trace:
         self._on_record = on_record
         self._on_pass = on_pass
         self.editing = editing
+        self._selfcheck = SelfCheck(adapter, self._stream_layers)
         self._hooks = Hooks()
         self._aside = Aside()
         self._bounds: list[torch.utils.hooks.RemovableHandle] = []
@@ -87,8 +97,7 @@ class Trace:
         self._resources = ExitStack()
         self._pass: ForwardPass | None = None
         self._stop = False
-        self._pieces: list[Record] = []
-        self._stacked: dict[str, dict[str, Tensor]] = {}
+        self._last = LastPass(layers, on_record is not None)
 
     # --- results ----------------------------------------------------------------------------------------------
     @property
@@ -100,47 +109,27 @@ class Trace:
         TraceError
             If no forward pass was completed, or its pieces went to ``on_record``.
         """
-        return self._stack("scores")
+        return self._last.stacked("scores")
 
     @property
     def vectors(self) -> dict[str, Tensor]:
         """Vectors (layer, batch, head, concept or patch, dim) of the last forward pass, with ``vectors=True``."""
-        return self._stack("vectors")
+        return self._last.stacked("vectors")
 
     @property
     def lse(self) -> dict[str, Tensor]:
         """``lse_image`` and ``lse_concept`` (layer, batch, head, concept) of the last pass, with ``lse=True``."""
-        return self._stack("lse")
+        return self._last.stacked("lse")
 
     @property
     def mass(self) -> dict[str, Tensor]:
         """``text_mass`` (layer, batch, head, text) of the last pass, with ``text_mass=True``."""
-        return self._stack("mass")
+        return self._last.stacked("mass")
 
     @property
     def missing(self) -> tuple[int, ...]:
         """The recorded layers that the last forward pass skipped."""
-        return tuple(sorted(set(self.layers) - {piece.layer for piece in self._pieces}))
-
-    def _stack(self, what: str) -> dict[str, Tensor]:
-        if self._on_record is not None:
-            raise TraceError(
-                "the pieces went to on_record and are not kept: read them there, or trace without on_record."
-            )
-        if not self._pieces:
-            raise TraceError(
-                "no complete forward pass was recorded yet, or it skipped every recorded layer: call the transformer "
-                "inside the trace first."
-            )
-        if what not in self._stacked:
-            pieces = {piece.layer: getattr(piece, what) for piece in self._pieces}
-            first: dict[str, Tensor] = pieces[self._pieces[0].layer]
-            absent = {name: torch.full_like(values, torch.nan) for name, values in first.items()}
-            self._stacked[what] = {
-                name: torch.stack([pieces.get(layer, absent)[name].to(values.device) for layer in self.layers])
-                for name, values in first.items()
-            }
-        return self._stacked[what]
+        return self._last.missing
 
     # --- the context ------------------------------------------------------------------------------------------
     def __enter__(self) -> Self:
@@ -212,6 +201,7 @@ class Trace:
 
     def _place_hooks(self) -> None:
         adapter, hooks = self._adapter, self._hooks
+        self._selfcheck.place()
         self.editing.place()
         adapter.watch_start(hooks, self._concepts, self._on_start)
         for layer in self._stream_layers:
@@ -228,6 +218,7 @@ class Trace:
 
     def _remove_hooks(self) -> None:
         self._hooks.remove()
+        self._selfcheck.remove()
         self.editing.changes.remove()
         self.editing.forget()
         for handle in self._bounds:
@@ -260,6 +251,7 @@ class Trace:
             )
         self._pass = None
         self._hooks.active = False
+        self._selfcheck.rest()
         taken = tuple(branch for branch in self.branches if branch.takes(self._names.current, self._begun))
         self._begun += 1
         if taken:
@@ -272,11 +264,12 @@ class Trace:
         self.editing.begin(given, items if taken else None)
         if not taken or self.editing.collects:
             return
-        self._pieces, self._stacked = [], {}
+        self._last.keep([])
         self._aside.begin(self._parts)
         self._pass = ForwardPass(
             self._stream_layers, self._adapter.heads, self._concepts.embeddings.shape[1], taken, items
         )
+        self._selfcheck.begin()
         self._hooks.active = True
 
     def _on_start(self, stream: ConceptStream) -> None:
@@ -296,7 +289,7 @@ class Trace:
             return
         block = block.of(state.items)
         with self._aside.step(block, state.stream):
-            with self._hooks.silenced(), self.editing.changes.silenced():
+            with self._hooks.silenced(), self.editing.changes.silenced(), self._selfcheck.silenced():
                 state.stream = self._placed(state.stream.to(block.output.device), block)
                 projection = self._adapter.project(layer, state.stream, block.call)
                 with torch.autocast(block.output.device.type, enabled=False):
@@ -333,7 +326,8 @@ class Trace:
         problems = state.problems()
         if problems:
             raise TraceError(f"forward pass {self.passes} was not recorded completely: {'; '.join(problems)}.")
-        self._pieces = state.pieces
+        self._selfcheck.finish()
+        self._last.keep(state.pieces)
         self.passes += 1
         before = min(self.steps.values())
         for branch in state.branches:
@@ -355,6 +349,7 @@ def trace(
     text_mass: bool = False,
     tokens: Sequence[int] | None = None,
     positions: Sequence[int] | None = None,
+    own_positions: Sequence[int] | None = None,
     branches: Sequence[Branch] = (Branch(),),
     on_record: Callable[[Record], None] | None = None,
     on_pass: Callable[[int], None] | None = None,
@@ -399,8 +394,12 @@ def trace(
         Positions of the prompt tokens in the ``prompt`` space; all, padding included, by default.
     positions : sequence of int, optional
         Makes the concepts one text at these positions of the model's own, position embedding and all; by default each
-        is a text of its own, at the position that the family gives a concept. With the whole prompt at its own
-        positions, and its own pooled text, the concepts are the model's own text.
+        is a text of its own. With the whole prompt at its own positions, and its own pooled text, the concepts are the
+        model's own text.
+    own_positions : sequence of int, optional
+        Position of each concept in the text that it is on its own, for families whose text is rotated by position; see
+        :meth:`.pipeline.PipelineAdapter.concept_positions`. By default where the family's template puts a concept of
+        one token.
     branches : sequence of Branch
         Which passes and items of the batch are recorded and edited, under guidance; see
         :mod:`workbench.models.guidance`. Every item of every pass that is not named otherwise by default.
@@ -462,6 +461,8 @@ def trace(
         raise InputError(f"tokens is {list(tokens)}; expected one or more positions from 0, or None for all.")
     if positions is not None:
         check_positions(positions, concepts.shape[1])
+    if own_positions is not None:
+        check_own_positions(own_positions, concepts.shape[1])
     edits = resolve(read(interventions), len(adapter.layers), adapter.heads, range(concepts.shape[1]))
     refuse_mass(edits, text_mass)
     return Trace(
@@ -471,6 +472,7 @@ def trace(
             concepts.detach().clone(),
             None if pooled is None else pooled.detach().clone(),
             None if positions is None else tuple(map(int, positions)),
+            None if own_positions is None else tuple(map(int, own_positions)),
         ),
         traced_layers(layers, adapter.layers),
         Reading(tuple(spaces), attend, vectors, lse, text_mass, None if tokens is None else tuple(tokens)),

@@ -14,17 +14,21 @@ name                   dimension     values
 ``prompt``             ``sample``    strings; only when ``kind`` is ``"generate"``, and not beside the space of that
                                      name, because one dataset holds one thing of a name (``attrs["prompt"]`` has it)
 ``timestep``           ``timestep``  floats in (0, 1000], strictly decreasing: 1000 x sigma
-``sigma``              ``timestep``  floats: ``timestep / 1000``
+``sigma``              ``timestep``  floats: how noisy, ``timestep / 1000`` unless ``attrs["process"]`` says otherwise
 ``step``               ``timestep``  integers >= 0, strictly increasing: index in the schedule that was run
 ``layer``              ``layer``     integers >= 0, strictly increasing: the block's index in the model
 ``block``              ``layer``     ``"dual"`` or ``"single"``; dual blocks come first
 ``module``             ``layer``     strings: the name of the block's module
 ``head``               ``head``      integers >= 0, strictly increasing
+``branch``             ``branch``    ``"conditional"``, ``"unconditional"``: where both branches of classifier-free
+                                     guidance are recorded, and behind ``layer`` in all that comes in pieces
 ``concept``            ``concept``   strings, not blank, no two alike
 ``token``              ``token``     strings: the prompt's real tokens, no padding (space ``prompt`` only)
 ``position``           ``token``     integers >= 0, strictly increasing: the token's place in the text sequence
 ``text``               ``text``      integers 0, 1, 2, ...: place in the text sequence (with ``text_mass`` only)
 ``padding``            ``text``      booleans: after the prompt's own tokens and its end of text
+``frame``              ``frame``     numbers, increasing: the middle of each latent frame, in frames of the picture
+                                     (of a video only; before ``y`` in all that has it)
 ``y``, ``x``           itself        floats: patch centres in pixels
 ``pixel_y, pixel_x``   itself        integers 0, 1, 2, ...: pixel centres
 ``channel``            ``channel``   ``"r"``, ``"g"``, ``"b"``
@@ -85,6 +89,9 @@ name                  type                meaning
                                           store adds it when it opens them)
 ``steps``             int                 length of the schedule (``"generate"`` only)
 ``guidance``          number or None      guidance scale; None when the model takes none (``"generate"`` only)
+``branch``            str                 of guidance: ``"conditional"`` (also where it is absent), ``"unconditional"``
+                                          or ``"both"`` (``"generate"`` only)
+``process``           str                 how noise is added, where it is not by a flow
 ``device``            str                 kind of device that computed it, for information
 ``threads``           int                 torch's threads on the CPU, for information
 ``versions``          str                 JSON object: library -> version, for information

@@ -85,6 +85,8 @@ _OPTIONAL_ATTRIBUTES: Final[Mapping[str, _Rule]] = {
     ROLE: _one_of(ROLES),
     PARENT: (_is_str, "a string"),
     EDIT: (_is_str, "a string"),
+    BRANCH: _one_of((*BRANCHES, BOTH)),
+    PROCESS: (_is_str, "a string"),
 }
 _GENERATE_ATTRIBUTES: Final[Mapping[str, _Rule]] = {
     "steps": (_is_positive, "a positive int"),
@@ -160,6 +162,11 @@ def _falling_timesteps(values: npt.NDArray[Any]) -> bool:
     return inside and bool((values[1:] < values[:-1]).all())
 
 
+def _falling_sigmas(values: npt.NDArray[Any]) -> bool:
+    inside = values.dtype.kind == "f" and bool(((values > 0) & (values <= 1)).all())
+    return inside and bool((values[1:] < values[:-1]).all())
+
+
 def _dual_then_single(values: npt.NDArray[Any]) -> bool:
     return _strings(values) and set(values) <= set(BLOCKS) and list(values) == sorted(values, key=BLOCKS.index)
 
@@ -169,7 +176,7 @@ _COORDINATES: Final[tuple[_CoordinateRule, ...]] = (
     (SAMPLE, SAMPLE, _rising_from_zero, "integers 0, 1, 2, ..."),
     (SEED, SAMPLE, lambda v: v.dtype.kind in "iu" and bool((v >= 0).all()), "integers >= 0"),
     (TIMESTEP, TIMESTEP, _falling_timesteps, "floats in (0, 1000], strictly decreasing"),
-    (SIGMA, TIMESTEP, lambda v: v.dtype.kind == "f", "floats, timestep / 1000"),
+    (SIGMA, TIMESTEP, lambda v: v.dtype.kind == "f", "floats, timestep / 1000 for a flow"),
     (STEP, TIMESTEP, _rising_ints, "integers >= 0, strictly increasing"),
     (LAYER, LAYER, _rising_ints, "integers >= 0, strictly increasing"),
     (BLOCK, LAYER, _dual_then_single, "'dual' or 'single', dual blocks first"),
@@ -195,6 +202,12 @@ _TEXT_COORDINATES: Final[tuple[_CoordinateRule, ...]] = (
     (TEXT, TEXT, _rising_from_zero, "integers 0, 1, 2, ..."),
     (PADDING, TEXT, lambda v: v.dtype.kind == "b", "booleans"),
 )
+_BRANCH_COORDINATES: Final[tuple[_CoordinateRule, ...]] = (
+    (BRANCH, BRANCH, lambda v: _strings(v) and tuple(v) == BRANCHES, " and ".join(map(repr, BRANCHES))),
+)
+_FRAME_COORDINATES: Final[tuple[_CoordinateRule, ...]] = (
+    (FRAME, FRAME, lambda v: v.dtype.kind in "iuf" and bool((v[1:] > v[:-1]).all()), "numbers, increasing"),
+)
 _PROMPT_COORDINATES: Final[tuple[_CoordinateRule, ...]] = ((PROMPT, SAMPLE, _strings, "strings"),)
 
 
@@ -208,6 +221,8 @@ def _coordinate_problems(ds: xr.Dataset) -> list[str]:
     with_tokens = PROMPT in _spaces(ds)
     rules = _COORDINATES + (_TOKEN_COORDINATES if with_tokens else ())
     rules += _TEXT_COORDINATES if TEXT_MASS in ds else ()
+    rules += _BRANCH_COORDINATES if BRANCH in ds.dims else ()
+    rules += _FRAME_COORDINATES if FRAME in ds.dims else ()
     if ds.attrs.get("kind") == "generate" and not with_tokens:
         rules += _PROMPT_COORDINATES
     problems = []
@@ -218,8 +233,13 @@ def _coordinate_problems(ds: xr.Dataset) -> list[str]:
             problems.append(f"coordinate {name!r} lies along {ds[name].dims}; expected {(dim,)}")
         elif not holds(ds[name].values):
             problems.append(f"coordinate {name!r} is {ds[name].dtype} {_short(ds[name].values)}; expected {expected}")
-    if not problems and not np.allclose(ds[SIGMA].values * 1000, ds[TIMESTEP].values, rtol=1e-6):
+    if problems:
+        return problems
+    flow = ds.attrs.get(PROCESS, FLOW) == FLOW
+    if flow and not np.allclose(ds[SIGMA].values * 1000, ds[TIMESTEP].values, rtol=1e-6):
         problems.append(f"coordinate {SIGMA!r} is {_short(ds[SIGMA].values)}; expected timestep / 1000")
+    if not flow and not _falling_sigmas(ds[SIGMA].values):
+        problems.append(f"coordinate {SIGMA!r} is {_short(ds[SIGMA].values)}; expected floats in (0, 1], decreasing")
     return problems
 
 
@@ -234,7 +254,11 @@ def _variable_problems(ds: xr.Dataset) -> list[str]:
     for space in _spaces(ds):
         expected[space] = (score_dims(space), ("float16", "float32"))
         expected[total(space)] = (total_dims(space), ("float32",))
-    picture = (PIXEL_Y, PIXEL_X, CHANNEL)
+    if FRAME in ds.dims:
+        expected = {name: (in_frames(dims), dtypes) for name, (dims, dtypes) in expected.items()}
+    picture: tuple[str, ...] = (PIXEL_Y, PIXEL_X, CHANNEL)
+    if PIXEL_FRAME in ds.dims:
+        picture = in_frames(picture)
     expected[IMAGE] = ((SAMPLE, *picture) if ds.attrs.get("kind") == "generate" else picture, ("uint8",))
     if TRUTH in ds:
         expected[TRUTH] = ((CONCEPT, PIXEL_Y, PIXEL_X), ("bool",))
@@ -243,6 +267,9 @@ def _variable_problems(ds: xr.Dataset) -> list[str]:
     expected |= {name: (LSE_DIMS, ("float32",)) for name in LSE if name in ds}
     if TEXT_MASS in ds:
         expected[TEXT_MASS] = (MASS_DIMS, ("float32",))
+    if BRANCH in ds.dims:
+        in_pieces = {name: rule for name, rule in expected.items() if rule[0][: len(PIECE_DIMS)] == PIECE_DIMS}
+        expected |= {name: (in_branches(dims), dtypes) for name, (dims, dtypes) in in_pieces.items()}
 
     problems = []
     for name, (dims, dtypes) in expected.items():

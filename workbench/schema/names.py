@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterable
 from typing import Final
 
 import numpy as np
@@ -20,6 +21,7 @@ X: Final = "x"
 FRAME: Final = "frame"
 BRANCH: Final = "branch"
 """Only where both branches of classifier-free guidance are recorded."""
+PIXEL_FRAME: Final = "pixel_frame"
 PIXEL_Y: Final = "pixel_y"
 PIXEL_X: Final = "pixel_x"
 CHANNEL: Final = "channel"
@@ -59,7 +61,7 @@ SPACES: Final = ("output", "cross", "reverse_cross", "value", "query", "prompt")
 """The spaces a run can capture; see the glossary in the README for their definitions."""
 ATTEND_MODES: Final = ("both", "image", "concepts", "none")
 """What the concept tokens attend to: both, image patches only, concepts only, or nothing (their own value)."""
-POOLS: Final = ("first", "mean")
+POOLS: Final = ("first", "last", "mean")
 """How the text encoder's tokens of one concept become one vector: the first token (paper), or their mean."""
 TOTAL_SUFFIX: Final = "_total"
 HEAD_COUNT: Final = "head_count"
@@ -104,6 +106,24 @@ def score_dims(space: str) -> tuple[str, ...]:
 def total_dims(space: str) -> tuple[str, ...]:
     """Dimensions of a space's scores summed over heads."""
     return tuple(dim for dim in score_dims(space) if dim != HEAD)
+
+
+def spatial(dims: Iterable[Hashable]) -> tuple[str, ...]:
+    """Those of some dimensions that are of the picture: frames of a video, then rows and columns.
+
+    In patches or in pixels, in the order of the contract; what is left of a map's dimensions is what it is of.
+    """
+    there = set(dims)
+    return tuple(dim for dim in (FRAME, Y, X, PIXEL_FRAME, PIXEL_Y, PIXEL_X) if dim in there)
+
+
+def in_frames(dims: tuple[str, ...]) -> tuple[str, ...]:
+    """Dimensions of what lies in the plane, for a video: with its frames before rows and columns."""
+    plane = spatial(dims)
+    if not plane:
+        return dims
+    at = dims.index(plane[0])
+    return (*dims[:at], FRAME if plane[0] == Y else PIXEL_FRAME, *dims[at:])
 
 
 def in_branches(dims: tuple[str, ...]) -> tuple[str, ...]:

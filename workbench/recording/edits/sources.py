@@ -31,7 +31,7 @@ def resolved(adapter: PipelineAdapter, plan: Plan) -> tuple[Intervention, ...]:
         len(adapter.layers),
         adapter.heads,
         plan.concepts,
-        adapter.text_length,
+        adapter.length_of(plan.prompts[0] if plan.read is None else plan.read),
         words,
     )
 
