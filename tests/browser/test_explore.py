@@ -110,14 +110,12 @@ def test_a_locked_scale_stays_when_the_maps_change(view: View, ds: xr.Dataset) -
     check_maps(view, ds.wb.heatmap(layers=slice(3, 4)), limits=(float(maps.min()), float(maps.max())))
 
 
-def test_the_scale_holds_while_playing(view: View, ds: xr.Dataset) -> None:
-    maps = ds.wb.heatmap()
-    limits = [float(maps.min()), float(maps.max())]
+def test_the_scale_holds_while_playing(view: View) -> None:
     view.click("play-timesteps")
     view.root.page.wait_for_function(
         "root => root.workbench.state.timesteps[0] === 500", arg=view.root.element_handle(), polling=20
     )
-    assert view.state["limits"] == pytest.approx(limits, abs=1e-6)
+    assert view.state["limits"] == [0, 1]
     view.click("play-timesteps")
     assert view.state["limits"] is None
 

@@ -145,10 +145,11 @@ def test_what_xarray_makes_of_a_run_is_shown_with_its_own_numbers(change: Any, t
 def test_titles_say_what_differs(ds: xr.Dataset) -> None:
     edited = ds.assign_attrs(interventions=[{}], edit="SkipBlock(3)", seeds=[7])
     first, second = compare(ds, edited).views
-    assert first.meta["title"] == "A: not edited; seeds 0"
-    assert second.meta["title"] == "B: edited: SkipBlock(3); seeds 7"
+    assert first.meta["title"] == "A: not edited; seed 0"
+    assert second.meta["title"] == "B: edited: SkipBlock(3); seed 7"
     assert titles([ds, ds]) == ["A: the same run", "B: the same run"]
     assert titles([ds.assign_attrs(key="a1"), ds.assign_attrs(key="b2")]) == ["A: a1", "B: b2"]
+    assert titles([ds, ds.isel(timestep=[0])]) == ["A: timesteps 750, 500, 250", "B: timestep 750"]
     long = titles([ds, ds.assign_attrs(prompt="dog " * 100)])
     assert len(long[1]) < 120
 

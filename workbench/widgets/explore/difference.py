@@ -97,6 +97,20 @@ def _joined(name: str, before: str) -> Callable[[xr.Dataset], str]:
     return write
 
 
+def _labels(name: str) -> Callable[[xr.Dataset], str]:
+    def write(ds: xr.Dataset) -> str:
+        held = [f"{value:g}" for value in ds[name].to_numpy().tolist()] if name in ds.coords else []
+        ends = held if len(held) < 4 else [f"{held[0]} to {held[-1]} ({len(held)})"]
+        return f"{name}{'s' * (len(held) > 1)} {', '.join(ends)}"
+
+    return write
+
+
+def _seeds(ds: xr.Dataset) -> str:
+    seeds = list(map(str, ds.attrs.get("seeds", ())))
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}" if seeds else "no seed"
+
+
 def _prompt(ds: xr.Dataset) -> str:
     prompt = ds.attrs.get("prompt") or ""
     text = prompt if isinstance(prompt, str) else "; ".join(map(str, prompt))
@@ -119,7 +133,9 @@ _FACTS: Final[Mapping[str, Callable[[xr.Dataset], Any]]] = {
     "prompt": _prompt,
     "concepts": _concepts,
     "picture": _joined("image_hash", "picture"),
-    "seeds": _joined("seeds", "seeds"),
+    "seeds": _seeds,
+    "timesteps": _labels(schema.TIMESTEP),
+    "layers": _labels(schema.LAYER),
     "size": _joined("size", "size"),
     "attend": _joined("attend", "attend"),
     "pool": _joined("pool", "pool"),

@@ -293,7 +293,7 @@ class Store {
     if (this.state.reduce === "mean" || this.concepts < 2) return null;
     const value = certainty(this.maps, this.concepts, this.patches);
     const title = "One minus the entropy over the concepts, mean over the patches: 100 % is one concept at every patch";
-    return { value, name: "decided", text: `${Math.round(value * 100)} %`, title };
+    return { value, name: "certainty", text: `${Math.round(value * 100)} %`, title };
   }
 
   /** Runs of the pinned patch over layers and over timesteps: from the cube, or what the kernel last sent. */

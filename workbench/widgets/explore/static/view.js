@@ -573,9 +573,9 @@ class View {
     const { slider, play } = this[name];
     if (slider.count < 2) return;
     slider.step(0);
-    // One scale for all steps, or their colours could not be compared.
-    const held = this.store.state.limits;
-    if (!held && this.store.maps) this.store.change({ limits: this.store.scale().limits });
+    // One scale for all steps, or their colours could not be compared: all of it for shares, for scores the present one.
+    const { limits: held, reduce } = this.store.state;
+    if (!held && this.store.maps) this.store.change({ limits: reduce === "mean" ? this.store.scale().limits : [0, 1] });
     const timer = setInterval(() => {
       if (this.store.painted === this.store.revision) this.guard(() => slider.move(1, true));
     }, PLAY_PAUSE);
