@@ -1,21 +1,31 @@
 from __future__ import annotations
 
+import gc
+import itertools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # The rounding of MKL products in float32 depends on the processor, and a softmax over large scores enlarges it to 3e-5.
 # Tests compare with numbers of another machine and allow 1e-5, so they use the products that are the same on every one.
 # MKL reads this at its first call; the processes that tests start inherit it.
 os.environ.setdefault("MKL_CBWR", "COMPATIBLE")
 
+# A busy machine makes no test fail.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
+
 LONGEST = (
-    "test_notebooks.py",
     "browser/test_explore.py",
-    "browser/test_notebooks.py",
     "browser/test_ablate.py",
-    "tiny/test_objective.py",
+    "browser/test_notebooks.py",
+    "test_notebooks.py",
+    "test_wheel.py",
+    "recording/edits/test_editing.py",
+    "tiny/training/test_objective.py",
     "tiny/test_model.py",
     "store/test_killing.py",
 )
@@ -23,20 +33,40 @@ LONGEST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files first."""
-    order = [f"tests/{name}" for name in LONGEST]
+    """Put the longest files first, and keep together what shares something that is expensive to make."""
+    files = {item: item.nodeid.partition("::")[0].removeprefix("tests/") for item in items}
 
     def place(item: pytest.Item) -> int:
-        file = item.nodeid.partition("::")[0]
-        return order.index(file) if file in order else len(order)
+        return LONGEST.index(files[item]) if files[item] in LONGEST else len(LONGEST)
 
     items.sort(key=place)
+    for item in items:
+        together = "browser" if files[item].startswith("browser/") else files[item]
+        item.add_marker(pytest.mark.xdist_group(together))
+
+
+def pytest_collection_finish() -> None:
+    """Let garbage collections pass over what torch, diffusers and the tests' modules have made.
+
+    They stay until the end, and hundreds of tests collect garbage: half a second each would go into looking at them.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def _homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Folders for runs, one after the other; pytest's own ones are counted anew each time, thousands of them."""
+    folder = tmp_path_factory.mktemp("homes")
+    return (folder / str(number) for number in itertools.count())
 
 
 @pytest.fixture(autouse=True)
-def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_home(_homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's runs."""
-    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path_factory.mktemp("home")))
+    home = next(_homes)
+    home.mkdir()
+    monkeypatch.setenv("WORKBENCH_HOME", str(home))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 
 import workbench
 from tests import synthetic
-from tests.store.replay import save
+from tests.store.replay import place, save
 from workbench import cli
 
 SCENE = Path(__file__).parents[1] / "data" / "scenes" / "scene-00.png"
@@ -239,7 +239,7 @@ def test_wrong_calls_end_before_torch_is_imported() -> None:
         assert says in err
 
 
-@pytest.mark.parametrize("encoding", ["cp1251", "cp932"])
+@pytest.mark.parametrize("encoding", ["cp1251", pytest.param("cp932", marks=pytest.mark.slow)])
 def test_any_terminal_is_written_to(encoding: str, tmp_path: Path) -> None:
     concepts = ["Straße", "собака", "犬"]
     save(synthetic.dataset(concepts=concepts, timesteps=(500.0,)), tmp_path, "abc")
@@ -263,8 +263,7 @@ def two(tmp_path: Path) -> Path:
     home = tmp_path / "two"
     for key, year in (("old1", 2020), ("new2", 2024)):
         ds = synthetic.dataset(timesteps=(500.0,), dual=1, single=0, default_layers=(0,))
-        save(ds.assign_attrs(created=f"{year}-01-01T00:00:00+00:00"), home, key)
-    gc.collect()
+        place(ds.assign_attrs(created=f"{year}-01-01T00:00:00+00:00"), home, key)
     return home
 
 
@@ -427,8 +426,7 @@ def experiment(two: Path) -> Path:
     """The same home, with two runs of an experiment with the new run."""
     for key, role, edit in (("base", "baseline", ""), ("rand", "control", "SkipBlock(3)")):
         ds = synthetic.dataset(timesteps=(500.0,), dual=1, single=0, default_layers=(0,))
-        save(ds.assign_attrs(parent="new2", role=role, edit=edit), two, key)
-    gc.collect()
+        place(ds.assign_attrs(parent="new2", role=role, edit=edit), two, key)
     return two
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -22,26 +23,37 @@ def test_importing_the_package_registers_the_accessor_and_loads_nothing_heavy() 
     assert "zarr" not in loaded
 
 
-@pytest.mark.parametrize(
-    "module", ["schema", "numerics", "images", "truth", "store", "analysis", "accessor", "figures", "widgets"]
-)
-def test_stored_data_are_handled_without_torch(module: str) -> None:
-    loaded = _loaded(f"import pkgutil, importlib, workbench.{module} as root\n{_EVERY_SUBMODULE}")
-    assert not loaded & {"torch", "diffusers", "transformers", "safetensors", "accelerate"}
+WITHOUT_TORCH = ("schema", "numerics", "images", "truth", "store", "analysis", "accessor", "figures", "widgets")
 
 
-_EVERY_SUBMODULE = """
-for found in pkgutil.walk_packages(getattr(root, '__path__', ()), root.__name__ + '.'):
-    importlib.import_module(found.name)
+@pytest.fixture(scope="module")
+def brought() -> dict[str, list[str]]:
+    """What each package brings into one fresh interpreter that the packages before it did not."""
+    code = f"""
+import importlib, json, pkgutil, sys
+brought = {{}}
+for name in {WITHOUT_TORCH}:
+    before = set(sys.modules)
+    root = importlib.import_module(f"workbench.{{name}}")
+    for found in pkgutil.walk_packages(getattr(root, "__path__", ()), root.__name__ + "."):
+        importlib.import_module(found.name)
+    brought[name] = sorted({{module.partition(".")[0] for module in set(sys.modules) - before}})
+print(json.dumps(brought))
 """
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    return dict(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("module", WITHOUT_TORCH)
+def test_stored_data_are_handled_without_torch(module: str, brought: dict[str, list[str]]) -> None:
+    assert not set(brought[module]) & {"torch", "diffusers", "transformers", "safetensors", "accelerate"}
 
 
 def test_listing_and_opening_runs_needs_no_torch() -> None:
     assert not _loaded("import workbench as wb\nassert wb.runs() == []") & {"torch", "diffusers"}
 
 
-def test_every_public_name_resolves_to_what_its_module_defines() -> None:
-    code = """
+PUBLIC = """
 import workbench
 for name in workbench.__all__:
     getattr(workbench, name)
@@ -53,4 +65,12 @@ import pkgutil
 modules = {module.name for module in pkgutil.iter_modules(workbench.__path__)}
 assert not modules & {*names, 'compare', 'ablate', 'intervene'}, modules
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_public_name_resolves_to_what_its_module_defines() -> None:
+    exec(PUBLIC, {})
+
+
+@pytest.mark.slow
+def test_every_public_name_resolves_in_a_fresh_interpreter() -> None:
+    subprocess.run([sys.executable, "-c", PUBLIC], check=True)

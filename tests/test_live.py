@@ -76,7 +76,13 @@ def test_an_experiment_from_a_dataset_and_its_code_agree(monkeypatch: pytest.Mon
     view.close()
 
 
-@pytest.mark.parametrize("edit", EDITS)
+QUICK = ("SkipBlock", "MaskText", "Patch")
+"""Kinds of edits that are not left to the slow tests: of blocks, of attention, and with a run to take from."""
+
+
+@pytest.mark.parametrize(
+    "edit", [pytest.param(edit, marks=() if edit in QUICK else pytest.mark.slow) for edit in EDITS]
+)
 def test_every_kind_of_edit_runs_and_its_code_does_the_same(edit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     view = wb.ablate(SCENE.image, WORDS, timesteps=300, prompt="a red heart")
     panel = Panel(view, monkeypatch)
@@ -111,6 +117,7 @@ def test_warnings_of_an_experiment_are_notes(monkeypatch: pytest.MonkeyPatch) ->
     view.close()
 
 
+@pytest.mark.slow
 def test_a_stopped_experiment_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     view = wb.ablate(SCENE.image, WORDS, timesteps=300)
     panel = Panel(view, monkeypatch)

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import nbformat
 import psutil
 
 ROOT: Final = Path(__file__).parents[2]
@@ -52,10 +51,15 @@ class Server:
 
     def write(self, name: str, cells: Mapping[str, Any] | list[str] = ()) -> Path:
         """A notebook of code cells in the server's folder."""
-        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
-        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        code = {"cell_type": "code", "metadata": {}, "execution_count": None, "outputs": []}
+        notebook = {
+            "cells": [code | {"id": str(index), "source": source} for index, source in enumerate(cells)],
+            "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+            "nbformat": 4,
+            "nbformat_minor": 5,
+        }
         path = self.folder / f"{name}.ipynb"
-        nbformat.write(notebook, path)
+        path.write_text(json.dumps(notebook))
         return path
 
     def kernels(self) -> list[dict[str, Any]]:

@@ -20,9 +20,7 @@ from tests.browser.views import ROUNDING, coloured
 from workbench.analysis.origin import stem_of
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator
-
-    from tests.browser.jupyter import Server
+    from playwright.sync_api import Locator
 
 pytestmark = pytest.mark.browser
 
@@ -38,18 +36,11 @@ def ds() -> xr.Dataset:
     return eval(MADE, {"synthetic": synthetic})
 
 
-@pytest.fixture(scope="module")
-def lab(browser: Browser, server: Server) -> Iterator[chromium.Notebook]:
-    with chromium.context(browser, viewport={"width": 1200, "height": 1500}) as (context, notice):
-        notebook = chromium.Notebook.open(context.new_page(), server, notice, server.write("ablate"))
-        notebook.run(
-            f"import json\nimport numpy as np\nimport workbench as wb\nfrom tests import synthetic\nds = {MADE}"
-        )
-        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        yield notebook
-        notebook.close()
-        assert notice.errors == []
-        assert notice.left == []
+@pytest.fixture(scope="module", autouse=True)
+def _made(lab: chromium.Notebook) -> None:
+    lab.page.set_viewport_size({"width": 1200, "height": 1500})
+    lab.run(f"ds = {MADE}")
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
 
 
 @pytest.fixture
@@ -295,6 +286,7 @@ def test_interventions_are_stopped_go_on_and_are_compared_with_controls(lab: chr
     lab.clear()
 
 
+@pytest.mark.slow
 def test_the_picture_of_a_prompt_is_shown_without_and_with_the_edit(lab: chromium.Notebook) -> None:
     lab.run(
         'made = wb.generate("a red heart on grass", ["heart", "grass"], steps=2, progress=False)\n'

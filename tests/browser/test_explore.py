@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +15,6 @@ from tests import synthetic
 from tests.browser import chromium
 from tests.browser.views import ROUNDING, View, check_maps, coloured
 from workbench.numerics.measures import OVERVIEW
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
-
-    from tests.browser.jupyter import Server
 
 pytestmark = pytest.mark.browser
 
@@ -37,27 +32,33 @@ def ds() -> xr.Dataset:
     return eval(MADE, {"synthetic": synthetic})
 
 
-@pytest.fixture(scope="module")
-def lab(browser: Browser, server: Server) -> Iterator[chromium.Notebook]:
-    """A notebook with the dataset; at the end of the module nothing may have gone wrong in it."""
-    with chromium.context(browser, viewport={"width": 1400, "height": 1000}) as (context, notice):
-        context.grant_permissions(["clipboard-read", "clipboard-write"])
-        notebook = chromium.Notebook.open(context.new_page(), server, notice, server.write("explore"))
-        notebook.run(f"import json\nimport workbench as wb\nfrom tests import synthetic\nds = {MADE}")
-        yield notebook
-        notebook.close()
-        assert notice.errors == []
-        assert notice.left == []
+@pytest.fixture(scope="module", autouse=True)
+def _made(lab: chromium.Notebook) -> None:
+    lab.run(f"ds = {MADE}")
 
 
 @pytest.fixture
-def view(lab: chromium.Notebook) -> Iterator[View]:
-    """A fresh view of the dataset that shows the maps' colours alone."""
+def fresh(lab: chromium.Notebook) -> Iterator[View]:
+    """A view of the dataset of its own that shows the maps' colours alone; the kernel calls it ``view``."""
+    lab.clear()
     lab.page.mouse.move(0, 0)
     lab.run(f"view = wb.explore(ds, state={PLAIN})\nview")
     yield View(lab.page.locator(".wb-view").last)
     lab.run("view.close()")
     lab.clear()
+
+
+@pytest.fixture
+def view(lab: chromium.Notebook) -> View:
+    """A view that shows what a fresh one does: one that tests before this one moved is set back."""
+    shown = lab.page.locator(".wb-view")
+    lab.page.mouse.move(0, 0)
+    if not shown.count():
+        lab.run(f"wb.explore(ds, state={PLAIN})")
+    view = View(shown)
+    view.root.evaluate("root => root.workbench.set(root.first ??= structuredClone(root.workbench.state))")
+    view.settle()
+    return view
 
 
 MOVES: dict[str, tuple[Callable[[View], None], dict[str, Any]]] = {
@@ -247,8 +248,9 @@ def test_the_overview_shows_its_statistic_and_selects(view: View, ds: xr.Dataset
     assert view.control("layers-high").get_attribute("aria-valuetext") == "4"
 
 
-def test_a_section_stays_open_when_something_changes_at_once(view: View) -> None:
+def test_a_section_stays_open_when_something_changes_at_once(fresh: View) -> None:
     """The browser tells of what unfolded a moment later; a change in between must not fold it again."""
+    view = fresh
     overview = view.root.locator("details[data-section=overview]")
     overview.evaluate(
         """details => {
@@ -314,7 +316,8 @@ def _check_readout(view: View, values: xr.DataArray) -> None:
         assert float(value) == pytest.approx(float(values.sel(concept=name)), abs=1e-3)
 
 
-def test_a_pinned_patch_runs_over_layers_and_timesteps(view: View, ds: xr.Dataset) -> None:
+def test_a_pinned_patch_runs_over_layers_and_timesteps(fresh: View, ds: xr.Dataset) -> None:
+    view = fresh
     view.click_patch(1, 6, "segmentation", None)
     assert view.state["pin"] == [1, 6]
     inspector = view.root.locator("details[data-section=patch]")
@@ -334,7 +337,8 @@ def test_the_number_at_a_glance_is_the_score(view: View, ds: xr.Dataset) -> None
     )
 
 
-def test_keys_move_play_and_pick(view: View, ds: xr.Dataset) -> None:
+def test_keys_move_play_and_pick(fresh: View, ds: xr.Dataset) -> None:
+    view = fresh
     keyboard = view.root.page.keyboard
     view.set(layers=[1, 1], timesteps=[750.0, 750.0], open=[])
     view.root.focus()
@@ -362,7 +366,8 @@ def test_keys_move_play_and_pick(view: View, ds: xr.Dataset) -> None:
     assert cells == view.root.page.evaluate("jupyterapp.shell.currentWidget.content.widgets.length")
 
 
-def test_space_plays_over_timesteps(view: View) -> None:
+def test_space_plays_over_timesteps(fresh: View) -> None:
+    view = fresh
     view.set(timesteps=[750.0, 750.0])
     view.root.focus()
     view.root.page.keyboard.press(" ")
@@ -375,7 +380,8 @@ def test_space_plays_over_timesteps(view: View) -> None:
     assert view.state["timesteps"] == stopped
 
 
-def test_copied_code_gives_the_numbers_on_screen(view: View, lab: chromium.Notebook) -> None:
+def test_copied_code_gives_the_numbers_on_screen(fresh: View, lab: chromium.Notebook) -> None:
+    view = fresh
     view.set(
         layers=[1, 3],
         timesteps=[500.0, 250.0],
@@ -401,7 +407,8 @@ def test_copied_code_gives_the_numbers_on_screen(view: View, lab: chromium.Noteb
     np.testing.assert_array_equal(areas.ravel(), shown[2])
 
 
-def test_the_saved_state_restores_the_view(view: View, lab: chromium.Notebook, ds: xr.Dataset) -> None:
+def test_the_saved_state_restores_the_view(fresh: View, lab: chromium.Notebook, ds: xr.Dataset) -> None:
+    view = fresh
     view.press("layers-window", "ArrowRight")
     view.select("cmap", "magma")
     view.click("save")
@@ -416,7 +423,8 @@ def test_the_saved_state_restores_the_view(view: View, lab: chromium.Notebook, d
     lab.run("again.close()")
 
 
-def test_a_saved_picture_is_a_picture_of_the_view(view: View, lab: chromium.Notebook) -> None:
+def test_a_saved_picture_is_a_picture_of_the_view(fresh: View, lab: chromium.Notebook) -> None:
+    view = fresh
     from PIL import Image
 
     view.click("save")
@@ -428,7 +436,8 @@ def test_a_saved_picture_is_a_picture_of_the_view(view: View, lab: chromium.Note
     assert len(picture.convert("RGB").getcolors(1 << 24) or ()) > 50
 
 
-def test_a_page_can_be_saved_from_the_view(view: View, lab: chromium.Notebook, tmp_path: Path) -> None:
+def test_a_page_can_be_saved_from_the_view(fresh: View, lab: chromium.Notebook, tmp_path: Path) -> None:
+    view = fresh
     view.click("save")
     with lab.page.expect_download() as saved:
         view.control("save-page").click()
@@ -436,7 +445,8 @@ def test_a_page_can_be_saved_from_the_view(view: View, lab: chromium.Notebook, t
     assert 'id="saved"' in saved.value.path().read_text("utf-8")
 
 
-def test_two_displays_of_one_view_show_the_same(view: View, lab: chromium.Notebook, ds: xr.Dataset) -> None:
+def test_two_displays_of_one_view_show_the_same(fresh: View, lab: chromium.Notebook, ds: xr.Dataset) -> None:
+    view = fresh
     lab.run("view")
     second = View(lab.page.locator(".wb-view").last)
     assert lab.page.locator(".wb-view").count() == 2
@@ -445,7 +455,8 @@ def test_two_displays_of_one_view_show_the_same(view: View, lab: chromium.Notebo
     check_maps(second, ds.wb.heatmap(layers=slice(2, 3)))
 
 
-def test_the_kernel_reads_and_sets_the_state(view: View, lab: chromium.Notebook, ds: xr.Dataset) -> None:
+def test_the_kernel_reads_and_sets_the_state(fresh: View, lab: chromium.Notebook, ds: xr.Dataset) -> None:
+    view = fresh
     view.press("layers-high", "ArrowRight")
     lab.page.wait_for_timeout(400)
     assert lab.run("print(view.state['layers'])").strip() == "[1, 3]"
@@ -455,7 +466,8 @@ def test_the_kernel_reads_and_sets_the_state(view: View, lab: chromium.Notebook,
     check_maps(view, ds.wb.heatmap(layers=0))
 
 
-def test_text_of_the_dataset_is_never_markup(view: View) -> None:
+def test_text_of_the_dataset_is_never_markup(fresh: View) -> None:
+    view = fresh
     for section in ("overview", "heads", "patch"):
         view.unfold(section)
     view.click_patch(0, 0)
@@ -483,6 +495,7 @@ def test_what_cannot_be_shown_gives_a_sentence(lab: chromium.Notebook, code: str
 
 
 def test_one_layer_and_one_timestep_are_shown(lab: chromium.Notebook, ds: xr.Dataset) -> None:
+    lab.clear()
     lab.run(f"view = wb.explore(ds.isel(layer=[1], timestep=[0]), state={PLAIN})\nview")
     check_maps(View(lab.page.locator(".wb-view")), ds.isel(layer=[1], timestep=[0]).wb.heatmap())
     lab.run("view.close()")

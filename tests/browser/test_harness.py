@@ -50,6 +50,7 @@ def test_pixels_are_those_that_were_painted(browser: Browser) -> None:
         np.testing.assert_array_equal(chromium.pixels(page.locator("canvas")), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_there_is_a_browser")
 def test_a_server_ends_with_all_it_started_when_a_test_fails(tmp_path: Path) -> None:
     family: list[psutil.Process] = []

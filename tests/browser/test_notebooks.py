@@ -17,7 +17,7 @@ from tests.store.replay import save
 from workbench import store
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser
 
     from tests.browser.jupyter import Server
 
@@ -37,20 +37,10 @@ KNOWN = ("reading 'schema'", "filebrowser:open-path")
 """What Notebook 7 logs by itself, in an empty notebook."""
 
 
-@pytest.fixture(scope="module")
-def page(browser: Browser, server: Server) -> Iterator[tuple[Page, chromium.Notice]]:
-    with chromium.context(browser, viewport={"width": 1400, "height": 1000}) as (context, notice):
-        yield context.new_page(), notice
-        assert [error for error in notice.errors if not any(known in error for known in KNOWN)] == []
-        assert notice.left == []
-
-
-@pytest.fixture(scope="module")
-def lab(page: tuple[Page, chromium.Notice], server: Server) -> Iterator[chromium.Notebook]:
-    notebook = chromium.Notebook.open(*page[:1], server, page[1], server.write("living"))
-    notebook.run(SETUP)
-    yield notebook
-    notebook.close()
+@pytest.fixture(scope="module", autouse=True)
+def _made(lab: chromium.Notebook) -> None:
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    lab.run(SETUP)
 
 
 @pytest.fixture
@@ -136,7 +126,6 @@ real = made.assign(
 
 @pytest.mark.usefixtures("views")
 def test_it_fits_narrow_and_wide_pages_and_is_pictured(lab: chromium.Notebook) -> None:
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     lab.run(SCENE)
     lab.run("wb.explore(real, state={'open': ['overview', 'heads', 'patch', 'options'], 'pin': [5, 5]})")
     view = View(lab.page.locator(".wb-view"))
@@ -172,6 +161,7 @@ OUTSIDE = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("views")
 def test_ten_views_all_answer(lab: chromium.Notebook) -> None:
     ds = synthetic.dataset(signal=2.0, grid=(6, 8))
@@ -315,31 +305,38 @@ def test_a_dead_kernel_leaves_the_view_usable(lab: chromium.Notebook) -> None:
     check_maps(again, ds.wb.heatmap())
 
 
+@pytest.mark.slow
 def test_a_reopened_notebook_says_what_to_do(lab: chromium.Notebook, server: Server) -> None:
     lab.clear()
     lab.run(f"wb.explore(ds, state={PLAIN})")
     View(lab.page.locator(".wb-view"))
     lab.save()
-    saved = json.loads((server.folder / "living.ipynb").read_text())
+    saved = json.loads((server.folder / "shared.ipynb").read_text())
     assert "widgets" in saved["metadata"]
     copy = server.folder / "reopened.ipynb"
     copy.write_text(json.dumps(saved))
-    reopened = chromium.Notebook.open(lab.page, server, lab.notice, copy)
-    view = lab.page.locator(".wb-view")
+    reopened = chromium.Notebook.open(lab.page.context.new_page(), server, lab.notice, copy)
+    view = reopened.page.locator(".wb-view")
     view.get_by_text("Run the cell again").first.wait_for()
     view.screenshot(path=SCREENSHOTS / "reopened.png")
     reopened.close()
+    reopened.page.close()
 
 
-def test_it_works_in_notebook_7(page: tuple[Page, chromium.Notice], server: Server) -> None:
+@pytest.mark.slow
+def test_it_works_in_notebook_7(browser: Browser, server: Server) -> None:
     ds = synthetic.dataset(signal=2.0, grid=(6, 8))
-    notebook = chromium.Notebook.open(page[0], server, page[1], server.write("seven"), "notebook")
-    notebook.run(SETUP)
-    notebook.run(f"wb.explore(ds, state={PLAIN})")
-    view = View(page[0].locator(".wb-view"))
-    view.press("layers-window", "ArrowRight")
-    view.press("timesteps-low", "ArrowLeft", 2)
-    check_maps(view, ds.wb.heatmap(layers=slice(2, 3), timesteps=750))
-    page[0].keyboard.press("a")  # in command mode this would insert a cell
-    assert page[0].evaluate("jupyterapp.shell.currentWidget.content.widgets.length") == 3
-    notebook.close()
+    with chromium.context(browser, viewport={"width": 1400, "height": 1000}) as (context, notice):
+        page = context.new_page()
+        notebook = chromium.Notebook.open(page, server, notice, server.write("seven"), "notebook")
+        notebook.run(SETUP)
+        notebook.run(f"wb.explore(ds, state={PLAIN})")
+        view = View(page.locator(".wb-view"))
+        view.press("layers-window", "ArrowRight")
+        view.press("timesteps-low", "ArrowLeft", 2)
+        check_maps(view, ds.wb.heatmap(layers=slice(2, 3), timesteps=750))
+        page.keyboard.press("a")  # in command mode this would insert a cell
+        assert page.evaluate("jupyterapp.shell.currentWidget.content.widgets.length") == 3
+        notebook.close()
+        assert [error for error in notice.errors if not any(known in error for known in KNOWN)] == []
+        assert notice.left == []

@@ -65,7 +65,7 @@ def small_transformer() -> FluxTransformer2DModel:
     return flux_transformer(num_layers=2, num_single_layers=1)
 
 
-WAYS = [wrapped, in_place, repeated_blocks, wrapped_blocks]
+WAYS = [in_place, repeated_blocks, *(pytest.param(way, marks=pytest.mark.slow) for way in (wrapped, wrapped_blocks))]
 
 
 @pytest.fixture(autouse=True)
@@ -128,6 +128,7 @@ def test_compiled_during_and_after_a_trace(
         assert same(record(model, inputs, layers=range(3))[0], scores, 0)
 
 
+@pytest.mark.slow
 def test_the_module_behind_a_compiled_wrapper_may_be_traced(
     expected: tuple[dict[str, Tensor], Tensor, dict[str, Any]],
 ) -> None:

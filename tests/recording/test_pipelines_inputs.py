@@ -241,6 +241,7 @@ def test_dtypes(dtype: torch.dtype) -> None:
     assert same(outputs(pieces[:5]), expected, tolerance)
 
 
+@pytest.mark.slow
 def test_an_oblong_picture_of_full_size() -> None:
     small = flux_pipeline(num_layers=2, num_single_layers=1)
     vae = AutoencoderKL(

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.store.replay"])
+# xarray imports dask when it first writes or opens a run.
+_CONTEXT.set_forkserver_preload(["tests.store.replay", "dask.array"])
 _ROOT = str(Path(__file__).parents[2])
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import pickle
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ import xarray as xr
 
 from tests import synthetic
 from workbench import schema, store
+from workbench.store import reader_locks
 from workbench.store.pieces import Piece, Writer
 
 Variables = dict[str, tuple[tuple[str, ...], str]]
@@ -68,6 +72,25 @@ def save(ds: xr.Dataset, home: str | Path, key: str = "run", pieces: Iterable[Pi
     with store.writer(key, template, declared, home=home) as run:
         replay(run, ds, pieces)
     return run.dataset()
+
+
+def place(ds: xr.Dataset, home: Path, key: str = "run") -> None:
+    """Store a dataset as :func:`save` does, for tests of runs that are there: from the second time on, as a copy."""
+    content = key, pickle.dumps(ds)
+    if content not in _PLACED:
+        first = Path(_FOLDER.name) / str(len(_PLACED))
+        save(ds, first, key)
+        _PLACED[content] = first
+    shutil.copytree(_PLACED[content], home, dirs_exist_ok=True, copy_function=_copy)
+
+
+def _copy(source: str, target: str) -> None:
+    if not os.path.lexists(target):  # the files of the locks are the home's, not the run's
+        shutil.copy2(source, target)
+
+
+_FOLDER = tempfile.TemporaryDirectory(prefix="workbench-placed-", ignore_cleanup_errors=True)
+_PLACED: dict[tuple[str, bytes], Path] = {}
 
 
 def overflowing(kind: str = "capture") -> xr.Dataset:
@@ -123,6 +146,12 @@ def read_slowly(run: Path, reads: Any, go_on: Any, result: Path) -> None:
     reads.set()
     go_on.wait()
     np.save(result, ds["output"].values)
+
+
+def exit_with_whether_it_is_free(run: Path) -> None:
+    """End with 1 when nobody else reads the run, with 0 when somebody does."""
+    with reader_locks.unread(run) as free:
+        sys.exit(int(free))
 
 
 def fill_up(home: Path, log: Path, full_at: int | None) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import workbench as wb
 from tests import synthetic
-from tests.store.replay import save
+from tests.store.replay import place, save
 from workbench import store
 from workbench.schema import InputError, StoreError
 from workbench.store.manifest import sealed
@@ -229,12 +229,12 @@ def _made(parent: str, role: str = "control") -> xr.Dataset:
 @pytest.fixture
 def several(home: Path) -> Path:
     """The user's own runs ``mine`` and ``other``; experiments with ``mine``, and one by itself."""
-    save(_small(), home, "mine")
-    save(_small(), home, "other")
-    save(_made("mine", "baseline"), home, "base")
-    save(_made("mine"), home, "rand")
-    save(_made("", "baseline"), home, "alone")
-    save(_made("alone", "edit"), home, "skip")
+    place(_small(), home, "mine")
+    place(_small(), home, "other")
+    place(_made("mine", "baseline"), home, "base")
+    place(_made("mine"), home, "rand")
+    place(_made("", "baseline"), home, "alone")
+    place(_made("alone", "edit"), home, "skip")
     return home
 
 

@@ -94,7 +94,9 @@ def test_a_disk_without_room_from_the_start(mounted: Mount) -> None:
     assert free < 64 << 10
 
 
-@pytest.mark.parametrize("share", [step / 8 for step in range(8)])
+@pytest.mark.parametrize(
+    "share", [pytest.param(step / 8, marks=pytest.mark.slow if step % 4 else ()) for step in range(8)]
+)
 def test_no_space_at_any_write(share: float, tmp_path: Path) -> None:
     """The disk is full from some write on, of any file and by any library, and for the rest of that process."""
     process = processes.start(fill_up, tmp_path / "straight", tmp_path / "writes", None)

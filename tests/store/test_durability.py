@@ -9,6 +9,7 @@ import pickle
 import random
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,7 @@ from workbench.schema import StoreError
 from workbench.store import durability
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="files are told by their descriptors")
+slow = partial(pytest.param, marks=pytest.mark.slow)
 RESUMED = 6
 """States without a run from which the run is computed, of each kind of work."""
 
@@ -42,7 +44,9 @@ def _visible(state: power.State) -> bool:
 
 
 @needs_proc
-@pytest.mark.parametrize("work", [power.compute, power.take_in, power.discard, power.prune, power.upload])
+@pytest.mark.parametrize(
+    "work", [power.compute, power.prune, *(slow(work) for work in (power.take_in, power.discard, power.upload))]
+)
 def test_a_run_is_whole_or_absent_after_a_power_cut_at_any_time(work: Callable[..., Any], tmp_path: Path) -> None:
     states = _states(work, tmp_path)
     expected = save(power.small(), tmp_path / "expected").load()
@@ -66,7 +70,7 @@ def test_a_run_is_whole_or_absent_after_a_power_cut_at_any_time(work: Callable[.
 @needs_proc
 @pytest.mark.parametrize(
     ("work", "careless"),
-    [(power.compute, "sync_tree"), (power.take_in, "sync_tree"), (power.discard, "sync_folder")],
+    [slow(power.compute, "sync_tree"), (power.take_in, "sync_tree"), (power.discard, "sync_folder")],
 )
 def test_without_the_barrier_a_power_cut_leaves_damage(work: Callable[..., Any], careless: str, tmp_path: Path) -> None:
     """The states above are hard enough: they show what the barrier is for."""
@@ -124,6 +128,13 @@ def test_what_an_unfinished_run_lost_is_written_again(
 def test_a_folder_that_an_unfinished_run_lost_is_made_again(folder: str, home: Path) -> None:
     shutil.rmtree(_interrupted(home) / folder)
     _resumed(home, int(folder != "run.zarr/output_total"))
+
+
+def test_an_unfinished_run_that_lost_its_folder_while_it_was_widened_goes_on(home: Path) -> None:
+    partial = _interrupted(home)
+    (partial / "run.zarr" / "output").replace(partial / "output.narrow")
+    shutil.rmtree(partial / "run.zarr")
+    _resumed(home, 0)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from workbench.store.manifest import read_manifest
 
 RUNS = int(os.environ.get("WORKBENCH_KILLS", "20"))
 WITH_MODEL = max(1, RUNS // 20)
-QUICK = 5
+QUICK = 2
 """How many of them are not left to the slow tests."""
 
 
@@ -135,6 +135,7 @@ def test_a_killed_generation_resumes_and_ends_as_if_nothing_had_happened(index: 
     xr.testing.assert_identical(made, resumed)
 
 
+@pytest.mark.slow
 def test_of_eight_processes_one_computes_and_the_others_wait(tmp_path: Path) -> None:
     logs = [tmp_path / f"log {index}" for index in range(8)]
     start = processes.barrier(8)

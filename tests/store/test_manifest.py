@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from tests import synthetic
-from tests.store.replay import save
+from tests.store.replay import place
 from workbench import store
 from workbench.schema import StoreError
 
 
 @pytest.fixture
 def run(home: Path) -> Path:
-    save(synthetic.dataset(timesteps=(500.0,), dual=1, single=1), home)
+    place(synthetic.dataset(timesteps=(500.0,), dual=1, single=1), home)
     path = store.find("run", home)
     assert path is not None
     return path

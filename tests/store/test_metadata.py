@@ -14,7 +14,7 @@ from numcodecs.abc import Codec
 from numcodecs.registry import codec_registry
 
 from tests import synthetic
-from tests.store.replay import save
+from tests.store.replay import place
 from workbench import store
 from workbench.schema import StoreError
 from workbench.store.manifest import write_manifest
@@ -44,7 +44,7 @@ class _Sprung:
 
 @pytest.fixture
 def run(home: Path) -> Path:
-    save(synthetic.dataset(timesteps=(500.0,), missing=[(0, 500.0, 4)]), home)
+    place(synthetic.dataset(timesteps=(500.0,), missing=[(0, 500.0, 4)]), home)
     return home / "runs" / "run.zarr"
 
 

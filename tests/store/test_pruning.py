@@ -13,20 +13,21 @@ import pytest
 
 from tests import synthetic
 from tests.store import processes
-from tests.store.replay import overflowing, parts, read_slowly, replay, save
+from tests.store.replay import overflowing, parts, place, read_slowly, replay, save
 from tests.store.test_earlier_versions import FOLDER
 from workbench import store
 from workbench.schema import InputError, StoreError
 from workbench.store.pruning import Pruned
 
+NOW = datetime.now(UTC)
+
 
 def _made(home: Path, **ages: float) -> int:
     """Store runs of that many days; the size of one."""
     for key, days in ages.items():
-        created = (datetime.now(UTC) - timedelta(days=days)).isoformat(timespec="seconds")
+        created = (NOW - timedelta(days=days)).isoformat(timespec="seconds")
         ds = synthetic.dataset(timesteps=(500.0,), dual=1, single=0, default_layers=(0,)).assign_attrs(created=created)
-        save(ds, home, key)
-    gc.collect()
+        place(ds, home, key)
     return store.runs(home)[0].size
 
 
@@ -187,10 +188,9 @@ def _with_experiments(home: Path, mine: dict[str, float], made: dict[str, tuple[
     """Store the user's own runs of that many days, and runs of experiments with a parent and an age."""
     size = _made(home, **mine)
     for key, (parent, days) in made.items():
-        created = (datetime.now(UTC) - timedelta(days=days)).isoformat(timespec="seconds")
+        created = (NOW - timedelta(days=days)).isoformat(timespec="seconds")
         ds = synthetic.dataset(timesteps=(500.0,), dual=1, single=0, default_layers=(0,))
-        save(ds.assign_attrs(created=created, role="control", parent=parent), home, key)
-    gc.collect()
+        place(ds.assign_attrs(created=created, role="control", parent=parent), home, key)
     return size
 
 
@@ -254,8 +254,7 @@ def _of_versions(home: Path, monkeypatch: pytest.MonkeyPatch, **versions: int) -
     for key, version in versions.items():
         ds = synthetic.dataset(timesteps=(500.0,), dual=1, single=0, default_layers=(0,))
         made = {"role": "control", "parent": "first"} if key.startswith("made") else {}
-        save(ds.assign_attrs(capture_version=version, **made), home, key)
-    gc.collect()
+        place(ds.assign_attrs(capture_version=version, **made), home, key)
 
 
 def test_superseded_runs_are_marked_and_only_they_go(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import gc
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +9,7 @@ import pytest
 
 from tests import synthetic
 from tests.store import processes
-from tests.store.replay import read_slowly, save
+from tests.store.replay import exit_with_whether_it_is_free, place, read_slowly, save
 from workbench import store
 from workbench.schema import StoreError
 from workbench.store import reader_locks
@@ -19,8 +17,7 @@ from workbench.store import reader_locks
 
 @pytest.fixture
 def run(home: Path) -> Path:
-    save(synthetic.dataset(timesteps=(500.0,)), home)
-    gc.collect()
+    place(synthetic.dataset(timesteps=(500.0,)), home)
     return home / "runs" / "run.zarr"
 
 
@@ -77,12 +74,10 @@ def test_a_home_that_was_made_anew_is_held_anew(run: Path, home: Path) -> None:
 
 def _held_elsewhere(run: Path) -> bool:
     """Whether another process finds the run held."""
-    code = (
-        "from pathlib import Path\nfrom workbench.store import reader_locks\n"
-        f"with reader_locks.unread(Path({str(run)!r})) as free:\n    print(free)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return done.stdout.strip() == "False"
+    process = processes.start(exit_with_whether_it_is_free, run)
+    process.join()
+    assert process.exitcode in (0, 1)
+    return process.exitcode == 0
 
 
 def test_the_file_is_open_only_while_it_is_needed(run: Path) -> None:

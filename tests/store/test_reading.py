@@ -8,7 +8,7 @@ import xarray as xr
 
 import workbench as wb
 from tests import synthetic
-from tests.store.replay import save
+from tests.store.replay import place, save
 from workbench import store
 from workbench.schema import SCHEMA_VERSION, StoreError, WorkbenchWarning
 from workbench.store.manifest import write_manifest
@@ -20,9 +20,9 @@ def _small(**attrs: object) -> xr.Dataset:
 
 @pytest.fixture
 def three(home: Path) -> Path:
-    save(_small(created="2025-01-02T00:00:00+00:00", model="second"), home, "abc1")
-    save(_small(created="2025-01-03T00:00:00+00:00", model="third"), home, "abc2")
-    save(_small(created="2025-01-01T00:00:00+00:00", model="first"), home, "b0")
+    place(_small(created="2025-01-02T00:00:00+00:00", model="second"), home, "abc1")
+    place(_small(created="2025-01-03T00:00:00+00:00", model="third"), home, "abc2")
+    place(_small(created="2025-01-01T00:00:00+00:00", model="first"), home, "b0")
     return home
 
 

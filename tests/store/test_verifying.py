@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import gc
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests import synthetic
-from tests.store.replay import parts, replay, save
+from tests.store.replay import parts, place, replay, save
 from workbench import store
 from workbench.schema import InputError, StoreError
 from workbench.store import manifest
@@ -21,8 +20,7 @@ def _small() -> xr.Dataset:
 
 @pytest.fixture
 def run(home: Path) -> Path:
-    save(_small(), home)
-    gc.collect()
+    place(_small(), home)
     return home / "runs" / "run.zarr"
 
 

@@ -17,6 +17,7 @@ import workbench as wb
 from workbench.models.loading import bundled, bundled_folder
 from workbench.numerics.scores import softmax
 from workbench.schema import InputError, WorkbenchWarning
+from workbench.tiny import demo
 from workbench.tiny.scenes import BACKGROUNDS, NOUNS, SPLITS, render
 from workbench.tiny.training import evaluate
 from workbench.tiny.training.caption_checks import generated
@@ -117,7 +118,15 @@ def test_pictures_show_the_objects_they_were_asked_for() -> None:
     assert np.median(agreeing) > 0.95
 
 
-def test_the_demo(tmp_path: Path) -> None:
+def test_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = tmp_path / "demo.png"
+    monkeypatch.setattr(sys, "argv", ["demo", "--output", str(picture)])
+    demo.main()
+    _check_demo(capsys.readouterr().out, picture)
+
+
+@pytest.mark.slow
+def test_the_demo_as_a_command(tmp_path: Path) -> None:
     picture = tmp_path / "demo.png"
     ran = subprocess.run(
         [sys.executable, "-m", "workbench.tiny.demo", "--output", str(picture)],
@@ -127,9 +136,13 @@ def test_the_demo(tmp_path: Path) -> None:
         check=True,
         cwd=tmp_path,
     )
-    assert "Dataset:" in ran.stdout
-    assert "mean IoU" in ran.stdout
-    assert "MB on disk" in ran.stdout
+    _check_demo(ran.stdout, picture)
+
+
+def _check_demo(printed: str, picture: Path) -> None:
+    assert "Dataset:" in printed
+    assert "mean IoU" in printed
+    assert "MB on disk" in printed
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 

@@ -23,6 +23,7 @@ _PACKAGES: Final = (torch, diffusers, transformers, accelerate)
 """Also where these are used from a checkout."""
 _PATCHED: Final = ("torch", "torch.nn.functional")
 """Modules whose functions models call, beside those that define their classes and all of ``diffusers.models``."""
+_BUILTIN: Final = frozenset(sys.builtin_module_names)
 
 
 def name_of(code: Any) -> str:
@@ -32,6 +33,9 @@ def name_of(code: Any) -> str:
 
 def is_library(code: Any) -> bool:
     """Whether a class or callable, and everything it wraps, was defined by an installed library."""
+    if isinstance(code, FunctionType):  # what is asked for most, thousands of times a run
+        wrapped = getattr(code, "__wrapped__", None)
+        return _is_installed(code.__globals__.get("__name__", "")) and (wrapped is None or is_library(wrapped))
     if isinstance(code, partial):
         return is_library(code.func)
     if isinstance(code, MethodType):
@@ -40,9 +44,6 @@ def is_library(code: Any) -> bool:
         return is_library(code.__func__)
     if isinstance(code, property):
         return all(is_library(each) for each in (code.fget, code.fset, code.fdel) if each is not None)
-    if isinstance(code, FunctionType):
-        wrapped = getattr(code, "__wrapped__", None)
-        return _is_installed(code.__globals__.get("__name__", "")) and (wrapped is None or is_library(wrapped))
     if isinstance(code, type):
         return _is_installed(code.__module__)
     # Functions and objects written in C, and instances of classes.
@@ -91,7 +92,7 @@ def _is_installed(module: str) -> bool:
     found = sys.modules.get(module)
     if found is None:
         return False
-    if found.__name__ in sys.builtin_module_names or found.__name__.partition(".")[0] in sys.builtin_module_names:
+    if found.__name__ in _BUILTIN or found.__name__.partition(".")[0] in _BUILTIN:
         return True
     return _has_library_file(found)
 

@@ -188,14 +188,15 @@ def _offloaded(module: torch.nn.Module) -> dict[str, torch.Tensor]:
         hook = getattr(part, "_hf_hook", None)
         for single in getattr(hook, "hooks", [hook]):
             kept = getattr(single, "weights_map", None)
-            for name, tensor in part.named_parameters(recurse=False):
-                if kept is not None and tensor.is_meta:
-                    found[f"{path}.{name}".lstrip(".")] = kept[name]
+            if kept is not None:
+                for name, tensor in part.named_parameters(recurse=False):
+                    if tensor.is_meta:
+                        found[f"{path}.{name}".lstrip(".")] = kept[name]
         for hook in getattr(part.__dict__.get("_diffusers_hook"), "hooks", {}).values():
             group: Any = getattr(hook, "group", None)
             if getattr(group, "offload_to_disk_path", None) is not None:
                 files |= {id(tensor): (group.safetensors_file_path, key) for tensor, key in group.tensor_to_key.items()}
-    for name, tensor in chain(module.named_parameters(), module.named_buffers()):
+    for name, tensor in chain(module.named_parameters(), module.named_buffers()) if files else ():
         if id(tensor) in files:
             path, key = files[id(tensor)]
             with safe_open(path, "pt") as file:

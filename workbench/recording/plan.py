@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self, TypeAlias
@@ -272,7 +273,12 @@ def remaining_passes(run: Writer) -> Sequence[tuple[int, int]]:
 def versions() -> dict[str, str]:
     """Versions of the libraries a result may depend on, for information."""
     names = ("concept-workbench", "torch", "diffusers", "transformers")
-    return {"python": platform.python_version()} | {name: version(name) for name in names}
+    return {"python": platform.python_version()} | {name: _version(name) for name in names}
+
+
+@cache
+def _version(distribution: str) -> str:
+    return version(distribution)
 
 
 def revision(pipe: Any) -> str:

@@ -106,6 +106,7 @@ class Partial:
             narrow = self._aside(name, _NARROW)
             if narrow.exists():  # widening was interrupted; what it started from is still whole
                 shutil.rmtree(self.run / name, ignore_errors=True)
+                self.run.mkdir(exist_ok=True)  # after a power cut it may be gone
                 narrow.replace(self.run / name)
             shutil.rmtree(self._aside(name, _PROMOTED), ignore_errors=True)
         for rest in self.folder.rglob(f"*{UNFINISHED}"):

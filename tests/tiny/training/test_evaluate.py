@@ -76,6 +76,7 @@ def test_processes_capture_what_one_does(untrained: Any) -> None:
         np.testing.assert_allclose(one.maps["output"], other.maps["output"], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_whole_evaluation_of_a_few_scenes(monkeypatch: pytest.MonkeyPatch, untrained: Any) -> None:
     """Every figure is there and lies between 0 and 1; the tables can be drawn."""
     monkeypatch.setattr(evaluate, "TIMESTEPS", (500.0, 200.0))

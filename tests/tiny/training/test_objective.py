@@ -164,6 +164,7 @@ def test_a_restart_forgets_what_was_read(bank: Bank) -> None:
 
 
 @MIXED
+@pytest.mark.slow
 def test_an_interrupted_training_goes_on_as_if_it_had_not_been(bank: Bank, tmp_path: Path) -> None:
     stage = Stage(size=32, most=2, steps=4, rows=4, scenes=20, levels=((0.5, 1.0), (0.5, 1.0)), length=16, decay=3)
     recipe = Recipe(stages=(stage,), hardened_from=2)

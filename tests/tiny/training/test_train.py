@@ -17,6 +17,7 @@ from workbench.tiny.training import autoencoder, gauge, train
 
 
 @pytest.mark.filterwarnings("ignore:Mismatch dtype", "ignore:.*drawn scenes only")
+@pytest.mark.slow
 def test_every_stage_leaves_a_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (autoencoder, train):
         monkeypatch.setattr(module, "held_out_psnr", lambda *_: torch.tensor([33.0, 30.0]))

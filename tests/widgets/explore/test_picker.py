@@ -11,7 +11,7 @@ import xarray as xr
 from PIL import Image
 
 from tests import synthetic
-from tests.store.replay import save
+from tests.store.replay import place, save
 from workbench import store
 from workbench.widgets.explore import picker
 from workbench.widgets.explore.explorer import Explorer, explore
@@ -35,7 +35,7 @@ class _Talk:
 @pytest.fixture
 def stored() -> list[store.Run]:
     for index, concepts in enumerate([("dog", "sky"), ("<b>cat</b>", "hill")]):
-        save(synthetic.dataset(concepts=concepts, seed=index), store.home(), f"run{index}")
+        place(synthetic.dataset(concepts=concepts, seed=index), store.home(), f"run{index}")
     return store.runs()
 
 
@@ -125,7 +125,7 @@ def test_pictures_of_samples_and_frames_show_the_first() -> None:
 def _with_experiment(stored: list[store.Run], count: int = 3) -> None:
     for index in range(count):
         ds = synthetic.dataset(seed=index).assign_attrs(parent="run0", role="control", edit=f"SkipBlock({index})<b>")
-        save(ds, store.home(), f"made{index}")
+        place(ds, store.home(), f"made{index}")
 
 
 def test_runs_of_experiments_are_a_group_below_the_run_that_they_belong_to(

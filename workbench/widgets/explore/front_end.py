@@ -14,8 +14,13 @@ ORDER: Final = (
     "explore/sliders.js",
     "shared/panels.js",
     "explore/charts.js",
+    "explore/store-kernel.js",
+    "explore/store-maps.js",
     "explore/store.js",
     "explore/saving.js",
+    "explore/view-parts.js",
+    "explore/view-drawing.js",
+    "explore/view-keys.js",
     "explore/view.js",
 )
 """Each file may use what is defined in those before it; the last one exports."""
