@@ -67,12 +67,17 @@ def test_an_experiment_from_a_dataset_and_its_code_agree(monkeypatch: pytest.Mon
 
     pair, buffers = panel.ask(type="maps", mode="intervention", number=1, at=[1])
     assert pair["titles"] == ["without an edit", "SkipBlock(2)"]
-    kept = [layer for layer in found.attrs["layers"] if layer != 2]
-    before = ds.wb.heatmap(layers=kept).transpose("concept", "y", "x").to_numpy()
+    assert found.attrs["readout"] == "[3, 4]"
+    before = ds.wb.heatmap(layers=[3, 4]).transpose("concept", "y", "x").to_numpy()
     first, second = (np.frombuffer(buffer, np.float32).reshape(before.shape) for buffer in buffers[:2])
     np.testing.assert_allclose(first, before, atol=1e-4)
     distance = float(found.mean_map_distance.sel(intervention="SkipBlock(2)"))
     assert abs(second - first).mean() == pytest.approx(distance, rel=1e-4)
+    pair, buffers = panel.ask(type="maps", mode="intervention", number=1, at=[1, 3], measure="map_distance_by_layer")
+    assert pair["titles"] == ["without an edit, read in layer 3", "SkipBlock(2), read in layer 3"]
+    first, second = (np.frombuffer(buffer, np.float32).reshape(before.shape) for buffer in buffers[:2])
+    cell = float(found.mean_map_distance_by_layer.sel(intervention="SkipBlock(2)", read_layer=3))
+    assert abs(second - first).mean() == pytest.approx(cell, rel=1e-4)
     view.close()
 
 
@@ -122,12 +127,14 @@ def test_a_stopped_experiment_goes_on_where_it_was(monkeypatch: pytest.MonkeyPat
     view = wb.ablate(SCENE.image, WORDS, timesteps=300)
     panel = Panel(view, monkeypatch)
     panel.each = lambda content: view._worker.stop() if content.get("done") == 2 else None
-    assert _run(panel, repeats=1)[0]["type"] == "stopped"
+    asked = {"repeats": 1, "layers": view.state["intervention"]["layers"]}
+    assert asked["layers"] == [0, 4], "the usual ones of seven that are offered"
+    assert _run(panel, **asked)[0]["type"] == "stopped"
     assert view.results["intervention"] == []
     stored = {run.key for run in wb.runs()}
     assert len(stored) >= 2
     panel.each = lambda content: None
-    assert _run(panel, repeats=1)[0]["type"] == "done"
+    assert _run(panel, **asked)[0]["type"] == "done"
     (found,) = view.results["intervention"]
     assert stored <= set(read_attributes(found.attrs)["keys"].values())
     fresh = wb.intervene(SCENE.image, WORDS, wb.SkipBlock.each(), repeats=1, timesteps=300, progress=False)

@@ -156,23 +156,36 @@ class _Laboratory:
             f"found = wb.intervene({self.written}, {names}, plan, model={model}{options}{given})"
         )
 
-    def pair(self, found: xr.Dataset, at: int) -> Message:
-        """The maps and pictures without and with one intervention, on the layers it leaves alone."""
-        from workbench.experiments.effects import shared_concepts, shared_layers
+    def pair(self, found: xr.Dataset, at: int, layer: int | None = None) -> Message:
+        """The maps and pictures without and with one intervention, at the read-out or in one layer."""
+        from workbench.experiments.effects import Outcome, shared_concepts
+        from workbench.experiments.reach import Recorded
         from workbench.interventions import read
 
         label = str(found["intervention"].to_numpy()[at])
         record = schema.read_attributes(found.attrs)
         edits = read(record["plan"][at])
-        layers = shared_layers(found.attrs["layers"], edits)
         names = [str(name) for name in found[schema.CONCEPT].to_numpy()]
         kept = shared_concepts(names, edits)
         keys, home = record["keys"], self.options.get("home")
         runs = [store.open(keys[name], home) for name in ("baseline", label)]
-        maps = [_maps(run, found.attrs["space"], layers, kept, names) for run in runs]
+        outcomes = [Outcome.of(run, record["space"]) for run in runs]
+        timesteps = tuple(runs[0][schema.TIMESTEP].to_numpy().tolist())
+        held = Recorded(timesteps, tuple(record["layers"]), record["space"], outcomes[0].generated)
+        one = np.array([number == layer for number in held.layers])
+        cells = held.read(edits, record["readout"]) if layer is None else held.reached(edits) & one
+        nothing = not cells.any() or not kept
+        maps = np.full((2, len(names), *outcomes[0].plane), np.nan, np.float32)
+        if not nothing:
+            samples = runs[0][schema.SAMPLE].to_numpy().tolist()
+            sample = samples.index(State.default(runs[0]).sample) if outcomes[0].generated else 0
+            for place, outcome in enumerate(outcomes):
+                pooled = outcome.pooled(outcome.shares(kept), cells)
+                maps[place][[names.index(name) for name in kept]] = pooled[sample]
+        where = "" if layer is None else f", read in layer {layer}"
+        said = " (there is nothing that it reaches)" if nothing else ""
         pictures = [picture(run) for run in runs]
-        titles = ["without an edit", label + ("" if layers else " (it leaves no layer to compare)")]
-        return side_by_side(titles, maps, pictures, names)
+        return side_by_side(["without an edit" + where, label + where + said], list(maps), pictures, names)
 
     def prompts(self) -> list[str]:
         """Prompts of stored runs of the same model, newest first."""
@@ -182,18 +195,6 @@ class _Laboratory:
         own = self.subject if self.facts["prompted"] else self.options.get("prompt", "")
         named = [run.prompt for run in runs if run.model == model and isinstance(run.prompt, str)]
         return [prompt for prompt in dict.fromkeys(named) if prompt and prompt != own][:_MOST_PROMPTS]
-
-
-def _maps(run: xr.Dataset, space: str, layers: Sequence[int], kept: Sequence[str], names: Sequence[str]) -> Any:
-    """Heat maps (concept, y, x) over some layers; those of other concepts, or without layers, are NaN."""
-    found = np.full((len(names), run.sizes[schema.Y], run.sizes[schema.X]), np.nan, np.float32)
-    if layers and kept:
-        state = State.default(run)
-        samples: Any = {} if state.sample is None else {"samples": state.sample}
-        chosen = run.sel({schema.CONCEPT: list(kept)})
-        maps = chosen.wb.heatmap(space=space, layers=list(layers), **samples)
-        found[[names.index(name) for name in kept]] = maps.transpose(schema.CONCEPT, schema.Y, schema.X).to_numpy()
-    return found
 
 
 def _from_dataset(ds: xr.Dataset, model: Any, options: dict[str, Any]) -> _Laboratory:
@@ -231,9 +232,8 @@ def _from_dataset(ds: xr.Dataset, model: Any, options: dict[str, Any]) -> _Labor
         image = ds[schema.IMAGE].transpose(schema.PIXEL_Y, schema.PIXEL_X, schema.CHANNEL)
         subject, written = image.to_numpy(), "ds.image.to_numpy()"
         known |= {"prompt": attrs.get("prompt") or "", "timesteps": list(facts["timesteps"])}
-        # Behind the last layer that is compared nothing runs.
         last = max(attrs.get("default_layers") or facts["layers"])
-        facts["layers"] = [layer for layer in facts["layers"] if layer <= last]
+        facts["usual"] = [layer for layer in facts["layers"] if layer <= last] or facts["layers"]
     known = {name: value for name, value in known.items() if _DEFAULTS.get(name) != value} | options
     prompt = subject if facts["prompted"] else known.get("prompt", "")
     tokens = [str(token) for token in ds[schema.TOKEN].to_numpy()] if schema.TOKEN in ds.coords else None
@@ -255,7 +255,7 @@ def _from_subject(subject: Any, concepts: Sequence[str], model: Any, options: di
     written = repr(subject) if isinstance(subject, str) else "image"
     subject = subject if prompted else read_image(subject)
     adapter = open_adapter(model)
-    last = len(adapter.layers) - 1 if prompted else max(adapter.default_layers)
+    every = [layer.index for layer in adapter.layers]
     timesteps = np.atleast_1d(options.get("timesteps", [])).tolist() if not prompted else []
     check_options("ablate", options, prompted, _OWN)
     prompt = subject if prompted else str(options.get("prompt", ""))
@@ -265,7 +265,8 @@ def _from_subject(subject: Any, concepts: Sequence[str], model: Any, options: di
     facts = {
         "words": _words(prompt, tokens),
         "attend": options.get("attend", "both"),
-        "layers": [layer.index for layer in adapter.layers if layer.index <= last],
+        "layers": every,
+        "usual": every if prompted else [layer for layer in every if layer <= max(adapter.default_layers)],
         "heads": list(range(adapter.heads)),
         "timesteps": timesteps,
         "names": names,

@@ -59,9 +59,11 @@ def test_the_ends_of_cumulative_sweeps_are_the_full_map(over: Any) -> None:
 @pytest.mark.parametrize("how", ["only", "drop", "greedy"])
 def test_the_full_map_comes_beside_the_choices(how: Any) -> None:
     ds = dataset(truth=True, samples=5, signal=1)
-    found = sweep(ds, "layer", how, layers=[0, 1, 3], metric=["iou", "entropy"], draws=True)
-    pooled = sweep(ds, "layer", "prefix", layers=[0, 1, 3], metric=["iou", "entropy"], draws=True).isel(layer=-1)
-    for name in ("iou", "mean_iou", "mean_iou_interval", "mean_iou_draws", "entropy", "entropy_interval"):
+    found = sweep(ds, "layer", how, layers=[0, 1, 3], metric=["iou", "entropy"], keep_resamples=True)
+    pooled = sweep(ds, "layer", "prefix", layers=[0, 1, 3], metric=["iou", "entropy"], keep_resamples=True).isel(
+        layer=-1
+    )
+    for name in ("iou", "mean_iou", "mean_iou_interval", "mean_iou_resamples", "entropy", "entropy_interval"):
         full = name.replace("iou", "iou_full").replace("entropy", "entropy_full")
         xr.testing.assert_allclose(found[full].rename(name), pooled[name].drop_vars("layer"))
 
@@ -182,7 +184,7 @@ def test_truth_from_a_label_map_or_a_file(tmp_path: Any) -> None:
 
 def test_samples_of_one_picture_are_observations() -> None:
     ds = dataset(truth=True, samples=5, signal=1)
-    found = sweep(ds, "layer", resamples=200, draws=True)
+    found = sweep(ds, "layer", resamples=200, keep_resamples=True)
     assert (found.attrs["observation"], found.attrs["observations"]) == ("sample", 5)
     right, either = (np.zeros((5, 3)) for _ in range(2))
     for sample in range(5):
@@ -197,14 +199,14 @@ def test_samples_of_one_picture_are_observations() -> None:
     assert (bounds.sel(bound="low") <= found["mean_iou"]).all()
     assert (found["mean_iou"] <= bounds.sel(bound="high")).all()
     assert (bounds.sel(bound="low") < bounds.sel(bound="high")).any()
-    assert found["mean_iou_draws"].sizes == {"draw": 200, "layer": 5}
-    expected = np.quantile(found["mean_iou_draws"], [0.025, 0.975], axis=0)
+    assert found["mean_iou_resamples"].sizes == {"resample": 200, "layer": 5}
+    expected = np.quantile(found["mean_iou_resamples"], [0.025, 0.975], axis=0)
     np.testing.assert_allclose(bounds, expected)
-    xr.testing.assert_identical(found, sweep(ds, "layer", resamples=200, draws=True))
+    xr.testing.assert_identical(found, sweep(ds, "layer", resamples=200, keep_resamples=True))
 
 
 def test_one_sample_has_no_interval() -> None:
-    found = sweep(dataset(truth=True), "layer", draws=True)
+    found = sweep(dataset(truth=True), "layer", keep_resamples=True)
     assert set(found.data_vars) == {"iou", "mean_iou", "iou_full", "mean_iou_full"}
     assert found.attrs["observations"] == 1
     assert set(sweep(dataset(truth=True), "layer", interval="t").data_vars) == set(found.data_vars)
@@ -256,8 +258,8 @@ def test_a_t_interval_over_the_own_value_of_each_picture() -> None:
     xr.testing.assert_identical(found["mean_iou"], plain["mean_iou"])
     assert (found.attrs["interval"], plain.attrs["interval"]) == ("t", "bootstrap")
     assert "resamples" not in found.attrs
-    for options in ({"interval": "z"}, {"interval": "t", "draws": True}):
-        with pytest.raises(InputError, match="expected 'bootstrap', or 't' without draws"):
+    for options in ({"interval": "z"}, {"interval": "t", "keep_resamples": True}):
+        with pytest.raises(InputError, match="expected 'bootstrap', or 't' without keep_resamples"):
             sweep(datasets, "layer", **options)  # type: ignore[arg-type]
 
 
@@ -265,8 +267,8 @@ def test_the_mean_of_a_draw_is_over_all_concepts() -> None:
     """A draw that lacks the picture of a hard word would otherwise look better than any."""
     easy = dataset(truth=True, signal=50, grid=(6, 6), concepts=("dog", "grass", "sky"))
     hard = dataset(truth=True, signal=0, grid=(6, 6), concepts=("cat", "wall", "door"))
-    found = sweep([easy, hard], "layer", draws=True)
-    drawn, mean = found["mean_iou_draws"].sel(layer=1), float(found["mean_iou"].sel(layer=1))
+    found = sweep([easy, hard], "layer", keep_resamples=True)
+    drawn, mean = found["mean_iou_resamples"].sel(layer=1), float(found["mean_iou"].sel(layer=1))
     np.testing.assert_allclose(drawn, mean)
     assert mean == pytest.approx((1 + float(sweep(hard, "layer")["mean_iou"].sel(layer=1))) / 2)
 
@@ -416,3 +418,12 @@ def test_void_pixels_count_nowhere() -> None:
         maps = known.wb.heatmap(layers=int(layer), upsample="nearest")
         expected = [average_precision(masks[n], maps.sel(concept=n).values, void) for n in masks]
         np.testing.assert_allclose(found["ap"].sel(layer=layer), expected, rtol=1e-6)
+
+
+def test_the_former_name_of_resamples_is_taken_with_a_warning() -> None:
+    easy, hard = (dataset(truth=True, signal=signal, seed=3) for signal in (3.0, 1.0))
+    now = sweep([easy, hard], "layer", resamples=20, keep_resamples=True)
+    with pytest.warns(WorkbenchWarning, match="draws of sweep is called keep_resamples now"):
+        former = sweep([easy, hard], "layer", resamples=20, draws=True)
+    np.testing.assert_array_equal(former["mean_iou_draws"], now["mean_iou_resamples"])
+    assert former["mean_iou_draws"].dims == ("draw", "layer")

@@ -244,17 +244,29 @@ def test_interventions_are_stopped_go_on_and_are_compared_with_controls(lab: chr
         lab.run(
             "found = panel.results['intervention'][0]\n"
             "print(json.dumps([found.mean_map_distance.values.tolist(), "
-            "found.mean_map_distance_control.max('draw').values.tolist()]))"
+            "found.mean_map_distance_control.max('repeat').values.tolist()]))"
         )
     )
     values = view.locator(".wb-symbol[data-line='0']").evaluate_all("all => all.map((one) => +one.dataset.value)")
-    np.testing.assert_allclose(values, found[0])
+    np.testing.assert_allclose(values, found[0][:4])
+    assert np.isnan(found[0][4]), "nothing is read behind the last block"
+    view.locator("[data-control=plot]").press("ArrowRight")
+    for _ in range(4):
+        view.locator("[data-control=plot]").press("ArrowRight")
+    view.get_by_text("Layer 4: no value, SkipBlock(4) leaves out layer 4, and the read-out is layer 4").wait_for()
+    view.get_by_text("read in layer 4", exact=True).wait_for()
     assert view.locator(".wb-control-band").count() == 2, "the band of the controls, and its sample in the legend"
     view.locator(".wb-symbol[data-line='0'][data-point='1']").click(force=True)
     shown = _maps(view, 1, "1")
     assert shown["titles"] == ["without an edit", "SkipBlock(1)"]
     assert np.abs(np.subtract(*shown["maps"])).mean() == pytest.approx(found[0][1], rel=1e-3)
     panel.screenshot(path=SCREENSHOTS / "ablate-intervention.png")
+    view.locator("[data-control=measure]").select_option("map_distance_by_layer")
+    view.locator("[data-cell='1,3']").click()
+    shown = _maps(view, 1, "1,3")
+    assert shown["titles"] == ["without an edit, read in layer 3", "SkipBlock(1), read in layer 3"]
+    assert view.locator(".wb-nothing").count() == 15, "blocks left out, and layers before them"
+    panel.screenshot(path=SCREENSHOTS / "ablate-by-layer.png")
 
     view.locator("[data-control=edit]").select_option("ScaleHeads")
     view.locator("[data-control=over]").select_option("layer × head")

@@ -1,20 +1,25 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import xarray as xr
+from numpy.typing import NDArray
 
 from tests import synthetic
 from workbench.experiments.effects import (
+    MapEffects,
     Outcome,
-    map_effects,
+    Values,
+    p_value,
     picture_effects,
     rank,
     shared_concepts,
-    shared_layers,
     truth_of,
 )
-from workbench.interventions import AttendMode, DropConcept, MaskText, RandomDirection, ScaleHeads, SkipBlock
+from workbench.interventions import DropConcept, RandomDirection
+from workbench.numerics.measures import Reference
 
 WORDS = ("dog", "grass", "sky")
 
@@ -22,6 +27,17 @@ WORDS = ("dog", "grass", "sky")
 def outcome(seed: int, **options: object) -> Outcome:
     ds = synthetic.dataset(seed=seed, concepts=WORDS, **options)
     return Outcome.of(ds, "output")
+
+
+def cells(run: Outcome, layers: Sequence[int]) -> NDArray[np.bool_]:
+    """All timesteps of some layers."""
+    return np.tile(run.ds["layer"].isin(layers).to_numpy(), (run.ds.sizes["timestep"], 1))
+
+
+def map_effects(
+    one: Outcome, other: Outcome, layers: Sequence[int], concepts: Sequence[str], truth: Reference | None
+) -> Values:
+    return MapEffects(one, other, concepts, truth).over(cells(one, layers))
 
 
 def maps(run: Outcome, layers: list[int]) -> np.ndarray:
@@ -60,7 +76,7 @@ def test_the_iou_is_with_the_truth_where_there_is_one() -> None:
     before, after = (np.kron(maps(run, layers).argmax(axis=0), np.ones((patch, patch))) for run in (one, other))
     masks = np.stack([before == place for place in range(3)])
     truth = xr.DataArray(masks, dims=["concept", "pixel_y", "pixel_x"], coords={"concept": list(WORDS)})
-    truth = truth.to_dataset(name="truth")
+    truth = truth_of(one, truth)
     expected = [(masks[i] & (after == i)).sum() / (masks[i] | (after == i)).sum() - 1 for i in range(3)]
     np.testing.assert_allclose(map_effects(one, other, layers, WORDS, truth)["iou_shift"], expected)
     backwards = map_effects(other, one, layers, WORDS, truth)["iou_shift"]
@@ -82,13 +98,31 @@ def test_nothing_left_to_compare_is_nan() -> None:
     assert all(np.isnan(values).all() for values in found.values())
 
 
-def test_layers_and_concepts_that_neither_side_touches() -> None:
-    recorded = [2, 3, 4, 5]
-    assert shared_layers(recorded, (SkipBlock(3),), (ScaleHeads([1, 5], 0),)) == [2, 4]
-    assert shared_layers(recorded, (RandomDirection(SkipBlock(2)),)) == [3, 4, 5]
-    assert shared_layers(recorded, (MaskText(),)) == []
-    assert shared_layers(recorded, (AttendMode("none"), DropConcept("dog"))) == recorded
+def test_concepts_that_no_side_drops() -> None:
     assert shared_concepts(WORDS, (DropConcept("dog"),), (RandomDirection(DropConcept(2)),)) == ["grass"]
+
+
+def test_the_total_variation_is_how_far_the_shares_of_a_patch_moved() -> None:
+    one, other = outcome(0), outcome(1)
+    layers = one.ds["layer"].values.tolist()
+    moved = np.abs(maps(one, layers) - maps(other, layers)).sum(axis=0) / 2
+    found = map_effects(one, other, layers, WORDS, None)["total_variation_distance"]
+    np.testing.assert_allclose(found, moved.mean(), rtol=1e-5)
+    assert 0 < found < 1
+
+
+def test_each_layer_is_read_for_itself() -> None:
+    one, other = outcome(0), outcome(1)
+    wanted = cells(one, [1, 3])
+    wanted[0, 1] = False
+    found = MapEffects(one, other, WORDS, None).by_layer(wanted)
+    third = map_effects(one, other, [3], WORDS, None)
+    for name, value in third.items():
+        np.testing.assert_allclose(found[name][3], value)
+        assert np.isnan(found[name][[0, 2, 4]]).all()
+    later = [Outcome(run.ds.isel(timestep=[1, 2]), "output") for run in (one, other)]
+    expected = map_effects(*later, [1], WORDS, None)["map_distance"]
+    np.testing.assert_allclose(found["map_distance"][1], expected, rtol=1e-5)
 
 
 def test_pictures_of_all_samples_are_compared() -> None:
@@ -119,13 +153,19 @@ def test_a_rank_is_the_share_of_smaller_controls() -> None:
     np.testing.assert_array_equal(rank(effect, controls), [0.75, 0.5, np.nan])
 
 
+def test_a_p_value_counts_the_effect_itself_and_ties_against_it() -> None:
+    controls = np.array([[1.0, 2.0, 3.0, 4.0], [1.0, 1.0, np.nan, 1.0], [np.nan] * 4])
+    effect = np.array([[3.5] * 4, [1.0] * 4, [1.0] * 4])
+    np.testing.assert_array_equal(p_value(effect, controls), [2 / 5, 1, np.nan])
+
+
 def test_void_pixels_of_a_truth_count_nowhere() -> None:
     baseline, edited = (Outcome(synthetic.dataset(signal=signal, seed=3), "output") for signal in (0.0, 3.0))
     whole, void = synthetic.dataset(truth=True)["truth"], np.zeros((32, 48), bool)
     void[:, 27:] = True
     masks = {str(name): whole.sel(concept=name).values for name in whole.concept.values}
-    known = truth_of(baseline, synthetic.dataset().wb.with_truth(masks | {"v": void}, ignore="v"))
-    found = map_effects(baseline, edited, [1], list(masks), known)
+    known = synthetic.dataset().wb.with_truth(masks | {"v": void}, ignore="v")
+    found = map_effects(baseline, edited, [1], list(masks), truth_of(baseline, known))
     scores = [known.assign(run.ds.data_vars).wb.score(layers=1)["iou"].values for run in (baseline, edited)]
     np.testing.assert_allclose(found["iou_shift"], scores[1] - scores[0])
     lost = map_effects(baseline, edited, [1], list(masks), truth_of(baseline, known["truth"].drop_attrs()))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from PIL import Image
 
 import workbench as wb
 from tests.synthetic import dataset
@@ -41,13 +43,13 @@ def intervene(plan: Any, subject: Any = PICTURE, **options: Any) -> xr.Dataset:
     )
 
 
-def heatmap(layers: list[int], *edits: Any) -> xr.DataArray:
+def heatmap(layers: list[int], *edits: Any, recorded: Iterable[int] = (1, 2, 3)) -> xr.DataArray:
     ds = wb.capture(
         PICTURE,
         WORDS,
         model=PIPE,
         size=(16, 24),
-        layers=[1, 2, 3],
+        layers=recorded,
         spaces="output",
         store=False,
         progress=False,
@@ -56,27 +58,107 @@ def heatmap(layers: list[int], *edits: Any) -> xr.DataArray:
     return ds.wb.heatmap(layers=layers)
 
 
-def distance(layers: list[int], *edits: Any) -> float:
-    return float(abs(heatmap(layers, *edits) - heatmap(layers)).mean())
+def distance(layers: list[int], *edits: Any, **options: Any) -> float:
+    return float(abs(heatmap(layers, *edits, **options) - heatmap(layers, **options)).mean())
 
 
-def test_effects_are_those_of_the_runs_on_the_layers_that_nobody_edits() -> None:
-    result = intervene([wb.SkipBlock(2), wb.ScaleHeads(0, 1)])
+def test_effects_are_those_of_the_runs_at_a_read_out_that_all_reach() -> None:
+    plan = [wb.SkipBlock(2), wb.ScaleHeads(0, 1)]
+    result = intervene(plan)
     assert result.intervention.values.tolist() == ["SkipBlock(2)", "ScaleHeads(0, heads=1)"]
-    expected = [distance([1, 3], wb.SkipBlock(2)), distance([1, 2, 3], wb.ScaleHeads(0, 1))]
+    assert result.attrs["readout"] == "[3]", "no default layer lies behind layer 2"
+    expected = [distance([3], edit) for edit in plan]
     np.testing.assert_allclose(result.mean_map_distance, expected, rtol=1e-4)
     np.testing.assert_allclose(result.map_distance.mean("concept"), expected, rtol=1e-4)
+    np.testing.assert_allclose(result.total_variation_distance, np.array(expected) * len(WORDS) / 2, rtol=1e-4)
+    assert intervene([wb.ScaleHeads(0, 1)]).attrs["readout"] == "[1, 2]", "the default layers behind layer 0"
 
 
-def test_controls_are_compared_with_the_effect_on_the_same_layers() -> None:
-    result = intervene([wb.SkipBlock(2)])
-    assert result.control.item() == "units"
-    assert result.control_edit.values.tolist() == [["SkipBlock(0)", "SkipBlock(1)"]]
-    control, paired = result.mean_map_distance_control[0], result.mean_map_distance_paired[0]
-    np.testing.assert_allclose(control, [distance([1, 3], wb.SkipBlock(0)), distance([3], wb.SkipBlock(1))], rtol=1e-4)
-    np.testing.assert_allclose(paired, [distance([1, 3], wb.SkipBlock(2)), distance([3], wb.SkipBlock(2))], rtol=1e-4)
-    expected = np.mean([float(c < p) + 0.5 * float(c == p) for c, p in zip(control, paired, strict=True)])
-    assert result.mean_map_distance_rank.item() == expected
+def test_the_matrix_holds_the_effect_on_each_recorded_layer() -> None:
+    with pytest.warns(WorkbenchWarning, match="no effect to read"):
+        result = intervene([wb.SkipBlock(2), wb.ScaleHeads(1, 1), wb.SkipBlock(4)], layers=range(5))
+    kinds = [
+        ["unreachable", "unreachable", "skipped", "downstream", "downstream"],
+        ["unreachable", "own", "downstream", "downstream", "downstream"],
+        ["unreachable"] * 4 + ["skipped"],
+    ]
+    assert result.reach.values.tolist() == kinds
+    matrix = result.mean_map_distance_by_layer
+    np.testing.assert_array_equal(matrix.isnull(), result.reach.isin(["unreachable", "skipped"]))
+    for place, edit in enumerate((wb.SkipBlock(2), wb.ScaleHeads(1, 1))):
+        for layer in (3, 4):
+            expected = distance([layer], edit, recorded=range(5))
+            assert matrix[place].sel(read_layer=layer).item() == pytest.approx(expected, rel=1e-4)
+    own = distance([1], wb.ScaleHeads(1, 1), recorded=range(5))
+    assert result.mean_map_distance_own.values == pytest.approx([np.nan, own, np.nan], rel=1e-4, nan_ok=True)
+    behind = [distance([3, 4], wb.SkipBlock(2), recorded=range(5))]
+    behind += [distance([2, 3, 4], wb.ScaleHeads(1, 1), recorded=range(5)), np.nan]
+    assert result.mean_map_distance_downstream.values == pytest.approx(behind, rel=1e-4, nan_ok=True)
+
+
+def test_what_the_read_out_cannot_show_is_nan_and_says_why() -> None:
+    with pytest.warns(WorkbenchWarning, match=r"SkipBlock\(3\) leaves out layer 3, and the read-out is layer 3"):
+        result = intervene([wb.SkipBlock(1), wb.SkipBlock(3)])
+    assert result.mean_map_distance.isnull().values.tolist() == [False, True]
+    assert result.mean_map_distance_rank.isnull().values.tolist() == [False, True]
+    assert result.note.values[0] == ""
+    assert "no effect to read" in result.note.values[1]
+    assert result.readout_reach.values.tolist() == ["downstream", "skipped"]
+    early = intervene(wb.SkipBlock.each(range(3)), readout=[1, 2], control=None)
+    assert early.mean_map_distance.isnull().values.tolist() == [False, True, True]
+    assert early.note.values[1:].tolist() == [
+        "SkipBlock(1) leaves out layer 1, and the read-out is layers 1, 2: it has no effect to read there.",
+        "SkipBlock(2) cannot reach layer 1 and leaves out layer 2, and the read-out is layers 1, 2: "
+        "it has no effect to read there.",
+    ]
+
+
+def test_a_downstream_mean_is_read_by_name() -> None:
+    result = intervene([wb.SkipBlock(0), wb.SkipBlock(2)], readout="downstream", control=None)
+    assert read_attributes(result.attrs)["readout"] == "downstream"
+    expected = [distance([1, 2, 3], wb.SkipBlock(0)), distance([3], wb.SkipBlock(2))]
+    np.testing.assert_allclose(result.mean_map_distance, expected, rtol=1e-4)
+    xr.testing.assert_equal(result.mean_map_distance, result.mean_map_distance_downstream.rename("mean_map_distance"))
+
+
+def test_in_other_spaces_an_edit_inside_a_block_acts_behind_it() -> None:
+    result = intervene([wb.ScaleHeads(1), wb.MaskText(2)], space="cross", prompt="a dog", control=None)
+    assert result.reach.values.tolist() == [
+        ["unreachable", "downstream", "downstream"],
+        ["unreachable"] * 2 + ["downstream"],
+    ]
+    assert result.mean_map_distance_own.isnull().all()
+    assert (result.mean_map_distance > 0).all()
+
+
+def test_only_timesteps_that_an_edit_reaches_are_read() -> None:
+    edit = wb.SkipBlock(1, timesteps=(700, 1000))
+    both, one = (intervene([edit], timesteps=timesteps, readout=3, control=None) for timesteps in ([800, 200], [800]))
+    np.testing.assert_allclose(both.map_distance, one.map_distance, rtol=1e-5)
+
+
+def test_later_passes_of_a_generation_are_reached_in_every_layer() -> None:
+    result = intervene([wb.SkipBlock(2), wb.AttendMode("image", 2)], "a dog", steps=2, control=None, layers=range(5))
+    assert result.reach.values.tolist() == [
+        ["later", "later", "skipped", "downstream", "downstream"],
+        ["unreachable", "unreachable", "own", "downstream", "downstream"],
+    ]
+    assert (result.mean_map_distance_by_layer[0] > 0).values.tolist() == [True, True, False, True, True]
+
+
+def test_controls_are_read_where_their_interventions_are() -> None:
+    result = intervene([wb.SkipBlock(1)], readout=[2, 3])
+    assert result.control.item() == "direction"
+    assert result.control_edit.values[0].tolist() == [
+        f"RandomDirection(SkipBlock(1){seed})" for seed in ("", ", seed=1", ", seed=2")
+    ]
+    expected = [distance([2, 3], wb.RandomDirection(wb.SkipBlock(1), seed)) for seed in range(3)]
+    np.testing.assert_allclose(result.mean_map_distance_control[0], expected, rtol=1e-4)
+    by_layer = result.mean_map_distance_by_layer_control.transpose("intervention", "repeat", "read_layer")
+    assert by_layer[0, 1, 2].item() == pytest.approx(distance([3], wb.RandomDirection(wb.SkipBlock(1), 1)), rel=1e-4)
+    share = float((np.array(expected) < result.mean_map_distance.item()).mean())
+    assert result.mean_map_distance_rank.item() == share
+    assert np.isinf(result.draws_available.item())
 
 
 def test_an_exhaustive_plan_is_compared_with_random_directions() -> None:
@@ -84,15 +166,54 @@ def test_an_exhaustive_plan_is_compared_with_random_directions() -> None:
     assert result.intervention.values.tolist() == [f"SkipBlock({layer})" for layer in range(4)]
     assert set(result.control.values) == {"direction"}
     assert result.control_edit.values[1, 2] == "RandomDirection(SkipBlock(1), seed=2)"
-    expected = distance([1, 3], wb.RandomDirection(wb.SkipBlock(2), seed=1))
+    expected = distance([3], wb.RandomDirection(wb.SkipBlock(2), seed=1))
     assert result.mean_map_distance_control[2, 1].item() == pytest.approx(expected, rel=1e-4)
-    assert result.sizes["draw"] == 3
+    assert result.sizes["repeat"] == 3
     assert not result.attrs["shared_draws"]
     shared = intervene(wb.SkipBlock(2), control="direction", repeats=1, shared_draws=True)
     assert shared.attrs["shared_draws"]
     assert shared.control_edit.item() == "RandomDirection(SkipBlock(2), shared=True)"
     with pytest.raises(InputError, match="shared_draws"):
         intervene(wb.SkipBlock(2), shared_draws="yes")
+
+
+def test_activations_of_other_images_are_a_control(tmp_path: Path) -> None:
+    paths = []
+    for seed in (1, 2):
+        picture = np.random.default_rng(seed).integers(0, 255, (16, 24, 3), dtype=np.uint8)
+        paths.append(tmp_path / f"{seed}.png")
+        Image.fromarray(picture).save(paths[-1])
+    result = intervene([wb.ScaleHeads(1, 0)], control="resample", references=paths)
+    other = wb.Patch(1, 0, wb.Source(image=str(paths[1])))
+    assert result.control_edit.values[0, 1] == str(other)
+    assert (result.sizes["repeat"], result.draws_available.item(), result.control.item()) == (2, 2, "resample")
+    assert result.mean_map_distance_control[0, 1].item() == pytest.approx(distance([2], other), rel=1e-4)
+    Image.fromarray(PICTURE).save(tmp_path / "itself.png")
+    for references, message in (
+        ((), "takes a list of other images"),
+        ([paths[0], tmp_path / "itself.png"], "hold the subject itself"),
+        ([wb.Source(seed=4)], "hold the subject itself"),
+    ):
+        with pytest.raises(InputError, match=message):
+            intervene([wb.ScaleHeads(1, 0)], control="resample", references=references)
+    with pytest.raises(InputError, match="leave them out"):
+        intervene([wb.ScaleHeads(1, 0)], references=paths)
+    made = intervene([wb.SkipBlock(1)], "a dog", steps=1, control="resample", references=["a cat"])
+    assert made.control_edit.item() == "Patch(1, source=Source(prompt='a cat'))"
+
+
+def test_a_p_value_is_given_when_asked_for_and_only_where_it_can_be_reached() -> None:
+    plan = [wb.MaskText(1, tokens="dog"), wb.ScaleHeads(0, 1)]
+    with pytest.warns(
+        WorkbenchWarning, match="A p of 0.2 takes 4 distinct controls, and MaskText.* has 3: it has none"
+    ):
+        result = intervene(plan, prompt="a dog on grass", repeats=4, level=0.2)
+    assert result.control.values.tolist() == ["units", "direction"]
+    assert result.draws_available.values.tolist() == [3, np.inf]
+    assert result.mean_map_distance_p.isnull().values.tolist() == [True, False]
+    beyond = int((result.mean_map_distance_control[1] >= result.mean_map_distance[1]).sum())
+    assert result.mean_map_distance_p[1].item() == pytest.approx((beyond + 1) / 5)
+    assert "mean_map_distance_p" not in intervene([wb.ScaleHeads(0, 1)], repeats=4)
 
 
 def test_the_record_repeats_the_experiment() -> None:
@@ -122,7 +243,7 @@ def test_a_picture_that_is_made_is_compared_too() -> None:
     ]
     error = float(((pictures[0] - pictures[1]) ** 2).mean())
     assert result.psnr[0].item() == pytest.approx(10 * np.log10(255**2 / error))
-    assert result.psnr_control.dims == ("intervention", "draw")
+    assert result.psnr_control.dims == ("intervention", "repeat")
     assert set(result.psnr_rank.dims) == {"intervention"}
     assert "psnr_paired" not in result
     assert result.attrs["prompt"] == "a dog"
@@ -131,7 +252,7 @@ def test_a_picture_that_is_made_is_compared_too() -> None:
 def test_edits_of_the_concepts_leave_all_maps_to_compare() -> None:
     result = intervene([wb.AttendMode("image"), wb.DropConcept("sky")])
     assert result.control.values.tolist() == ["direction", "units"]
-    assert result.mean_map_distance[0].item() == pytest.approx(distance([1, 2, 3], wb.AttendMode("image")), rel=1e-4)
+    assert result.mean_map_distance[0].item() == pytest.approx(distance([3], wb.AttendMode("image")), rel=1e-4)
     dropped = result.map_distance.sel(intervention="DropConcept('sky')")
     assert dropped.isnull().values.tolist() == [False, True, False]
     # A control drops one of the two others; one concept alone has no map.
@@ -145,11 +266,12 @@ def test_an_edit_that_changes_nothing_has_no_effect_and_an_average_rank() -> Non
     assert result.mean_map_distance_rank.item() == 0.5
 
 
-def test_nothing_left_to_compare_warns() -> None:
-    with pytest.warns(WorkbenchWarning, match="edits every recorded layer"):
-        result = intervene([wb.BlurAttention()], prompt="a dog", control=None)
-    assert result.map_distance.isnull().all()
-    assert "draw" not in result.sizes
+def test_what_acts_everywhere_is_read_in_the_last_layer() -> None:
+    result = intervene([wb.BlurAttention()], prompt="a dog", control=None)
+    assert result.attrs["readout"] == "[3]"
+    assert result.readout_reach.item() == "own"
+    assert result.mean_map_distance.item() > 0
+    assert "repeat" not in result.sizes
 
 
 def test_truth_is_what_the_iou_is_with() -> None:
@@ -161,7 +283,7 @@ def test_truth_is_what_the_iou_is_with() -> None:
         wb.capture(
             PICTURE, WORDS, model=PIPE, size=(16, 24), layers=[1, 2, 3], store=False, progress=False,
             interventions=edits, truth=masks,
-        ).wb.score(layers=[1, 2, 3])["iou"]
+        ).wb.score(layers=[1, 2])["iou"]
         for edits in ((), wb.SkipBlock(0))
     ]  # fmt: skip
     np.testing.assert_allclose(result.iou_shift[0], (runs[1] - runs[0]).values)
@@ -214,7 +336,9 @@ def test_vital_layers_come_first() -> None:
         PICTURE, WORDS, model=PIPE, size=(16, 24), layers=[1, 2, 3], repeats=2, store=False, progress=False
     )
     effect = found.mean_map_distance.values
-    assert (effect[:-1] >= effect[1:]).all()
+    assert (effect[:-2] >= effect[1:-1]).all()
+    assert np.isnan(effect[-1])
+    assert found.layer[-1] == 3, "nothing that is recorded lies behind the last layer"
     assert [f"SkipBlock({layer})" for layer in found.layer.values] == found.intervention.values.tolist()
     assert [edits[0]["layers"][0] for edits in read_attributes(found.attrs)["plan"]] == found.layer.values.tolist()
     assert [json.loads(str(edits))[0]["layers"][0] for edits in found.edits.values] == found.layer.values.tolist()
@@ -230,6 +354,18 @@ def test_vital_layers_come_first() -> None:
     ("options", "message"),
     [
         ({"control": "random"}, "control is 'random'"),
+        (
+            {"control": "units"},
+            "control is 'units', but the layers of SkipBlock.* 'direction', 'matched' or 'resample'",
+        ),
+        ({"plan": [wb.AttendMode("image", 1)], "control": "matched"}, "too few for a covariance. Expected 'direction'"),
+        ({"plan": [wb.NullText(1)], "control": "resample", "references": ["x.png"]}, "no image file|heads or blocks"),
+        ({"readout": [1, 4]}, "readout is .*recorded layers, 1, 2, 3"),
+        ({"readout": "upstream"}, "readout is 'upstream'"),
+        ({"readout": slice(1, None)}, "both ends of a slice"),
+        ({"level": 0.05}, "a p of 0.05 takes at least 19 controls.* repeats is 3"),
+        ({"level": 2}, "level is 2"),
+        ({"level": 0.5, "control": None}, "control is None"),
         ({"repeats": 0}, "repeats is 0"),
         ({"space": "prompt"}, "space is 'prompt'"),
         ({"interventions": ()}, "The plan says"),
@@ -258,7 +394,9 @@ def test_what_is_wrong_is_refused_before_anything_runs(
 @pytest.mark.parametrize("by", ["lpips", "iou_shift", "psnr"])
 def test_what_cannot_rank_is_refused_before_anything_runs(by: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PIPE.transformer, "forward", lambda *args, **kwargs: pytest.fail("the model ran"))
-    with pytest.raises(InputError, match="expected one of mean_map_distance, mean_iou_shift, which"):
+    with pytest.raises(
+        InputError, match="expected one of mean_map_distance, total_variation_distance, mean_iou_shift, which"
+    ):
         wb.vital_layers(PICTURE, WORDS, model=PIPE, by=by)
 
 
@@ -280,7 +418,7 @@ def test_the_runs_of_an_experiment_say_what_they_are_of(home: Path) -> None:
     assert not any(run.own for run in runs.values())
     baseline = runs[keys["baseline"]]
     assert (baseline.role, baseline.parent, baseline.edit) == ("baseline", "", "")
-    for label, role in (("SkipBlock(2)", "edit"), ("SkipBlock(0)", "control"), ("SkipBlock(1)", "control")):
+    for label, role in (("SkipBlock(2)", "edit"), ("RandomDirection(SkipBlock(2))", "control")):
         run = runs[keys[label]]
         assert (run.role, run.parent, run.edit) == (role, baseline.key, label)
     (family,) = families(list(runs.values()))
@@ -295,7 +433,7 @@ def test_an_experiment_from_the_users_own_run_lies_below_it(home: Path) -> None:
     assert read_attributes(result.attrs)["keys"]["baseline"] == mine.attrs["key"]
     assert read_attributes(result.attrs)["keys"]["SkipBlock(2)"] == edited.attrs["key"]
     found = {family.head.key: [run.role for run in family.derived] for family in families(store.runs(home))}
-    assert found == {mine.attrs["key"]: ["control", "control"], edited.attrs["key"]: []}
+    assert found == {mine.attrs["key"]: ["control"] * 3, edited.attrs["key"]: []}
 
 
 def test_an_experiment_belongs_to_the_run_it_is_asked_from_where_that_is_stored(home: Path) -> None:

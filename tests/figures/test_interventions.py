@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from workbench.figures import PaperFigure, effects
+from workbench.figures import PaperFigure, effects, effects_by_layer
 from workbench.interventions import Intervention, MaskText, ScaleHeads, SkipBlock
-from workbench.schema import InputError
+from workbench.schema import InputError, WorkbenchWarning
 
 
 def result(*edits: Intervention, draws: int = 4, **attrs: object) -> xr.Dataset:
@@ -30,8 +30,8 @@ def result(*edits: Intervention, draws: int = 4, **attrs: object) -> xr.Dataset:
         return ds
     controls = np.tile(np.linspace(0.12, 0.18, draws), (count, 1))
     return ds.assign(
-        mean_map_distance_control=(("intervention", "draw"), controls),
-        psnr_control=(("intervention", "draw"), 40 - 10 * controls),
+        mean_map_distance_control=(("intervention", "repeat"), controls),
+        psnr_control=(("intervention", "repeat"), 40 - 10 * controls),
         mean_map_distance_rank=("intervention", (controls < values[:, None]).mean(axis=1)),
         psnr_rank=("intervention", (controls < values[:, None]).mean(axis=1)),
     )
@@ -50,13 +50,13 @@ def test_each_intervention_has_a_row_with_its_effect_and_its_control() -> None:
     assert [label.get_text() for label in ax.get_yticklabels()] == found.intervention.values.tolist()
     bars = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in ax.patches]
     np.testing.assert_allclose(bars, [[0.12, 0.18]] * 3)
-    assert "direction, 4 draws" in ax.get_title(loc="left").replace("\n", " ")
+    assert "random directions of the same size, 4 repeats" in ax.get_title(loc="left").replace("\n", " ")
 
 
 def test_the_effect_is_psnr_or_what_the_result_was_sorted_by() -> None:
-    assert effects(result(SkipBlock(0))).axes[0].get_xlabel() == "PSNR of the picture, dB"
+    assert effects(result(SkipBlock(0))).axes[0].get_xlabel() == "PSNR of the picture, dB (lower: larger effect)"
     by_maps = result(SkipBlock(0), sorted_by="mean_map_distance")
-    assert effects(by_maps).axes[0].get_xlabel() == "mean distance of the maps"
+    assert effects(by_maps).axes[0].get_xlabel() == "mean absolute difference of the maps"
 
 
 def test_effects_without_controls_or_without_a_number_are_drawn() -> None:
@@ -71,10 +71,10 @@ def shifted(*edits: Intervention) -> xr.Dataset:
     """The same with a shift of the IoU of two concepts, -0.1, -0.2, ... and 0."""
     found = result(*edits)
     shift = xr.DataArray([1.0, 0.0], coords={"concept": ["dog", "<sky> & sea"]}) * -found.mean_map_distance
-    drawn = shift * 0 + xr.DataArray([-0.05, 0.05], dims="draw")
+    drawn = shift * 0 + xr.DataArray([-0.05, 0.05], dims="repeat")
     named = {"iou_shift": shift, "iou_shift_control": drawn, "iou_shift_rank": abs(shift) / 2}
     means = {f"mean_{name}": values.mean("concept") for name, values in named.items()}
-    return found.drop_dims("draw").assign(named | means)
+    return found.drop_dims("repeat").assign(named | means)
 
 
 def test_shifts_of_the_iou_are_drawn_around_zero_for_all_concepts_and_for_one() -> None:
@@ -92,14 +92,64 @@ def test_shifts_of_the_iou_are_drawn_around_zero_for_all_concepts_and_for_one() 
 
 
 def test_heads_of_several_blocks_make_a_matrix_that_frames_what_is_beyond_the_controls() -> None:
-    figure = effects(result(*(ScaleHeads(layer, head) for layer in (1, 3) for head in range(3))), "mean_map_distance")
+    heads = [ScaleHeads(layer, head) for layer in (1, 3) for head in range(3)]
+    figure = effects(result(*heads, draws=19), "mean_map_distance")
     ax = figure.axes[0]
     (image,) = ax.images
     np.testing.assert_allclose(image.get_array(), [[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]])
     assert [label.get_text() for label in ax.get_yticklabels()] == ["1", "3"]
     frames = {(round(patch.get_x() + 0.46), round(patch.get_y() + 0.46)) for patch in ax.patches}
     assert frames == {(1, 0), (2, 0), (0, 1), (1, 1), (2, 1)}
-    assert "beyond all draws" in ax.get_title(loc="left").replace("\n", " ")
+    assert "framed: larger than all 19 controls" in ax.get_title(loc="left").replace("\n", " ")
+
+
+def test_few_controls_frame_nothing() -> None:
+    ax = effects(result(*(ScaleHeads(layer, head) for layer in (1, 3) for head in range(3))), "mean_map_distance").axes[
+        0
+    ]
+    assert not ax.patches
+    assert "framed" not in ax.get_title(loc="left")
+
+
+def reached(**attrs: object) -> xr.Dataset:
+    """The same, read by layer: one edit of two that act behind and in what is read, and one that is out of reach."""
+    found = result(SkipBlock(0), ScaleHeads(2, 1), SkipBlock(2), readout=[2], **attrs)
+    kinds = [["skipped", "downstream", "downstream"], ["unreachable"] * 2 + ["own"], ["unreachable"] * 2 + ["skipped"]]
+    matrix = np.array([[np.nan, 0.2, 0.1], [np.nan, np.nan, 0.2], [np.nan] * 3])
+    return found.assign_coords(
+        read_layer=range(3),
+        reach=(("intervention", "read_layer"), kinds),
+        readout_reach=("intervention", ["downstream", "own", "skipped"]),
+    ).assign(
+        mean_map_distance=("intervention", matrix[:, 2]),
+        mean_map_distance_by_layer=(("intervention", "read_layer"), matrix),
+    )
+
+
+def test_what_is_read_inside_the_edited_layer_is_open_and_what_is_out_of_reach_says_so() -> None:
+    ax = effects(reached(), "map_distance").axes[0]
+    faces = {text.get_label(): tuple(text.get_facecolors()[0]) for text in ax.collections if text.get_label()[0] != "_"}
+    assert faces["the edit, read in a layer that it acts in"] == (1, 1, 1, 1) != faces["the edit"]
+    assert [text.get_text() for text in ax.texts] == ["leaves out what is read (layer 2)"]
+    assert "maps of layer 2" in ax.get_title(loc="left").replace("\n", " ")
+
+
+def test_a_matrix_shows_every_layer_that_was_read() -> None:
+    ax = effects_by_layer(reached()).axes[0]
+    np.testing.assert_array_equal(np.ma.filled(ax.images[0].get_array(), np.nan)[:2, 1:], [[0.2, 0.1], [np.nan, 0.2]])
+    hatched = [patch for patch in ax.patches if patch.get_hatch()]
+    framed = [(patch.get_x() + 0.43, patch.get_y() + 0.43) for patch in ax.patches if not patch.get_hatch()]
+    assert len(hatched) == 6
+    assert framed == [(2, 1)]
+    assert [line.get_xdata()[0] for line in ax.lines] == [2], "the read-out"
+    with pytest.raises(InputError, match="not read by layer"):
+        effects_by_layer(result(SkipBlock(0)))
+
+
+def test_results_of_the_release_before_are_drawn_with_a_warning() -> None:
+    old = result(SkipBlock(0), SkipBlock(1)).rename(repeat="draw")
+    with pytest.warns(WorkbenchWarning, match="'draw' of this result is called 'repeat' now"):
+        assert len(dots(effects(old))) == 2
 
 
 def test_a_long_name_is_cut_and_stays_inside_the_figure(tmp_path: Path) -> None:

@@ -23,12 +23,12 @@ from workbench.interventions import (
     read,
 )
 from workbench.interventions.fields import CHECKS, LIMITS
-from workbench.schema import InputError
+from workbench.schema import InputError, WorkbenchWarning
 
 EXAMPLES: tuple[Intervention, ...] = (
     SkipBlock([3, 1], timesteps=(0, 500)),
     ScaleHeads(3, heads=range(2), factor=0.5, streams="image"),
-    MeanHeads(2, references=(Source(), Source(prompt="a dog", seed=4))),
+    MeanHeads(2, reference=(Source(), Source(prompt="a dog", seed=4))),
     NullText(tokens=["dog", 2]),
     Amplify(1),
     MaskText([1, 2], tokens=0, heads=3),
@@ -67,7 +67,7 @@ def test_a_description_reads_as_it_was_written() -> None:
     assert [str(edit) for edit in EXAMPLES[:4]] == [
         "SkipBlock([1, 3], timesteps=[0, 500])",
         "ScaleHeads(3, heads=[0, 1], factor=0.5, streams='image')",
-        "MeanHeads(2, references=[Source(), Source(prompt='a dog', seed=4)])",
+        "MeanHeads(2, reference=[Source(), Source(prompt='a dog', seed=4)])",
         "NullText(tokens=[2, 'dog'])",
     ]
 
@@ -91,13 +91,13 @@ def test_defaults_are_left_out_of_the_written_form() -> None:
         (lambda: SkipBlock(1, timesteps=(-1, 10)), "within 0 to 1000"),
         (lambda: SkipBlock(1, timesteps=(0, float("nan"))), "within 0 to 1000"),
         (lambda: ScaleHeads(1, factor=float("inf")), "expected a number"),
-        (lambda: ScaleHeads(1, streams="concepts"), "image, text"),
-        (lambda: ScaleHeads(1, streams=()), "image, text"),
+        (lambda: MeanHeads(1, streams="concepts"), "image, text"),
+        (lambda: ScaleHeads(1, streams=()), "image, text, concepts"),
         (lambda: MaskText(tokens=""), "words of the prompt"),
         (lambda: BlurAttention(width=-1), "0 or more"),
         (lambda: AttendMode("all"), "both, image, concepts, none"),
         (lambda: DropConcept([]), "one or more concepts"),
-        (lambda: MeanHeads(1, references=()), "references of MeanHeads is empty"),
+        (lambda: MeanHeads(1, reference=()), "reference of MeanHeads is empty"),
         (lambda: Patch(1, source="a dog"), "expected a Source"),
         (lambda: Source(seed=-1), "0 to 2"),
         (lambda: Source(prompt=3), "expected str"),
@@ -203,3 +203,44 @@ def test_heads_of_several_layers_take_several_descriptions() -> None:
         ScaleHeads(1, 0, factor=0.5),
         ScaleHeads(2, [0, 1], factor=0.5),
     )
+
+
+def test_a_set_of_references_may_be_paths_and_its_former_name_is_taken() -> None:
+    edit = MeanHeads(1, reference=["a.png", Source(seed=3)])
+    assert edit.sources() == (Source(image="a.png"), Source(seed=3))
+    assert str(MeanHeads(1)) == "MeanHeads(1)"
+    with pytest.warns(WorkbenchWarning, match="references of MeanHeads is called reference now"):
+        assert MeanHeads(1, references=["a.png", Source(seed=3)]) == edit
+    early = edit.as_dict()
+    early["references"] = early.pop("reference")
+    assert read(early) == (edit,)
+    with pytest.raises(InputError, match="its former name: give one"):
+        MeanHeads(1, reference="a.png", references="b.png")
+
+
+@pytest.mark.parametrize(
+    ("edit", "reached"),
+    [
+        (SkipBlock([1, 3]), [2, 3, 4]),
+        (ScaleHeads([1, 3]), [1, 2, 3, 4]),
+        (RandomDirection(SkipBlock(3)), [4]),
+        (MaskText(), [0, 1, 2, 3, 4]),
+    ],
+    ids=str,
+)
+def test_an_edit_says_which_layers_it_reaches(edit: Intervention, reached: list[int]) -> None:
+    assert [layer for layer in range(5) if edit.reaches(layer)] == reached
+
+
+def test_a_matched_direction_is_another_edit_and_needs_more_than_concepts() -> None:
+    edit = RandomDirection(SkipBlock(1), 3, matched=True)
+    assert str(edit) == "RandomDirection(SkipBlock(1), seed=3, matched=True)"
+    assert read(edit.as_dict()) == (edit,)
+    assert RandomDirection(SkipBlock(1), 3).as_dict() == {
+        "edit": "RandomDirection",
+        "of": SkipBlock(1).as_dict(),
+        "seed": 3,
+        "shared": False,
+    }
+    with pytest.raises(InputError, match="too few for a covariance"):
+        RandomDirection(DropConcept("dog"), matched=True)

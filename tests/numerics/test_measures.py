@@ -193,3 +193,16 @@ def test_one_figure_for_all_concepts_leaves_out_what_is_nowhere() -> None:
     nothing = Reference(np.zeros((2, 2, 2)), np.full((2, 2), 4.0), 0.0)
     for name in ("ap", "accuracy"):
         assert np.isnan(MEASURES[name].value(*MEASURES[name](maps, nothing))).all()
+
+
+def test_the_total_variation_distance_does_not_shrink_with_more_concepts() -> None:
+    # All patches move from the first concept to the second, of two or of ten.
+    for concepts in (2, 10):
+        one, other = np.zeros((2, 1, concepts, 3, 4), np.float32)
+        one[:, 0] = other[:, 1] = 1
+        assert measures.total_variation_distance(one, other) == 1
+        assert measures.map_distance(one, other).mean() == pytest.approx(2 / concepts)
+        assert measures.total_variation_distance(one, one) == 0
+    lacking = np.concatenate([one, np.full_like(one, np.nan)])
+    assert measures.total_variation_distance(lacking, np.concatenate([other, other])) == 1
+    assert np.isnan(measures.total_variation_distance(one * np.nan, other))

@@ -17,7 +17,7 @@ from workbench import schema
 from workbench.analysis import selection
 from workbench.analysis.normalising import normalised
 from workbench.analysis.selection import Labels, Numbers, ScoreChoice
-from workbench.interventions import AttendMode, Intervention, RandomDirection, read
+from workbench.interventions import AttendMode, DropConcept, Intervention, RandomDirection, read
 from workbench.schema import PADDING, TEXT, TEXT_MASS, InputError, SelectionError, warn
 
 CROSS: Final = "cross"
@@ -90,7 +90,11 @@ def _attended(ds: xr.Dataset, like: xr.DataArray) -> xr.DataArray:
     )
     edits = read(ds.attrs.get("interventions", ()))
     named: list[tuple[Intervention, str]] = [(edit, edit.mode) for edit in edits if isinstance(edit, AttendMode)]
-    named += [(edit, _CONTROL) for edit in edits if isinstance(edit, RandomDirection) and edit.of.of_concepts]
+    named += [
+        (edit, _CONTROL)
+        for edit in edits
+        if isinstance(edit, RandomDirection) and isinstance(edit.of, AttendMode | DropConcept)
+    ]
     for edit, mode in named:
         levels = [edit.acts_at(float(timestep)) for timestep in modes[schema.TIMESTEP]]
         modes.values[np.outer(levels, [edit.acts_in(int(layer)) for layer in modes[schema.LAYER]])] = mode

@@ -79,7 +79,7 @@ def observe(
             )
         positions = selection.concept_positions(ds[schema.total(choice.spaces[0])], concepts)
         names = tuple(scores.concepts[position] for position in positions)
-        masks = _truth(ds, scores, names) if truth else None
+        masks = truth_by_patch(ds, scores.grid, names) if truth else None
         samples = range(len(scores.labels[schema.SAMPLE]))
         apart = schema.SAMPLE not in choice.over and (len(datasets) == 1 or own)
         groups = [(sample,) for sample in samples] if apart else [tuple(samples)]
@@ -259,8 +259,23 @@ def _by_head(one: Observation) -> Candidates:
     return candidates
 
 
-def _truth(ds: xr.Dataset, scores: Scores, names: Sequence[str]) -> Reference:
-    """The masks of a dataset, patch by patch."""
+def truth_by_patch(ds: xr.Dataset, grid: xr.DataArray, names: Sequence[str]) -> Reference:
+    """The masks of a dataset, patch by patch, without void pixels.
+
+    Parameters
+    ----------
+    ds
+        With a truth.
+    grid
+        Numbers of the patches (y, x), counted row by row.
+    names
+        The concepts.
+
+    Raises
+    ------
+    InputError
+        If it holds several pictures.
+    """
     whole = masks_of(ds)
     if pictures(ds) > 1:
         raise InputError(
@@ -268,7 +283,7 @@ def _truth(ds: xr.Dataset, scores: Scores, names: Sequence[str]) -> Reference:
             "ds.isel(sample=[0])."
         )
     # A pixel belongs to the patch that stands for it in a map brought to pixels.
-    patches = to_pixels(scores.grid, ds, "nearest")
+    patches = to_pixels(grid, ds, "nearest")
     plane = schema.spatial(patches.dims)
     masks = whole.sel({dim: patches[dim] for dim in whole.dims if dim in plane}).sel({schema.CONCEPT: list(names)})
     # The masks of a video are those of each of its frames.
@@ -276,8 +291,8 @@ def _truth(ds: xr.Dataset, scores: Scores, names: Sequence[str]) -> Reference:
     at = patches.transpose(*plane).to_numpy()
 
     def count(where: NDArray[np.bool_]) -> NDArray[np.float64]:
-        numbers = np.bincount(at[where], minlength=scores.grid.size)
-        return numbers.reshape(scores.shape).astype(np.float64)
+        numbers = np.bincount(at[where], minlength=grid.size)
+        return numbers.reshape(-1, grid.shape[-1]).astype(np.float64)
 
     known = np.ones(at.shape, dtype=bool)
     if (void := void_of(ds)) is not None:

@@ -39,7 +39,7 @@ SWEPT: Final = (schema.LAYER, schema.TIMESTEP, schema.HEAD, schema.SAMPLE, SPACE
 """What can be swept, alone or two together."""
 RANK: Final = "rank"
 BOUND: Final = "bound"
-DRAW: Final = "draw"
+RESAMPLE: Final = "resample"
 
 
 class SweepOptions(TypedDict, total=False):
@@ -63,7 +63,8 @@ class SweepOptions(TypedDict, total=False):
     confidence: float
     resamples: int
     seed: int
-    draws: bool
+    keep_resamples: bool
+    draws: bool | None
     progress: Progress
     cancel: Event | None
 
@@ -91,7 +92,8 @@ def sweep(
     confidence: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
-    draws: bool = False,
+    keep_resamples: bool = False,
+    draws: bool | None = None,
     progress: Progress = False,
     cancel: Event | None = None,
 ) -> xr.Dataset:
@@ -140,10 +142,13 @@ def sweep(
         Of the intervals. A percentile bootstrap over few observations is too narrow, whatever is asked for: over 10
         it may hold the right value little more than every other time. A t interval is too narrow for skewed values.
     resamples, seed
-        Bootstrap draws, and the seed that makes them.
+        Of the bootstrap, how many, and the seed that makes them.
+    keep_resamples
+        Keep the value in each resample, as ``<variable>_resamples``. Sweeps over the same pictures with the same seed
+        are resampled alike, so differences of theirs are paired.
     draws
-        Keep the bootstrap draws. Sweeps over the same pictures with the same seed are drawn alike, so differences of
-        their draws are paired.
+        The former name of ``keep_resamples``, with the former names in the result; warns, and goes with the next
+        version.
     progress
         Show a bar, or a function that is called with the steps done and their number: the pieces that are read, and
         the choices that are measured.
@@ -180,9 +185,16 @@ def sweep(
         datasets = [with_truth(datasets[0], truth, labels=labels, ignore=ignore, resize=resize)]
     metrics = _metrics(metric, datasets, reduce)
     _check(how, swept, window, most, confidence, resamples, reduce)
-    if interval not in ("bootstrap", "t") or (interval == "t" and draws):
-        given = f"interval is {interval!r}" if interval != "t" else "interval='t' makes no draws, but draws is True"
-        raise InputError(f"{given}; expected 'bootstrap', or 't' without draws.")
+    if draws is not None:
+        warn(
+            "draws of sweep is called keep_resamples now, and <variable>_draws along 'draw' <variable>_resamples along "
+            "'resample'; the former names go with the next version.",
+            stacklevel=2,
+        )
+    kept = ("draws", "draw") if draws else ("resamples", RESAMPLE) if keep_resamples else None
+    if interval not in ("bootstrap", "t") or (interval == "t" and kept):
+        given = f"interval is {interval!r}" if interval != "t" else "interval='t' makes no resamples to keep"
+        raise InputError(f"{given}; expected 'bootstrap', or 't' without keep_resamples.")
     step = "only" if how == "greedy" else how
     spaces = _spaces(datasets, space, swept)
     choice = Choice(swept, step, window, spaces, reduce, layers, timesteps, heads, samples)
@@ -202,7 +214,7 @@ def sweep(
         dims, coords = choice.dims, _coords(observations)
     steps.finish()
     found = _assemble(
-        values, dims, words(observations), confidence, None if interval == "t" else (resamples, seed), draws
+        values, dims, words(observations), confidence, None if interval == "t" else (resamples, seed), kept
     )
     found = found.assign_coords(coords)
     if how != "greedy":
@@ -321,9 +333,9 @@ def _assemble(
     names: list[str],
     confidence: float,
     bootstrap: tuple[int, int] | None,
-    keep_draws: bool,
+    kept: tuple[str, str] | None,
 ) -> xr.Dataset:
-    """Labelled values and their intervals, by t without numbers for a bootstrap."""
+    """Labelled values and their intervals, by t without numbers for a bootstrap; resamples by a name and dimension."""
     variables: dict[str, Any] = {}
 
     def add(name: str, own: tuple[str, ...], value: Any, drawn: Any, each: Any) -> None:
@@ -338,8 +350,8 @@ def _assemble(
             ends = resampling.interval(drawn, confidence)
         variables[f"{name}_n"] = (own, count)
         variables[f"{name}_interval"] = ((BOUND, *own), np.where(count >= resampling.LEAST, ends, np.nan))
-        if keep_draws:
-            variables[f"{name}_draws"] = ((DRAW, *own), drawn)
+        if kept:
+            variables[f"{name}_{kept[0]}"] = ((kept[1], *own), drawn)
 
     for entry, (above, below) in values.items():
         metric = entry.removesuffix(FULL)

@@ -1,1 +1,1 @@
-"""Causal experiments: runs of a network with edits, beside equal-budget controls."""
+"""Causal experiments: runs of a network with edits, read where they reach, beside named controls."""

@@ -1,7 +1,8 @@
-"""What an edit did: to the maps, on the blocks that neither side edited, and to the picture."""
+"""What an edit did: to the maps, where it can reach and everybody is read alike, and to the picture."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
@@ -11,24 +12,34 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from workbench import schema
-from workbench.analysis.heatmaps import heatmap, to_pixels
-from workbench.analysis.truth import void_of, with_truth
+from workbench.analysis.evaluation import truth_by_patch
+from workbench.analysis.heatmaps import heatmap
+from workbench.analysis.truth import with_truth
 from workbench.experiments.picture_effects import Bytes
 from workbench.experiments.planning import Edits
+from workbench.experiments.reach import Cells
 from workbench.interventions import DropConcept, RandomDirection
 from workbench.numerics.image_similarity import psnr, ssim
-from workbench.numerics.masks import overlap
-from workbench.numerics.measures import map_distance
-from workbench.numerics.resampling import ratio
+from workbench.numerics.measures import Reference, iou, map_distance, total_variation_distance
+from workbench.numerics.resampling import mean_over_concepts, ratio
 
 Values: TypeAlias = dict[str, NDArray[np.float64]]
-"""Effects by name: (concept,) for maps, () otherwise."""
+"""Effects by name: (concept,) for those of single maps, () otherwise."""
 Floats: TypeAlias = NDArray[np.float64]
+Maps: TypeAlias = NDArray[np.float32]
 
-MAP_EFFECTS: Final = ("map_distance", "iou_shift")
+OF_CONCEPT: Final = ("map_distance", "iou_shift")
+"""Effects that each concept has; their means over concepts are called ``mean_…``."""
+OF_MAPS: Final[Mapping[str, tuple[str, ...]]] = {
+    **dict.fromkeys(OF_CONCEPT, (schema.CONCEPT,)),
+    **{f"mean_{name}": () for name in OF_CONCEPT},
+    "total_variation_distance": (),
+}
+"""Every effect on maps, and its dimensions."""
 SIZES: Final[Mapping[str, Callable[[Floats], Floats]]] = {
     "map_distance": lambda value: value,
     "mean_map_distance": lambda value: value,
+    "total_variation_distance": lambda value: value,
     "iou_shift": np.abs,
     "mean_iou_shift": np.abs,
     "psnr": np.negative,
@@ -52,7 +63,7 @@ class Outcome:
 
     ds: xr.Dataset
     space: str
-    _maps: dict[Any, xr.DataArray] = field(default_factory=dict)
+    _shares: dict[tuple[str, ...], Maps] = field(default_factory=dict)
 
     @classmethod
     def of(cls, run: xr.Dataset, space: str) -> Outcome:
@@ -64,75 +75,97 @@ class Outcome:
         """Whether each sample is a picture of its own."""
         return bool(self.ds.attrs["kind"] == "generate")
 
-    def maps(self, layers: Sequence[int], concepts: Sequence[str]) -> xr.DataArray:
-        """Heat maps (sample, concept, y, x) over some layers, with the softmax over some concepts."""
-        key = (tuple(layers), tuple(concepts))
-        if key not in self._maps:
-            chosen = self.ds.sel({schema.CONCEPT: list(concepts)})
-            keep: Any = [schema.SAMPLE] if self.generated else []
-            found = heatmap(chosen, space=self.space, layers=list(layers), keep=keep)
-            self._maps[key] = found if keep else found.expand_dims(schema.SAMPLE)
-        return self._maps[key]
+    def shares(self, concepts: Sequence[str], keep: bool = False) -> Maps:
+        """Softmax over some concepts (sample, timestep, layer, concept, y, x), remembered if it is needed again.
+
+        Frames of a video lie below one another.
+        """
+        key = tuple(concepts)
+        if key in self._shares:
+            return self._shares[key]
+        chosen = self.ds.sel({schema.CONCEPT: list(concepts)})
+        layers = self.ds[schema.LAYER].to_numpy().tolist()
+        found = heatmap(chosen, space=self.space, layers=layers, keep=schema.PIECE_DIMS)
+        plane = schema.spatial(found.dims)
+        values = found.transpose(*schema.PIECE_DIMS, schema.CONCEPT, *plane).to_numpy()
+        values = values.reshape(*values.shape[:4], -1, values.shape[-1])
+        if keep:
+            self._shares[key] = values
+        return values
+
+    @property
+    def plane(self) -> tuple[int, int]:
+        """Rows and columns of its maps; frames of a video lie below one another."""
+        total = self.ds[schema.total(self.space)]
+        *rows, columns = (total.sizes[dim] for dim in schema.spatial(total.dims))
+        return math.prod(rows), columns
+
+    def pooled(self, shares: Maps, cells: Cells) -> Maps:
+        """Heat maps (sample, concept, y, x) of some timesteps and layers; samples of one picture are averaged too."""
+        maps = shares[:, cells].mean(axis=1)
+        return np.asarray(maps if self.generated else maps.mean(axis=0, keepdims=True))
 
     def pictures(self) -> list[Bytes]:
         """The pictures (pixel_y, pixel_x, channel), one for each sample."""
         return list(self.ds[schema.IMAGE].transpose(schema.SAMPLE, ...).to_numpy())
 
 
-def shared_layers(recorded: Sequence[int], *edits: Edits) -> list[int]:
-    """The layers that none of some edits touches; edits of what concepts attend to touch none."""
-    touching = [edit for one in edits for edit in one if not _of_concepts(edit)]
-    return [layer for layer in recorded if not any(edit.acts_in(layer) for edit in touching)]
-
-
 def shared_concepts(names: Sequence[str], *edits: Edits) -> list[str]:
     """The concepts that none of some edits drops."""
-    plain = [_plain(edit) for one in edits for edit in one]
+    plain = [edit.of if isinstance(edit, RandomDirection) else edit for one in edits for edit in one]
     dropped = {concept for edit in plain if isinstance(edit, DropConcept) for concept in edit["concepts"] or ()}
     return [name for place, name in enumerate(names) if name not in dropped and place not in dropped]
 
 
-def map_effects(
-    baseline: Outcome, edited: Outcome, layers: Sequence[int], concepts: Sequence[str], truth: xr.Dataset | None
-) -> Values:
-    """Distance of the maps and shift of the IoU, by concept.
+class MapEffects:
+    """Effects on the heat maps of one run, against those of another.
 
     Parameters
     ----------
     baseline, edited
         The runs.
-    layers
-        Those that are compared.
     concepts
-        Those that are compared; the others are NaN.
+        Those that are compared, and that the softmax is over; the others are NaN.
     truth
-        With masks (concept, pixel_y, pixel_x) and void pixels, as :func:`truth_of` gives them; without the IoU
-        is with the segmentation of the baseline.
-
-    Returns
-    -------
-    ``map_distance``, the mean absolute difference of the maps, and ``iou_shift``, each (concept,).
+        What the IoU is with, patch by patch, for all concepts; without it the segmentation of the baseline.
     """
-    names = baseline.ds[schema.CONCEPT].to_numpy().tolist()
-    found = {name: np.full(len(names), np.nan) for name in MAP_EFFECTS}
-    # A softmax over the last concept that is left says nothing.
-    if not layers or len(concepts) < min(2, len(names)):
-        return found
-    before, after = (run.maps(layers, concepts) for run in (baseline, edited))
-    places = [names.index(name) for name in concepts]
-    dims = (schema.SAMPLE, schema.CONCEPT, *schema.spatial(before.dims))
-    plain = (maps.sel({schema.CONCEPT: list(concepts)}).transpose(*dims).to_numpy() for maps in (after, before))
-    found["map_distance"][places] = map_distance(*plain)
-    if truth is None:
-        shift = _iou(_masks(after), _masks(before)) - 1
-    else:
-        target = truth[schema.TRUTH].sel({schema.CONCEPT: list(concepts)}).to_numpy()
-        void = void_of(truth)
-        known = True if void is None else ~void.to_numpy()
-        with_pixels = [_masks(to_pixels(maps, baseline.ds, "nearest")) & known for maps in (before, after)]
-        shift = _iou(with_pixels[1], target[None]) - _iou(with_pixels[0], target[None])
-    found["iou_shift"][places] = shift
-    return found
+
+    def __init__(self, baseline: Outcome, edited: Outcome, concepts: Sequence[str], truth: Reference | None) -> None:
+        self._names = baseline.ds[schema.CONCEPT].to_numpy().tolist()
+        self._places = [self._names.index(name) for name in concepts]
+        self._baseline = baseline
+        # A softmax over the last concept that is left says nothing.
+        self._comparable = len(concepts) >= min(2, len(self._names))
+        self._truth = truth
+        if self._comparable:
+            self._before, self._after = baseline.shares(concepts, keep=True), edited.shares(concepts)
+
+    def over(self, cells: Cells) -> Values:
+        """All effects on the maps that are averaged over some timesteps and layers; NaN over none."""
+        found = {name: np.full(len(self._names) if dims else (), np.nan) for name, dims in OF_MAPS.items()}
+        if not self._comparable or not cells.any():
+            return found
+        before, after = (self._baseline.pooled(shares, cells) for shares in (self._before, self._after))
+        found["map_distance"][self._places] = map_distance(after, before)
+        found["iou_shift"][self._places] = self._iou_shift(before, after)
+        found["total_variation_distance"] = np.array(total_variation_distance(after, before))
+        return found | {f"mean_{name}": np.array(mean_over_concepts(found[name])) for name in OF_CONCEPT}
+
+    def by_layer(self, cells: Cells) -> Values:
+        """The same for each layer, (layer, ...)."""
+        layers = np.eye(cells.shape[1], dtype=bool)
+        each = [self.over(cells & layer) for layer in layers]
+        return {name: np.stack([values[name] for values in each]) for name in OF_MAPS}
+
+    def _iou_shift(self, before: Maps, after: Maps) -> Floats:
+        """(concept,): intersections and unions are summed over samples; NaN for a concept that is nowhere."""
+        if self._truth is None:
+            parts = [iou(new[None], Reference.segmentation(old)) for old, new in zip(before, after, strict=True)]
+            above, below = (np.concatenate(part) for part in zip(*parts, strict=True))
+            return ratio(above.sum(0), below.sum(0)) - 1
+        truth = Reference(self._truth.inside[self._places], self._truth.area, self._truth.labelled)
+        old, new = (ratio(*(part.sum(0) for part in iou(maps, truth))) for maps in (before, after))
+        return new - old
 
 
 def picture_effects(baseline: Outcome, edited: Outcome, perceptual: Callable[[Bytes, Bytes], float] | None) -> Values:
@@ -145,44 +178,46 @@ def picture_effects(baseline: Outcome, edited: Outcome, perceptual: Callable[[By
 
 
 def rank(effect: Floats, controls: Floats) -> Floats:
-    """Share of the control draws with a smaller effect; a draw of the same size counts half.
+    """Share of the controls with a smaller effect; one of the same size counts half.
 
     Parameters
     ----------
     effect, controls
-        (..., draw): sizes; the effect in a draw's own setting.
+        (..., repeat): sizes; the effect in a repeat's own setting.
 
     Returns
     -------
-    (...) in 0 .. 1; NaN where there is no draw to compare with.
+    (...) in 0 .. 1; NaN where there is no control to compare with.
     """
     known = ~(np.isnan(effect) | np.isnan(controls))
     share = np.where(known, (controls < effect) + 0.5 * (controls == effect), 0.0).sum(-1)
     return ratio(share, known.sum(-1))
 
 
-def truth_of(baseline: Outcome, truth: Any) -> xr.Dataset | None:
-    """A dataset with the masks to compare with, those that are given, and their void pixels; None without any."""
-    return None if truth is None else with_truth(baseline.ds, truth)
+def p_value(effect: Floats, controls: Floats) -> Floats:
+    """How often a control has at least the effect of an edit, (k + 1) / (n + 1), the edit counted among them.
+
+    Parameters
+    ----------
+    effect, controls
+        (..., repeat): sizes; the effect in a repeat's own setting.
+
+    Returns
+    -------
+    (...) in 0 .. 1; NaN where there is no control to compare with. Nothing is corrected for the number of edits.
+    """
+    known = ~(np.isnan(effect) | np.isnan(controls))
+    beyond, count = (known & (controls >= effect)).sum(-1), known.sum(-1)
+    return np.where(count > 0, (beyond + 1) / (count + 1), np.nan)
 
 
-def _plain(edit: Any) -> Any:
-    return edit.of if isinstance(edit, RandomDirection) else edit
-
-
-def _of_concepts(edit: Any) -> bool:
-    return bool(_plain(edit).of_concepts)
-
-
-def _masks(maps: xr.DataArray) -> NDArray[np.bool_]:
-    """Where each concept is the strongest, (sample, concept, row, column); frames of a video one below the other."""
-    plane = schema.spatial(maps.dims)
-    values = maps.transpose(schema.SAMPLE, schema.CONCEPT, *plane).to_numpy()
-    values = values.reshape(*values.shape[:2], -1, values.shape[-1])
-    places = np.arange(values.shape[1])[:, None, None]
-    return np.asarray(values.argmax(axis=1)[:, None] == places)
-
-
-def _iou(found: NDArray[np.bool_], target: NDArray[np.bool_]) -> Floats:
-    """(concept,): intersection over union, both summed over samples; NaN for a concept that is nowhere."""
-    return ratio(*(counts.sum(axis=0) for counts in overlap(found, np.broadcast_to(target, found.shape))))
+def truth_of(baseline: Outcome, truth: Any) -> Reference | None:
+    """The masks to compare with, patch by patch, those that are given, without void pixels; None without any."""
+    if truth is None:
+        return None
+    known = with_truth(baseline.ds, truth)
+    grid = baseline.ds[schema.total(baseline.space)].isel(
+        dict.fromkeys((*schema.PIECE_DIMS, schema.CONCEPT), 0), drop=True
+    )
+    places = grid.copy(data=np.arange(grid.size).reshape(grid.shape))
+    return truth_by_patch(known, places, baseline.ds[schema.CONCEPT].to_numpy().tolist())

@@ -16,23 +16,15 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from workbench.analysis.steps import check_progress
-from workbench.experiments.effects import (
-    MAP_EFFECTS,
-    SIZES,
-    Outcome,
-    Values,
-    map_effects,
-    picture_effects,
-    rank,
-    shared_concepts,
-    shared_layers,
-    truth_of,
-)
+from workbench.experiments.assembly import INTERVENTION, Experiment, edits_of, least_repeats
+from workbench.experiments.controls import CONTROLS, Control, controls_of
+from workbench.experiments.effects import OF_CONCEPT, SIZES, Outcome, truth_of
 from workbench.experiments.picture_effects import perceptual as perceptual_distance
-from workbench.experiments.planning import CONTROLS, Arm, Edits, Network, Plan, arms_of, controls_of
-from workbench.interventions import SkipBlock
+from workbench.experiments.planning import Arm, Edits, Network, Plan, arms_of
+from workbench.experiments.reach import Readout, Recorded, read_out
+from workbench.interventions import SkipBlock, Source
+from workbench.interventions.fields import Reference, reference_runs
 from workbench.models.loading import BUNDLED
-from workbench.numerics.resampling import mean_over_concepts
 from workbench.recording.arguments import (
     check_concepts,
     check_count,
@@ -49,7 +41,7 @@ from workbench.recording.pictures import read_image
 from workbench.recording.provenance import asking, derived, model_name
 from workbench.recording.sessions import check_cancelled, session
 from workbench.recording.turns import quoted, turn
-from workbench.schema import CONCEPT, PROMPT, InputError, pack_attributes, read_attributes, warn
+from workbench.schema import PROMPT, TIMESTEP, InputError, pack_attributes, read_attributes, warn
 from workbench.store import find
 
 if TYPE_CHECKING:
@@ -57,10 +49,8 @@ if TYPE_CHECKING:
 
     from workbench.truth import Truth
 
-INTERVENTION: Final = "intervention"
-DRAW: Final = "draw"
 MOST_REPEATS: Final = 1000
-_OWN: Final = {"model", "layers", "spaces", "interventions", "record", "truth", "ignore", "progress"}
+_OWN: Final = {"model", "layers", "spaces", "interventions", "record", "branch", "truth", "ignore", "progress"}
 """Options of a run that an experiment sets itself."""
 
 
@@ -74,6 +64,9 @@ def intervene(
     repeats: int = 10,
     control_seed: int = 0,
     shared_draws: bool = False,
+    references: Sequence[Reference] = (),
+    readout: Readout = None,
+    level: float | None = None,
     layers: int | Iterable[int] | None = None,
     space: str = "output",
     truth: Truth | None = None,
@@ -82,7 +75,7 @@ def intervene(
     cancel: Event | None = None,
     **options: Any,
 ) -> xr.Dataset:
-    """Run a network without edits, with each intervention of a plan, and with equal-budget controls.
+    """Run a network without edits, with each intervention of a plan, and with named controls.
 
     Every run is a run like any other: stored, and opened when it is there already, so an interrupted experiment goes
     on where it stopped. Its attributes say that it was made for an experiment (``role``, ``parent``), and lists of runs
@@ -102,20 +95,32 @@ def intervene(
     model
         ``"tiny-flux"``, a name or path for ``from_pretrained``, or a loaded pipeline.
     control
-        What each intervention is compared with. ``"units"``: the same edit of as many other units (blocks, heads,
-        tokens or concepts, of the same sort: dual-stream or single-stream, the prompt's own or padding), drawn among
-        those that no intervention of the plan picks. ``"direction"``: a random change of the same L2 norm, for each
-        token, at the same place. ``"auto"``: units where the plan picks some and leaves enough, otherwise, and for
-        ``each()``, a direction. None: no controls.
+        What each intervention is compared with (:mod:`workbench.experiments.controls`). ``"direction"``: a random
+        change of the same L2 norm, for each token, at the same place, which perturbs as much and removes nothing.
+        ``"matched"``: the same, along directions with the covariance of the activations there. ``"resample"``: what the
+        same heads or blocks put out for other images, ``references``. ``"units"``: the same edit of as many other units
+        of the same layers (heads, words or padding of the prompt, concepts) that no intervention of the plan picks.
+        ``"auto"``: units where the plan picks some and leaves a choice of others, otherwise, and for ``each()``, a
+        direction. None: no controls.
     repeats
-        Draws of each control; all there are where units allow fewer.
+        Of each control; all there are where there are fewer.
     control_seed
-        Seed of the first draw.
+        Seed of the first repeat.
     shared_draws
-        Random directions are drawn for each picture, prompt and noise sample on their own. True: the same ones for all,
+        Random directions are sampled for each image, prompt and noise sample on their own. True: the same ones for all,
         so that what experiments on several of them have in common is not independent.
+    references
+        Other images for ``control="resample"``: paths or sources; for a prompt other prompts or sources.
+    readout
+        Layers over which the maps are averaged and compared, the same for all interventions, so that early and late
+        edits are read alike. By default the model's default layers that lie downstream of every unit of the plan, or
+        the last recorded layer where there is none. ``"downstream"``: for each edit all recorded layers behind it;
+        early edits are then read elsewhere than late ones, and their order has a bias by depth of its own.
+    level
+        Also give p values, and refuse fewer repeats than can reach this level. They are for one image and one edit:
+        neither corrected for the number of edits nor a statement on other images.
     layers
-        Blocks that are recorded and compared; the model's default layers otherwise.
+        Blocks that are recorded, each read for itself too; the model's default layers otherwise.
     space
         The space of the maps.
     truth
@@ -134,14 +139,25 @@ def intervene(
     Returns
     -------
     xarray.Dataset
-        Along ``intervention`` (labels), ``concept`` and ``draw``: ``map_distance`` (mean absolute difference of the
-        heat maps), ``iou_shift`` (IoU minus that of the baseline), their means over concepts ``mean_map_distance`` and
-        ``mean_iou_shift``, and for prompts ``psnr``, ``ssim`` and ``perceptual`` between the pictures. Maps are
-        compared on the layers that neither run edits, and on the concepts that neither drops; NaN where none is left.
-        For each effect ``<effect>_control`` is that of the controls, ``<effect>_rank`` the share of the draws whose
-        effect is smaller (ties count half). For maps ``<effect>_paired`` is the intervention's own effect on the layers
-        that a draw leaves too, which is what the draw is ranked against. Coordinates say what each control did
-        and, as JSON, what was edited (``edits``); attributes record everything, what is nested as JSON
+        Effects along ``intervention`` (labels): ``map_distance`` (concept; mean absolute difference of the heat maps),
+        ``iou_shift`` (concept; IoU minus that of the baseline), their means over concepts ``mean_map_distance`` and
+        ``mean_iou_shift``, ``total_variation_distance`` (how far the shares of the concepts at a patch moved, 0 to 1
+        whatever the number of concepts), and for prompts ``psnr``, ``ssim`` and ``perceptual`` between the pictures.
+
+        Those of the maps are read at the read-out. ``<effect>_by_layer`` is the matrix of edits and ``read_layer``:
+        the effect on the map of each recorded layer. ``<effect>_own`` is that on the maps of the layers that an edit
+        acts inside, ``<effect>_downstream`` that on those behind it; the coordinate ``reach`` says for each cell
+        whether it is ``own``, ``downstream``, ``later`` (through later passes of a generation alone), ``skipped`` or
+        ``unreachable``, and ``readout_reach`` the same of the read-out. What cannot be reached, or is left out, is
+        NaN, and ``note`` says why in a sentence. Timesteps that an edit cannot reach are left out for it. Concepts
+        that either run drops are left out of the softmax, and NaN.
+
+        For each effect ``<effect>_control`` (repeat) is that of the controls, ``<effect>_rank`` the share of them
+        whose effect is smaller (ties count half), and with ``level`` ``<effect>_p``. For maps ``<effect>_paired`` is
+        the intervention's own effect on the concepts that a control leaves too, which is what the control is ranked
+        against, and ``<effect>_by_layer_control`` the matrix of the controls. ``draws_available`` is how many distinct
+        controls there are, ``inf`` where they are sampled; ``control`` and ``control_edit`` say what each one did.
+        ``edits`` are the interventions as JSON; attributes record everything, what is nested as JSON
         (:func:`workbench.schema.read_attributes` reads it).
 
     Raises
@@ -162,6 +178,7 @@ def intervene(
     count = check_count("repeats", repeats, 1, MOST_REPEATS)
     seed = check_seed(control_seed)
     check_flag("shared_draws", shared_draws)
+    _check_level(level, control, count)
     (space,) = check_spaces((space,))
     if space == PROMPT:
         raise InputError("space is 'prompt'; expected one that has a map for each concept, such as 'output'.")
@@ -176,6 +193,7 @@ def intervene(
     if prompted and truth is not None:
         raise InputError("truth belongs to a picture, but a prompt was given, whose pictures differ: leave it out.")
     subject = subject if prompted else read_image(subject)
+    others = _references(references, control, subject, prompted)
 
     adapter = open_adapter(model)
     recorded = [
@@ -189,7 +207,6 @@ def intervene(
         tokens, length = list(zip(*adapter.prompt_tokens(prompt), strict=True)), adapter.length_of(prompt)
     network = Network(
         tuple(layer.kind for layer in blocks),
-        len(blocks) if prompted else len(blocks) - 1,
         len(adapter.layers),
         heads,
         words,
@@ -200,16 +217,19 @@ def intervene(
     places = [
         Arm(resolve(arm.edits, len(adapter.layers), heads, words, length, tokens), arm.exhaustive) for arm in arms
     ]
-    controls = (
-        controls_of(places, network, control, count, seed, shared_draws) if control else [("none", [])] * len(arms)
-    )
+    chosen = read_out(readout, places, recorded, adapter.default_layers)
+    controls = [Control()] * len(arms)
+    if control:
+        controls = controls_of(places, network, control, count, seed, shared_draws, others)
     distance = perceptual_distance(perceptual) if prompted else None
 
     # A name would be loaded anew for every run, unless it is that of the bundled model, which is kept.
     loaded = model if isinstance(model, str) and model in BUNDLED else adapter.pipe
     settings = options | {"model": loaded, "layers": recorded, "spaces": (space,), "progress": False}
     run: Any = generate if prompted else capture
-    sets: list[Edits] = list(dict.fromkeys([(), *(arm.edits for arm in arms), *(d for _, ds in controls for d in ds)]))
+    sets: list[Edits] = list(
+        dict.fromkeys([(), *(arm.edits for arm in arms), *(one for each in controls for one in each.repeats)])
+    )
     outcomes: dict[Edits, Outcome] = {}
     picked = {arm.edits for arm in arms}
     parent = _parent(options)
@@ -220,7 +240,15 @@ def intervene(
                 outcomes[edits] = Outcome.of(run(subject, words, interventions=edits, **settings), space)
             parent = parent or outcomes[edits].ds.attrs["key"]
 
-    experiment = _Experiment(outcomes, recorded, words, truth_of(outcomes[()], truth), distance)
+    baseline = outcomes[()]
+    held = Recorded(
+        tuple(baseline.ds[TIMESTEP].to_numpy().tolist()), tuple(recorded), space, generated=baseline.generated
+    )
+    experiment = Experiment(outcomes, held, chosen, words, truth_of(baseline, truth), distance, level)
+    for arm, each in zip(arms, controls, strict=True):
+        # A plan of all units holds some that nothing lies behind: the result says so of each.
+        if (note := experiment.note(arm, each)) and not arm.exhaustive:
+            warn(note)
     result = experiment.result(arms, controls)
     record = {
         "kind": "intervention",
@@ -231,18 +259,68 @@ def intervene(
         "space": space,
         "concepts": list(words),
         "layers": recorded,
+        "readout": json.dumps(chosen),
         "iou_of": "baseline" if truth is None else "truth",
         "control": control or "none",
         "control_seed": seed,
         "shared_draws": shared_draws,
         "repeats": count,
+        **({} if level is None else {"level": level}),
         "plan": [[edit.as_dict() for edit in arm.edits] for arm in arms],
-        "controls": [[[edit.as_dict() for edit in draw] for draw in draws] for _, draws in controls],
+        "controls": [[[edit.as_dict() for edit in one] for one in each.repeats] for each in controls],
         "keys": {_label(edits): outcome.ds.attrs["key"] for edits, outcome in outcomes.items()},
     }
     # The edits are beside their interventions too, where selecting and sorting move them along.
-    edits_of = [json.dumps([edit.as_dict() for edit in arm.edits]) for arm in arms]
-    return result.assign_coords(edits=(INTERVENTION, edits_of)).assign_attrs(pack_attributes(record))
+    return result.assign_coords(edits=(INTERVENTION, edits_of(arms))).assign_attrs(pack_attributes(record))
+
+
+def _check_level(level: float | None, control: str | None, repeats: int) -> None:
+    """Refuse p values that no number of controls could carry, or that these cannot.
+
+    Raises
+    ------
+    InputError
+        If that is so.
+    """
+    if level is None:
+        return
+    if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
+        raise InputError(f"level is {level!r}; expected one between 0 and 1, such as 0.05, or None for no p values.")
+    if control is None:
+        raise InputError("level is given, but p values compare with controls, and control is None: choose one of them.")
+    if repeats < (least := least_repeats(level)):
+        raise InputError(
+            f"a p of {level:g} takes at least {least} controls, as it is (k + 1) / (n + 1); repeats is {repeats}."
+        )
+
+
+def _references(given: Sequence[Reference], control: str | None, subject: Any, prompted: bool) -> tuple[Source, ...]:
+    """Runs of other images, for controls that take their activations.
+
+    Raises
+    ------
+    InputError
+        If they are missing, not needed, or the subject is among them.
+    """
+    if control != "resample":
+        if given:
+            raise InputError("references are other images for control='resample'; leave them out, or choose it.")
+        return ()
+    if prompted and not isinstance(given, str):
+        given = [Source(prompt=one) if isinstance(one, str) else one for one in given]
+    if not given or isinstance(given, str):
+        what = "prompts" if prompted else "images"
+        raise InputError(f"references is {given!r}; control='resample' takes a list of other {what}.")
+    sources = reference_runs("references", given)
+    for source in sources:
+        if prompted:
+            same = source.prompt in (None, subject) and source.seed is None
+        else:
+            there = None if source.image is None else read_image(source.image)
+            same = there is None or (there.shape == subject.shape and bool((there == subject).all()))
+        if same:
+            raise InputError(f"references hold the subject itself ({source}), whose activations change nothing.")
+    return sources
 
 
 def _parent(options: Mapping[str, Any]) -> str:
@@ -297,9 +375,11 @@ def vital_layers(subject: Any, concepts: Sequence[str], *, by: str | None = None
     Returns
     -------
     xarray.Dataset
-        As from :func:`intervene`, the most vital block first; ``layer`` beside ``intervention``.
+        As from :func:`intervene`, the most vital block first, with those that have no value last; ``layer`` beside
+        ``intervention``. All blocks are read at the same read-out, so that their order is not that of their depth: by
+        default at the last recorded layer, whose own block, and those behind it, can have no effect there.
     """
-    single = [effect for effect in SIZES if effect not in MAP_EFFECTS]
+    single = [effect for effect in SIZES if effect not in OF_CONCEPT]
     pictures = ("psnr", "ssim", "perceptual")
     if by is not None and (by not in single or (by in pictures and not is_prompt(subject))):
         known = [effect for effect in single if is_prompt(subject) or effect not in pictures]
@@ -327,86 +407,6 @@ def is_prompt(subject: Any) -> bool:
     path = Path(subject)
     # A long prompt is no file name the system could look up.
     return path.suffix.lower() not in Image.registered_extensions() and not (len(subject) < 255 and path.is_file())
-
-
-class _Experiment:
-    """Effects of the arms and their controls, from the outcomes of all runs."""
-
-    def __init__(
-        self,
-        outcomes: dict[Edits, Outcome],
-        layers: Sequence[int],
-        concepts: Sequence[str],
-        truth: xr.Dataset | None,
-        distance: Callable[[Any, Any], float] | None,
-    ) -> None:
-        self._outcomes = outcomes
-        self._layers = layers
-        self._concepts = concepts
-        self._truth = truth
-        self._distance = distance
-        self._pictures: dict[Edits, Values] = {}
-
-    def result(self, arms: Sequence[Arm], controls: Sequence[tuple[str, list[Edits]]]) -> xr.Dataset:
-        """Everything, along intervention and draw."""
-        draws = max(len(drawn) for _, drawn in controls)
-        means = {f"mean_{name}": () for name in MAP_EFFECTS}
-        dims: dict[str, tuple[str, ...]] = means | dict.fromkeys(MAP_EFFECTS, (CONCEPT,))
-        names = [*dims, *self._picture(())]
-        rows: dict[str, list[Any]] = {}
-        for arm, (_, drawn) in zip(arms, controls, strict=True):
-            own = self._maps(arm.edits, arm.edits) | self._picture(arm.edits)
-            if np.isnan(own["map_distance"]).all() and self._outcomes[()].ds.attrs["kind"] == "capture":
-                warn(
-                    f"{arm.label} edits every recorded layer, so no map is left to compare: edit fewer, or record "
-                    "others too, with layers=.",
-                    stacklevel=4,
-                )
-            missing = [{name: np.full_like(own[name], np.nan) for name in names}] * (draws - len(drawn))
-            theirs = [self._maps(draw, arm.edits, draw) | self._picture(draw) for draw in drawn] + missing
-            paired = [self._maps(arm.edits, arm.edits, draw) for draw in drawn] + missing
-            for name in names:
-                rows.setdefault(name, []).append(own[name])
-                if draws:
-                    rows.setdefault(f"{name}_control", []).append(np.stack([one[name] for one in theirs]))
-                    if name in dims:
-                        rows.setdefault(f"{name}_paired", []).append(np.stack([one[name] for one in paired]))
-        found = xr.Dataset(
-            coords={
-                INTERVENTION: [arm.label for arm in arms],
-                CONCEPT: list(self._concepts),
-                "control": (INTERVENTION, [kind for kind, _ in controls]),
-            }
-        )
-        if draws:
-            labels = [[_label(draw) for draw in drawn] + [""] * (draws - len(drawn)) for _, drawn in controls]
-            found = found.assign_coords({DRAW: range(draws), "control_edit": ((INTERVENTION, DRAW), labels)})
-        for name, values in rows.items():
-            effect = name.removesuffix("_control").removesuffix("_paired")
-            inner = dims.get(effect, ())
-            found[name] = ((INTERVENTION, *((DRAW,) if effect != name else ()), *inner), np.stack(values))
-        for name in names if draws else ():
-            size = SIZES[name]
-            drawn_effects = found[f"{name}_control"].transpose(..., DRAW)
-            setting = found[f"{name}_paired" if name in dims else name]
-            setting = setting.broadcast_like(drawn_effects).transpose(*drawn_effects.dims)
-            ranks = rank(size(setting.to_numpy()), size(drawn_effects.to_numpy()))
-            found[f"{name}_rank"] = (drawn_effects.dims[:-1], ranks)
-        return found
-
-    def _maps(self, edits: Edits, *sides: Edits) -> Values:
-        """Effects on the maps where no side edits anything."""
-        layers, concepts = shared_layers(self._layers, *sides), shared_concepts(self._concepts, *sides)
-        found = map_effects(self._outcomes[()], self._outcomes[edits], layers, concepts, self._truth)
-        return found | {f"mean_{name}": np.array(mean_over_concepts(found[name])) for name in MAP_EFFECTS}
-
-    def _picture(self, edits: Edits) -> Values:
-        """Effects on the picture; none for a real one."""
-        if not self._outcomes[()].generated:
-            return {}
-        if edits not in self._pictures:
-            self._pictures[edits] = picture_effects(self._outcomes[()], self._outcomes[edits], self._distance)
-        return self._pictures[edits]
 
 
 def _told(sets: Sequence[Edits], progress: bool | Callable[[int, int], None]) -> Iterable[Edits]:

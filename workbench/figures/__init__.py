@@ -1,5 +1,6 @@
 """Figures for papers, drawn with matplotlib: PDF with real text, SVG with outlines, PNG at :data:`DPI`."""
 
+from workbench.figures.effect_matrices import effects_by_layer as effects_by_layer
 from workbench.figures.grids import concept_grid as concept_grid
 from workbench.figures.interventions import effects as effects
 from workbench.figures.paper import DPI as DPI

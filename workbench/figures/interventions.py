@@ -10,25 +10,43 @@ import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib import patheffects
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from workbench.figures.paper import DPI, FONT_SIZE, PaperFigure, style, text_width, wrap
 from workbench.figures.results import along
-from workbench.schema import InputError
+from workbench.interventions import layers_in_words
+from workbench.schema import InputError, warn
 
 _NAMES: Final = {
-    "mean_map_distance": "mean distance of the maps",
+    "mean_map_distance": "mean absolute difference of the maps",
+    "total_variation_distance": "total variation of the shares at a patch, 0–1",
     "mean_iou_shift": "shift of the mean IoU",
-    "psnr": "PSNR of the picture, dB",
-    "ssim": "SSIM of the picture",
+    "psnr": "PSNR of the picture, dB (lower: larger effect)",
+    "ssim": "SSIM of the picture (lower: larger effect)",
     "perceptual": "LPIPS of the picture",
 }
-_OF_CONCEPT: Final = {"map_distance": "distance of the map of “{}”", "iou_shift": "shift of the IoU of “{}”"}
+KINDS: Final = {
+    "direction": "random directions of the same size",
+    "matched": "random directions with the covariance of the activations",
+    "resample": "the same place in other images",
+    "units": "as many other units of the same layers",
+    "none": "none",
+}
+"""What controls are, in words."""
+_OF_CONCEPT: Final = {
+    "map_distance": "mean absolute difference of the map of “{}”",
+    "iou_shift": "shift of the IoU of “{}”",
+}
+ENOUGH: Final = 19
+"""Of fewer controls no effect is marked as larger than all: chance alone would do that in more than one of twenty."""
 _EFFECT: Final = "#D55E00"
 _ROW: Final = 0.19
+_LINE: Final = 0.14
 _CELL: Final = 0.42
 
 
@@ -41,20 +59,21 @@ def effects(
     dark: bool = False,
     width: float = 4.6,
 ) -> PaperFigure:
-    """Draw what interventions did, and what their controls did.
+    """Draw what interventions did at the read-out, and what their controls did there.
 
-    One row for each intervention: its effect as a dot, the draws of its control as ticks on a bar that spans them.
-    Draws of other units may leave other layers to compare; the ranks in the dataset take that into account.
-    A plan of every head of several blocks gives a matrix of block and head instead; cells whose effect is larger than
-    that of every draw are framed.
+    One row for each intervention: its effect as a dot, which is open where the edit acts in a layer that is read, and
+    its controls as ticks on a bar that spans them. Where the read-out is out of reach the row says so. A plan of every
+    head of several blocks gives a matrix of block and head instead; with 19 controls or more, cells whose effect is
+    larger than that of every control are framed, and those with none to read are hatched.
+    :func:`workbench.figures.effects_by_layer` shows all layers that were read.
 
     Parameters
     ----------
     result
         What :func:`workbench.intervene` or :func:`workbench.vital_layers` returned.
     effect
-        ``map_distance``, ``iou_shift``, ``psnr``, ``ssim`` or ``perceptual``; by default what it was sorted by, or
-        PSNR where pictures were made.
+        ``map_distance``, ``total_variation_distance``, ``iou_shift``, ``psnr``, ``ssim`` or ``perceptual``; by default
+        what it was sorted by, or PSNR where pictures were made.
     concept
         Of ``map_distance`` and ``iou_shift``: that of one concept; the mean over concepts otherwise.
     cmap
@@ -74,10 +93,8 @@ def effects(
     InputError
         If the dataset is no result of interventions, or has no such effect.
     """
-    if result.attrs.get("kind") != "intervention":
-        raise InputError("this dataset holds no interventions; pass what wb.intervene(...) returned.")
-    result = along(result, _dims(result))
-    drawn = _effect(result, effect, concept)
+    result = prepared(result)
+    drawn = chosen_effect(result, effect, concept)
     with mpl.rc_context(style(dark, curves=True)):
         places = _heads(result)
         if places is not None:
@@ -85,27 +102,51 @@ def effects(
         return _rows(result, drawn, width)
 
 
-def _dims(result: xr.Dataset) -> dict[str, tuple[str, ...]]:
-    dims: dict[str, tuple[str, ...]] = dict.fromkeys(("control", "edits"), ("intervention",))
+def prepared(result: xr.Dataset) -> xr.Dataset:
+    """A result of interventions as figures expect it, also one of the release before.
+
+    Raises
+    ------
+    InputError
+        If it is none, or a dimension is gone.
+    """
+    if result.attrs.get("kind") != "intervention":
+        raise InputError("this dataset holds no interventions; pass what wb.intervene(...) returned.")
+    if "draw" in result.dims or "draw" in result.coords:
+        warn("the dimension 'draw' of this result is called 'repeat' now; the next version refuses the former name.")
+        result = result.rename(draw="repeat")
+    texts = ("control", "edits", "note", "readout_reach")
+    dims: dict[str, tuple[str, ...]] = dict.fromkeys(texts, ("intervention",))
+    dims["reach"] = ("intervention", "read_layer")
     for name, more in [(name, ()) for name in _NAMES] + [(name, ("concept",)) for name in _OF_CONCEPT]:
         dims |= dict.fromkeys((name, f"{name}_rank"), ("intervention", *more))
-        dims[f"{name}_control"] = ("intervention", "draw", *more)
-    return dims
+        dims[f"{name}_control"] = ("intervention", "repeat", *more)
+        dims[f"{name}_by_layer"] = ("intervention", "read_layer", *more)
+    return along(result, dims)
 
 
 @dataclass(frozen=True)
-class _Effect:
-    """What is drawn: (intervention), and (intervention, draw) for the controls."""
+class Effect:
+    """What is drawn: (intervention), (intervention, repeat) for the controls, (intervention, read_layer) by layer."""
 
     values: NDArray[np.float64]
     controls: NDArray[np.float64] | None
     ranks: NDArray[np.float64] | None
+    by_layer: NDArray[np.float64] | None
     name: str
     signed: bool
     from_zero: bool
+    of_maps: bool
 
 
-def _effect(result: xr.Dataset, effect: str | None, concept: str | None) -> _Effect:
+def chosen_effect(result: xr.Dataset, effect: str | None, concept: str | None) -> Effect:
+    """The effect of a name, or the usual one, for one concept or all.
+
+    Raises
+    ------
+    InputError
+        If there is none such; lists those there are.
+    """
     known = [name for name in _NAMES if name in result]
     of_concept = [name for name in _OF_CONCEPT if name in result]
     usual = "psnr" if "psnr" in known and concept is None else known[0]
@@ -126,36 +167,56 @@ def _effect(result: xr.Dataset, effect: str | None, concept: str | None) -> _Eff
         chosen, name, result = bare, _OF_CONCEPT[bare].format(concept), result.sel(concept=concept)
     if bare == "iou_shift":
         name += " with the truth" if result.attrs.get("iou_of") == "truth" else " with the unedited run"
-    controls, ranks = result.get(f"{chosen}_control"), result.get(f"{chosen}_rank")
-    return _Effect(
+    controls, ranks, by_layer = (result.get(f"{chosen}_{part}") for part in ("control", "rank", "by_layer"))
+    return Effect(
         result[chosen].to_numpy(),
-        None if controls is None else controls.transpose("intervention", "draw").to_numpy(),
+        None if controls is None else controls.transpose("intervention", "repeat").to_numpy(),
         None if ranks is None else ranks.to_numpy(),
+        None if by_layer is None else by_layer.transpose("intervention", "read_layer").to_numpy(),
         name,
         bare == "iou_shift",
-        bare in ("map_distance", "perceptual"),
+        bare in ("map_distance", "total_variation_distance", "perceptual"),
+        bare in ("map_distance", "total_variation_distance", "iou_shift"),
     )
 
 
-def _rows(result: xr.Dataset, effect: _Effect, width: float) -> PaperFigure:
+def _rows(result: xr.Dataset, effect: Effect, width: float) -> PaperFigure:
     values = effect.values
     count = len(values)
-    figure = PaperFigure(figsize=(width, _ROW * count + 0.95), dpi=DPI, layout="constrained")
+    room = 0.45 * width
+    labels = [_shortened(str(name), room) for name in result["intervention"].to_numpy()]
+    beside = width - max(map(text_width, labels)) - 0.3
+    title = _title(result, beside, effect)
+    lines = title.count("\n") + wrap(effect.name, beside, 2).count("\n")
+    figure = PaperFigure(figsize=(width, _ROW * count + 1.1 + _LINE * lines), dpi=DPI, layout="constrained")
     ax = figure.add_subplot()
     ax.set_aspect("auto")
-    ink = mpl.rcParams["text.color"]
+    ink, paper = mpl.rcParams["text.color"], mpl.rcParams["axes.facecolor"]
+    shown = False
     if effect.controls is not None:
-        for row, draws in enumerate(effect.controls):
-            there = draws[np.isfinite(draws)]
+        for row, repeats in enumerate(effect.controls):
+            there = repeats[np.isfinite(repeats)]
             if len(there):
                 ax.barh(row, np.ptp(there), 0.62, there.min(), color=ink, alpha=0.13, linewidth=0)
                 ax.vlines(there, row - 0.31, row + 0.31, color=ink, alpha=0.45, linewidth=0.8)
-    known = np.isfinite(values)
-    ax.scatter(
-        values[known], np.flatnonzero(known), 22, color=_EFFECT, edgecolors=ink, linewidths=0.4, zorder=3, clip_on=False
-    )
-    room = 0.45 * width
-    labels = [_shortened(str(name), room) for name in result["intervention"].to_numpy()]
+                shown = True
+    known, own = np.isfinite(values), _own(result, effect)
+    handles: list[Artist] = []
+    for where, face, text in ((~own, _EFFECT, "the edit"), (own, paper, "the edit, read in a layer that it acts in")):
+        rows = np.flatnonzero(known & where)
+        if len(rows):
+            dots = ax.scatter(values[rows], rows, 20, facecolors=face, edgecolors=_EFFECT, linewidths=1.2, label=text)
+            dots.set(zorder=3, clip_on=False)
+            handles.append(dots)
+    small = FONT_SIZE - 1
+    for missing in np.flatnonzero(np.isnan(values)).tolist():
+        said, at = _absent(result, missing), ax.get_yaxis_transform()
+        ax.text(0.015, missing, said, transform=at, va="center", ha="left", alpha=0.65, fontsize=small)
+    if shown:
+        ticks: dict[str, Any] = {"color": ink, "alpha": 0.45, "marker": "|", "linestyle": "none"}
+        handles.append(Line2D([], [], label="controls", **ticks))
+    if handles:
+        figure.legend(handles=handles, loc="outside lower right", ncols=3, frameon=False, fontsize=small)
     ax.set_yticks(range(count), labels)
     ax.set_ylim(count - 0.4, -0.6)
     ax.use_sticky_edges = False
@@ -164,21 +225,21 @@ def _rows(result: xr.Dataset, effect: _Effect, width: float) -> PaperFigure:
         ax.set_xlim(left=0)
     if effect.signed:
         ax.axvline(0, color=ink, linewidth=0.6, alpha=0.6, zorder=1)
-    ax.set_xlabel(wrap(effect.name, width - max(map(text_width, labels)) - 0.3, 2))
+    ax.set_xlabel(wrap(effect.name, beside, 2))
     ax.grid(axis="x", linewidth=0.4, alpha=0.35)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
-    _title(ax, result, width - max(map(text_width, labels)) - 0.3)
+    ax.set_title(title, fontsize=FONT_SIZE, loc="left")
     return figure
 
 
-def _matrix(result: xr.Dataset, effect: _Effect, places: list[tuple[int, int]], cmap: Any) -> PaperFigure:
+def _matrix(result: xr.Dataset, effect: Effect, places: list[tuple[int, int]], cmap: Any) -> PaperFigure:
     layers, heads = (sorted({place[axis] for place in places}) for axis in (0, 1))
     at = [(layers.index(layer), heads.index(head)) for layer, head in places]
     values, beyond = np.full((len(layers), len(heads)), np.nan), np.zeros((len(layers), len(heads)), bool)
     for index, cell in enumerate(at):
         values[cell] = effect.values[index]
-        beyond[cell] = effect.ranks is not None and effect.ranks[index] == 1
+        beyond[cell] = effect.ranks is not None and result.sizes["repeat"] >= ENOUGH and effect.ranks[index] == 1
     side = min(_CELL, 5.0 / len(heads))
     size = (max(side * len(heads) + 1.5, 3.0), max(side * len(layers), 1.2) + 0.95)
     figure = PaperFigure(figsize=size, dpi=DPI, layout="constrained")
@@ -187,8 +248,10 @@ def _matrix(result: xr.Dataset, effect: _Effect, places: list[tuple[int, int]], 
     most = float(np.nanmax(abs(values))) if effect.signed and np.isfinite(values).any() else None
     shown = ax.imshow(values, cmap=cmap, vmin=None if most is None else -most, vmax=most)
     ax.set_aspect("auto")
+    hatch_absent(ax, values)
+    own = {layer for (layer, _), inside in zip(places, _own(result, effect), strict=True) if inside}
     ax.set_xticks(range(len(heads)), [str(head) for head in heads])
-    ax.set_yticks(range(len(layers)), [str(layer) for layer in layers])
+    ax.set_yticks(range(len(layers)), [f"{layer}*" if layer in own else str(layer) for layer in layers])
     ax.set_xlabel("head")
     ax.set_ylabel("layer")
     for y, x in zip(*np.nonzero(beyond), strict=True):
@@ -196,8 +259,42 @@ def _matrix(result: xr.Dataset, effect: _Effect, places: list[tuple[int, int]], 
         frame.set_path_effects([patheffects.withStroke(linewidth=2.6, foreground="#FFFFFF")])
         ax.add_patch(frame)
     figure.colorbar(shown, ax=ax, label=wrap(effect.name, size[1] - 0.5, 3), pad=0.02)
-    _title(ax, result, size[0] - 0.6, framed=bool(beyond.any()))
+    notes = [f"framed: larger than all {result.sizes['repeat']} controls"] if beyond.any() else []
+    notes += ["* read in the edited layer itself"] if own else []
+    notes += ["hatched: out of reach"] if np.isnan(values).any() else []
+    ax.set_title(_title(result, size[0] - 0.6, effect, *notes), fontsize=FONT_SIZE, loc="left")
     return figure
+
+
+def hatch_absent(ax: Axes, values: NDArray[np.float64]) -> None:
+    """Hatch the cells of a matrix that have no value."""
+    ink = mpl.rcParams["text.color"]
+    for y, x in zip(*np.nonzero(np.isnan(values)), strict=True):
+        cell = Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, hatch="////", edgecolor=ink, alpha=0.25, linewidth=0)
+        ax.add_patch(cell)
+
+
+def read_at(result: xr.Dataset) -> str:
+    """Where the effects on the maps were read, in words; nothing for results of early versions."""
+    readout = result.attrs.get("readout")
+    if readout is None:
+        return ""
+    return "all layers behind each edit" if isinstance(readout, str) else layers_in_words(readout)
+
+
+def _own(result: xr.Dataset, effect: Effect) -> NDArray[np.bool_]:
+    """(intervention): whether an edit acts inside a layer whose maps are read."""
+    if "readout_reach" not in result.coords or not effect.of_maps:
+        return np.zeros(result.sizes["intervention"], dtype=bool)
+    return np.array(["own" in str(how).split(" + ") for how in result["readout_reach"].to_numpy()])
+
+
+def _absent(result: xr.Dataset, row: int) -> str:
+    """Why a row has no value, in a few words."""
+    how = str(result["readout_reach"].to_numpy()[row]) if "readout_reach" in result.coords else ""
+    if "skipped" in how:
+        return f"leaves out what is read ({read_at(result)})"
+    return f"cannot reach {read_at(result)}" if "unreachable" in how else "nothing to compare"
 
 
 def _heads(result: xr.Dataset) -> list[tuple[int, int]] | None:
@@ -224,11 +321,11 @@ def _shortened(text: str, room: float) -> str:
     return text + "…"
 
 
-def _title(ax: Axes, result: xr.Dataset, width: float, *, framed: bool = False) -> None:
-    parts = ["interventions"]
-    if "draw" in result.sizes:
-        kinds = " or ".join(sorted(set(map(str, result["control"].to_numpy()))))
-        parts.append(f"control: {kinds}, {result.sizes['draw']} draws")
-    if framed:
-        parts.append("framed: beyond all draws")
-    ax.set_title(wrap("; ".join(parts), width, 3), fontsize=FONT_SIZE, loc="left")
+def _title(result: xr.Dataset, width: float, effect: Effect, *notes: str) -> str:
+    where = read_at(result) if effect.of_maps else ""
+    parts = [f"Effects of edits{f', maps of {where}' if where else ''}"]
+    if "repeat" in result.sizes:
+        kinds = [KINDS.get(kind, kind) for kind in sorted(set(map(str, result["control"].to_numpy())))]
+        count = result.sizes["repeat"]
+        parts.append(f"controls: {' or '.join(kinds)}, {count} {'repeat' if count == 1 else 'repeats'}")
+    return wrap("; ".join([*parts, *notes]), width, 4)

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
-from typing import Any, ClassVar, Final, Literal, Self, TypeAlias, cast, overload
+from dataclasses import MISSING, InitVar, dataclass, fields
+from typing import Any, ClassVar, Final, Literal, Self, cast, overload
 
 from workbench.interventions.fields import (
     CHECKS,
     ITSELF,
     LIMITS,
     STREAMS,
+    HeadStream,
+    HeadStreams,
     Numbers,
     Range,
+    Reference,
     Source,
-    Stream,
     Streams,
     Tokens,
+    head_streams,
 )
-from workbench.schema import InputError
+from workbench.schema import InputError, warn
 
 _ROUNDING: Final = 1e-3
 """Of timesteps, which samplers keep in float32."""
@@ -32,17 +36,30 @@ class Intervention:
     ----------
     of_prompt : bool
         Whether it leaves unconditional passes alone.
-    of_concepts : bool
-        Whether it changes only what concept tokens do, and the model's own tensors not at all.
+    checks : mapping
+        What checks and unifies fields of its own way, before :data:`workbench.interventions.fields.CHECKS`.
     """
 
     of_prompt: ClassVar[bool] = False
-    of_concepts: ClassVar[bool] = False
+    checks: ClassVar[Mapping[str, Any]] = {}
+
+    @property
+    def of_concepts(self) -> bool:
+        """Whether it changes only what concept tokens do, and the model's own tensors not at all."""
+        return False
+
+    def lag(self, space: str) -> float:
+        """How many layers behind the one that it edits its effect first shows in a space; inf where it never does.
+
+        0 is inside the layer itself. Without more said, an edit changes what the image or the concepts of a block put
+        out: the ``output`` there, and everything behind it.
+        """
+        return 0 if space == "output" else math.inf if space == "prompt" and self.of_concepts else 1
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            given = getattr(self, field.name)
-            object.__setattr__(self, field.name, CHECKS[field.name](f"{field.name} of {type(self).__name__}", given))
+            given, check = getattr(self, field.name), self.checks.get(field.name, CHECKS[field.name])
+            object.__setattr__(self, field.name, check(f"{field.name} of {type(self).__name__}", given))
 
     @overload
     def __getitem__(self, name: Literal["layers", "heads"]) -> tuple[int, ...] | None: ...
@@ -51,7 +68,7 @@ class Intervention:
     @overload
     def __getitem__(self, name: Literal["timesteps"]) -> tuple[float, float] | None: ...
     @overload
-    def __getitem__(self, name: Literal["streams"]) -> tuple[Stream, ...] | None: ...
+    def __getitem__(self, name: Literal["streams"]) -> tuple[HeadStream, ...] | None: ...
     def __getitem__(self, name: str) -> Any:
         """What it is limited to along ``layers``, ``heads`` and so on; None for a limit that it does not have.
 
@@ -123,6 +140,22 @@ class Intervention:
         layers = self["layers"]
         return layers is None or layer in layers
 
+    def reaches(self, layer: int, space: str = "output") -> bool:
+        """Whether it can change the scores of a layer within a forward pass.
+
+        An edit inside a block acts from its own layer on, one of what a block gives strictly behind it: see
+        :meth:`lag`.
+
+        Parameters
+        ----------
+        layer
+            The layer that is read.
+        space
+            The space that is read.
+        """
+        first = 0 if self["layers"] is None else min(self["layers"])
+        return layer >= first + self.lag(space)
+
     def sources(self) -> tuple[Source, ...]:
         """Other runs it needs."""
         return ()
@@ -155,46 +188,74 @@ class Intervention:
 class SkipBlock(Intervention):
     """Leave blocks out: image and text pass unchanged, and so do the concepts.
 
-    A skipped block has no map: it is NaN, and listed in ``attrs["missing"]``.
+    A skipped block has no map: it is NaN, and listed in ``attrs["missing"]``. What changes is read behind it.
     """
 
     layers: Numbers
     timesteps: Range = None
+
+    def lag(self, space: str) -> float:
+        return 1
 
 
 @dataclass(frozen=True)
 class ScaleHeads(Intervention):
     """Multiply the output of heads, before the output projection; 0 knocks them out.
 
-    The concepts' own head output stays as it is, so the ``output`` score of the block scales by the factor.
-    ``streams`` narrows it to the ``"image"`` patches or to the ``"text"`` tokens of the prompt.
+    ``streams`` are whose output it is: that of the ``"image"`` patches and of the ``"text"`` tokens of the prompt,
+    unless others are named; with ``"concepts"`` the concepts' own is scaled too, or alone. The ``output`` score of the
+    block scales by the factor once for the image and once for the concepts.
     """
+
+    checks: ClassVar[Mapping[str, Any]] = {"streams": head_streams}
 
     layers: Numbers
     heads: Numbers = None
     factor: float = 0.0
-    streams: Streams = STREAMS
+    streams: HeadStreams = STREAMS
     timesteps: Range = None
+
+    @property
+    def of_concepts(self) -> bool:
+        return self.streams == ("concepts",)
+
+    def lag(self, space: str) -> float:
+        return _lag_of_text(space) if self.streams == ("text",) else super().lag(space)
 
 
 @dataclass(frozen=True)
 class MeanHeads(Intervention):
-    """Replace the output of heads, before the output projection, by its mean over patches in other runs.
+    """Replace the output of heads, before the output projection, by a mean over patches.
 
-    ``references`` are those runs; by default the run itself without any edit. With ``"text"`` among ``streams`` the
-    prompt's tokens get the mean over the prompt's tokens.
+    Without ``reference`` it is the image's own **spatial mean**: what the heads put out on average over the patches of
+    the same run without any edit, so that only the differences between its patches are lost. ``reference`` is a set of
+    other runs, sources or paths of images, over all of whose patches the mean then goes. With ``"text"`` among
+    ``streams`` the prompt's tokens get the mean over the prompt's tokens. The former name of ``reference``,
+    ``references``, is taken with a warning.
     """
 
     of_prompt: ClassVar[bool] = True
 
     layers: Numbers
     heads: Numbers = None
-    references: Source | Iterable[Source] = (ITSELF,)
+    reference: Reference | Iterable[Reference] = (ITSELF,)
     streams: Streams = ("image",)
     timesteps: Range = None
+    references: InitVar[Any] = None
+
+    def __post_init__(self, references: Any) -> None:
+        if references is not None:
+            if self.reference != (ITSELF,):
+                raise InputError("MeanHeads was given reference and references, which is its former name: give one.")
+            warn("references of MeanHeads is called reference now; the former name goes with the next version.")
+            object.__setattr__(self, "reference", references)
+        super().__post_init__()
+
+    def lag(self, space: str) -> float:
+        return super().lag(space) if "image" in self.streams else _lag_of_text(space)
 
     def sources(self) -> tuple[Source, ...]:
-        return cast(tuple[Source, ...], self.references)
+        return cast(tuple[Source, ...], self.reference)
 
 
 @dataclass(frozen=True)
@@ -211,6 +272,9 @@ class NullText(Intervention):
     tokens: Tokens = None
     timesteps: Range = None
 
+    def lag(self, space: str) -> float:
+        return 0 if space in ("output", "prompt") else 1
+
 
 @dataclass(frozen=True)
 class Amplify(Intervention):
@@ -226,6 +290,9 @@ class Amplify(Intervention):
     factor: float = 2.0
     tokens: Tokens = None
     timesteps: Range = None
+
+    def lag(self, space: str) -> float:
+        return 0 if space in ("output", "prompt") else 1
 
 
 @dataclass(frozen=True)
@@ -267,11 +334,13 @@ class AttendMode(Intervention):
     Helbling et al. 2025 (arXiv 2502.04320), Table 4.
     """
 
-    of_concepts: ClassVar[bool] = True
-
     mode: str
     layers: Numbers = None
     timesteps: Range = None
+
+    @property
+    def of_concepts(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True)
@@ -282,11 +351,13 @@ class DropConcept(Intervention):
     keep maps of their own, so the dataset keeps its shape.
     """
 
-    of_concepts: ClassVar[bool] = True
-
     concepts: int | str | Iterable[int | str]
     layers: Numbers = None
     timesteps: Range = None
+
+    @property
+    def of_concepts(self) -> bool:
+        return True
 
     def units(self) -> tuple[str, tuple[Any, ...]]:
         return "concept", cast(tuple[Any, ...], self.concepts)
@@ -308,39 +379,13 @@ class Patch(Intervention):
     streams: Streams = STREAMS
     timesteps: Range = None
 
+    def lag(self, space: str) -> float:
+        if "image" not in self.streams:
+            return _lag_of_text(space)
+        return 1 if self.heads is None else super().lag(space)
+
     def sources(self) -> tuple[Source, ...]:
         return (self.source,)
-
-
-@dataclass(frozen=True)
-class RandomDirection(Intervention):
-    """In place of an edit's change, a random one of the same L2 norm at the same place, for each token.
-
-    The control of an edit that leaves no other unit to edit. Where the edit changes heads, the norm is kept for each
-    head of each token. Directions are drawn anew for each picture, prompt and seed of the noise, and for each concept
-    by its name; with ``shared=True`` all pictures, prompts and noise samples get the same ones, as in early versions.
-    """
-
-    of: Intervention
-    seed: int = 0
-    shared: bool = False
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.of, Intervention) or isinstance(self.of, RandomDirection):
-            raise InputError(f"RandomDirection is of {self.of!r}; expected an edit such as SkipBlock(3).")
-        Source(seed=self.seed)
-        if not isinstance(self.shared, bool):
-            raise InputError(f"shared of a random direction is {self.shared!r}; expected True or False.")
-
-    def as_dict(self) -> dict[str, Any]:
-        # Early versions, whose draws were shared, wrote no such field: their runs keep keys of their own.
-        return super().as_dict() | {"shared": self.shared}
-
-    def __getitem__(self, name: Any) -> Any:
-        return getattr(self, name) if name in ("of", "seed", "shared") else self.of[name]
-
-    def sources(self) -> tuple[Source, ...]:
-        return self.of.sources()
 
 
 @dataclass(frozen=True)
@@ -374,63 +419,9 @@ class Each:
             raise InputError(f"{self.kind.__name__}.each cannot be made with {dict(self.options)}: {error}.") from error
 
 
-Given: TypeAlias = Intervention | Mapping[str, Any]
-"""A description, or what its :meth:`Intervention.as_dict` gave."""
-
-
-def read(given: Given | Iterable[Given], name: str = "interventions") -> tuple[Intervention, ...]:
-    """Read one or several descriptions.
-
-    Parameters
-    ----------
-    given
-        A description, a mapping such as ``attrs["interventions"]`` holds, or an iterable of those.
-    name
-        What errors call it.
-
-    Raises
-    ------
-    InputError
-        If something else is given, or a mapping describes no edit.
-    """
-    if isinstance(given, Each) or given is None:
-        raise InputError(
-            f"{name} is a plan for wb.intervene, which runs its members one after the other; expected edits such as "
-            "SkipBlock(3) here."
-            if given is not None
-            else f"{name} is None; expected edits such as SkipBlock(3), or () for none."
-        )
-    if isinstance(given, Intervention | Mapping):
-        return (_read_one(given, name),)
-    kind = getattr(given, "__self__", given)
-    if isinstance(kind, type) and issubclass(kind, Intervention):
-        raise InputError(
-            f"{name} is {kind.__name__} itself; expected one of its kind such as {kind.__name__}(3), or a plan of all, "
-            f"{kind.__name__}.each(), with parentheses."
-        )
-    if isinstance(given, str) or not isinstance(given, Iterable):
-        raise InputError(f"{name} is {given!r}; expected edits such as SkipBlock(3).")
-    return tuple(_read_one(one, name) for one in given)
-
-
-def _read_one(given: Any, name: str = "interventions") -> Intervention:
-    if isinstance(given, Intervention) and type(given) is not Intervention:
-        return given
-    kinds = {kind.__name__: kind for kind in Intervention.__subclasses__()}
-    if not isinstance(given, Mapping) or given.get("edit") not in kinds:
-        raise InputError(f"{name} holds {given!r}; expected edits such as SkipBlock(3): {', '.join(kinds)}.")
-    kind, options = kinds[given["edit"]], {name: value for name, value in given.items() if name != "edit"}
-    try:
-        if isinstance(options.get("source"), Mapping):
-            options["source"] = Source(**options["source"])
-        if "references" in options:
-            options["references"] = [Source(**one) for one in options["references"]]
-        if kind is RandomDirection:
-            options.setdefault("shared", True)
-            options["of"] = _read_one(options.get("of"))
-        return kind(**options)
-    except TypeError as error:
-        raise InputError(f"{name} holds {dict(given)!r}, which is no {kind.__name__}: {error}.") from error
+def _lag_of_text(space: str) -> int:
+    """That of an edit of what the text puts out: the image sees it in the next block, and hands it on behind that."""
+    return 1 if space in ("output", "prompt") else 2
 
 
 def _plain(value: Any) -> Any:

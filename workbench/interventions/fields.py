@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -16,6 +17,9 @@ Range: TypeAlias = tuple[float, float] | slice | None
 Stream = Literal["image", "text"]
 Streams: TypeAlias = Stream | Iterable[Stream]
 STREAMS: Final[tuple[Stream, ...]] = ("image", "text")
+HeadStream = Literal["image", "text", "concepts"]
+HeadStreams: TypeAlias = HeadStream | Iterable[HeadStream]
+HEAD_STREAMS: Final[tuple[HeadStream, ...]] = get_args(HeadStream)
 Limit = Literal["layers", "heads", "tokens", "timesteps", "streams", "concepts"]
 LIMITS: Final[tuple[Limit, ...]] = get_args(Limit)
 """What edits can be limited to; one without such a limit acts on all there are."""
@@ -51,6 +55,8 @@ class Source:
 
 ITSELF: Final = Source()
 """The run itself, without any edit."""
+Reference: TypeAlias = Source | str | os.PathLike[str]
+"""Another run, or the path of its image."""
 
 
 def _whole(value: Any) -> bool:
@@ -102,11 +108,16 @@ def _range(name: str, given: Any) -> tuple[float, float] | None:
     return float(min(ends)), float(max(ends))
 
 
-def _streams(name: str, given: Any) -> tuple[str, ...]:
+def _streams(name: str, given: Any, known: Sequence[str] = STREAMS) -> tuple[str, ...]:
     chosen = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Iterable) else ()
-    if not chosen or not set(chosen) <= set(STREAMS):
-        raise InputError(f"{name} is {given!r}; expected one or both of {', '.join(STREAMS)}.")
-    return tuple(stream for stream in STREAMS if stream in chosen)
+    if not chosen or not set(chosen) <= set(known):
+        raise InputError(f"{name} is {given!r}; expected one or several of {', '.join(known)}.")
+    return tuple(stream for stream in known if stream in chosen)
+
+
+def head_streams(name: str, given: Any) -> tuple[str, ...]:
+    """As streams of other edits, with the concepts' own among them."""
+    return _streams(name, given, HEAD_STREAMS)
 
 
 def _factor(name: str, given: Any) -> float:
@@ -133,11 +144,14 @@ def _source(name: str, given: Any) -> Source:
     return given
 
 
-def _references(name: str, given: Any) -> tuple[Source, ...]:
-    several = (given,) if isinstance(given, Source) or not isinstance(given, Iterable) else tuple(given)
+def reference_runs(name: str, given: Any) -> tuple[Source, ...]:
+    """Other runs as sources: those given, and those of images given by their paths."""
+    alone = isinstance(given, Source | str | os.PathLike) or not isinstance(given, Iterable)
+    several = (given,) if alone else tuple(given)
     if not several:
         raise InputError(f"{name} is empty; expected one or more sources; Source() is the run itself.")
-    return tuple(_source(name, one) for one in several)
+    paths = [Source(image=os.fspath(one)) if isinstance(one, str | os.PathLike) else one for one in several]
+    return tuple(_source(name, one) for one in paths)
 
 
 CHECKS: Final[Mapping[str, Any]] = {
@@ -151,6 +165,6 @@ CHECKS: Final[Mapping[str, Any]] = {
     "mode": _mode,
     "concepts": _concepts,
     "source": _source,
-    "references": _references,
+    "reference": reference_runs,
 }
-"""What checks and unifies a field, by its name."""
+"""What checks and unifies a field, by its name, where an edit has no check of its own."""

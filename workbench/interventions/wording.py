@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from workbench.interventions.describing import Given, read
+from workbench.interventions.records import Given, read
 from workbench.schema import EDIT, InputError
 
 
@@ -50,3 +50,11 @@ def edit_of(attrs: Mapping[Any, Any]) -> str:
         return in_words(given)
     except InputError:  # another version of the package described them
         return "an edit that this version of the package does not know"
+
+
+def layers_in_words(layers: Sequence[int]) -> str:
+    """Layers in words: ``"layer 4"``, ``"layers 4, 6"`` or ``"layers 4–9"``."""
+    if len(layers) == 1:
+        return f"layer {layers[0]}"
+    whole = len(layers) > 2 and list(layers) == list(range(layers[0], layers[-1] + 1))
+    return f"layers {f'{layers[0]}–{layers[-1]}' if whole else ', '.join(map(str, layers))}"

@@ -130,6 +130,8 @@ class Reading:
         Prompt tokens of the ``prompt`` space; None for all.
     hidden : tuple of int
         Concepts that the others do not attend to.
+    scaled : tuple of (tuple of int or None, float)
+        Heads, None for all, and what the output of the concepts in them is multiplied with.
     controls : tuple of (Reading, Seed)
         Other ways to attend, whose effect on the attention is replaced by a random one of the same size, and its seed.
     """
@@ -141,6 +143,7 @@ class Reading:
     text_mass: bool
     tokens: tuple[int, ...] | None
     hidden: tuple[int, ...] = ()
+    scaled: tuple[tuple[tuple[int, ...] | None, float], ...] = ()
     controls: tuple[tuple[Reading, Seed], ...] = ()
 
     def needs(self, wanted: bool) -> frozenset[str]:
@@ -196,9 +199,11 @@ class Reading:
         over_concepts = _hide(over_every_concept, self.hidden, stream.lead)
 
         attended = _attend(self.attend, over_image, over_concepts, image_value, own_value)
+        attended = self._scale(attended, stream.lead)
         for other, seed in self.controls:
             over_others = _hide(over_every_concept, other.hidden, stream.lead)
-            changed = _attend(other.attend, over_image, over_others, image_value, own_value)
+            made = _attend(other.attend, over_image, over_others, image_value, own_value)
+            changed = other._scale(made, stream.lead)
             attended = random_direction(attended, changed, seed)
         if place is None:
             return attended, None
@@ -243,7 +248,7 @@ class Reading:
         scale: float,
     ) -> tuple[Tensor, Record | None] | None:
         """As :meth:`read`, with fused kernels; None where they cannot be used."""
-        if self.hidden or self.controls or self.text_mass or self.attend not in ("both", "image"):
+        if self.hidden or self.scaled or self.controls or self.text_mass or self.attend not in ("both", "image"):
             return None
         if own.lead or block.patches != WHOLE or not adapter.rotates_pairs:
             return None
@@ -280,6 +285,14 @@ class Reading:
             scores[space], magnitudes[space] = _present(compared)
         lse = {"lse_image": found.lse[0], "lse_concept": found.lse[1]} if self.lse else {}
         return found.output, Record(*place, scores, lse, {}, self._vectors(found.output, own, block), magnitudes)
+
+    def _scale(self, attended: Tensor, lead: int) -> Tensor:
+        """Concept attention (batch, head, token, dim) with the concepts' output in some heads multiplied."""
+        for heads, factor in self.scaled:
+            chosen = slice(None) if heads is None else list(heads)
+            attended = attended.clone()
+            attended[:, chosen, lead:] = attended[:, chosen, lead:] * factor if factor else 0.0
+        return attended
 
     def _vectors(self, attended: Tensor, own: _Own, block: BlockTensors) -> dict[str, Tensor]:
         """The vectors behind the scores, where they are kept."""

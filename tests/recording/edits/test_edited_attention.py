@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from workbench.recording.edits.edited_attention import blocked_attention, blur, random_direction
+from workbench.schema import TraceError
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -53,3 +54,18 @@ def test_a_random_direction_is_as_long_as_the_edit_and_named_by_its_seed() -> No
     assert torch.equal(moved, random_direction(original, edited, "one"))
     assert not torch.equal(moved, random_direction(original, edited, "other"))
     assert random_direction(original.bfloat16(), edited.bfloat16(), "one").dtype == torch.bfloat16
+
+
+def test_a_matched_direction_has_the_covariance_of_the_vectors() -> None:
+    # Vectors that vary along one axis a hundred times as much as along the others.
+    vectors = 3 + draw(1, 400, 8) * torch.tensor([100.0, *[1.0] * 7])
+    edited = vectors + draw(1, 400, 8, seed=1)
+    distance = (edited - vectors).norm(dim=-1)
+    for matched, share in ((True, 0.9), (False, 0.5)):
+        moved = random_direction(vectors, edited, "a", matched) - vectors
+        torch.testing.assert_close(moved.norm(dim=-1), distance, rtol=1e-3, atol=1e-3)
+        along = (moved[..., 0].abs() / distance).mean().item()
+        assert (along > share) == matched
+    assert torch.equal(*(random_direction(vectors, edited, "a", True) for _ in range(2)))
+    with pytest.raises(TraceError, match="leave matched out"):
+        random_direction(vectors[:, :1], edited[:, :1], "a", True)

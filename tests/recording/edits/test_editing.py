@@ -151,6 +151,36 @@ def test_the_model_is_as_before_after_an_exception(sample: Edited) -> None:
     assert snapshot(sample.model) == before
 
 
+@pytest.mark.parametrize(
+    "edit",
+    [
+        *EVERY_KIND[:-2],
+        *(ScaleHeads(2, heads=1, streams=stream) for stream in ("image", "text", "concepts")),
+        MeanHeads(2, heads=1, streams="text"),
+        Patch(1, source=Source(seed=1)),
+        Patch(1, heads=0, source=Source(seed=1)),
+        Patch(1, heads=0, source=Source(seed=1), streams="text"),
+        Patch(1, source=Source(seed=1), streams="text"),
+    ],
+    ids=str,
+)
+def test_an_edit_reaches_the_layers_and_spaces_that_it_says(sample: Edited, edit: Intervention) -> None:
+    other = {name: value.flip(1) if "hidden_states" in name else value for name, value in sample.inputs.items()}
+    plain = sample.run()[1].scores
+    with torch.no_grad(), trace(sample.model, sample.concepts, sample.layers, SPACES, interventions=edit) as seen:
+        for source in edit.sources():
+            with seen.collecting(source):
+                sample.model(**(sample.inputs if source == ITSELF else other))
+        sample.model(**sample.inputs)
+    for space in SPACES:
+        for layer in sample.layers:
+            changed = not torch.equal(plain[space][layer], seen.scores[space][layer])
+            skipped = bool(seen.scores[space][layer].isnan().any())
+            # Where projections have no bias, the norm of the prompt's queries undoes a factor.
+            undone = isinstance(edit, Amplify) and space == "prompt" and layer == 2 and not changed
+            assert undone or changed == (edit.reaches(layer, space) or skipped), (space, layer)
+
+
 @pytest.mark.parametrize("edit", EVERY_KIND, ids=str)
 def test_an_edit_changes_the_picture_unless_it_is_of_the_concepts(flux: Edited, edit: Intervention) -> None:
     """The source of the patches is the run itself here, so they change nothing either."""
@@ -291,6 +321,20 @@ def test_scaled_heads_equal_scaled_columns_of_the_projection(flux: Edited, layer
 
 
 @pytest.mark.parametrize("layer", IN_BOTH_BLOCKS)
+def test_scaled_heads_of_concepts_scale_what_concepts_put_out_and_leave_the_picture(flux: Edited, layer: int) -> None:
+    plain, edited = flux.run(), flux.run(ScaleHeads(layer, heads=1, factor=0.25, streams="concepts"))
+    assert torch.equal(plain[0], edited[0])
+    own, scaled = (seen.vectors["concept_output"][layer] for _, seen in (plain, edited))
+    assert torch.equal(scaled[:, 1], own[:, 1] * 0.25)
+    assert torch.equal(scaled[:, 0], own[:, 0])
+    both = flux.run(ScaleHeads(layer, heads=1, factor=0.25, streams=("image", "concepts")))[1].scores["output"][layer]
+    assert flux.close(both[:, 1], plain[1].scores["output"][layer][:, 1] / 16)
+    moved = flux.run(RandomDirection(ScaleHeads(layer, heads=1, factor=0.25, streams="concepts"), 3))[1]
+    change = moved.vectors["concept_output"][layer] - own
+    assert flux.close(change.norm(dim=-1), (scaled - own).norm(dim=-1))
+
+
+@pytest.mark.parametrize("layer", IN_BOTH_BLOCKS)
 def test_mean_heads_equal_a_hand_computation(sample: Edited, layer: int) -> None:
     _, plain = sample.run()
     _, seen = sample.run(MeanHeads(layer, heads=0), sources=[ITSELF])
@@ -310,7 +354,7 @@ def test_mean_heads_over_several_runs(flux: Edited) -> None:
         means.append(vectors[2][:, 1].mean(dim=1))
     with (
         torch.no_grad(),
-        trace(flux.model, flux.concepts, vectors=True, interventions=MeanHeads(2, 1, references=references)) as seen,
+        trace(flux.model, flux.concepts, vectors=True, interventions=MeanHeads(2, 1, reference=references)) as seen,
     ):
         for source, inputs in zip(references, (flux.inputs, other), strict=True):
             with seen.collecting(source):
@@ -449,7 +493,7 @@ def test_a_random_direction_has_the_size_of_the_edit(sample: Edited, layer: int)
     own = sample.run()[1].vectors["image_output"][layer].float()
     for edit in (ScaleHeads(layer, 0, factor=0.5), MaskText(layer, tokens=0), MeanHeads(layer, 1)):
         changes = []
-        for done in (edit, RandomDirection(edit, 1), RandomDirection(edit, 2)):
+        for done in (edit, RandomDirection(edit, 1), RandomDirection(edit, 2, matched=True)):
             vectors = sample.run(done, sources=edit.sources())[1].vectors["image_output"][layer]
             changes.append(vectors.float() - own)
         lengths = [change.norm(dim=-1) for change in changes]

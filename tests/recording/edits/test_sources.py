@@ -165,7 +165,7 @@ def test_steps_that_are_not_recorded_are_edited_too() -> None:
         (DropConcept("cat"), "the concepts are dog, sky, grass"),
         (RandomDirection(SkipBlock(7)), "layers 0 to 4"),
         (SkipBlock(range(5)), "is skipped"),
-        (MeanHeads(1, references=Source(image="nowhere.png")), "no image file"),
+        (MeanHeads(1, reference=Source(image="nowhere.png")), "no image file"),
     ],
     ids=str,
 )
@@ -219,7 +219,7 @@ def test_mean_heads_take_the_mean_of_each_pass() -> None:
     ds = capture(MeanHeads(1, heads=0), samples=2)
     one = ds["output"].sel(layer=1, head=0)
     assert float(one.std(["y", "x"]).max()) < 1e-2 * float(abs(one).max())
-    others = capture(MeanHeads(1, heads=0, references=[Source(seed=7), Source(seed=8)]))
+    others = capture(MeanHeads(1, heads=0, reference=[Source(seed=7), Source(seed=8)]))
     assert not np.array_equal(others["output"].sel(layer=2), capture(MeanHeads(1, heads=0))["output"].sel(layer=2))
 
 
@@ -281,7 +281,7 @@ def test_a_run_draws_its_own_random_directions() -> None:
     )
     assert not np.array_equal(first["output_total"], capture(same, **plain)["output_total"], equal_nan=True)
     seen: list[Any] = []
-    with mock.patch.object(editing_module, "random_direction", lambda a, b, seed: seen.append(seed) or a):
+    with mock.patch.object(editing_module, "random_direction", lambda a, b, seed, *_: seen.append(seed) or a):
         capture(own, **plain, timesteps=500)
         capture(own, picture=OTHER, timesteps=500)
         capture(own, prompt="a cat", timesteps=500)

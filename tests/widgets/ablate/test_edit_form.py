@@ -33,7 +33,7 @@ def test_every_kind_of_edit_is_offered() -> None:
     offered = {edit["name"]: edit for edit in Interventions(Laboratory()).describe()["edits"]}
     assert set(offered) == set(EDITS)
     for name, edit in offered.items():
-        known = {one.name for one in fields(getattr(interventions, name))} - {"concepts", "references"}
+        known = {one.name for one in fields(getattr(interventions, name))} - {"concepts", "reference"}
         assert known <= set(edit["settings"]), "every limit can be set"
 
 
@@ -58,7 +58,7 @@ def test_every_limit_is_that_of_the_edits(edit: str) -> None:
                 "mode": "concepts",
                 "streams": ("text",),
                 "source": wb.Source(prompt="a blue house", seed=3),
-                "references": (wb.Source(prompt="a blue house", seed=3),),
+                "reference": (wb.Source(prompt="a blue house", seed=3),),
             }
             for name, value in expected.items():
                 if name in settings and name.removesuffix("s") not in over:

@@ -16,8 +16,7 @@ from tests.synthetic import dataset
 from workbench.experiments.planning import Network, arms_of
 from workbench.schema import InputError
 from workbench.widgets.ablate.edit_form import EDITS
-from workbench.widgets.ablate.intervention_form import EditForm, Interventions, effect_plots
-from workbench.widgets.ablate.plots import best
+from workbench.widgets.ablate.intervention_form import EditForm, Interventions
 from workbench.widgets.ablate.results import INTERVENTION, table
 from workbench.widgets.ablate.tasks import side_by_side
 
@@ -33,7 +32,6 @@ FACTS: dict[str, Any] = {
 }
 NETWORK = Network(
     blocks=("dual", "dual", "single"),
-    reach=2,
     depth=3,
     heads=2,
     concepts=("dog", "grass", "sky"),
@@ -66,8 +64,8 @@ class Laboratory:
     def prompts(self) -> list[str]:
         return ["a blue house"]
 
-    def pair(self, found: xr.Dataset, at: int) -> Any:
-        maps = [np.zeros((3, 4, 6)), np.full((3, 4, 6), at)]
+    def pair(self, found: xr.Dataset, at: int, layer: int | None = None) -> Any:
+        maps = [np.zeros((3, 4, 6)), np.full((3, 4, 6), at if layer is None else 10 * layer + at)]
         return side_by_side(["without an edit", str(found.intervention.to_numpy()[at])], maps, [], FACTS["names"])
 
 
@@ -82,15 +80,25 @@ def made(labels: list[str], draws: int) -> xr.Dataset:
             "concept": FACTS["names"],
             "control": ("intervention", ["direction" if draws else "none"] * count),
         },
-        attrs={"iou_of": "baseline"},
+        attrs={"iou_of": "baseline", "readout": "[2]"},
+    )
+    last = np.arange(count) == 2
+    found = found.assign_coords(
+        read_layer=[1, 2],
+        reach=(("intervention", "read_layer"), [["own", "downstream"]] * count),
+        readout_reach=("intervention", np.where(last, "skipped", "downstream")),
+        note=("intervention", np.where(last, "Edit 2 leaves out layer 2.", "")),
     )
     found["mean_map_distance"] = found.map_distance.mean("concept")
     found["iou_shift"], found["mean_iou_shift"] = -found.map_distance, -found.mean_map_distance
+    by_layer = xr.DataArray([1.0, 2.0], {"read_layer": [1, 2]})
+    for name in ("map_distance", "mean_map_distance"):
+        found[f"{name}_by_layer"] = found[name] * by_layer
     if draws:
-        drawn = xr.DataArray(np.linspace(0, 1, draws), dims="draw")
+        drawn = xr.DataArray(np.linspace(0, 1, draws), dims="repeat")
         for name in ("map_distance", "mean_map_distance", "iou_shift", "mean_iou_shift"):
-            found[f"{name}_control"] = (found[name] * 0 + drawn).transpose("intervention", "draw", ...)
-            found[f"{name}_rank"] = (abs(found[name]) > drawn).mean("draw")
+            found[f"{name}_control"] = (found[name] * 0 + drawn).transpose("intervention", "repeat", ...)
+            found[f"{name}_rank"] = (abs(found[name]) > drawn).mean("repeat")
     return found
 
 
@@ -107,12 +115,13 @@ def test_a_task_hands_over_what_was_chosen_and_its_code_says_it() -> None:
     exec(result.code, made)
     assert made["found"].pop("truth").identical(ds.truth)
     made["found"].pop("plan")
-    assert made["found"] == lab.given == {"control": "direction", "repeats": 3}
+    assert made["found"] == lab.given == {"control": "direction", "repeats": 3, "layers": [0, 1, 2]}
     assert result.mode == INTERVENTION
     assert result.row()["best"] == "layer 2"
     values, buffers = result.shown.pair([1])
     assert values["titles"] == ["without an edit", "SkipBlock(1)"]
     assert np.frombuffer(buffers[1], np.float32).max() == 1
+    assert np.frombuffer(result.shown.pair([1, 0], by_layer=True)[1][1], np.float32).max() == 11
     result.shown.free()
     with pytest.raises(InputError, match="closed"):
         result.shown.pair([1])
@@ -130,35 +139,6 @@ def test_drawn_truth_is_handed_over_in_pixels() -> None:
     assert [line["name"] for line in result.plots["iou_shift"]["lines"]] == ["dog"]
 
 
-def test_effects_are_drawn_with_the_range_of_their_controls() -> None:
-    form = EditForm(edit="ScaleHeads", over=("layer", "head"), layers=(0, 1))
-    labels = form.labels(FACTS)
-    found = made([str(i) for i in range(4)], draws=5)
-    plots = json.loads(json.dumps(effect_plots(form, labels, found), allow_nan=False))
-    assert list(plots) == ["map_distance", "iou_shift"]
-    line = plots["map_distance"]["lines"][0]
-    np.testing.assert_allclose(line["values"], found.mean_map_distance.to_numpy().reshape(2, 2))
-    assert line["control_low"] == [[0, 0], [0, 0]]
-    assert line["control_middle"] == [[0.5, 0.5], [0.5, 0.5]]
-    np.testing.assert_allclose(line["rank"], found.mean_map_distance_rank.to_numpy().reshape(2, 2))
-    assert "range of 5 control draws: random direction" in plots["map_distance"]["control"]
-    at, value = best(plots["iou_shift"]) or ([], 0.0)
-    assert (at, value) == ([1, 1], pytest.approx(-3.1))
-
-
-def test_without_controls_there_is_no_band_and_nothing_measured_is_none() -> None:
-    found = made(["0", "1", "2"], draws=0)
-    found["psnr"] = ("intervention", [20.0, np.inf, 10.0])
-    found["map_distance"] = found.map_distance.where(found.intervention != "1")
-    plots = effect_plots(EditForm(control="none"), [[0, 1, 2]], found)
-    assert "rank" not in plots["psnr"]["lines"][0]
-    assert plots["psnr"]["lines"][0]["values"] == [20.0, None, 10.0]
-    assert best(plots["psnr"]) == ([2], 10.0)
-    assert plots["map_distance"]["lines"][1]["values"][1] is None
-    found["mean_map_distance"] = found.mean_map_distance * np.nan
-    assert list(effect_plots(EditForm(control="none"), [[0, 1, 2]], found))[-1] == "map_distance"
-
-
 def test_the_table_of_interventions_holds_their_controls() -> None:
     lab = Laboratory()
     task = Interventions(lab).task({"repeats": 2})
@@ -168,6 +148,31 @@ def test_the_table_of_interventions_holds_their_controls() -> None:
     assert float(rows[1]["value"]) == pytest.approx(1.1)
     assert [rows[1][f"control_{end}"] for end in ("low", "middle", "high")] == ["0.0", "0.5", "1.0"]
     assert rows[1]["rank"] == "1.0"
+    assert (rows[1]["reach"], rows[1]["why"]) == ("downstream", "")
+    assert (rows[2]["reach"], rows[2]["why"]) == ("skipped", "Edit 2 leaves out layer 2.")
+    (cell,) = [row for row in rows if row["point"] == "layer 1, read layer 1" and row["concept"] == "dog"]
+    assert (cell["measure"], float(cell["value"])) == ("mean absolute change of the maps, by layer", 1.0)
+    assert (cell["reach"], cell["why"]) == ("own", "inside the edited layer")
+
+
+def test_what_lies_behind_the_usual_layers_is_read_where_an_edit_asks_for_it() -> None:
+    facts = {**FACTS, "layers": [0, 1, 2, 3], "usual": [0, 1]}
+    known = Interventions(Laboratory(facts=facts)).describe()
+    assert known["layers"] == [0, 1, 2, 3], "all are offered"
+    assert known["form"]["layers"] == [0, 1], "and the usual ones chosen"
+    for form, read in (
+        ({"layers": [0, 1]}, [0, 1]), ({"layers": [0, 2]}, [0, 1, 2, 3]), ({}, [0, 1, 2, 3]),
+        ({"layers": [0, 1], "readout": "2"}, [0, 1, 2, 3]),
+    ):  # fmt: skip
+        assert EditForm.from_json(form, facts, None).options(facts)["layers"] == read
+    assert "layers" not in EditForm().options({**facts, "prompted": True})
+
+
+def test_a_read_out_and_other_images_are_handed_over() -> None:
+    form = {"readout": "1, 2", "control": "resample", "references": "one.png; two.png"}
+    options = EditForm.from_json(form, FACTS, None).options(FACTS)
+    assert (options["readout"], options["references"]) == ([1, 2], ["one.png", "two.png"])
+    assert EditForm.from_json({"readout": " downstream "}, FACTS, None).options(FACTS)["readout"] == "downstream"
 
 
 def test_only_what_can_be_edited_is_offered() -> None:
@@ -199,6 +204,8 @@ def test_only_what_can_be_edited_is_offered() -> None:
         {"edit": "BlurAttention", "width": -1},
         {"mode": "all"},
         {"streams": "left"},
+        {"readout": "behind"},
+        {"control": "resample", "references": " ; "},
     ],
 )
 def test_what_cannot_be_meant_is_refused(values: Any) -> None:
@@ -229,3 +236,12 @@ def test_one_edit_of_all_that_is_chosen_is_one_point() -> None:
     assert result.what == "skip blocks (layers 0 to 1), all at once"
     assert result.shown.pair([0])[0]["titles"][1] == "SkipBlock([0, 1])"
     assert next(iter(csv.DictReader(io.StringIO(table([result])))))["point"] == "all that is chosen"
+
+
+def test_streams_are_offered_that_an_edit_has() -> None:
+    known = {edit["name"]: edit.get("streams") for edit in Interventions(Laboratory()).describe()["edits"]}
+    assert known["MeanHeads"] == known["Patch"] == ["picture and prompt", "picture", "prompt"]
+    assert known["ScaleHeads"] == [*known["Patch"], "concepts", "picture and concepts", "picture, prompt and concepts"]
+    assert known["SkipBlock"] is None
+    form = EditForm.from_json({"edit": "ScaleHeads", "streams": "concepts"}, FACTS, None)
+    assert form.plan_code(FACTS).endswith("streams=('concepts',)) for layer in [0, 1, 2]]")

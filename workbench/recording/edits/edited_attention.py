@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from workbench.interventions import BlurAttention, Intervention, MaskText
 from workbench.models.transformer import Attention
-from workbench.schema import InputError
+from workbench.schema import InputError, TraceError
 
 Seed: TypeAlias = str | tuple[str, ...]
 """What names a random draw."""
@@ -142,7 +142,7 @@ def blur(patches: Tensor, grid: tuple[int, int], width: float) -> Tensor:
     return blurred
 
 
-def random_direction(original: Tensor, edited: Tensor, seed: Seed) -> Tensor:
+def random_direction(original: Tensor, edited: Tensor, seed: Seed, matched: bool = False) -> Tensor:
     """Move vectors (..., dim) in random directions, each as far as an edit moved it.
 
     Parameters
@@ -152,6 +152,13 @@ def random_direction(original: Tensor, edited: Tensor, seed: Seed) -> Tensor:
     seed : str or tuple of str
         Names the direction; several name that of each vector along the last axis but one, such as that of each
         concept. Drawn on the CPU in float32, so it means the same on every device.
+    matched : bool
+        Whether directions have the covariance of ``original`` along the last axis but one.
+
+    Raises
+    ------
+    TraceError
+        If they should, and there is one vector only.
     """
     if isinstance(seed, str):
         direction = _drawn(tuple(original.shape), seed)
@@ -159,9 +166,28 @@ def random_direction(original: Tensor, edited: Tensor, seed: Seed) -> Tensor:
         shape = (*original.shape[:-2], original.shape[-1])
         direction = torch.stack([_drawn(shape, one) for one in seed], dim=-2)
     direction = direction.to(original.device)
+    if matched:
+        direction = _coloured(direction, original.float())
     distance = (edited.float() - original.float()).norm(dim=-1, keepdim=True)
     moved: Tensor = original.float() + distance * functional.normalize(direction, dim=-1)
     return moved.to(original.dtype)
+
+
+def _coloured(white: Tensor, vectors: Tensor) -> Tensor:
+    """Directions (..., vector, dim) that vary as some vectors do, from directions without a preference."""
+    count = vectors.shape[-2]
+    if count < 2:
+        raise TraceError(
+            "a random direction with the covariance of activations needs several tokens, and here is one: leave "
+            "matched out."
+        )
+    centred = vectors - vectors.mean(dim=-2, keepdim=True)
+    covariance = centred.transpose(-1, -2) @ centred / (count - 1)
+    # The symmetric root: unlike others it does not depend on signs that a library chooses.
+    values, axes = torch.linalg.eigh(covariance)
+    root = (axes * values.clamp(min=0).sqrt()[..., None, :]) @ axes.transpose(-1, -2)
+    coloured: Tensor = white @ root
+    return coloured
 
 
 def _drawn(shape: tuple[int, ...], seed: str) -> Tensor:

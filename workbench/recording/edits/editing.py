@@ -196,7 +196,8 @@ class Editing:
             if edit.acts_in(layer.index)
             for source in edit.sources()
             for kind in ("mean" if isinstance(edit, MeanHeads) else "block" if edit["heads"] is None else "heads",)
-            for stream in edit["streams"] or STREAMS
+            for stream in STREAMS
+            if stream in (edit["streams"] or STREAMS)
         }
         for kind, stream in sorted({(kind, stream) for kind, stream, _ in wanted}):
             sources = {source for one, other, source in wanted if (one, other) == (kind, stream)}
@@ -242,7 +243,7 @@ class Editing:
         for edit in edits:
             plain = _plain(edit)
             if isinstance(plain, _HEADS) and (plain["heads"] is not None or not isinstance(plain, Patch)):
-                for stream in plain["streams"] or STREAMS:
+                for stream in [stream for stream in STREAMS if stream in (plain["streams"] or STREAMS)]:
                     kind = "mean" if isinstance(plain, MeanHeads) else "heads"
                     change = partial(self._one, edit, (index, kind, stream), self._heads)
                     adapter.change_heads(self.changes, layer, stream, change)
@@ -264,7 +265,7 @@ class Editing:
         part = tensor[items]
         new = compute(_plain(edit), site, part)
         if new is not None and isinstance(edit, RandomDirection):
-            new = self._random(part, new, self._seed(edit, site[0], *site[1:]))
+            new = self._random(edit, part, new, site[0], *site[1:])
         return _put(tensor, items, new)
 
     def _heads(self, edit: Intervention, site: _Site, tensor: Tensor) -> Tensor | None:
@@ -286,7 +287,7 @@ class Editing:
         if edit not in self._now:
             return None
         plain, edited, items = _plain(edit), dict(after), self._reached(edit)
-        for stream in plain["streams"] or STREAMS:
+        for stream in [stream for stream in STREAMS if stream in (plain["streams"] or STREAMS)]:
             whole = after[stream]
             if isinstance(plain, SkipBlock):
                 new = before[stream][items]
@@ -294,7 +295,7 @@ class Editing:
                 taken = self._taken(plain.sources()[0], (layer, "block", stream))
                 new = _matching(taken, whole[items])
             if isinstance(edit, RandomDirection):
-                new = self._random(whole[items], new, self._seed(edit, layer, "block", stream))
+                new = self._random(edit, whole[items], new, layer, "block", stream)
             edited[stream] = whole if (put := _put(whole, items, new)) is None else put
         return edited
 
@@ -309,7 +310,7 @@ class Editing:
                 if other is not None:
                     base = attention.output if output is None else output
                     seed = self._seed(edit, layer, "mask")
-                    output = random_direction(base, base + (other - attention.output), seed)
+                    output = random_direction(base, base + (other - attention.output), seed, edit.matched)
         return _put(whole, self._items, output)
 
     # --- small things -------------------------------------------------------------------------------------------
@@ -331,13 +332,14 @@ class Editing:
         """Items of the batch that an edit reaches: one of the network reaches all, as it does all passes."""
         return self._items if _plain(edit).of_prompt else WHOLE
 
-    def _random(self, original: Tensor, edited: Tensor, seed: str) -> Tensor:
+    def _random(self, edit: RandomDirection, original: Tensor, edited: Tensor, layer: int, *site: str) -> Tensor:
         """As :func:`random_direction`; both branches of a batch get the same directions, as in passes of their own."""
+        seed = self._seed(edit, layer, *site)
         count = None if self._items == WHOLE else self._items.stop - self._items.start
         if count is None or len(original) == count:
-            return random_direction(original, edited, seed)
+            return random_direction(original, edited, seed, edit.matched)
         parts = zip(original.split(count), edited.split(count), strict=True)
-        return torch.cat([random_direction(*part, seed) for part in parts])
+        return torch.cat([random_direction(*part, seed, edit.matched) for part in parts])
 
     def _seed(self, edit: RandomDirection, layer: int, *site: str) -> str:
         return repr((edit.seed, layer, site, self._at, *(() if edit.shared else self.run)))
@@ -380,6 +382,8 @@ def _concepts_read(edit: Intervention, reading: Reading) -> Reading:
         return replace(reading, attend=edit.mode)
     if isinstance(edit, DropConcept):
         return replace(reading, hidden=tuple(sorted({*reading.hidden, *(edit["concepts"] or ())})))
+    if isinstance(edit, ScaleHeads) and "concepts" in edit.streams and edit.factor != 1:
+        return replace(reading, scaled=(*reading.scaled, (edit["heads"], edit.factor)))
     return reading
 
 

@@ -14,6 +14,7 @@ import xarray as xr
 
 from workbench.analysis.origin import stem
 from workbench.schema import InputError, WorkbenchError
+from workbench.widgets.ablate.effect_plots import BY_LAYER
 from workbench.widgets.ablate.intervention_form import Interventions
 from workbench.widgets.ablate.results import INTERVENTION, SWEEP, Result, figure, netcdf, table
 from workbench.widgets.ablate.still import still_of
@@ -207,7 +208,8 @@ class Ablation(StaticOutput, anywidget.AnyWidget):
         """The maps behind a point, beside those without the choice or the edit."""
         result = self._result(question)
         index = [int(at) for at in question.get("at", ())]
-        pair, buffers = result.shown.pair(index)
+        by_layer = str(question.get("measure")).endswith(BY_LAYER)
+        pair, buffers = result.shown.pair(index, by_layer=True) if by_layer else result.shown.pair(index)
         self._say({"type": "maps", "mode": result.mode, "number": result.number, "at": index, **pair}, buffers)
 
     def _export(self, question: Any) -> None:

@@ -53,7 +53,8 @@ EDITS: Final[Mapping[str, Edit]] = {
     ),
     "MeanHeads": Edit(
         "replace heads’ output by its mean",
-        "What heads put out is replaced by its mean over the patches of the unedited run, or of another one.",
+        "What heads put out is replaced by the image’s own spatial mean (over its patches, without an edit), or by the "
+        "mean over another run.",
         (_HEAD, _LAYER, _TIME, (ALL,)),
     ),
     "NullText": Edit(
@@ -103,7 +104,7 @@ def settings_of(edit: str) -> dict[str, Any]:
     """
     found = {one.name: None if one.default is MISSING else one.default for one in fields(kind_of(edit))}
     found.pop("concepts", None)
-    return {("source" if name == "references" else name): value for name, value in found.items()}
+    return {("source" if name == "reference" else name): value for name, value in found.items()}
 
 
 def labels_of(over: Sequence[str], chosen: Mapping[str, Any], facts: Mapping[str, Any]) -> list[list[Any]]:
@@ -163,8 +164,8 @@ def fixed(edit: str, over: Sequence[str], chosen: Mapping[str, Any], facts: Mapp
     source = chosen["source"]
     if source != ITSELF and "source" in kind:
         found["source"] = source
-    elif source != ITSELF and "references" in kind:
-        found["references"] = source
+    elif source != ITSELF and "reference" in kind:
+        found["reference"] = source
     elif edit == "Patch":
         raise InputError(
             "Patch takes activations of another run: give the prompt, the seed or the picture of that run."

@@ -16,10 +16,20 @@ import xarray as xr
 
 from workbench import schema
 from workbench.interventions import Source
+from workbench.interventions.fields import HEAD_STREAMS, STREAMS
 from workbench.schema import InputError
 from workbench.widgets.ablate.annotation import Drawn, code_of, masks_of, read_drawn
-from workbench.widgets.ablate.edit_form import ALL, EDITS, code_of_plan, labels_of, plan_of, read_list, settings_of
-from workbench.widgets.ablate.plots import UNITS, best, plain
+from workbench.widgets.ablate.edit_form import (
+    ALL,
+    EDITS,
+    code_of_plan,
+    kind_of,
+    labels_of,
+    plan_of,
+    read_list,
+    settings_of,
+)
+from workbench.widgets.ablate.effect_plots import effect_plots
 from workbench.widgets.ablate.results import INTERVENTION, Result
 from workbench.widgets.ablate.tasks import Message, Task
 from workbench.widgets.shared.code import arguments
@@ -28,24 +38,21 @@ from workbench.widgets.shared.worker import Progress
 
 CONTROLS: Final = {
     "auto": "automatic",
-    "units": "the same edit elsewhere",
     "direction": "a random direction",
+    "matched": "a random direction with the activations’ covariance",
+    "resample": "other images’ activations",
+    "units": "as many other units of the layer",
     "none": "none",
-}
-EFFECTS: Final = {
-    "map_distance": "mean absolute change of the maps",
-    "iou_shift": "shift of the IoU",
-    "psnr": "PSNR of the pictures (dB, lower is a larger effect)",
-    "ssim": "SSIM of the pictures (lower is a larger effect)",
-    "perceptual": "LPIPS of the pictures",
 }
 TRUTHS: Final = ("none", "own", "drawn")
 STREAM_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "picture and prompt": ("image", "text"),
     "picture": ("image",),
     "prompt": ("text",),
+    "concepts": ("concepts",),
+    "picture and concepts": ("image", "concepts"),
+    "picture, prompt and concepts": ("image", "text", "concepts"),
 }
-_SMALLER_IS_MORE: Final = ("psnr", "ssim")
 
 
 class Laboratory(Protocol):
@@ -66,8 +73,8 @@ class Laboratory(Protocol):
         """The code of the same."""
         ...
 
-    def pair(self, found: xr.Dataset, at: int) -> Message:
-        """The maps and pictures without and with one intervention."""
+    def pair(self, found: xr.Dataset, at: int, layer: int | None = None) -> Message:
+        """The maps and pictures without and with one intervention, at the read-out or in one layer."""
         ...
 
     def prompts(self) -> list[str]:
@@ -99,7 +106,11 @@ class EditForm:
     control
         One of :data:`CONTROLS`.
     repeats
-        Draws of each control.
+        Of each control.
+    references
+        Of other images’ activations: files, or prompts, with semicolons between them.
+    readout
+        Layers where effects are read, as typed, ``"3, 5-7"``, or ``"downstream"``; nothing for the usual ones.
     truth
         What the IoU is measured with: ``"none"`` (the run without an edit), ``"own"`` or ``"drawn"``.
     drawn
@@ -121,6 +132,8 @@ class EditForm:
     image: str = ""
     control: str = "auto"
     repeats: int = 10
+    references: str = ""
+    readout: str = ""
     truth: str = "none"
     drawn: Drawn = field(default_factory=dict)
 
@@ -150,6 +163,9 @@ class EditForm:
         one_of("mode", form.mode, schema.ATTEND_MODES)
         if not isinstance(form.repeats, int) or form.repeats < 1:
             raise InputError(f"repeats is {form.repeats!r}; expected a whole number, 1 or more.")
+        if form.control == "resample" and not _listed(form.references):
+            raise InputError("references is empty; expected other images' files, or prompts, with ';' between them.")
+        form.read_at()
         if form.truth == "own" and not facts.get("truth"):
             raise InputError("this dataset holds no truth: draw it, or choose none.")
         if form.truth == "drawn" and ds is None:
@@ -176,6 +192,29 @@ class EditForm:
         """The form as plain values."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    def read_at(self) -> tuple[int, ...] | str | None:
+        """Where effects are read, as :func:`workbench.intervene` takes it."""
+        text = self.readout.strip() if isinstance(self.readout, str) else self.readout
+        return text if text == "downstream" else read_list("readout", text) or None
+
+    def options(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments of :func:`workbench.intervene` beside the plan and the truth."""
+        found: dict[str, Any] = {"control": None if self.control == "none" else self.control}
+        if self.control != "none":
+            found["repeats"] = self.repeats
+        if self.control == "resample":
+            found["references"] = _listed(self.references)
+        if (readout := self.read_at()) is not None:
+            found["readout"] = readout if isinstance(readout, str) else list(readout)
+        layers, usual = facts["layers"], facts.get("usual", facts["layers"])
+        # What lies behind the usual layers is read, and run, only where an edit asks for it.
+        edited = self.layers or (layers[0], layers[-1])
+        readouts = readout if isinstance(readout, tuple) else ()
+        if not facts["prompted"]:
+            last = layers[-1] if max([edited[1], *readouts]) > usual[-1] else usual[-1]
+            found["layers"] = [layer for layer in layers if layer <= last]
+        return found
 
     def labels(self, facts: Mapping[str, Any]) -> list[list[Any]]:
         """The labels along each of ``over``."""
@@ -253,9 +292,13 @@ class Interventions:
                 usual = {key: settings[key] for key in ("factor", "width", "streams") if key in settings}
                 if "streams" in usual:
                     usual["streams"] = next(key for key, some in STREAM_NAMES.items() if some == usual["streams"])
+                    known = HEAD_STREAMS if "streams" in kind_of(name).checks else STREAMS
+                    offered["streams"] = [key for key, some in STREAM_NAMES.items() if set(some) <= set(known)]
                 edits.append(offered | {"settings": list(settings), "usual": usual})
+        layers, usual = facts["layers"], facts.get("usual", facts["layers"])
+        form = EditForm(layers=None if usual == layers else (usual[0], usual[-1]))
         return {
-            "form": EditForm().to_json(),
+            "form": form.to_json(),
             "edits": edits,
             "controls": list(map(list, CONTROLS.items())),
             "modes": list(schema.ATTEND_MODES),
@@ -271,9 +314,7 @@ class Interventions:
         """The experiment of a form."""
         lab = self._laboratory
         asked = EditForm.from_json(form, lab.facts, lab.ds)
-        options: dict[str, Any] = {"control": None if asked.control == "none" else asked.control}
-        if asked.control != "none":
-            options["repeats"] = asked.repeats
+        options = asked.options(lab.facts)
         written, before = arguments(options), ""
         if asked.truth == "own" and lab.ds is not None:
             void = schema.VOID in lab.ds
@@ -287,7 +328,8 @@ class Interventions:
         plan = asked.plan(lab.facts)
 
         def finish(found: xr.Dataset, number: int, seconds: float) -> Result:
-            plots = effect_plots(asked, asked.labels(lab.facts), found)
+            drawn = list(asked.drawn) if asked.truth == "drawn" else None
+            plots = effect_plots(asked.over, asked.labels(lab.facts), found, drawn)
             shown = _Shown(lab, found, [len(labels) for labels in asked.labels(lab.facts)])
             return Result(number, INTERVENTION, asked.words, found, plots, text, shown, seconds)
 
@@ -301,10 +343,13 @@ class _Shown:
         self._laboratory: Laboratory | None = laboratory
         self._found, self._shape = found, tuple(shape)
 
-    def pair(self, index: Sequence[int]) -> Message:
-        """The message that shows them."""
+    def pair(self, index: Sequence[int], by_layer: bool = False) -> Message:
+        """The message that shows them, at the read-out or, of a matrix of edits and layers, in one layer."""
         if self._laboratory is None:
             raise InputError("this panel is closed: run the cell again.")
+        if by_layer:
+            at, layer = index
+            return self._laboratory.pair(self._found, at, int(self._found["read_layer"].to_numpy()[layer]))
         return self._laboratory.pair(self._found, int(np.ravel_multi_index(tuple(index), self._shape)))
 
     def free(self) -> None:
@@ -312,71 +357,11 @@ class _Shown:
         self._laboratory = None
 
 
-def effect_plots(form: EditForm, labels: Sequence[Sequence[Any]], found: xr.Dataset) -> dict[str, dict[str, Any]]:
-    """The effects of an experiment, each as one figure, in the shape of
-    :func:`workbench.widgets.ablate.plots.sweep_plot`.
-
-    Lines also have ``control_low``, ``control_middle`` and ``control_high``, the range of the draws and their median,
-    and ``rank``, the share of the draws with a smaller effect.
-    """
-    names = [str(name) for name in found[schema.CONCEPT].to_numpy()]
-    shape = [len(each) for each in labels]
-    kinds = sorted({str(kind) for kind in found["control"].to_numpy()} - {"none"}) if "control" in found.coords else []
-    draws = found.sizes.get("draw", 0)
-    of_kinds = " and ".join(_KINDS.get(kind, kind) for kind in kinds)
-    plots = {}
-    for effect, measure in EFFECTS.items():
-        if effect not in found:
-            continue
-        lines = []
-        if schema.CONCEPT in found[effect].dims:
-            # Of a concept that was not drawn the truth is not known.
-            known = [name for name in names if form.truth != "drawn" or effect != "iou_shift" or name in form.drawn]
-            if known == names and len(names) > 1:
-                lines.append(_line(found, f"mean_{effect}", shape, "mean of the concepts", None))
-            lines += [_line(found.sel(concept=name), effect, shape, name, names.index(name)) for name in known]
-        else:
-            lines.append(_line(found, effect, shape, "pictures", None))
-        of = "the unedited run" if found.attrs.get("iou_of") == "baseline" else "the truth"
-        plots[effect] = {
-            "dims": list(form.over),
-            "labels": [[_text(label) or "all that is chosen" for label in each] for each in labels],
-            "axes": [_AXES.get(dim, f"{UNITS.get(dim, dim)} (edited)") for dim in form.over],
-            "measure": f"{measure} with {of}" if effect == "iou_shift" else measure,
-            "better": "lower" if effect in _SMALLER_IS_MORE else "higher",
-            "signed": effect == "iou_shift",
-            "zero": effect not in _SMALLER_IS_MORE,
-            "peak": "largest effect",
-            "joined": form.over[0] in (schema.LAYER, schema.TIMESTEP),
-            "band": "",
-            "control": f"{'control' if draws == 1 else f'range of {draws} control draws'}: {of_kinds}",
-            "reference": "",
-            "lines": lines,
-        }
-    # An edit of every recorded layer leaves no map to compare: then the picture comes first.
-    return dict(sorted(plots.items(), key=lambda item: best(item[1]) is None))
-
-
-_AXES: Final = {"concept": "concept (dropped)", "mode": "what concepts attend to", ALL: "one edit"}
-_KINDS: Final = {"units": "same edit elsewhere", "direction": "random direction"}
-
-
-def _line(found: xr.Dataset, name: str, shape: Sequence[int], label: str, concept: int | None) -> dict[str, Any]:
-    def part(values: Any) -> Any:
-        return plain(np.asarray(values, dtype=float).reshape(shape))
-
-    line = {"name": label, "concept": concept, "values": part(found[name]), "low": None, "high": None, "full": None}
-    drawn = found.get(f"{name}_control")
-    if drawn is not None:
-        finite = drawn.where(np.isfinite(drawn))
-        for end, made in (("low", finite.min("draw")), ("middle", finite.median("draw")), ("high", finite.max("draw"))):
-            line[f"control_{end}"] = part(made)
-        line["rank"] = part(found[f"{name}_rank"])
-    return line
-
-
-def _text(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _listed(text: Any) -> list[str]:
+    """What a text names, with semicolons between."""
+    if not isinstance(text, str):
+        raise InputError(f"references is {text!r}; expected a text such as 'one.png; other.png'.")
+    return [part.strip() for part in text.split(";") if part.strip()]
 
 
 def _real(value: Any) -> bool:

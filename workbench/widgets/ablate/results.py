@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from workbench.schema import pack_attributes
+from workbench.widgets.ablate.effect_plots import BY_LAYER
 from workbench.widgets.ablate.plots import best
 
 SWEEP: Final = "sweep"
@@ -95,7 +96,7 @@ def netcdf(found: xr.Dataset) -> bytes:
 
 _COLUMNS: Final = (
     "run", "mode", "what", "measure", "point", "concept", "value", "low", "high", "all_together",
-    "control_low", "control_middle", "control_high", "rank",
+    "control_low", "control_middle", "control_high", "rank", "reach", "why",
 )  # fmt: skip
 
 
@@ -106,9 +107,12 @@ def _points(result: Result) -> Iterator[list[Any]]:
             controls = [_array(line.get(f"control_{name}")) for name in ("low", "middle", "high")]
             ranks = _array(line.get("rank"))
             full = "" if line.get("full") is None else line["full"]
+            said = [plot.get(name) for name in ("reach", "why")]
             for at in itertools.product(*(range(len(labels)) for labels in plot["labels"])):
                 first = [result.number, result.mode, result.what, plot["measure"], _place(plot, at), line["name"]]
-                yield [*first, *(_cell(part, at) for part in parts), full, *(_cell(p, at) for p in (*controls, ranks))]
+                values = [_cell(part, at) for part in parts]
+                beside = [_cell(part, at) for part in (*controls, ranks)]
+                yield [*first, *values, full, *beside, *(_said(texts, at) for texts in said)]
 
 
 def _place(plot: dict[str, Any], at: Sequence[int]) -> str:
@@ -122,6 +126,13 @@ def _array(values: Any) -> Any:
 
 def _cell(values: Any, at: tuple[int, ...]) -> Any:
     return "" if values is None or np.isnan(values[at]) else float(values[at])
+
+
+def _said(texts: Any, at: tuple[int, ...]) -> str:
+    """A text of a point, where the points have some."""
+    for place in at if texts is not None else ():
+        texts = texts[place]
+    return texts or ""
 
 
 def figure(result: Result, measure: str | None = None, line: int | None = None) -> bytes:
@@ -144,6 +155,8 @@ def figure(result: Result, measure: str | None = None, line: int | None = None) 
         drawn = figures.sweep(result.found, chosen)
     else:
         shown = result.plots[chosen]["lines"][line or 0]
-        drawn = figures.effects(result.found, chosen, concept=None if shown["concept"] is None else shown["name"])
+        concept = None if shown["concept"] is None else shown["name"]
+        draw = figures.effects_by_layer if chosen.endswith(BY_LAYER) else figures.effects
+        drawn = draw(result.found, chosen.removesuffix(BY_LAYER), concept=concept)
     drawn.savefig(buffer, format="pdf")
     return buffer.getvalue()

@@ -199,7 +199,9 @@ class Form {
       seed: amount("seed", "Other run: seed", { min: 0 }, (seed) => change({ seed })),
       image: entry("image", "Other run: picture", { placeholder: "the same; or a file" }, (image) => change({ image })),
       control: choice("control", "Controls", known.controls, (control) => change({ control })),
-      repeats: amount("repeats", "Draws of each control", { min: 1, max: 1000 }, (repeats) => change({ repeats })),
+      references: entry("references", known.prompted ? "Other prompts" : "Other images", { placeholder: known.prompted ? "a cat; a house" : "one.png; other.png", title: "With semicolons between them" }, (references) => change({ references })),
+      repeats: amount("repeats", "Repeats of each control", { min: 1, max: 1000 }, (repeats) => change({ repeats })),
+      readout: entry("readout", "Read in layers", { placeholder: "behind all edits", title: "Numbers and ranges such as 4 or 9-18, the same for all edits, or downstream: for each edit all layers behind it" }, (readout) => change({ readout })),
       truth: choice("truth", "Truth of the IoU", truths, (truth) => change({ truth })),
     };
   }
@@ -237,9 +239,10 @@ class Form {
       fields.over.select.value = form.over.join(OVER_SIGN);
       for (const name of ["edit", "control", "truth"]) fields[name].select.value = form[name];
       for (const name of ["factor", "width"]) fields[name].input.value = form[name] ?? edit.usual[name] ?? "";
-      for (const name of ["heads", "tokens", "prompt", "image"]) fields[name].input.value = form[name];
+      for (const name of ["heads", "tokens", "prompt", "image", "references", "readout"]) fields[name].input.value = form[name];
       fields.tokens.input.placeholder = known.words.length ? `all: ${known.words.join(", ")}` : "all";
       fields.mode.select.value = form.mode;
+      if (edit.streams) fields.streams.set(edit.streams.map((name) => [name, name]));
       fields.streams.select.value = form.streams ?? edit.usual.streams ?? "";
       fields.seed.input.value = form.seed ?? "";
       fields.seed.input.placeholder = "the same";
@@ -256,6 +259,7 @@ class Form {
       }
       this.meaning.textContent = edit.meaning;
       hide("repeats", form.control === "none");
+      hide("references", form.control !== "resample");
       hide("truth", Boolean(known.prompted) || fields.truth.select.length < 2);
       this.hint.textContent = this.budget(form);
       if (this.drawing) this.drawing.element.hidden = form.truth !== "drawn";

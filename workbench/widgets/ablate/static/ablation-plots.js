@@ -68,7 +68,8 @@ class Plot {
     if (!this.matrix && this.line.full !== null && this.line.full !== undefined) {
       extra.push(h("span.wb-key-text", {}, s("svg.wb-key", { width: 22, height: 12, "aria-hidden": "true" }, s("line.wb-full", { x1: 0, x2: 22, y1: 6, y2: 6 })), plot.reference));
     }
-    if (this.matrix && this.line.rank) extra.push(h("span.wb-key-text", {}, s("svg.wb-key", { width: 12, height: 12, "aria-hidden": "true" }, s("circle.wb-beyond", { cx: 6, cy: 6, r: 3 })), "effect larger than all its controls"));
+    if (plot.remark) extra.push(h("span.wb-key-text", { data: { role: "remark" } }, plot.remark));
+    if (this.matrix && this.line.rank && plot.marked) extra.push(h("span.wb-key-text", {}, s("svg.wb-key", { width: 12, height: 12, "aria-hidden": "true" }, s("circle.wb-beyond", { cx: 6, cy: 6, r: 3 })), "effect larger than all its controls"));
     this.legend.replaceChildren(...chips, ...extra);
   }
 
@@ -97,12 +98,13 @@ class Plot {
     }
     const { line } = this;
     const value = this.at(line.values, index);
-    const parts = [`${sentence(this.place(index))}: ${value === null ? "no value" : number(value)}`];
+    const why = this.plot.why ? this.at(this.plot.why, index) : "";
+    const parts = [`${sentence(this.place(index))}: ${value === null ? "no value" : number(value)}${why ? `, ${why.replace(/\.$/, "")}` : ""}`];
     if (line.low && this.at(line.low, index) !== null) parts.push(`${this.plot.band} ${number(this.at(line.low, index))} to ${number(this.at(line.high, index))}`);
     if (line.control_low && this.at(line.control_low, index) !== null) {
       parts.push(`controls ${number(this.at(line.control_low, index))} to ${number(this.at(line.control_high, index))}`);
       const rank = this.at(line.rank, index);
-      if (rank !== null) parts.push(rank === 1 ? "a larger effect than any of them" : `a larger effect than ${Math.round(100 * rank)} % of them`);
+      if (rank !== null) parts.push(`a larger effect than ${rank === 1 ? "all" : `${Math.round(100 * rank)} %`} of ${this.plot.repeats}`);
     }
     this.note.textContent = `${parts.join("; ")} (${line.name}).`;
   }
@@ -262,7 +264,7 @@ function drawMatrix(view) {
       const known = Number.isFinite(value);
       const fill = known ? `rgb(${colours[level]},${colours[level + 1]},${colours[level + 2]})` : "none";
       const cell = s(`rect.${known ? "wb-cell" : "wb-nothing"}`, { x: left + c * wide, y: 4 + r * tall, width: wide - 1, height: tall - 1, fill, data: { cell: `${r},${c}`, value: value ?? "" } });
-      const beyond = line.rank?.[r]?.[c] === 1 && known;
+      const beyond = plot.marked && line.rank?.[r]?.[c] === 1 && known;
       return [cell, beyond ? s("circle.wb-beyond", { cx: left + (c + 0.5) * wide - 0.5, cy: 4 + (r + 0.5) * tall - 0.5, r: Math.min(3, wide / 4, tall / 4) }) : null];
     })
   );

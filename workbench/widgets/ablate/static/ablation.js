@@ -3,7 +3,7 @@
 const MODE_NAMES = { sweep: "Sweep", intervention: "Intervention" };
 const MODE_MEANINGS = {
   sweep: "A choice made afterwards among the recorded scores: where the answer can be read off. The network is not changed.",
-  intervention: "The network is changed and run again: what it needs. Each edit is compared with controls of the same size.",
+  intervention: "The network is changed and run again: what it needs. Each edit is compared with a control that is named.",
 };
 
 /** One mode: form, run, results. */
@@ -26,7 +26,7 @@ class ModeView {
     this.status = h("span.wb-hint", { role: "status" });
     this.table = h("table.wb-results", {});
     this.measure = choice("measure", "Show", [], (measure) => this.ask(this.shown.number, measure));
-    this.plot = new Plot({ onpick: (at) => send("maps", { number: this.shown.number, at }) });
+    this.plot = new Plot({ onpick: (at) => send("maps", { number: this.shown.number, at, measure: this.measureName }) });
     this.pair = new SideBySide();
     this.code = h("pre.wb-code", { tabindex: 0, "aria-label": "Code of this result" });
     this.drawer = h("div.wb-drawer", { hidden: true }, this.code);
@@ -124,8 +124,10 @@ class ModeView {
     this.figure.dataset.result = which;
     const { picked } = this.plot;
     this.plot.show(plot, this.panel.width);
-    if (other) this.pair.clear();
-    else if (picked) this.plot.say((this.plot.picked = picked));
+    // Measures of one result differ in their points: some are there once for each layer that is read.
+    const same = picked?.length === plot.labels.length && picked.every((at, i) => at < plot.labels[i].length);
+    if (other || !same) this.pair.clear();
+    else this.plot.say((this.plot.picked = picked));
     this.drawTable();
   }
 
