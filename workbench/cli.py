@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench import __version__, evaluation_commands
+from workbench import __version__, evaluation_commands, view_commands
 from workbench.lab import lab
 from workbench.options import (
     Attend,
@@ -54,6 +54,7 @@ app = typer.Typer(
 )
 _command = partial(app.command, cls=Command)
 evaluation_commands.register(app)
+view_commands.register(app)
 
 
 def _print_version(wanted: bool) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from workbench import schema, store
+from workbench.analysis.origin import provenance
 from workbench.folders import BUNDLED
 from workbench.interventions import edit_of
 from workbench.schema import InputError, WorkbenchError, noted
@@ -185,7 +186,8 @@ def _panel(subject: Any, concepts: Sequence[str] | None, model: Any, options: di
             SWEEP: "A sweep chooses among recorded scores: pass a dataset, wb.ablate(wb.capture(picture, concepts))."
         }
         title = f"{', '.join(laboratory.facts['names'])} – {_named(laboratory.model)}"
-        return Ablation({INTERVENTION: Interventions(laboratory)}, lacks=lacks, title=title)
+        facts = {"model": _named(laboratory.model), "concepts": laboratory.facts["names"]}
+        return Ablation({INTERVENTION: Interventions(laboratory)}, lacks=lacks, title=title, facts=facts)
     if sentence := problem(subject):
         raise InputError(_for_ablate(sentence))
     subject = shown(subject)
@@ -207,7 +209,7 @@ def _panel(subject: Any, concepts: Sequence[str] | None, model: Any, options: di
     edited = [f"edited: {edit}"] if (edit := edit_of(subject.attrs)) else []
     title = " – ".join([", ".join(names), str(subject.attrs.get("model") or "an unnamed model"), *edited])
     image = picture(subject) if drawable(subject) else None
-    return Ablation(modes, lacks=lacks, title=title, picture=image)
+    return Ablation(modes, lacks=lacks, title=title, picture=image, facts=provenance(subject))
 
 
 @dataclass

@@ -17,6 +17,7 @@ from tests import synthetic
 from tests.browser import chromium
 from tests.browser.jupyter import ROOT
 from tests.browser.views import ROUNDING, coloured
+from workbench.analysis.origin import stem_of
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator
@@ -141,17 +142,17 @@ def test_a_sweep_is_drawn_and_its_points_show_their_maps(
     again = json.loads(lab.run(f"{code}\nprint(json.dumps(found.mean_iou.values.tolist()))"))
     np.testing.assert_array_equal(again, expected)
     name, path = _download(view, "dataset")
-    assert name == "sweep-1.nc"
+    assert name == f"{stem_of(ds)}-sweep-1.nc"
     with xr.open_dataset(path, engine="scipy") as kept:
         np.testing.assert_array_equal(kept.mean_iou, expected)
-    for what, named in (("csv", "sweep-1.csv"), ("table", "sweeps.csv")):
+    for what, named in (("csv", f"{stem_of(ds)}-sweep-1.csv"), ("table", f"{stem_of(ds)}-sweeps.csv")):
         name, path = _download(view, what)
         rows = [
             row for row in csv.DictReader(path.read_text().splitlines()) if row["concept"] == "mean of the concepts"
         ]
         assert (name, [float(row["value"]) for row in rows]) == (named, expected.tolist())
     name, path = _download(view, "figure")
-    assert (name, path.read_bytes()[:4]) == ("sweep-1.pdf", b"%PDF")
+    assert (name, path.read_bytes()[:4]) == (f"{stem_of(ds)}-sweep-1.pdf", b"%PDF")
 
 
 def test_a_sweep_tells_what_is_left_and_is_stopped_inside(panel: Locator, lab: chromium.Notebook) -> None:
@@ -280,7 +281,7 @@ def test_interventions_are_stopped_go_on_and_are_compared_with_controls(lab: chr
     lab.theme("JupyterLab Light")
     view.locator("[data-control=measure]").select_option("iou_shift")
     view.get_by_text("shift of the IoU with the truth, mean of the concepts").wait_for()
-    assert _download(view, "figure")[0] == "intervention-2.pdf"
+    assert _download(view, "figure")[0].endswith("-intervention-2.pdf")
 
     view.locator("[data-control=edit]").select_option("Patch")
     view.locator("[data-control=run]").click()

@@ -111,6 +111,49 @@ def test_a_locked_scale_stays_when_the_maps_change(view: View, ds: xr.Dataset) -
     check_maps(view, ds.wb.heatmap(layers=slice(3, 4)), limits=(float(maps.min()), float(maps.max())))
 
 
+def test_the_scale_holds_while_playing(view: View) -> None:
+    view.click("play-timesteps")
+    view.root.page.wait_for_function(
+        "root => root.workbench.state.timesteps[0] === 500", arg=view.root.element_handle(), polling=20
+    )
+    assert view.state["limits"] == [0, 1]
+    view.click("play-timesteps")
+    assert view.state["limits"] is None
+
+
+def test_signed_bars_begin_at_a_zero_line(view: View, ds: xr.Dataset) -> None:
+    view.click_patch(2, 3)
+    bars = view.unfold("patch").locator(".wb-bar-row")
+    bars.first.wait_for()
+    assert bars.locator(".wb-bar-zero").count() == 0
+    view.select("reduce", "mean")
+    scores = ds.wb.heatmap(reduce="mean").isel(y=2, x=3).to_numpy()
+    assert scores.min() < 0 < scores.max()
+    zeros = bars.locator(".wb-bar-zero")
+    zeros.first.wait_for()
+    for index, score in enumerate(scores):
+        bar, zero = (bars.nth(index).locator(f".wb-bar-{part}").bounding_box() for part in ("fill", "zero"))
+        assert bar is not None
+        assert zero is not None
+        begins = bar["x"] if score > 0 else bar["x"] + bar["width"]
+        assert begins == pytest.approx(zero["x"], abs=1.5)
+
+
+def test_concepts_without_a_panel_are_told_and_shown(lab: chromium.Notebook) -> None:
+    names = [f"c{index}" for index in range(15)]
+    lab.run(f"view = wb.explore(synthetic.dataset(concepts={names}, signal=2.0, grid=(6, 15)))\nview")
+    view = View(lab.page.locator(".wb-view").last)
+    rest = view.root.locator(".wb-rest")
+    rest.get_by_text("12 of 15 shown; the others are strongest at").wait_for()
+    view.click("show-largest")
+    assert len(view.state["concepts"]) == 12
+    view.click("show-all")
+    assert view.state["concepts"] is None
+    assert view.root.locator(".wb-panel[data-kind=concept]").count() == 15
+    rest.wait_for(state="hidden")
+    lab.run("view.close()")
+
+
 def test_the_areas_are_the_segmentation(view: View, ds: xr.Dataset) -> None:
     swatches = view.root.locator("[data-concept-chip] .wb-swatch")
     legend = swatches.evaluate_all(
@@ -244,7 +287,7 @@ def test_pointing_moves_no_map(view: View) -> None:
 
     before = place()
     view.hover_patch(2, 3, index=1)
-    view.root.locator(".wb-readout", has_text="Row 3").wait_for()
+    view.root.locator(".wb-readout", has_text="Row 2").wait_for()
     assert place() == pytest.approx(before, abs=0.01)
 
 
@@ -266,7 +309,7 @@ def test_the_figure_in_the_head_moves_no_map(view: View) -> None:
 
 def _check_readout(view: View, values: xr.DataArray) -> None:
     text = view.root.locator(".wb-readout").inner_text()
-    assert text.startswith("Row 4, column 6: ")
+    assert text.startswith("Row 3, column 5: ")
     shown = dict(part.rsplit(" ", 1) for part in text.split(": ", 1)[1].split(" · "))
     assert list(shown) == values.sortby(values, ascending=False).concept.to_numpy().tolist()
     for name, value in shown.items():
@@ -375,6 +418,7 @@ def test_the_saved_state_restores_the_view(fresh: View, lab: chromium.Notebook, 
     lab.run(f"again = wb.explore(ds, state=json.loads({json.dumps(state)!r}))\nagain")
     restored = View(lab.page.locator(".wb-view").last)
     check_maps(restored, ds.wb.heatmap(layers=slice(2, 3)), "magma")
+    assert state["run"]["model"] == "made-up"
     assert restored.state == view.state
     lab.run("again.close()")
 

@@ -45,5 +45,20 @@ def test_a_saved_page_still_slices(browser: Browser, tmp_path: Path) -> None:
         assert "<b>grass</b>" in view.root.inner_text()
         assert not view.root.locator("b", has_text="grass").count()
         assert np.isfinite(float(view.root.locator(".wb-glance").get_attribute("data-value") or "nan"))
+        view.select("space", "output")
+        view.set(layers=[2, 3], timesteps=[750, 500], pin=None)
+        page.wait_for_function("() => location.hash.includes('layers=[2,3]')")
+        linked = context.new_page()
+        linked.goto(page.url)
+        other = View(linked.locator(".wb-view"))
+        assert other.state == view.state
+        check_maps(
+            other, ds.wb.heatmap(layers=slice(2, 3), timesteps=slice(750, 500), samples=1, reduce="mean_softmax")
+        )
+        linked.evaluate("() => { location.hash = 'layers=[3,3]'; }")
+        linked.wait_for_function("root => root.workbench.state.layers[0] === 3", arg=other.root.element_handle())
+        linked.evaluate("() => { location.hash = 'layers=[3,77]'; }")
+        linked.get_by_text("this page holds no layers [3,77]").wait_for()
+        assert other.state["layers"] == [3, 3]
         assert notice.errors == []
         assert notice.left == []

@@ -1,4 +1,4 @@
-"""Figures for papers, drawn with matplotlib: PDF and SVG with real text, PNG at :data:`DPI`."""
+"""Figures for papers, drawn with matplotlib: PDF with real text, SVG with outlines, PNG at :data:`DPI`."""
 
 from workbench.figures.effect_matrices import effects_by_layer as effects_by_layer
 from workbench.figures.grids import concept_grid as concept_grid

@@ -21,6 +21,7 @@ from PIL import Image
 from workbench import schema
 from workbench.analysis.heatmaps import HeatmapOptions, heatmap, segment
 from workbench.analysis.normalising import normalised
+from workbench.analysis.origin import provenance
 from workbench.analysis.plane import patch_side
 from workbench.analysis.truth import masks_of, void_of
 from workbench.figures.paper import DPI, FONT_SIZE, PaperFigure, colour, style, text_width, wrap
@@ -35,6 +36,8 @@ _OVERLAY: Final = 0.75
 _VOID_COLOUR: Final = "#9a9a9a"
 """Of pixels that count for nothing, in the truth and the segmentation beside it."""
 _MOST_COLUMNS: Final = 5
+_SELECTED: Final = ("space", "layers", "timesteps", "heads", "samples", "reduce")
+"""Attributes of maps that say what they are of."""
 _TITLE_LINES: Final = 3
 # In inches.
 _MARGIN: Final = 0.06
@@ -141,6 +144,7 @@ def concept_grid(
                 ax.imshow(shades[void.to_numpy().astype(int)], extent=_extent(void, ds))
         for ax in axes:
             ax.set(xlim=over[:2], ylim=over[2:])
+    figure.facts = provenance(ds) | {"selection": {name: maps.attrs[name] for name in _SELECTED if name in maps.attrs}}
     return figure
 
 

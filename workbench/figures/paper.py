@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import colorsys
 import io
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import matplotlib as mpl
@@ -10,6 +15,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
+
+from workbench.analysis.origin import SOFTWARE, as_text, title_of
 
 DPI: Final = 300
 """Resolution of PNG files, and of the pictures inside PDF and SVG files, in dots per inch."""
@@ -21,7 +28,13 @@ SEGMENT_COLOURS: Final = (
 NULL_COLOUR: Final = "#8C8C8C"
 """Of the band in which maps score that cannot know the answer."""
 
-_SAVING: Final[dict[Any, Any]] = {"pdf.fonttype": 42, "svg.fonttype": "path"}
+_SAVING: Final[dict[Any, Any]] = {"pdf.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": SOFTWARE}
+_METADATA: Final = {
+    "png": ("Title", "workbench", ""),
+    "pdf": ("Title", "Keywords", "CreationDate"),
+    "svg": ("Title", "Description", "Date"),
+}
+"""By kind of file, what holds the title, the facts and the time."""
 _ON_SCREEN_DPI: Final = 110
 FONT_SIZE: Final = 8.0
 """Of all text, in points."""
@@ -30,13 +43,34 @@ FONT_SIZE: Final = 8.0
 class PaperFigure(Figure):
     """A matplotlib Figure that saves PDF with TrueType text and SVG with outlines, and shows itself in notebooks.
 
-    No pyplot is involved: nothing has to be closed.
+    No pyplot is involved: nothing has to be closed. The same figure gives the same bytes each time.
+
+    Attributes
+    ----------
+    facts
+        Where it comes from, as :func:`workbench.analysis.origin.provenance` says it: kept in PNG, PDF and SVG files.
     """
+
+    facts: Mapping[str, Any] = MappingProxyType({})
 
     def savefig(self, fname: Any, **options: Any) -> None:
         """Save as :meth:`matplotlib.figure.Figure.savefig` does, with the font types that journals ask for."""
+        known = self._metadata(options.get("format") or Path(str(fname)).suffix[1:].lower())
+        if known:
+            options["metadata"] = {**known, **(options.get("metadata") or {})}
         with mpl.rc_context(_SAVING):
             super().savefig(fname, **options)
+
+    def _metadata(self, kind: str) -> dict[str, Any]:
+        """What a kind of file keeps of where the figure comes from; no time, which would differ at each save."""
+        names = _METADATA.get(kind)
+        if names is None:
+            return {}
+        title, facts, time = names
+        dated = {time: None} if time else {}
+        if not self.facts:
+            return dated
+        return {title: title_of(self.facts), facts: as_text(self.facts), **dated}
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
@@ -72,10 +106,11 @@ def style(dark: bool, *, curves: bool = False) -> dict[Any, Any]:
 
 
 def colour(label: int) -> str:
-    """The colour of a concept: the palette, then evenly spaced hues."""
+    """The colour of a concept: the palette, then hues far from one another; the views have the same."""
     if label < len(SEGMENT_COLOURS):
         return SEGMENT_COLOURS[label]
-    return to_hex(mpl.colormaps["turbo"]((label * 0.618) % 1))
+    hue = math.floor(label * 222.5 % 360 + 0.5) / 360
+    return to_hex(colorsys.hls_to_rgb(hue % 1, 0.5, 0.55))
 
 
 def text_width(text: str) -> float:

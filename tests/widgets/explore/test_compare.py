@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pytest
 import xarray as xr
@@ -11,6 +12,7 @@ import xarray as xr
 import workbench as wb
 from tests import synthetic
 from workbench.widgets.explore.compare import aligned, compare
+from workbench.widgets.explore.difference import minus, titles
 from workbench.widgets.explore.page import save_html
 from workbench.widgets.explore.state import State
 
@@ -77,7 +79,7 @@ def test_what_the_other_does_not_have_falls_back(ds: xr.Dataset, deep: xr.Datase
 
 
 def test_the_second_view_follows_the_first(ds: xr.Dataset, deep: xr.Dataset) -> None:
-    first, second = compare(ds, deep, state={"layers": [1, 1]}).children
+    first, second = compare(ds, deep, state={"layers": [1, 1]}).views
     assert second.state["layers"] == [4, 4]
     first.state = {**first.state, "layers": [3, 3], "timesteps": [250.0, 250.0], "pin": [0, 0]}
     assert second.state["layers"] == [12, 12]
@@ -88,7 +90,7 @@ def test_the_second_view_follows_the_first(ds: xr.Dataset, deep: xr.Dataset) -> 
 
 
 def test_a_click_in_the_second_view_moves_only_the_pin_of_the_first(ds: xr.Dataset, deep: xr.Dataset) -> None:
-    first, second = compare(ds, deep).children
+    first, second = compare(ds, deep).views
     before = first.state
     second.state = {**second.state, "pin": [7, 11], "focus": 0}
     assert first.state == {**before, "pin": [3, 5], "focus": 2}
@@ -96,7 +98,7 @@ def test_a_click_in_the_second_view_moves_only_the_pin_of_the_first(ds: xr.Datas
 
 
 def test_a_key_in_the_second_view_moves_the_first_and_stays_exact(ds: xr.Dataset, deep: xr.Dataset) -> None:
-    first, second = compare(ds, deep).children
+    first, second = compare(ds, deep).views
     second.state = {**second.state, "layers": [7, 7], "pin": [6, 10]}
     assert first.state["layers"] == [2, 2]
     assert first.state["pin"] == [3, 5]
@@ -107,7 +109,7 @@ def test_a_key_in_the_second_view_moves_the_first_and_stays_exact(ds: xr.Dataset
 
 
 def test_a_wrong_object_leaves_the_other_view_as_it_is(ds: xr.Dataset) -> None:
-    first, second = compare(ds, "not a dataset").children  # type: ignore[arg-type]
+    first, second = compare(ds, "not a dataset").views  # type: ignore[arg-type]
     assert second.error
     assert not first.error
 
@@ -131,10 +133,50 @@ def test_two_models_of_one_name_correspond_by_relative_depth(ds: xr.Dataset, dee
 def test_what_xarray_makes_of_a_run_is_shown_with_its_own_numbers(change: Any, tmp_path: Path) -> None:
     ds = synthetic.dataset(samples=2, truth=True)
     part = change(ds)
-    view = wb.compare(part, ds).children[0]
+    view = wb.compare(part, ds).views[0]
     assert view.error == ""
     shown = view._answers._maps(State.from_json(view.state, view._ds), {})[1][0]
     expected = part.wb.heatmap().transpose("concept", "y", "x")
     np.testing.assert_array_equal(np.frombuffer(shown, np.float32), expected.to_numpy().ravel())
     assert save_html(part, tmp_path / "page.html").stat().st_size > 0
     assert wb.ablate(part).error == ""
+
+
+def test_titles_say_what_differs(ds: xr.Dataset) -> None:
+    edited = ds.assign_attrs(interventions=[{}], edit="SkipBlock(3)", seeds=[7])
+    first, second = compare(ds, edited).views
+    assert first.meta["title"] == "A: not edited; seed 0"
+    assert second.meta["title"] == "B: edited: SkipBlock(3); seed 7"
+    assert titles([ds, ds]) == ["A: the same run", "B: the same run"]
+    assert titles([ds.assign_attrs(key="a1"), ds.assign_attrs(key="b2")]) == ["A: a1", "B: b2"]
+    assert titles([ds, ds.isel(timestep=[0])]) == ["A: timesteps 750, 500, 250", "B: timestep 750"]
+    long = titles([ds, ds.assign_attrs(prompt="dog " * 100)])
+    assert len(long[1]) < 120
+
+
+def test_the_first_minus_the_second_is_drawn_where_it_means_something(ds: xr.Dataset, deep: xr.Dataset) -> None:
+    other = synthetic.dataset(concepts=("sky", "grass", "dog"), seed=1)
+    state = State.default(ds)
+    tiles, ramp = minus(ds, state, other, State.default(other))
+    assert [tile.title for tile in tiles.tiles] == ["dog: A − B", "grass: A − B", "sky: A − B"]
+    values = (ds.wb.heatmap() - other.wb.heatmap().sel(concept=ds.concept)).transpose("concept", "y", "x")
+    assert ramp.ends[1] == pytest.approx(float(abs(values).max()))
+    drawn = np.asarray(tiles.tiles[0].show(60, 40))[5::10, 5::10]
+    scaled = (values.to_numpy()[0] / ramp.ends[1] + 1) / 2
+    np.testing.assert_allclose(drawn, matplotlib.colormaps["PuOr_r"](scaled)[..., :3] * 255, atol=4)
+    for wrong, reason in (
+        (deep, "the grids differ"),
+        (other.assign_coords(concept=["a", "b", "c"]), "no concept in common"),
+        (other.assign_coords(concept=["a", "b", "dog"]), "their concepts differ"),
+    ):
+        (sentence,) = minus(ds, state, wrong, State.default(wrong))
+        assert reason in sentence.text
+
+
+def test_the_differences_follow_the_views(ds: xr.Dataset) -> None:
+    both = compare(ds, synthetic.dataset(seed=1))
+    first = both.children[2].value
+    both.views[0].state = {**both.views[0].state, "layers": [4, 4]}
+    assert both.children[2].value != first
+    assert "A − B" in both.still().blocks[1].tiles[0].title
+    assert compare(ds, 3).children[2].value == b""  # type: ignore[arg-type]

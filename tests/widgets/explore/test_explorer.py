@@ -1,18 +1,21 @@
 from __future__ import annotations
 
-import base64
 import gc
+import io
 import json
 import weakref
+from pathlib import Path
 from typing import Any
 
 import ipywidgets
 import numpy as np
 import pytest
 import traitlets
+from PIL import Image
 
 import workbench as wb
 from tests.synthetic import dataset
+from workbench.schema import InputError
 from workbench.widgets.explore.explorer import Explorer
 
 
@@ -25,6 +28,10 @@ class Listening(Explorer):
 
     def send(self, content: Any, buffers: Any = None) -> None:
         self.sent.append((content, buffers))
+
+
+def _opened(path: Path) -> Image.Image:
+    return Image.open(io.BytesIO(path.read_bytes()))
 
 
 def test_explore_gives_a_widget_that_shows_the_default() -> None:
@@ -94,16 +101,45 @@ def test_a_closed_view_lets_go_of_the_dataset() -> None:
     assert gone() is None
 
 
-def test_a_snapshot_is_the_figure_of_the_state() -> None:
-    ds = dataset()
-    shown, _ = wb.explore(ds)._repr_mimebundle_()
-    assert "image/png" not in shown
-    kept, _ = wb.explore(ds, state={"layers": [3, 3]}, snapshot=True)._repr_mimebundle_()
-    assert set(kept) == {*shown, "image/png"}
-    expected = wb.figures.concept_grid(ds, layers=3)._repr_png_()
-    assert base64.b64decode(kept["image/png"]) == expected
-    bare, _ = wb.explore(ds.drop_vars("image"), snapshot=True)._repr_mimebundle_()
-    assert set(bare) == set(shown)
+def test_a_view_saves_what_it_shows(tmp_path: Path) -> None:
+    view = wb.explore(dataset(), state={"layers": [3, 3]})
+    picture = _opened(view.save(tmp_path / "view.png"))
+    facts = json.loads(picture.text["workbench"])
+    assert facts["model"] == "made-up"
+    assert facts["state"]["layers"] == [3, 3]
+    assert facts["code"] == view.code
+    assert "layer 3" in picture.text["Title"]
+    assert "<title>dog, grass, sky" in view.save(str(tmp_path / "view.html")).read_text()
+    for over, labels in (("timestep", [750.0, 500.0, 250.0]), ("layer", [1, 2])):
+        moving = _opened(wb.explore(dataset()).save(tmp_path / "view.GIF", over=over))
+        assert moving.n_frames == len(labels)
+        assert json.loads(moving.info["comment"])["frames"] == labels
+
+
+def test_a_file_that_cannot_be_saved_is_refused(tmp_path: Path) -> None:
+    view = wb.explore(dataset(), state={"layers": [3, 3]})
+    with pytest.raises(InputError, match=r"ends in \.png or \.html or \.gif"):
+        view.save(tmp_path / "view.jpg")
+    with pytest.raises(InputError, match="no option dpi; it takes none"):
+        view.save(tmp_path / "view.png", dpi=3)
+    with pytest.raises(InputError, match="no folder"):
+        view.save(tmp_path / "none" / "view.png")
+    with pytest.raises(InputError, match="shows one layer, which does not move"):
+        view.save(tmp_path / "view.gif", over="layer")
+    with pytest.raises(InputError, match="over is 'head'"):
+        view.save(tmp_path / "view.gif", over="head")
+    with pytest.raises(InputError, match="explore takes the dataset"):
+        wb.explore(3).save(tmp_path / "view.html")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_names_the_edit_and_escapes_nothing_into_its_texts(tmp_path: Path) -> None:
+    ds = dataset(concepts=("d\0og", "<b>\n&", "sky")).assign_attrs(interventions=[{}], edit="SkipBlock(3)")
+    picture = _opened(wb.explore(ds).save(tmp_path / "view.png"))
+    assert "edited: SkipBlock(3)" in picture.text["Title"]
+    assert picture.text["Title"].isprintable()
+    assert json.loads(picture.text["workbench"])["concepts"] == ["d\0og", "<b>\n&", "sky"]
+    assert picture.text["workbench"].isascii()
 
 
 def test_the_code_follows_the_state() -> None:

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 import base64
+import colorsys
+import json
 import re
+import subprocess
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.colors import to_hex
 
+from tests.widgets.shared.test_maths import node
 from workbench import figures
+from workbench.figures import paper
 from workbench.numerics.measures import OVERVIEW
 from workbench.widgets.explore import front_end
 from workbench.widgets.explore.state import COLOUR_MAPS, SECTIONS
@@ -34,6 +40,19 @@ def test_colours_are_those_of_the_figures() -> None:
     listed = re.search(r"CONCEPT_COLOURS = \[(.*?)\]", module, re.DOTALL)
     assert listed is not None
     assert tuple(re.findall(r"#\w{6}", listed[1])) == figures.SEGMENT_COLOURS
+
+
+def test_colours_beyond_the_palette_are_those_of_the_figures() -> None:
+    script = (
+        f"{assets.text('shared/palette.js')}\nconsole.log(JSON.stringify([...Array(80).keys()].map(conceptColour)));"
+    )
+    done = subprocess.run([node(), "-"], input=script, capture_output=True, text=True, check=True)
+    for label, written in enumerate(json.loads(done.stdout)):
+        if label < len(figures.SEGMENT_COLOURS):
+            assert written == paper.colour(label)
+            continue
+        hue, saturation, light = (int(part) for part in re.findall(r"\d+", written))
+        assert paper.colour(label) == to_hex(colorsys.hls_to_rgb(hue / 360 % 1, light / 100, saturation / 100))
 
 
 def test_names_of_the_state_are_spelled_alike() -> None:

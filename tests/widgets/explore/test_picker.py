@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from tests import synthetic
 from tests.store.replay import place, save
 from workbench import store
 from workbench.widgets.explore import picker
-from workbench.widgets.explore.explorer import Explorer
+from workbench.widgets.explore.explorer import Explorer, explore
 
 
 class _Talk:
@@ -152,3 +153,17 @@ def test_of_very_many_runs_of_an_experiment_all_are_counted(
     (row,) = [row for row in content["runs"] if row["derived"]]
     assert (len(row["derived"]), content["left"]) == (2, 0)
     assert row["summary"] == "3 runs of an experiment, of which 2 are listed"
+
+
+def test_copied_code_opens_the_run_and_computes_what_is_shown(stored: list[store.Run], tmp_path: Path) -> None:
+    save(synthetic.dataset(), tmp_path / "elsewhere", "run7")
+    for run in (stored[0], store.runs(tmp_path / "elsewhere")[0]):
+        view = explore(run, state={"layers": [3, 3], "concepts": [1], "difference": [1, 0]})
+        names: dict[str, Any] = {}
+        exec(view.code, names)
+        ds = run.open()
+        maps = ds.wb.heatmap(layers=3)
+        np.testing.assert_array_equal(names["maps"], maps.isel(concept=[1]))
+        np.testing.assert_array_equal(names["areas"], ds.wb.segment(layers=3))
+        np.testing.assert_array_equal(names["difference"], maps.isel(concept=1) - maps.isel(concept=0))
+    assert "wb.open('run" in explore(stored[0]).code

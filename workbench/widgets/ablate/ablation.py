@@ -12,12 +12,16 @@ import anywidget
 import traitlets
 import xarray as xr
 
+from workbench.analysis.origin import stem
 from workbench.schema import InputError, WorkbenchError
 from workbench.widgets.ablate.effect_plots import BY_LAYER
 from workbench.widgets.ablate.intervention_form import Interventions
 from workbench.widgets.ablate.results import INTERVENTION, SWEEP, Result, figure, netcdf, table
+from workbench.widgets.ablate.still import still_of
 from workbench.widgets.ablate.tasks import Mode
 from workbench.widgets.shared import assets
+from workbench.widgets.shared.drawing import Still, Text
+from workbench.widgets.shared.static_output import HIDING, StaticOutput
 from workbench.widgets.shared.worker import Worker
 
 MODES: Final = (SWEEP, INTERVENTION)
@@ -34,7 +38,7 @@ _ORDER: Final = (
 logger = logging.getLogger(__name__)
 
 
-class Ablation(anywidget.AnyWidget):
+class Ablation(StaticOutput, anywidget.AnyWidget):
     """The panel; :func:`workbench.ablate` makes one.
 
     Parameters
@@ -48,6 +52,8 @@ class Ablation(anywidget.AnyWidget):
         What it is about.
     picture
         A picture to draw truth on: its media type and file.
+    facts
+        Where the run comes from that it is about, as :func:`workbench.analysis.origin.provenance` says it.
     error
         A sentence to show in place of the panel.
 
@@ -72,12 +78,17 @@ class Ablation(anywidget.AnyWidget):
         lacks: Mapping[str, str] | None = None,
         title: str = "",
         picture: tuple[str, bytes] | None = None,
+        facts: Mapping[str, Any] | None = None,
         error: str = "",
     ) -> None:
-        self._esm = assets.joined(*_ORDER)
-        self._css = assets.joined("shared/view.css", "ablate/ablation.css")
+        self._esm = assets.packed(*_ORDER)
+        self._css = assets.joined("shared/view.css", "ablate/ablation.css") + HIDING
         self._modes = dict(modes or {})
         self._picture = picture
+        self._facts = dict(facts or {})
+        known = [str(self._facts.get(name, "")) for name in ("edit", "key")]
+        self._stem = f"{stem(self._facts.get('concepts', ()), *known)}-" if self._facts else ""
+        self._last: Result | None = None
         self._results: dict[str, list[Result]] = {mode: [] for mode in MODES}
         self._worker = Worker(self._progressed)
         self._running = ""
@@ -100,14 +111,21 @@ class Ablation(anywidget.AnyWidget):
     def close(self) -> None:
         """Stop what runs, close the panel, and let go of everything."""
         self._open = False
+        self.settle()
         self._worker.stop()
         for results in self._results.values():
             for result in results:
                 result.shown.free()
             results.clear()
         self._modes.clear()
-        self._picture = None
+        self._picture = self._last = None
         super().close()
+
+    def still(self) -> Still:
+        """What the panel shows now, for a picture of it."""
+        if self.error:
+            return Still(self.error, [Text(self.error, most=12)])
+        return still_of(self.meta["title"], self._results, self._last, self._facts)
 
     def _hear(self, _widget: Any, question: Any, _buffers: Any) -> None:
         kind = question.get("type") if isinstance(question, dict) else None
@@ -154,6 +172,8 @@ class Ablation(anywidget.AnyWidget):
                     kind, value = "failed", f"The result could not be shown ({type(error).__name__}: {error})."
                 else:
                     self._results[mode].append(result)
+                    self._last = result
+                    self.renew()
                     self._say({"type": "done", "mode": mode, "row": result.row()})
                     return
             self._say({"type": kind, "of": "run", "mode": mode, "error": value or "", "notes": notes})
@@ -195,11 +215,11 @@ class Ablation(anywidget.AnyWidget):
     def _export(self, question: Any) -> None:
         what, mode = question.get("what"), _mode(question)
         if what == "table":
-            name, content = f"{mode}s.csv", table(self._results[mode]).encode()
+            name, content = f"{self._stem}{mode}s.csv", table(self._results[mode]).encode()
         elif what in _FILES:
             result = self._result(question)
             ending, make = _FILES[what]
-            name, content = f"{result.name}.{ending}", make(result, question)
+            name, content = f"{self._stem}{result.name}.{ending}", make(result, question)
         else:
             raise InputError(f"there is no file of {what!r}; there is table, {', '.join(_FILES)}.")
         self._say({"type": "file", "mode": mode, "name": name}, [content])

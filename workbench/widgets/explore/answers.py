@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import DTypeLike, NDArray
 
 from workbench import schema
+from workbench.analysis.origin import stem_of
 from workbench.schema import InputError, WorkbenchError, noted
 from workbench.widgets.explore import arrays, cube
 from workbench.widgets.explore.state import State
@@ -99,7 +100,7 @@ class Answers:
         return values, buffers
 
     def _maps(self, state: State, _question: Any) -> Message:
-        found = arrays.maps(state, self._totals(state.space))
+        found = arrays.maps(state, self.totals(state.space))
         return {"shape": list(found.shape)}, [_buffer(found, np.float32)]
 
     def _picture(self, state: State, _question: Any) -> Message:
@@ -107,7 +108,7 @@ class Answers:
         return {"media": media}, [encoded]
 
     def _parts(self, state: State) -> Iterator[Message]:
-        for index, part in enumerate(cube.pack(self._totals(state.space), state.space)):
+        for index, part in enumerate(cube.pack(self.totals(state.space), state.space)):
             values = {"type": "part", "space": state.space, "timestep": index}
             yield values, [_buffer(each, each.dtype) for each in part]
 
@@ -120,26 +121,26 @@ class Answers:
         blank = State.default(self._ds, state.space)
         key = replace(blank, sample=state.sample, frame=state.frame, statistic=state.statistic)
         if key not in self._overviews:
-            self._overviews[key] = arrays.overview(key, self._totals(state.space))
+            self._overviews[key] = arrays.overview(key, self.totals(state.space))
         values = self._overviews[key]
         rows = [[float(value) if np.isfinite(value) else None for value in row] for row in values]
         return {"values": rows, "statistic": state.statistic}, []
 
     def _heads(self, state: State, question: Mapping[str, Any]) -> Message:
-        found = arrays.head_maps(state, self._totals(state.space), question.get("layer", state.layers[1]))
+        found = arrays.head_maps(state, self.totals(state.space), question.get("layer", state.layers[1]))
         values = {"layer": question.get("layer"), "focus": state.focus or 0, "reduce": state.reduce}
         return {**values, "shape": list(found.shape)}, [_buffer(found, np.float32)]
 
     def _runs(self, state: State, _question: Any) -> Message:
-        found = arrays.runs(state, self._totals(state.space))
+        found = arrays.runs(state, self.totals(state.space))
         return {}, [_buffer(each, np.float32) for each in found]
 
     def _page(self, state: State, _question: Any) -> Message:
         if self._make_page is None:
             raise InputError("a saved page cannot be saved again from here: it is the file that is open.")
-        return {"name": "concepts.html"}, [self._make_page(self._ds, state).encode()]
+        return {"name": f"{stem_of(self._ds)}.html"}, [self._make_page(self._ds, state).encode()]
 
-    def _totals(self, space: str) -> xr.Dataset:
+    def totals(self, space: str) -> xr.Dataset:
         """The dataset with a space's whole-head scores in memory, where they are not too large."""
         if space not in self._resident:
             totals = self._ds[schema.total(space)]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import ipywidgets
 import numpy as np
@@ -12,10 +13,17 @@ import xarray as xr
 
 from workbench import schema
 from workbench.numerics.measures import OVERVIEW
+from workbench.schema import WorkbenchError
+from workbench.widgets.explore.difference import LETTERS, minus, titles
 from workbench.widgets.explore.explorer import Explorer
 from workbench.widgets.explore.state import State
-from workbench.widgets.shared.refusals import shown
+from workbench.widgets.shared.drawing import Beside, Block, Still, Text, png
+from workbench.widgets.shared.refusals import problem, shown
 from workbench.widgets.shared.spaces import held_spaces, names_of
+from workbench.widgets.shared.static_output import StaticOutput
+
+_PAUSE: Final = 0.1
+"""Seconds without a change, before the differences are drawn anew."""
 
 
 def aligned(state: State, ds: xr.Dataset, other: xr.Dataset) -> State:
@@ -63,7 +71,7 @@ def aligned(state: State, ds: xr.Dataset, other: xr.Dataset) -> State:
     )
 
 
-def compare(ds_a: xr.Dataset, ds_b: xr.Dataset, *, state: Mapping[str, Any] | None = None) -> ipywidgets.Box:
+def compare(ds_a: xr.Dataset, ds_b: xr.Dataset, *, state: Mapping[str, Any] | None = None) -> Comparison:
     """Two datasets side by side, in JupyterLab, with one set of controls.
 
     The controls belong to the first; the second follows by relative depth and by sigma (see :func:`aligned`). Both
@@ -81,14 +89,86 @@ def compare(ds_a: xr.Dataset, ds_b: xr.Dataset, *, state: Mapping[str, Any] | No
     InputError, SelectionError
         If the state does not fit ``ds_a``.
     """
-    first = Explorer(ds_a, state={"limits": [0.0, 1.0], **(state or {})})
-    second = Explorer(ds_b, controls=False)
-    if not first.error and not second.error:
+    sound = not problem(ds_a) and not problem(ds_b)
+    named = titles([ds_a, ds_b]) if sound else ["", ""]
+    first = Explorer(ds_a, state={"limits": [0.0, 1.0], **(state or {})}, variable="ds_a", title=named[0])
+    second = Explorer(ds_b, controls=False, variable="ds_b", title=named[1])
+    if sound:
         _link(first, second, shown(ds_a), shown(ds_b))
-    for view in (first, second):
-        view.layout.flex = "1 1 420px"
-        view.layout.min_width = "0"
-    return ipywidgets.Box([first, second], layout={"display": "flex", "flex_flow": "row wrap", "grid_gap": "12px"})
+    return Comparison([first, second])
+
+
+class Comparison(StaticOutput, ipywidgets.Box):  # type: ignore[misc]
+    """Views side by side; :func:`compare` makes one.
+
+    Parameters
+    ----------
+    views
+        Of each dataset; the first one has the controls.
+
+    Attributes
+    ----------
+    views : tuple of Explorer
+        The same. Below them, the maps of the first minus those of the second.
+    """
+
+    _soon: asyncio.TimerHandle | None = None
+
+    def __init__(self, views: Sequence[Explorer]) -> None:
+        self.views = tuple(views)
+        self._minus = ipywidgets.Image(format="png", layout={"flex": "1 1 100%", "max_width": "960px"})
+        for view in views:
+            view.layout.flex = "1 1 420px"
+            view.layout.min_width = "0"
+            view.observe(self._changed_state, "state")
+        layout = {"display": "flex", "flex_flow": "row wrap", "grid_gap": "12px"}
+        super().__init__([*views, self._minus], layout=layout)
+        self._subtract()
+
+    def _changed_state(self, _change: object) -> None:
+        """Draw the differences anew, once for what changes in both views."""
+        self.renew()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._subtract()
+            return
+        if self._soon is not None:
+            self._soon.cancel()
+        self._soon = loop.call_later(_PAUSE, self._subtract)
+
+    def _differences(self) -> list[Block]:
+        """A − B, where there are two views that can be shown."""
+        held = [found for view in self.views if (found := view.held()) is not None]
+        if len(held) != 2:
+            return []
+        (ds_a, state_a, totals_a), (ds_b, state_b, totals_b) = held
+        return minus(ds_a, state_a, ds_b, state_b, (totals_a, totals_b))
+
+    def _subtract(self) -> None:
+        self._soon = None
+        try:
+            blocks = self._differences()
+        except WorkbenchError as error:
+            blocks = [Text(f"A − B is not drawn: {error}", soft=True)]
+        self._minus.value = png(blocks, {"title": "A − B"}) if blocks else b""
+        self._minus.layout.display = None if blocks else "none"
+
+    def still(self) -> Still:
+        """What the views show now, for a picture of it."""
+        found = [view.still() for view in self.views]
+        facts = {name: still.facts for name, still in zip(LETTERS, found, strict=False)}
+        said = (f"{name}: {still.words}" for name, still in zip(LETTERS, found, strict=False))
+        return Still(" ".join(said), [Beside([still.blocks for still in found]), *self._differences()], facts)
+
+    def close(self) -> None:
+        """Close the views, and let go of their datasets."""
+        self.settle()
+        if self._soon is not None:
+            self._soon.cancel()
+        for child in self.children:
+            child.close()
+        super().close()
 
 
 def _link(first: Explorer, second: Explorer, ds_a: xr.Dataset, ds_b: xr.Dataset) -> None:

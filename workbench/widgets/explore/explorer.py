@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import anywidget
 import traitlets
 import xarray as xr
 
-from workbench.schema import WorkbenchError
+from workbench import schema
+from workbench.schema import InputError, WorkbenchError
 from workbench.store.reading import Run
 from workbench.widgets.explore import front_end
 from workbench.widgets.explore.answers import Answers
 from workbench.widgets.explore.meta import meta_of
 from workbench.widgets.explore.page import page
-from workbench.widgets.explore.picker import pick
+from workbench.widgets.explore.picker import opening, pick
 from workbench.widgets.explore.state import State
+from workbench.widgets.explore.still import moving, still_of
+from workbench.widgets.shared.drawing import Still, Text
 from workbench.widgets.shared.refusals import problem, shown
+from workbench.widgets.shared.static_output import StaticOutput
 
 
-class Explorer(anywidget.AnyWidget):
+class Explorer(StaticOutput, anywidget.AnyWidget):
     """An interactive view of a captured dataset; :func:`explore` makes one.
 
     Parameters
@@ -32,12 +35,18 @@ class Explorer(anywidget.AnyWidget):
         What to show, as the trait ``state`` gives it; what is left out is as in
         :meth:`workbench.widgets.explore.state.State.default`.
     snapshot
-        Whether the notebook also keeps a picture of the first state, for readers without widgets.
+        Whether the notebook also keeps a picture and a description of what is shown, for readers without a kernel.
     controls
         Whether the view has controls of its own.
     cube
         Whether the browser holds the scores summed over heads and computes the maps by itself. None means so when
         they take less than :data:`workbench.widgets.explore.cube.LARGEST`.
+    variable
+        What copied code calls the dataset.
+    source
+        Code that opens the dataset, where it is known.
+    title
+        Stands above everything else.
 
     Attributes
     ----------
@@ -58,21 +67,29 @@ class Explorer(anywidget.AnyWidget):
         ds: Any,
         *,
         state: Mapping[str, Any] | None = None,
-        snapshot: bool = False,
+        snapshot: bool = True,
         controls: bool = True,
         cube: bool | None = None,
+        variable: str = "ds",
+        source: str = "",
+        title: str = "",
     ) -> None:
-        self._esm = front_end.module()
+        self._esm = front_end.packed()
         self._css = front_end.style()
         self._ds: xr.Dataset | None = None
-        self._snapshot = snapshot
+        self._static = snapshot
         self._answers: Answers | None = None
         sentence = problem(ds)
         if sentence is not None:
             super().__init__(error=sentence)
             return
         ds = shown(ds)
-        meta = {**meta_of(ds, cube=cube), "controls": controls, "page": True}
+        meta = {
+            **meta_of(ds, cube=cube, variable=variable, source=source),
+            "controls": controls,
+            "page": True,
+            "title": title,
+        }
         chosen = State.default(ds)
         if state is not None:
             try:
@@ -83,21 +100,54 @@ class Explorer(anywidget.AnyWidget):
         self._answers = Answers(ds, page)
         super().__init__(meta=meta, state=chosen.to_json())
         self.on_msg(self._answer)
+        self.observe(self.renew, "state")
 
     @property
     def code(self) -> str:
-        """Python that computes the numbers on screen from a dataset ``ds``; empty without one."""
-        return "" if self._ds is None else State.from_json(self.state, self._ds).call(self._ds)
+        """Python that computes the numbers on screen, as "Code" in the view copies it; empty without a dataset."""
+        if self._ds is None:
+            return ""
+        written = State.from_json(self.state, self._ds).call(self._ds, self.meta["variable"])
+        return f"{self.meta['source']}\n\n{written}" if self.meta["source"] else written
 
-    def _repr_mimebundle_(self, **options: Any) -> Any:
-        bundle = super()._repr_mimebundle_(**options)
-        if not self._snapshot or self._ds is None or bundle is None:
-            return bundle
-        data, metadata = bundle
-        return {**data, **_picture(State.from_json(self.state, self._ds), self._ds)}, metadata
+    def still(self) -> Still:
+        """What the view shows now, for a picture of it."""
+        held = self.held()
+        if held is None:
+            return Still(self.error, [Text(self.error, most=12)])
+        still = still_of(*held)
+        if not self.meta["title"]:
+            return still
+        blocks = [Text(self.meta["title"], size=15, bold=True), *still.blocks]
+        return Still(f"{self.meta['title']}. {still.words}", blocks, still.facts)
+
+    def held(self) -> tuple[xr.Dataset, State, xr.Dataset] | None:
+        """The dataset, what of it is shown, and the dataset with the scores of that space in memory if they fit."""
+        if self._ds is None or self._answers is None:
+            return None
+        state = State.from_json(self.state, self._ds)
+        return self._ds, state, self._answers.totals(state.space)
+
+    def savers(self) -> dict[str, Callable[..., bytes]]:
+        """What makes a file of each ending."""
+        return {**super().savers(), ".html": self._page, ".gif": self._moving}
+
+    def _page(self) -> bytes:
+        ds, state = self._shown()
+        return page(ds, state).encode()
+
+    def _moving(self, over: str = schema.TIMESTEP) -> bytes:
+        ds, state = self._shown()
+        return moving(ds, state, over)
+
+    def _shown(self) -> tuple[xr.Dataset, State]:
+        if self._ds is None:
+            raise InputError(self.error or "this view was closed: make a new one, wb.explore(ds).")
+        return self._ds, State.from_json(self.state, self._ds)
 
     def close(self) -> None:
         """Close the view and let go of the dataset."""
+        self.settle()
         if self._answers is not None:
             self._answers.free()
         self._ds = self._answers = None
@@ -121,7 +171,7 @@ class Explorer(anywidget.AnyWidget):
             self.send(reply, buffers)
 
 
-def explore(ds: Any = None, *, state: Mapping[str, Any] | None = None, snapshot: bool = False) -> Any:
+def explore(ds: Any = None, *, state: Mapping[str, Any] | None = None, snapshot: bool = True) -> Any:
     """Show a captured dataset: maps over the picture, with sliders for layers and timesteps.
 
     Parameters
@@ -132,7 +182,8 @@ def explore(ds: Any = None, *, state: Mapping[str, Any] | None = None, snapshot:
     state
         What to show, as ``view.state`` or a saved state gives it; what is left out is as usual.
     snapshot
-        Keep a picture of the maps in the notebook as well, for readers without a kernel (it adds its size to the file).
+        Keep a picture of what is shown in the notebook as well (at most 100 kB), and a description: for readers without
+        a kernel, for exports, and for sites that show notebooks.
 
     Returns
     -------
@@ -140,20 +191,9 @@ def explore(ds: Any = None, *, state: Mapping[str, Any] | None = None, snapshot:
     """
     if ds is None or (isinstance(ds, list | tuple) and all(isinstance(run, Run) for run in ds)):
         return pick(Explorer, ds, state=state)
-    if isinstance(ds, Run):
-        try:
-            ds = ds.open()
-        except WorkbenchError as error:
-            return Explorer(error)
-    return Explorer(ds, state=state, snapshot=snapshot)
-
-
-def _picture(state: State, ds: xr.Dataset) -> dict[str, str]:
-    """The figure of a state as a PNG for a notebook; nothing where there is no picture to draw on."""
-    from workbench.figures import concept_grid
-
+    if not isinstance(ds, Run):
+        return Explorer(ds, state=state, snapshot=snapshot)
     try:
-        figure = concept_grid(ds, **state.options(ds))
-    except WorkbenchError:
-        return {}
-    return {"image/png": base64.b64encode(figure._repr_png_()).decode("ascii")}
+        return Explorer(ds.open(), state=state, snapshot=snapshot, source=opening(ds))
+    except WorkbenchError as error:
+        return Explorer(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from workbench.widgets.shared import assets
+from workbench.widgets.shared.static_output import HIDING
 
 ORDER: Final = (
     "shared/palette.js",
@@ -30,6 +31,11 @@ def module() -> str:
     return assets.joined(*ORDER)
 
 
+def packed() -> str:
+    """The same module, compressed."""
+    return assets.packed(*ORDER)
+
+
 def style() -> str:
     """The style sheet of the view."""
-    return assets.text("shared/view.css")
+    return assets.text("shared/view.css") + HIDING

@@ -17,11 +17,13 @@ from typing import Any, Final
 import xarray as xr
 
 from workbench import schema
+from workbench.analysis.origin import as_text, provenance
 from workbench.schema import InputError
 from workbench.widgets.explore import cube, front_end
 from workbench.widgets.explore.answers import Answers
 from workbench.widgets.explore.meta import meta_of
 from workbench.widgets.explore.state import State
+from workbench.widgets.explore.still import still_of
 from workbench.widgets.shared import assets
 from workbench.widgets.shared.refusals import drawable, problem, shown
 from workbench.widgets.shared.spaces import has_pictures, held_spaces
@@ -98,7 +100,9 @@ def page(ds: xr.Dataset, state: State) -> str:
     fill = {
         "title": html.escape(_title(meta)),
         "style": front_end.style(),
-        "script": assets.text("explore/saved.js"),
+        "description": html.escape(still_of(ds, state).words),
+        "facts": html.escape(as_text(provenance(ds) | {"state": state.to_json(), "code": state.call(ds)})),
+        "script": assets.joined("explore/address.js", "explore/saved.js"),
         "saved": base64.b64encode(packed).decode("ascii"),
     }
     return string.Template(assets.text("explore/saved.html")).substitute(fill)

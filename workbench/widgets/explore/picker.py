@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import anywidget
@@ -16,15 +17,19 @@ import xarray as xr
 
 from workbench import schema, store
 from workbench.schema import WorkbenchError
-from workbench.store.listing import Family, Run, families
+from workbench.store.listing import Family, Run, counted, families
 from workbench.widgets.shared import assets
+from workbench.widgets.shared.drawing import Block, Still, Table, Text
 from workbench.widgets.shared.refusals import drawable
+from workbench.widgets.shared.static_output import HIDING, StaticOutput
 
 _THUMBNAIL: Final = 144
 """Longest side of a picture in the list, in pixels: twice what is shown, for dense screens."""
 _MOST: Final = 500
 """Runs that are listed, and of experiments below each of them; of more, the newest."""
 _LONGEST_PROMPT: Final = 160
+_PICTURED: Final = 12
+"""Runs in a picture of the list."""
 
 logger = logging.getLogger(__name__)
 
@@ -37,13 +42,13 @@ class Picker(anywidget.AnyWidget):
     runs
         What to list.
     chosen
-        Called with the dataset of the run that was clicked.
+        Called with the dataset of the run that was clicked, and with the run.
     """
 
     _esm = assets.text("explore/picker.js")
-    _css = assets.text("explore/picker.css")
+    _css = assets.text("explore/picker.css") + HIDING
 
-    def __init__(self, runs: Sequence[Run], chosen: Callable[[xr.Dataset], None]) -> None:
+    def __init__(self, runs: Sequence[Run], chosen: Callable[[xr.Dataset, Run], None]) -> None:
         groups = families(runs)
         self._groups = [Family(group.head, group.derived[:_MOST]) for group in groups[:_MOST]]
         self._summaries = {group.head.key: _summary(group) for group in groups}
@@ -66,7 +71,7 @@ class Picker(anywidget.AnyWidget):
             if kind == "thumbnail":
                 buffers = _thumbnail(run.open())
             elif kind == "open":
-                self._chosen(run.open())
+                self._chosen(run.open(), run)
         except WorkbenchError as error:
             reply["error"] = str(error)
         except Exception as error:
@@ -79,7 +84,7 @@ class Picker(anywidget.AnyWidget):
         return _row(group.head) | {"derived": derived, "summary": self._summaries[group.head.key]}
 
 
-class Choice(ipywidgets.VBox):  # type: ignore[misc]
+class Choice(StaticOutput, ipywidgets.VBox):  # type: ignore[misc]
     """A list of runs, and the view of the one that was chosen.
 
     Parameters
@@ -87,7 +92,7 @@ class Choice(ipywidgets.VBox):  # type: ignore[misc]
     runs
         What to list.
     view_of
-        Makes the view of a dataset, which shows a ``state`` at first.
+        Makes the view of a dataset, which shows a ``state`` at first and knows its ``source``.
     state
         That state.
 
@@ -100,20 +105,40 @@ class Choice(ipywidgets.VBox):  # type: ignore[misc]
     def __init__(
         self, runs: Sequence[Run], view_of: Callable[..., anywidget.AnyWidget], state: Mapping[str, Any] | None = None
     ) -> None:
-        self.view: anywidget.AnyWidget | None = None
+        self.view: Any = None
         self._view_of = view_of
         self._state = state
+        self._listed = list(runs)
         self._picker = Picker(runs, self._show)
         super().__init__([self._picker])
 
-    def _show(self, ds: xr.Dataset) -> None:
-        former, self.view = self.view, self._view_of(ds, state=self._state)
+    def _show(self, ds: xr.Dataset, run: Run) -> None:
+        former, self.view = self.view, self._view_of(ds, state=self._state, source=opening(run))
         self.children = (self._picker, self.view)
+        self.view.observe(self.renew, "state")
+        self.renew()
         if former is not None:
             former.close()
 
+    def still(self) -> Still:
+        """The list, and what the view of the chosen run shows now, for a picture of it."""
+        own = [run for run in self._listed if run.own]
+        rows = [[", ".join(run.concepts), run.edit, run.model, run.created[:10], run.key] for run in own[:_PICTURED]]
+        count = counted(own)
+        blocks: list[Block] = [Text(count, size=15, bold=True)]
+        if rows:
+            blocks.append(Table(("concepts", "edit", "model", "made", "key"), rows))
+        if len(own) > _PICTURED:
+            blocks.append(Text(f"and {len(own) - _PICTURED} more", soft=True))
+        words = f"{count} to choose from."
+        if self.view is None:
+            return Still(words, blocks)
+        chosen = self.view.still()
+        return Still(f"{words} The chosen one: {chosen.words}", [*blocks, *chosen.blocks], chosen.facts)
+
     def close(self) -> None:
         """Close the list and the view."""
+        self.settle()
         for child in self.children:
             child.close()
         super().close()
@@ -137,6 +162,12 @@ def pick(
         What the view of the chosen run shows at first.
     """
     return Choice(store.runs() if runs is None else runs, view_of, state)
+
+
+def opening(run: Run) -> str:
+    """Code that opens a stored run: by its key in the usual place, else by its path."""
+    usual = isinstance(run.path, Path) and run.path.parent.parent == store.home()
+    return f"import workbench as wb\n\nds = wb.open({run.key if usual else str(run.path)!r})"
 
 
 def _summary(group: Family) -> str:

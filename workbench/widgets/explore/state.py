@@ -130,7 +130,7 @@ class State:
         Parameters
         ----------
         values
-            What :meth:`to_json` gave; what is left out is as in :meth:`default`.
+            What :meth:`to_json` gave, or a file that a view saved it in; what is left out is as in :meth:`default`.
         ds
             The dataset it is for.
 
@@ -141,6 +141,8 @@ class State:
         SelectionError
             If something is not in the dataset; lists what is.
         """
+        if isinstance(values, Mapping) and set(values) == {"run", "state"}:  # a saved state, with where it comes from
+            values = values["state"]
         if not isinstance(values, Mapping):
             raise InputError(f"the state is a {type(values).__name__}; expected a mapping such as view.state gives.")
         known = [field.name for field in dataclasses.fields(cls)]
@@ -181,17 +183,25 @@ class State:
             options["reduce"] = self.reduce
         return options
 
-    def call(self, ds: xr.Dataset) -> str:
-        """Python code that computes the numbers on screen from ``ds``."""
+    def call(self, ds: xr.Dataset, variable: str = "ds") -> str:
+        """Python code that computes the numbers on screen from a dataset that is in a variable."""
         written = ", ".join(f"{name}={_code(value)}" for name, value in self.options(ds).items())
         dim = dim_of(self.space)
         frame = "" if self.frame is None else f".sel(frame={self.frame})"
-        shown = "" if self.concepts is None else f".isel({dim}={list(self.concepts)})"
-        lines = [f"maps = ds.wb.heatmap({written}){frame}{shown}", f"areas = ds.wb.segment({written}){frame}"]
+        names = names_of(ds, self.space)
+
+        def chosen(positions: int | tuple[int, ...], more: str = "") -> str:
+            """A choice by name; tokens may have one name twice, and are then chosen by position."""
+            if len(set(names)) < len(names):
+                return f".isel({dim}={_code(positions)}{more})"
+            named = names[positions] if isinstance(positions, int) else [names[index] for index in positions]
+            return f".sel({dim}={_code(named)}{more})"
+
+        shown = "" if self.concepts is None else chosen(self.concepts)
+        maps = f"{variable}.wb.heatmap({written}){frame}"
+        lines = [f"maps = {maps}{shown}", f"areas = {variable}.wb.segment({written}){frame}"]
         if self.difference is not None:
-            one, other = (
-                f"ds.wb.heatmap({written}){frame}.isel({dim}={index}, drop=True)" for index in self.difference
-            )
+            one, other = (f"{maps}{chosen(index, ', drop=True')}" for index in self.difference)
             lines.append(f"difference = {one} - {other}")
         return "\n".join(lines)
 
@@ -199,7 +209,7 @@ class State:
 def _code(value: Any) -> str:
     if isinstance(value, slice):
         return f"slice({value.start!r}, {value.stop!r})"
-    return json.dumps(value)
+    return json.dumps(value, ensure_ascii=False)
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,10 @@ def remarks(ds: xr.Dataset) -> list[str]:
     elif not drawable(ds):
         found.append("The variable 'image' is no uint8 picture with three channels: the maps are drawn alone.")
     if schema.CONCEPT in ds.sizes and ds.sizes[schema.CONCEPT] == 1:
-        found.append("With one concept a softmax is 1 everywhere, so raw scores are shown; capture a second concept.")
+        found.append(
+            "With one concept a softmax is 1 everywhere, so raw scores are shown; capture a second concept, such as "
+            "a word for the background (grass, sky, wall)."
+        )
     return found
 
 

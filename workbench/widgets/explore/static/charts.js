@@ -8,13 +8,16 @@ const STATISTIC_NAMES = {
   ap: "mean average precision",
 };
 
-/** The layer x timestep matrix of a statistic; clicking or dragging selects. */
+/**
+ * The matrix of a statistic: timesteps from left to right, from the noise to the picture, and layers from the bottom up,
+ * deeper and deeper. Clicking or dragging selects.
+ */
 class Overview {
   constructor(store) {
     this.store = store;
     const names = store.meta.statistics.map((name) => [name, STATISTIC_NAMES[name]]);
-    this.statistic = choice("statistic", "Figure", names, (statistic) => store.change({ statistic }));
-    this.svg = s("svg.wb-matrix", { tabindex: 0, role: "img" });
+    this.statistic = choice("statistic", "Statistic", names, (statistic) => store.change({ statistic }));
+    this.svg = s("svg.wb-matrix", { tabindex: 0, role: "application", "aria-roledescription": "matrix to select from" });
     this.note = h("p.wb-hint", { "aria-live": "polite" });
     this.colours = new ColourBar();
     const side = h("div.wb-side", {}, this.statistic.element, this.colours.element, this.note);
@@ -53,9 +56,10 @@ class Overview {
     const { layers, timesteps } = this.store.meta;
     const margin = (this.margin = { left: 44, top: 4, bottom: 34 });
     const room = Math.max(width - margin.left - 8, 120);
-    const wide = (this.wide = Math.min(34, Math.max(7, Math.floor(room / layers.length))));
-    const tall = (this.tall = Math.min(24, Math.max(7, Math.floor(200 / timesteps.length))));
-    const size = [margin.left + wide * layers.length + 4, margin.top + tall * timesteps.length + margin.bottom];
+    const wide = (this.wide = Math.min(44, Math.max(7, Math.floor(room / timesteps.length))));
+    const tall = (this.tall = Math.min(24, Math.max(7, Math.floor(260 / layers.length))));
+    const size = [margin.left + Math.max(wide * timesteps.length, 290) + 4, margin.top + tall * layers.length + margin.bottom];
+    const below = (l) => margin.top + (layers.length - 1 - l) * tall;
     const known = values.flat().filter((value) => value !== null);
     const ends = known.length ? [Math.min(...known), Math.max(...known)] : [0, 1];
     const colours = colourMap("cividis");
@@ -64,23 +68,23 @@ class Overview {
         const level = 3 * Math.round(ends[1] > ends[0] ? (255 * (value - ends[0])) / (ends[1] - ends[0]) : 127);
         const fill = value === null ? "none" : `rgb(${colours[level]},${colours[level + 1]},${colours[level + 2]})`;
         return s("rect.wb-cell", {
-          x: margin.left + l * wide, y: margin.top + t * tall, width: wide - 1, height: tall - 1, fill,
+          x: margin.left + t * wide, y: below(l), width: wide - 1, height: tall - 1, fill,
           data: { cell: `${t},${l}`, value: value ?? "" },
         });
       })
     );
-    const everyLayer = Math.ceil(22 / wide);
-    const everyTimestep = Math.ceil(13 / tall);
+    const everyTimestep = Math.ceil(34 / wide);
+    const everyLayer = Math.ceil(13 / tall);
     const labels = [
-      ...layers.map((layer, l) =>
-        l % everyLayer ? null : s("text", { x: margin.left + (l + 0.5) * wide, y: size[1] - 20, "text-anchor": "middle" }, plain(layer))
-      ),
       ...timesteps.map((timestep, t) =>
-        t % everyTimestep
-          ? null
-          : s("text", { x: margin.left - 6, y: margin.top + (t + 0.5) * tall, "text-anchor": "end", "dominant-baseline": "central" }, plain(Math.round(timestep)))
+        t % everyTimestep ? null : s("text", { x: margin.left + (t + 0.5) * wide, y: size[1] - 20, "text-anchor": "middle" }, plain(Math.round(timestep)))
       ),
-      s("text.wb-axis", { x: margin.left, y: size[1] - 5 }, "layer →   timestep ↓"),
+      ...layers.map((layer, l) =>
+        l % everyLayer
+          ? null
+          : s("text", { x: margin.left - 6, y: below(l) + tall / 2, "text-anchor": "end", "dominant-baseline": "central" }, plain(layer))
+      ),
+      s("text.wb-axis", { x: margin.left, y: size[1] - 5 }, "timesteps → from noise to picture · layers ↑ deeper"),
     ];
     this.cursor = s("rect.wb-cursor", { width: wide, height: tall, visibility: "hidden" });
     this.box = s("rect.wb-selection", {});
@@ -95,11 +99,12 @@ class Overview {
   select() {
     const { layers, timesteps } = this.store.chosen();
     const { margin, wide, tall } = this;
-    const box = [margin.left + layers[0] * wide - 1.5, margin.top + timesteps[0] * tall - 1.5, layers.length * wide + 2, timesteps.length * tall + 2];
+    const top = margin.top + (this.store.meta.layers.length - 1 - layers.at(-1)) * tall;
+    const box = [margin.left + timesteps[0] * wide - 1.5, top - 1.5, timesteps.length * wide + 2, layers.length * tall + 2];
     ["x", "y", "width", "height"].forEach((name, i) => this.box.setAttribute(name, box[i]));
     const values = timesteps.flatMap((t) => layers.map((l) => this.values[t][l])).filter((value) => value !== null);
     const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
-    this.summary = `Selected: mean ${number(mean)} over ${values.length} ${values.length === 1 ? "piece" : "pieces"}. Click or drag to select.`;
+    this.summary = `Selected: mean ${number(mean)} over ${layers.length} layer${layers.length > 1 ? "s" : ""} × ${timesteps.length} timestep${timesteps.length > 1 ? "s" : ""}. Click or drag to select.`;
     this.svg.setAttribute("aria-label", `Layers by timesteps, ${STATISTIC_NAMES[this.shownStatistic]}. ${this.summary} Arrow keys move the selection, with Shift they extend it.`);
     if (!this.pointed) this.note.textContent = this.summary;
   }
@@ -108,8 +113,8 @@ class Overview {
     if (!this.drawn) return null;
     const box = this.svg.getBoundingClientRect();
     const { layers, timesteps } = this.store.meta;
-    const l = Math.floor((event.clientX - box.left - this.margin.left) / this.wide);
-    const t = Math.floor((event.clientY - box.top - this.margin.top) / this.tall);
+    const t = Math.floor((event.clientX - box.left - this.margin.left) / this.wide);
+    const l = layers.length - 1 - Math.floor((event.clientY - box.top - this.margin.top) / this.tall);
     const inside = (at, count) => Math.min(Math.max(at, 0), count - 1);
     return { l: inside(l, layers.length), t: inside(t, timesteps.length), inside: l === inside(l, layers.length) && t === inside(t, timesteps.length) };
   }
@@ -123,8 +128,8 @@ class Overview {
       return;
     }
     const { meta } = this.store;
-    this.cursor.setAttribute("x", this.margin.left + cell.l * this.wide - 0.5);
-    this.cursor.setAttribute("y", this.margin.top + cell.t * this.tall - 0.5);
+    this.cursor.setAttribute("x", this.margin.left + cell.t * this.wide - 0.5);
+    this.cursor.setAttribute("y", this.margin.top + (meta.layers.length - 1 - cell.l) * this.tall - 0.5);
     const block = meta.blocks[cell.l] ? ` (${meta.blocks[cell.l]})` : "";
     const value = this.values[cell.t][cell.l];
     this.note.textContent = `Layer ${meta.layers[cell.l]}${block}, timestep ${plain(meta.timesteps[cell.t])}, σ ${plain(meta.sigmas[cell.t])}: ${value === null ? "missing" : number(value)}`;
@@ -149,7 +154,7 @@ class Overview {
   }
 
   key(event) {
-    const by = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] }[event.key];
+    const by = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, -1], ArrowUp: [0, 1] }[event.key];
     if (!by || event.altKey || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
     event.stopPropagation();
@@ -159,6 +164,7 @@ class Overview {
     const moved = (t, l) => ({ t: inside(t + by[0], meta.timesteps.length), l: inside(l + by[1], meta.layers.length) });
     const start = { t: timesteps[0], l: layers[0] };
     const end = { t: timesteps.at(-1), l: layers.at(-1) };
+    // Upwards is deeper: the end that Shift moves is the upper right one.
     if (event.shiftKey) this.choose(start, moved(end.t, end.l));
     else this.choose(moved(start.t, start.l), moved(end.t, end.l));
   }
@@ -189,6 +195,7 @@ class HeadStrip {
       : meta.offline
         ? "This page has no kernel: single heads cannot be read here."
         : null;
+    this.layer.element.hidden = this.all.hidden = Boolean(reason);
     if (reason) {
       this.strip.replaceChildren();
       this.note.textContent = reason;
@@ -281,18 +288,27 @@ class Inspector {
       return;
     }
     const [row, column] = state.pin;
-    this.note.textContent = `Patch in row ${row + 1}, column ${column + 1}.`;
+    const raw = state.reduce === "mean";
+    const what = raw ? `${state.space} scores` : "shares";
+    this.note.textContent = `Patch in row ${row}, column ${column} (counted from 0): ${what}.`;
     if (!store.maps) return;
     const patch = row * store.columns + column;
     const values = store.names.map((_, index) => store.maps[index * store.patches + patch]);
-    const most = Math.max(...values.map(Math.abs), 1e-12);
+    // Shares run from 0 to 1; scores have signs, so their bars begin at a zero line.
+    const low = raw ? Math.min(0, ...values) : 0;
+    const high = raw ? Math.max(0, ...values, low + 1e-12) : 1;
+    const share = (value) => (100 * value) / (high - low);
+    const ends = raw ? ` Bars from ${number(low)} to ${number(high)}.` : " Bars from 0 to 1.";
+    this.note.textContent += ends;
     this.bars.replaceChildren(
       ...store.names.map((name, index) =>
         h(
           "div.wb-bar-row",
           { role: "listitem", data: { index, value: values[index] } },
           h("span.wb-bar-name", {}, name),
-          h("span.wb-bar-space", {}, h("span.wb-bar-fill", { style: { width: `${(100 * Math.abs(values[index])) / most}%`, background: conceptColour(index), opacity: values[index] < 0 ? 0.45 : 1 } })),
+          h("span.wb-bar-space", {},
+            h("span.wb-bar-fill", { style: { left: `${share(Math.min(values[index], 0) - low)}%`, width: `${share(Math.abs(values[index]))}%`, background: conceptColour(index) } }),
+            low < 0 ? h("span.wb-bar-zero", { style: { left: `${share(-low)}%` } }) : null),
           h("span.wb-bar-value", {}, mapValue(values[index], state.reduce))
         )
       )
@@ -313,8 +329,8 @@ class Inspector {
     }
     const chosen = store.chosen();
     const side = Math.max(200, Math.min(460, (width - 24) / (width > 760 ? 3 : width > 520 ? 2 : 1)));
-    this.layers.replaceChildren(curves("over layers", "layer", meta.layers, runs.layers, chosen.layers, store, side));
-    this.timesteps.replaceChildren(curves("over timesteps", "timestep", meta.timesteps, runs.timesteps, chosen.timesteps, store, side));
+    this.layers.replaceChildren(curves(`${what} over layers`, "layer", meta.layers, runs.layers, chosen.layers, store, side));
+    this.timesteps.replaceChildren(curves(`${what} over timesteps`, "timestep", meta.timesteps, runs.timesteps, chosen.timesteps, store, side));
   }
 }
 
@@ -346,7 +362,7 @@ function curves(title, axis, at, table, chosen, store, width) {
   });
   return s(
     "svg.wb-curves",
-    { width, height, role: "img", "aria-label": `The patch's values ${title}`, data: { axis } },
+    { width, height, role: "img", "aria-label": `The patch: ${title}`, data: { axis } },
     s("rect.wb-chosen", { x: x(chosen[0]) - half, y: box.top, width: x(chosen.at(-1)) - x(chosen[0]) + 2 * half, height: box.bottom - box.top }),
     ...ticks(low, high, 3).flatMap((value) => [
       s("line.wb-grid", { x1: box.left, x2: box.right, y1: y(value), y2: y(value) }),

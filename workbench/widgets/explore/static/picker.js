@@ -93,6 +93,10 @@ function render({model, el}) {
     }
     const all = rows.length === 1 ? "1 stored run" : `${rows.length} stored runs`;
     const more = left ? `; ${left} older ones are not listed` : "";
+    if (rows.length && !shown) {
+      count.textContent = `Nothing found for “${search.value}” among ${all}${more}.`;
+      return;
+    }
     count.textContent = (shown === rows.length ? all : `${shown} of ${all}`) + more;
   }
 
@@ -149,7 +153,10 @@ function render({model, el}) {
   });
 
   function answer(content, buffers) {
-    if (content.type === "runs") fill(content.runs, content.left);
+    if (content.type === "runs") {
+      fill(content.runs, content.left);
+      root.dataset.ready = "true";
+    }
     const row = content.key && list.querySelector(`button[data-key="${CSS.escape(content.key)}"]`);
     if (content.type === "thumbnail" && row && buffers.length) {
       const address = URL.createObjectURL(new Blob([buffers[0]], {type: "image/png"}));

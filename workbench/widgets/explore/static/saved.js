@@ -19,9 +19,23 @@ const FILED = {
 
 class Model {
   constructor({ meta, state, reply }) {
+    this.first = state;
     this.values = { meta, state, error: "" };
     this.reply = reply;
-    this.callbacks = [];
+    this.callbacks = { "msg:custom": [], "change:state": [] };
+    this.follow();
+    addEventListener("hashchange", () => this.follow());
+  }
+
+  /** Show what the address asks for; what it asks in vain is said above the view. */
+  follow() {
+    const { state, error } = readAddress(location.hash, this.values.meta, this.first);
+    const said = document.getElementById("address");
+    said.hidden = !error;
+    said.textContent = error ? `The address of this page asks for something that cannot be shown: ${error}.` : "";
+    if (error || JSON.stringify(state) === JSON.stringify(this.values.state)) return;
+    this.values.state = state;
+    for (const callback of this.callbacks["change:state"]) callback();
   }
 
   get(name) {
@@ -32,14 +46,19 @@ class Model {
     this.values[name] = value;
   }
 
-  save_changes() {}
+  /** The address says what is shown, so that a link to it shows the same. */
+  save_changes() {
+    const address = writeAddress(this.values.state, this.values.meta, this.first);
+    history.replaceState(null, "", address || location.pathname + location.search);
+    document.getElementById("address").hidden = true;
+  }
 
   on(name, callback) {
-    if (name === "msg:custom") this.callbacks.push(callback);
+    this.callbacks[name]?.push(callback);
   }
 
   off(name, callback) {
-    this.callbacks = this.callbacks.filter((other) => other !== callback);
+    if (name in this.callbacks) this.callbacks[name] = this.callbacks[name].filter((other) => other !== callback);
   }
 
   send(question) {
@@ -48,7 +67,7 @@ class Model {
     const error = "This saved page has no kernel and does not hold that; open the dataset in a notebook.";
     setTimeout(() => {
       for (const [content, buffers] of found ?? [[{ type, error }, []]]) {
-        for (const callback of this.callbacks) callback({ ...content, id }, buffers);
+        for (const callback of this.callbacks["msg:custom"]) callback({ ...content, id }, buffers);
       }
     });
   }

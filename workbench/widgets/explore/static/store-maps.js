@@ -137,7 +137,7 @@ class StoreMaps extends StoreKernel {
     if (this.state.reduce === "mean" || this.concepts < 2) return null;
     const value = certainty(this.maps, this.concepts, this.patches);
     const title = "One minus the entropy over the concepts, mean over the patches: 100 % is one concept at every patch";
-    return { value, name: "decided", text: `${Math.round(value * 100)} %`, title };
+    return { value, name: "certainty", text: `${Math.round(value * 100)} %`, title };
   }
 
   /** Runs of the pinned patch over layers and over timesteps: from the cube, or what the kernel last sent. */
@@ -163,6 +163,7 @@ class StoreMaps extends StoreKernel {
   /** Python that computes the numbers on screen; State.call writes the same. */
   code() {
     const { space, layers, timesteps, heads, sample, frame, reduce, concepts, difference } = this.state;
+    const { variable, source } = this.meta;
     const float = (value) => (Number.isInteger(value) ? `${value}.0` : String(value));
     const list = (values) => `[${values.join(", ")}]`;
     const options = [layers[0] === layers[1] ? `layers=${layers[0]}` : `layers=slice(${layers[0]}, ${layers[1]})`];
@@ -178,14 +179,20 @@ class StoreMaps extends StoreKernel {
     const dim = space === "prompt" ? "token" : "concept";
     const at = frame === null ? "" : `.sel(frame=${frame})`;
     const written = options.join(", ");
-    const lines = [
-      `maps = ds.wb.heatmap(${written})${at}${concepts ? `.isel(${dim}=${list(concepts)})` : ""}`,
-      `areas = ds.wb.segment(${written})${at}`,
-    ];
+    const maps = `${variable}.wb.heatmap(${written})${at}`;
+    const { names } = this;
+    const doubled = new Set(names).size < names.length;
+    const literal = (value) => (Array.isArray(value) ? list(value.map(literal)) : JSON.stringify(value));
+    // Tokens may have one name twice, and are then chosen by position.
+    const chosen = (positions, more = "") => {
+      if (doubled) return `.isel(${dim}=${literal(positions)}${more})`;
+      return `.sel(${dim}=${literal(Array.isArray(positions) ? positions.map((index) => names[index]) : names[positions])}${more})`;
+    };
+    const lines = [`maps = ${maps}${concepts ? chosen(concepts) : ""}`, `areas = ${variable}.wb.segment(${written})${at}`];
     if (difference) {
-      const [one, other] = difference.map((index) => `ds.wb.heatmap(${written})${at}.isel(${dim}=${index}, drop=True)`);
+      const [one, other] = difference.map((index) => `${maps}${chosen(index, ", drop=True")}`);
       lines.push(`difference = ${one} - ${other}`);
     }
-    return lines.join("\n");
+    return [...(source ? [source, ""] : []), ...lines].join("\n");
   }
 }

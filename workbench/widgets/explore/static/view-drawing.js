@@ -21,6 +21,7 @@ class ViewDrawing extends ViewParts {
     this.frame?.set(meta.frames.indexOf(state.frame));
     const o = this.options;
     o.space.select.value = state.space;
+    this.formula.textContent = SPACE_MEANINGS[state.space] ?? "";
     o.reduce.select.value = state.reduce;
     o.sample.select.value = state.sample ?? "";
     o.cmap.select.value = state.cmap;
@@ -49,9 +50,11 @@ class ViewDrawing extends ViewParts {
     if (meta.samples.length > 1) parts.push(state.sample === null ? `mean of ${meta.samples.length} samples` : `sample ${state.sample}`);
     if (meta.model) parts.push(meta.model);
     return [
+      ...(meta.title ? [h("span.wb-subject.wb-letter", {}, meta.title)] : []),
       h("span.wb-subject", {}, parts[0]),
       h("span.wb-hint", {}, parts.slice(1).join(" · ")),
       ...(meta.edit ? [h("span.wb-edit", {}, `edited: ${meta.edit}`)] : []),
+      ...(meta.prompt ? [h("span.wb-hint.wb-prompt", {}, `prompt: “${meta.prompt}”`)] : []),
     ];
   }
 
@@ -195,7 +198,7 @@ class ViewDrawing extends ViewParts {
     }
     const order = [...store.names.keys()].sort((a, b) => value(b) - value(a));
     const most = order.slice(0, 6).map((index) => `${store.names[index]} ${mapValue(value(index), store.state.reduce)}`);
-    this.readout.textContent = `Row ${at[0] + 1}, column ${at[1] + 1}: ${most.join(" · ")}${order.length > 6 ? " · …" : ""}`;
+    this.readout.textContent = `Row ${at[0]}, column ${at[1]}: ${most.join(" · ")}${order.length > 6 ? " · …" : ""}`;
   }
 
   /** What may follow a little later: figures, notes, and the parts that are unfolded. */
@@ -214,7 +217,9 @@ class ViewDrawing extends ViewParts {
       for (const label of store.labels) if (label >= 0) counts[label] += 1;
       this.shares.forEach((share, index) => {
         share.textContent = `${Math.round((100 * counts[index]) / store.patches)} %`;
+        share.parentElement.title = `${store.names[index]}: the strongest at ${share.textContent} of the patches. Click to pick it.`;
       });
+      this.tellRest(counts);
     }
     for (const chip of this.legend.children) chip.setAttribute("aria-pressed", String(Number(chip.dataset.conceptChip) === state.focus));
     for (const input of this.options.shown.querySelectorAll("input")) input.checked = store.shown.includes(Number(input.dataset.shows));
@@ -235,5 +240,25 @@ class ViewDrawing extends ViewParts {
     for (const part of [this.overview, this.strip, this.inspector]) {
       if (part.fold?.open) this.guard(() => part.update(Math.min(width, part.element.clientWidth - 24 || width)));
     }
+  }
+
+  /** Say which concepts have no panel, how much of the picture is theirs, and show them on request. */
+  tellRest(counts) {
+    const { store } = this;
+    const { shown, names } = store;
+    const hidden = names.length - shown.length;
+    this.rest.hidden = !hidden;
+    if (!hidden) return;
+    const area = names.reduce((sum, _, index) => sum + (shown.includes(index) ? 0 : counts[index]), 0);
+    const largest = [...names.keys()].sort((a, b) => counts[b] - counts[a]).slice(0, shown.length).sort((a, b) => a - b);
+    const text = `${shown.length} of ${names.length} shown; the others are strongest at ${Math.round((100 * area) / store.patches)} % of the patches. `;
+    if (text === this.rest.dataset.text) return;
+    this.rest.dataset.text = text;
+    this.rest.replaceChildren(
+      text,
+      button("Show all", { data: { control: "show-all" }, onclick: () => store.change({ concepts: null }) }),
+      " ",
+      button(`Show the ${shown.length} with the largest areas`, { data: { control: "show-largest" }, onclick: () => store.change({ concepts: largest }) })
+    );
   }
 }

@@ -37,10 +37,13 @@ class ViewKeys extends ViewDrawing {
     const { slider, play } = this[name];
     if (slider.count < 2) return;
     slider.step(0);
+    // One scale for all steps, or their colours could not be compared: all of it for shares, for scores the present one.
+    const { limits: held, reduce } = this.store.state;
+    if (!held && this.store.maps) this.store.change({ limits: reduce === "mean" ? this.store.scale().limits : [0, 1] });
     const timer = setInterval(() => {
       if (this.store.painted === this.store.revision) this.guard(() => slider.move(1, true));
     }, PLAY_PAUSE);
-    this.playing = { name, timer };
+    this.playing = { name, timer, held };
     play.textContent = "❚❚";
     play.setAttribute("aria-pressed", "true");
   }
@@ -48,10 +51,12 @@ class ViewKeys extends ViewDrawing {
   stop() {
     if (!this.playing) return;
     clearInterval(this.playing.timer);
-    const { play } = this[this.playing.name];
+    const { name, held } = this.playing;
+    const { play } = this[name];
     play.textContent = "▶";
     play.removeAttribute("aria-pressed");
     this.playing = null;
+    this.store.change({ limits: held });
   }
 
   toggle(drawer) {
@@ -66,10 +71,16 @@ class ViewKeys extends ViewDrawing {
     this.code.textContent = this.store.code();
     try {
       await navigator.clipboard.writeText(this.code.textContent);
-      this.copied.textContent = "Copied. It expects your dataset in a variable called ds.";
+      this.copied.textContent = `Copied: ${this.needs()}`;
     } catch (error) {
-      this.copied.textContent = "Select and copy; it expects your dataset in a variable called ds.";
+      this.copied.textContent = `Select and copy: ${this.needs()}`;
     }
+  }
+
+  /** What copied code needs to run. */
+  needs() {
+    const { source, variable } = this.store.meta;
+    return source ? "it runs as it stands." : `it expects your dataset in a variable called ${variable}.`;
   }
 
   key(event) {

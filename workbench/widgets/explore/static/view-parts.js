@@ -17,6 +17,16 @@ const REDUCTION_NAMES = [
   ["mean_softmax", "mean, then softmax"],
   ["mean", "off (raw scores)"],
 ];
+/** What is compared with what in a space: o outputs, q queries, k keys, v values; x of a patch, c of a concept, p of the prompt. */
+const SPACE_MEANINGS = {
+  output: "⟨o_x, o_c⟩: attention outputs of patch and concept, before the output projection",
+  cross: "q_c · k_x / √d: does the concept look at the patch?",
+  reverse_cross: "q_x · k_c / √d: would the patch look at the concept?",
+  value: "⟨v_x, v_c⟩: values of patch and concept",
+  query: "⟨q_x, q_c⟩, before the rotary embedding",
+  prompt: "q_p · k_x / √d: does the prompt's token look at the patch?",
+};
+
 class ViewParts {
   build() {
     const { store } = this;
@@ -43,7 +53,9 @@ class ViewParts {
     this.help = h("div.wb-drawer.wb-keys", { hidden: true }, ...KEYS.flatMap(([keys, what]) => [h("kbd", {}, keys), h("span", {}, what)]));
     this.failed = h("p.wb-error", { role: "alert", hidden: true });
     this.notice = h("p.wb-notice", { role: "status", hidden: true });
+    const options = this.buildOptions();
     this.controls = this.buildControls();
+    this.rest = h("p.wb-note.wb-rest", { role: "status", hidden: true });
     this.grid = h("div.wb-panels", {});
     this.problem = h("p.wb-error", { role: "alert", hidden: true });
     this.bar = new ColourBar();
@@ -62,14 +74,14 @@ class ViewParts {
       this.section("overview", "Overview", "every layer and timestep", this.overview),
       meta.heads.length ? this.section("heads", "Heads", "one layer, head by head", this.strip) : null,
       this.section("patch", "Patch", "one patch over layers and timesteps", this.inspector),
-      this.section("options", "Options", "space, softmax, colours", this.buildOptions())
+      this.section("options", "Options", "softmax, colours, panels", options)
     );
     this.sections.hidden = meta.controls === false;
     this.root.classList.toggle("wb-follows", meta.controls === false);
     this.root.append(
       h("header.wb-head", {}, this.title, this.glance, this.tools),
-      this.coding, this.saving, this.help, this.failed, this.notice, this.controls, this.grid, this.problem,
-      h("div.wb-foot", {}, this.bar.element, this.differenceBar.element, this.legend),
+      this.coding, this.saving, this.help, this.failed, this.notice, this.controls, this.rest, this.grid, this.problem,
+      h("div.wb-foot", {}, h("div.wb-scales", {}, this.bar.element, this.options.lock.element), this.differenceBar.element, this.legend),
       this.readout, this.spoken, this.notes, this.sections
     );
   }
@@ -82,7 +94,7 @@ class ViewParts {
       if (groups.at(-1)?.[0] === block) groups.at(-1)[1] += 1;
       else groups.push([block, 1]);
     }
-    this.hatched = h("span.wb-hint", {}, groups.length > 1 ? ` (hatched: ${groups[1][0]})` : "");
+    this.hatched = h("span.wb-hint", {}, groups.length > 1 ? ` (hatched: ${groups[1][0]}-stream blocks)` : "");
     const row = (name, slider, extra = null) => {
       const text = h("span.wb-chosen-text", {});
       const play = button("▶", { data: { control: `play-${name}` }, "aria-label": `Play over ${name}`, title: `Play over ${name}`, onclick: () => this.play(name) });
@@ -112,7 +124,9 @@ class ViewParts {
       });
       rows.push(h("div.wb-control", {}, this.frame.element));
     }
-    return h("div.wb-controls", {}, ...rows);
+    const { space, sample } = this.options;
+    this.formula = h("span.wb-hint", { data: { about: "space" } });
+    return h("div.wb-controls", {}, ...rows, h("div.wb-choices", {}, space.element, sample.element, this.formula));
   }
 
   buildOptions() {
@@ -131,16 +145,17 @@ class ViewParts {
       picture: tick("picture", "Picture under the maps", (picture) => store.change({ picture })),
       lock: tick("lock", "Lock the colour scale", (on) => store.change({ limits: on && store.maps ? store.scale().limits : null })),
       one: choice("difference-a", "Difference of", [], () => this.setDifference()),
-      other: choice("difference-b", "and", [], () => this.setDifference()),
+      other: choice("difference-b", "minus", [], () => this.setDifference()),
       shown: h("div.wb-chips", { role: "group", "aria-label": "Panels shown" }),
     });
     if (meta.samples.length < 2) o.sample.element.hidden = true;
-    if (spaces.length < 2) o.space.select.disabled = true;
+    if (spaces.length < 2) o.space.element.hidden = true;
+    o.space.element.title = "What is compared with what; the heading says which one is shown";
     o.element = h(
       "div.wb-body.wb-options",
       {},
-      o.space.element, o.reduce.element, o.sample.element, o.cmap.element, o.opacity.element,
-      h("div.wb-ticks", {}, o.smooth.element, o.picture.element, o.lock.element),
+      o.reduce.element, o.cmap.element, o.opacity.element,
+      h("div.wb-ticks", {}, o.smooth.element, o.picture.element),
       o.one.element, o.other.element,
       h("div.wb-field.wb-wide", {}, h("span", {}, "Panels"), o.shown)
     );

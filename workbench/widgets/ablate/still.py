@@ -1,0 +1,77 @@
+"""What the ablation panel shows at a moment, drawn without a browser."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from workbench.widgets.ablate.results import SWEEP, Result
+from workbench.widgets.shared.drawing import Block, Shown, Still, Table, Text, short
+
+_HEADS: Final = ("#", "what", "measure", "points", "best", "value")
+_NAMES: Final = {"sweep": "Sweeps", "intervention": "Interventions"}
+_MOST: Final = 12
+_DPI: Final = 110
+
+
+def still_of(
+    title: str, results: Mapping[str, Sequence[Result]], last: Result | None, facts: Mapping[str, Any]
+) -> Still:
+    """The panel at a moment: its results, and the figure of the last one.
+
+    Parameters
+    ----------
+    title
+        What it is about.
+    results
+        By mode, what was found so far.
+    last
+        The one that was found last.
+    facts
+        Where the run comes from that they are about.
+    """
+    blocks: list[Block] = [Text(f"Ablations: {title}", size=15, bold=True)]
+    said = [f"Ablations of {title}"]
+    for mode, found in results.items():
+        if not found:
+            continue
+        rows = [result.row() for result in found[-_MOST:]]
+        blocks += [Text(_NAMES[mode], bold=True), Table(_HEADS, [_cells(row) for row in rows])]
+        said += [f"{mode} {row['number']}, {row['what']}: {_outcome(row)}" for row in rows]
+        if len(found) > _MOST:
+            blocks.append(Text(f"{len(found) - _MOST} earlier results are not listed.", soft=True))
+    if last is None:
+        blocks.append(Text("Nothing was run yet.", soft=True))
+        said.append("nothing was run yet")
+        return Still(f"{'; '.join(said)}.", blocks, facts)
+    blocks += [Text(f"{last.mode} {last.number}: {last.what}", soft=True), Shown(_figure(last))]
+    return Still(f"{'; '.join(said)}.", blocks, {**facts, "code": last.code})
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    value = "–" if row["value"] is None else short(row["value"])
+    return [str(row["number"]), row["what"], row["measure"], str(row["points"]), row["best"] or "–", value]
+
+
+def _outcome(row: Mapping[str, Any]) -> str:
+    if row["value"] is None:
+        return f"{row['measure']} could not be measured"
+    return f"{row['peak']} {row['best']}, {row['measure']} {short(row['value'])}"
+
+
+def _figure(result: Result) -> Any:
+    """The figure of a result's first measure."""
+    from PIL import Image
+
+    from workbench import figures
+
+    measure = next(iter(result.plots))
+    buffer = io.BytesIO()
+    if result.mode == SWEEP:
+        drawn = figures.sweep(result.found, measure)
+    else:
+        shown = result.plots[measure]["lines"][0]
+        drawn = figures.effects(result.found, measure, concept=None if shown["concept"] is None else shown["name"])
+    drawn.savefig(buffer, format="png", dpi=_DPI)
+    return Image.open(buffer)
