@@ -53,8 +53,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _command = partial(app.command, cls=Command)
-evaluation_commands.register(app)
-view_commands.register(app)
 
 
 def _print_version(wanted: bool) -> None:
@@ -444,6 +442,10 @@ def _finish(ds: xr.Dataset, figure: Path | None, home: str | None, as_json: bool
     typer.echo(f"path  {run.path}")
     if figure is not None:
         typer.echo(f"drawn {figure.absolute()}")
+
+
+view_commands.register(app)
+evaluation_commands.register(app)
 
 
 def main() -> None:
