@@ -199,6 +199,8 @@ def test_a_run_grows_is_stopped_inside_and_can_be_seen_again(lab: chromium.Noteb
 def test_a_panel_that_is_drawn_again_knows_what_it_was(panel: Locator, lab: chromium.Notebook) -> None:
     panel.locator("[data-example=scene-08]").click()
     _run(panel, 1)
+    lab.page.locator(".wb-kept", has_text="Start panel, run 1: boat, moon, brick, night").wait_for(state="attached")
+    assert lab.page.locator(".wb-kept:visible, .jp-RenderedImage:visible").count() == 0
     lab.run("panel")
     again = lab.page.locator(".wb-start[data-ready=true]").nth(1)
     again.wait_for()
