@@ -209,6 +209,16 @@ def test_a_panel_that_is_drawn_again_knows_what_it_was(panel: Locator, lab: chro
     assert again.locator("[data-run='1']").is_visible()
 
 
+def test_the_run_button_can_be_read_under_the_mouse_beside_a_view(panel: Locator) -> None:
+    panel.locator("[data-example=scene-08]").click()
+    _run(panel, 1)
+    View(panel.page.locator(".wb-view:not(.wb-start)").last)
+    _control(panel, "run").hover()
+    colours = "button => [getComputedStyle(button).backgroundColor, getComputedStyle(button).borderColor]"
+    ground, edge = _control(panel, "run").evaluate(colours)
+    assert ground == edge, "the style sheet of a view comes later, and has another ground for buttons"
+
+
 def test_models_are_named_chosen_and_looked_at(panel: Locator, lab: chromium.Notebook) -> None:
     _control(panel, "model").select_option("named")
     _control(panel, "model-name").fill("nowhere")
