@@ -74,6 +74,15 @@ def test_capture_records_attention_and_mends_damage(
     assert chunk.read_bytes() == sound
 
 
+def test_models(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(monkeypatch, capsys, "models")
+    assert code == 0
+    listed = json.loads(run(monkeypatch, capsys, "models", "--json")[1])
+    assert [each["name"] for each in listed] == [family.name for family in workbench.families()]
+    for each in listed:
+        assert all(name in out for name in (each["name"], *each["models"], *each["pipelines"], *each["transformers"]))
+
+
 def test_generate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     arguments = (
         "a sun on sand",

@@ -53,8 +53,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _command = partial(app.command, cls=Command)
-evaluation_commands.register(app)
-view_commands.register(app)
 
 
 def _print_version(wanted: bool) -> None:
@@ -217,6 +215,23 @@ def runs(
             typer.echo(f"{_count(old)} superseded, which no call finds any more: workbench prune --superseded")
     else:
         typer.echo("no runs yet: make one with `workbench capture IMAGE CONCEPT...`")
+
+
+@_command(epilog="Example: workbench models --json")
+def models(as_json: Json = False) -> None:
+    """List the model families that are supported, with the pipeline classes of each."""
+    from workbench.models.known import families
+
+    if as_json:
+        typer.echo(json.dumps([asdict(family) for family in families()], indent=2))
+        return
+    for family in families():
+        typer.echo(f"{family.name}: {', '.join(family.models)}")
+        typer.echo(f"  capture, generate  {', '.join(family.pipelines)}")
+        typer.echo(f"  trace              {', '.join(family.transformers)}")
+        typer.echo(f"  guidance           {family.guidance}")
+        if family.note:
+            typer.echo(f"  note               {family.note}")
 
 
 @_command(epilog="Example: workbench verify --delete")
@@ -427,6 +442,10 @@ def _finish(ds: xr.Dataset, figure: Path | None, home: str | None, as_json: bool
     typer.echo(f"path  {run.path}")
     if figure is not None:
         typer.echo(f"drawn {figure.absolute()}")
+
+
+view_commands.register(app)
+evaluation_commands.register(app)
 
 
 def main() -> None:

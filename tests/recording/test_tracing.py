@@ -365,7 +365,7 @@ def test_only_conditional_passes_are_recorded(concepts: Tensor) -> None:
         ({"tokens": []}, "positions from 0"),
         ({"tokens": [-1]}, "positions from 0"),
         ({"positions": [0, 1]}, r"positions is \[0, 1\]; expected a whole number from 0 for each of the 3 concepts"),
-        ({"positions": [0, 1, 1]}, "each once"),
+        ({"positions": [0, 1, 1]}, r"positions is \[0, 1, 1\]; expected another for each concept"),
         ({"positions": [0, 1, -2]}, "a whole number from 0"),
     ],
 )

@@ -95,6 +95,19 @@ class Changes(Hooks):
         self._handles.append(module.register_forward_hook(hook, with_kwargs=True))
 
 
+class Looks(Changes):
+    """Hooks where changes could be made, whose callbacks only look: nothing is replaced and no gradient passes them."""
+
+    def before(self, module: nn.Module, callback: Callable[[tuple[Any, ...], dict[str, Any]], Any]) -> None:
+        super().before(module, torch.no_grad()(callback))
+
+    def after(self, module: nn.Module, callback: Callable[[tuple[Any, ...], dict[str, Any], Any], Any]) -> None:
+        super().after(module, torch.no_grad()(callback))
+
+    change_before = before
+    change_after = after
+
+
 @cache
 def _names(cls: Any) -> tuple[str, ...]:
     """Names of the arguments of a class's forward pass, in order, without ``self``."""

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from workbench.models.hooks import Changes
+from workbench.models.hooks import Looks
 from workbench.models.transformer import Attention, Layer, TransformerAdapter
 from workbench.schema import ModelError
 
@@ -46,7 +46,7 @@ class SelfCheck:
     def __init__(self, adapter: TransformerAdapter, layers: tuple[Layer, ...]) -> None:
         self._adapter = adapter
         self._layers = [next(layer for layer in layers if layer.kind == kind) for kind in _kinds(layers)]
-        self._hooks = Changes()
+        self._hooks = Looks()
         self._found: dict[Layer, _Found] = {}
 
     def place(self) -> None:
@@ -94,7 +94,7 @@ class SelfCheck:
     def _look(self, layer: Layer, attention: Attention) -> None:
         count, output = attention.output.shape[2], attention.output
         rows = sorted({round(place * (count - 1) / (PATCHES - 1)) for place in range(PATCHES)})
-        with torch.no_grad(), torch.autocast(output.device.type, enabled=False):
+        with torch.autocast(output.device.type, enabled=False):
             try:
                 rebuilt = attended(attention, rows)
             except ModelError:  # a mask that says something else to each patch
