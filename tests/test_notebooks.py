@@ -25,5 +25,4 @@ def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not any(cell.get("outputs") for cell in notebook.cells), "notebooks are kept without outputs"
     NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
     shown = {kind for cell in notebook.cells for output in cell.get("outputs", ()) for kind in output.get("data", {})}
-    of_panel = {"application/vnd.jupyter.widget-view+json"}
-    assert (of_panel if path.stem == "00_start" else {"image/png", "text/html"}) <= shown
+    assert {"image/png", "text/html"} <= shown

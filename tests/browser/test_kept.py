@@ -41,6 +41,7 @@ VIEWS = {
     "compare": "wb.compare(ds, other)",
     "ablate": "wb.ablate(ds)",
     "list": "wb.explore()",
+    "start": "wb.start()",
 }
 RUN = "Run the cell for the live view."
 SCREENSHOTS = ROOT / "build" / "screenshots"
@@ -49,6 +50,7 @@ LIVE = {
     "compare": ".jp-OutputArea-output:has(.wb-view[data-painted='0'] ~ * .wb-view, .wb-view[data-painted='0'])",
     "ablate": ".wb-ablation[data-ready=true]",
     "list": ".wb-picker[data-ready=true]",
+    "start": ".wb-start[data-ready=true]",
 }
 
 

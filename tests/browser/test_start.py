@@ -199,12 +199,24 @@ def test_a_run_grows_is_stopped_inside_and_can_be_seen_again(lab: chromium.Noteb
 def test_a_panel_that_is_drawn_again_knows_what_it_was(panel: Locator, lab: chromium.Notebook) -> None:
     panel.locator("[data-example=scene-08]").click()
     _run(panel, 1)
+    lab.page.locator(".wb-kept", has_text="Start panel, run 1: boat, moon, brick, night").wait_for(state="attached")
+    assert lab.page.locator(".wb-kept:visible, .jp-RenderedImage:visible").count() == 0
     lab.run("panel")
     again = lab.page.locator(".wb-start[data-ready=true]").nth(1)
     again.wait_for()
     again.get_by_text("scene-08, 128 × 128 px").wait_for()
     assert _words(again) == ["boat", "moon", "brick", "night"]
     assert again.locator("[data-run='1']").is_visible()
+
+
+def test_the_run_button_can_be_read_under_the_mouse_beside_a_view(panel: Locator) -> None:
+    panel.locator("[data-example=scene-08]").click()
+    _run(panel, 1)
+    View(panel.page.locator(".wb-view:not(.wb-start)").last)
+    _control(panel, "run").hover()
+    colours = "button => [getComputedStyle(button).backgroundColor, getComputedStyle(button).borderColor]"
+    ground, edge = _control(panel, "run").evaluate(colours)
+    assert ground == edge, "the style sheet of a view comes later, and has another ground for buttons"
 
 
 def test_models_are_named_chosen_and_looked_at(panel: Locator, lab: chromium.Notebook) -> None:

@@ -14,6 +14,8 @@ from PIL import Image
 
 from tests.widgets.start.fakes import Backend
 from workbench.schema import InputError
+from workbench.widgets.shared.drawing import draw
+from workbench.widgets.shared.static_output import RUN_THE_CELL
 from workbench.widgets.start.starter import Start
 from workbench.widgets.start.subjects import examples
 
@@ -272,6 +274,97 @@ def test_without_a_run_there_is_no_dataset(heard: Heard) -> None:
     assert heard.start.code == ""
     with pytest.raises(InputError, match="nothing was run"):
         _ = heard.start.ds
+
+
+def test_before_a_run_it_says_what_it_is_and_what_is_chosen(heard: Heard) -> None:
+    start = heard.start
+    assert "to concept maps of a diffusion transformer" in start.description
+    assert "No picture is chosen yet. No concepts are typed yet. Model: tiny-flux. Nothing was" in start.description
+    assert start.description.endswith(RUN_THE_CELL)
+    empty = draw(start.still().blocks)
+    heard.ask("example", name="scene-08")
+    start.panel.state = {**start.panel.state, "concepts": WORDS}
+    assert "Picture: scene-08. Concepts: dog, grass. Model: tiny-flux." in start.description
+    chosen = np.asarray(draw(start.still().blocks))
+    scene = np.asarray(Image.open(examples()[8].path).convert("RGB"))
+    rows = range(len(chosen) - len(scene))
+    assert any(np.array_equal(chosen[row : row + 128, 12:140], scene) for row in rows)
+    assert len(chosen) > empty.height + 128
+    start.panel.state = {**start.panel.state, "source": "prompt", "prompt": "a <b>dog</b>\n" * 150}
+    assert "Prompt: “a <b>dog</b> a" in start.description
+    assert "scene-08" not in start.description
+    assert len(start.description) < 600
+
+
+def test_after_a_run_it_is_the_picture_of_its_view_with_the_words_of_the_run(heard: Heard, backend: Backend) -> None:
+    heard.ask("example", name="scene-08")
+    heard.run()
+    taken, shown = heard.start.still(), heard.start.view.still()
+    assert taken.words == f"Start panel, run 1: dog, grass in scene-08. {shown.words}"
+    assert taken.facts == shown.facts
+    whole, part = np.asarray(draw(taken.blocks)), np.asarray(draw(shown.blocks))[12:]
+    np.testing.assert_array_equal(whole[-len(part) :], part)
+    assert len(whole) > len(part) + 12
+    backend.error = InputError("it is too large.")
+    heard.ask("run", form={"concepts": WORDS})
+    heard.hear("failed")
+    assert "run 1: dog, grass in scene-08. The last run failed: it is too large. " in heard.start.description
+    heard.ask("show", number=1)
+    assert "failed" not in heard.start.description
+
+
+def test_a_picture_of_a_run_that_grows_or_was_stopped_says_so(backend: Backend, heard: Heard) -> None:
+    heard.ask("example", name="scene-08")
+    heard.run()
+    backend.passes = type(backend.passes)(1)
+    heard.ask("run", form={"concepts": ["dog", "sky"]})
+    heard.hear("started")
+    heard.hear("swap")
+    while heard.start._what.startswith("run 1"):
+        time.sleep(0.01)
+    said = heard.start.description
+    assert said.startswith("Start panel, a run that is not finished: dog, sky in scene-08. A run is under way. ")
+    heard.ask("stop")
+    heard.hear("stopped")
+    assert heard.start.description.startswith("Start panel, a run that is not finished: dog, sky in scene-08. Concept")
+
+
+def test_the_picture_is_made_again_of_a_view_that_was_replaced_while_it_was_drawn(
+    heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard.ask("example", name="scene-08")
+    heard.run()
+    first, drawn = heard.start.view, type(heard.start.view).still
+
+    def still(view: Any) -> Any:
+        if view is first and heard.start.view is first:
+            heard.run(concepts=["dog", "sky"])
+            view.close()
+        return drawn(view)
+
+    monkeypatch.setattr(type(first), "still", still)
+    assert heard.start.description.startswith("Start panel, run 2: dog, sky in scene-08. Concept maps: dog, sky")
+
+
+def test_what_changes_the_panel_or_its_view_renews_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    renewed: list[Any] = []
+    monkeypatch.setattr(Start, "renew", lambda start, change=None: renewed.append(change))
+    heard = Heard(Start(Backend()))
+
+    def count(act: Any) -> int:
+        renewed.clear()
+        act()
+        heard.start._worker.join(20)
+        return len(renewed)
+
+    assert count(lambda: setattr(heard.start.panel, "state", {**heard.start.panel.state, "concepts": WORDS}))
+    assert count(lambda: heard.ask("example", name="scene-08"))
+    assert count(lambda: heard.ask("example", name="scene-02"))
+    assert count(heard.run) > 2, "it begins, is shown, and ends"
+    assert count(lambda: setattr(heard.start.view, "state", {**heard.start.view.state, "opacity": 0.25}))
+    assert count(lambda: heard.ask("show", number=1))
+    assert count(lambda: heard.ask("forget"))
+    heard.start.close()
 
 
 def test_closing_lets_go_of_everything(backend: Backend) -> None:

@@ -172,9 +172,10 @@ class StaticOutput:
 
     def renew(self, _change: object = None) -> None:
         """Make the picture in the notebook anew, from any thread: at the end of the cell that runs, or after a rest."""
-        if self._loop is not None and not self._loop.is_closed():
+        loop = self._loop  # another thread may settle the view meanwhile
+        if loop is not None and not loop.is_closed():
             self._changed = True
-            self._loop.call_soon_threadsafe(self._wait)
+            loop.call_soon_threadsafe(self._wait)
 
     def settle(self) -> None:
         """Make no more pictures: the view is closed, or shown again."""

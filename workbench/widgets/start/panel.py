@@ -11,6 +11,7 @@ import traitlets
 
 from workbench.schema import InputError, WorkbenchError, noted
 from workbench.widgets.shared import assets
+from workbench.widgets.shared.static_output import HIDING
 from workbench.widgets.start.backend import Backend
 from workbench.widgets.start.form import StartForm, choices
 from workbench.widgets.start.history import Entry
@@ -59,6 +60,7 @@ class StartPanel(anywidget.AnyWidget):
 
     state = traitlets.Dict().tag(sync=True)
     meta = traitlets.Dict().tag(sync=True)
+    picture = traitlets.Instance(Picture, allow_none=True)
 
     def __init__(
         self,
@@ -69,10 +71,9 @@ class StartPanel(anywidget.AnyWidget):
         form: StartForm | None = None,
     ) -> None:
         self._esm = assets.joined(*_ORDER)
-        self._css = assets.joined("shared/view.css", "start/start.css")
+        self._css = assets.joined("shared/view.css", "start/start.css") + HIDING
         self._backend = backend
         self._run_form, self._stop_run, self._show_entry = run, stop, show
-        self.picture: Picture | None = None
         self.entries: list[Entry] = []
         self._upload = Upload()
         self._words = Latest(self._look)

@@ -15,11 +15,14 @@ from workbench import schema
 from workbench.schema import InputError, WorkbenchError, warn
 from workbench.widgets.explore.explorer import Explorer
 from workbench.widgets.explore.state import State
+from workbench.widgets.shared.drawing import Still
+from workbench.widgets.shared.static_output import StaticOutput
 from workbench.widgets.shared.worker import Progress, Worker
 from workbench.widgets.start.backend import Backend, Watcher
 from workbench.widgets.start.form import StartForm
 from workbench.widgets.start.history import Entry, truth_of
 from workbench.widgets.start.panel import StartPanel
+from workbench.widgets.start.still import named, still_of_form, still_of_run
 from workbench.widgets.start.subjects import Picture
 
 _OF_WORDS: Final = ("concepts", "focus", "difference")
@@ -28,7 +31,7 @@ _OF_WORDS: Final = ("concepts", "focus", "difference")
 logger = logging.getLogger(__name__)
 
 
-class Start(ipywidgets.VBox):  # type: ignore[misc]
+class Start(StaticOutput, ipywidgets.VBox):  # type: ignore[misc]
     """The panel, and below it the view of what it ran; :func:`workbench.start` makes one.
 
     Parameters
@@ -50,9 +53,12 @@ class Start(ipywidgets.VBox):  # type: ignore[misc]
         self._worker = Worker(lambda done, total, remaining: None)  # passes are timed without what came before them
         self._former = _Former()
         self._open = True
+        self._what = ""
+        self._failure = ""
         self.panel = StartPanel(backend, self._run, self._worker.stop, self._show, form)
         super().__init__([self.panel])
         self.add_class("wb-start-box")
+        self.panel.observe(self.renew, ["state", "picture"])
 
     @property
     def results(self) -> list[xr.Dataset]:
@@ -77,9 +83,25 @@ class Start(ipywidgets.VBox):  # type: ignore[misc]
         """Python that makes the dataset that is shown; empty before the first run."""
         return self.panel.entries[self.panel.shown - 1].code() if self.panel.shown else ""
 
+    def still(self) -> Still:
+        """What the panel and the view show now, for a picture of them."""
+        remark = "A run is under way." if self.panel.running else self._failure
+        while (view := self.view) is not None:
+            what = self._what
+            try:
+                found = still_of_run(what, view.still(), remark)
+            except Exception:
+                if view is self.view:
+                    raise
+            else:
+                if view is self.view:  # a run that grows has put another in its place meanwhile, and closed it
+                    return found
+        return still_of_form(StartForm.from_json(self.panel.state), self.panel.picture, remark)
+
     def close(self) -> None:
         """Stop what runs, close panel and view, and let go of everything."""
         self._open = False
+        self.settle()
         self._worker.stop()
         self._former.close_all()
         for child in self.children:
@@ -109,7 +131,7 @@ class Start(ipywidgets.VBox):  # type: ignore[misc]
 
             def grown(ds: xr.Dataset) -> None:
                 if not cancel.is_set():
-                    self._look_at(ds, growing=True)
+                    self._look_at(ds, f"a run that is not finished: {named(form, picture)}", growing=True)
 
             watcher = Watcher(stage, passed, grown)
             found = self._backend.run(
@@ -133,10 +155,13 @@ class Start(ipywidgets.VBox):  # type: ignore[misc]
             elif kind == "stopped":
                 panel.say("stopped", {"passes": passes})
             else:
+                self._failure = f"The last run failed: {value}"
                 panel.say("failed", {"of": "run", "error": value or "", "notes": notes})
+            self.renew()
 
-        panel.running = True
+        panel.running, self._failure = True, ""
         panel.say("started")
+        self.renew()
         try:
             self._worker.start(work, finished)
         except WorkbenchError:
@@ -146,10 +171,11 @@ class Start(ipywidgets.VBox):  # type: ignore[misc]
     def _arrived(self, entry: Entry) -> None:
         """Show a finished run, whatever its view has to say."""
         try:
-            self._look_at(entry.ds)
+            self._look_at_run(entry)
         except Exception as error:
             logger.exception("the run could not be shown")
             sentence = f"The run is stored as {entry.key}, but could not be shown ({type(error).__name__}: {error})."
+            self._failure = sentence
             self.panel.say("failed", {"of": "run", "error": sentence})
             return
         self.panel.entries.append(entry)
@@ -157,22 +183,29 @@ class Start(ipywidgets.VBox):  # type: ignore[misc]
         self.panel.say("done", {"row": entry.row()})
 
     def _show(self, entry: Entry) -> None:
-        self._look_at(entry.ds)
+        self._failure = ""
+        self._look_at_run(entry)
         self.panel.shown = entry.number
         self.panel.say("showing", {"number": entry.number})
 
-    def _look_at(self, ds: xr.Dataset, *, growing: bool = False) -> None:
+    def _look_at_run(self, entry: Entry) -> None:
+        self._look_at(entry.ds, f"run {entry.number}: {named(entry.form, entry.picture)}")
+
+    def _look_at(self, ds: xr.Dataset, what: str, *, growing: bool = False) -> None:
         """Put a view of a dataset below the panel, in place of the one that is there, showing the same of it."""
         if not self._open:
             return
         former = self.view
         view = Explorer(ds, state=_carried(former, ds))
         self._former.watch(view)
+        view.observe(self.renew, "state")
         self.panel.say("swap", {"growing": growing})  # the page keeps its height meanwhile
+        self._what = what
         self.view = view
         self.children = (self.panel, view)
         if former is not None:
             self._former.close(former)
+        self.renew()
 
 
 class _Former:
