@@ -70,6 +70,7 @@ def test_strict_exits_with_one(
     assert run(monkeypatch, capsys, *call, "--strict")[0] == 1
 
 
+@pytest.mark.slow
 def test_reproduce(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, out, _ = run(monkeypatch, capsys, "reproduce", "table1", "--limit", 2, "--folder", tmp_path, "--json")
     assert code == 0

@@ -1,24 +1,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser.chromium import context, launch
+from tests.browser.chromium import context
 from tests.evaluation.test_harness import run
 from tests.evaluation.test_report_page import hostile
 from workbench.evaluation.report_page import write_report
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 pytestmark = pytest.mark.browser
 
 
-def test_the_page_runs_nothing_and_asks_for_nothing(tmp_path: Path) -> None:
+def test_the_page_runs_nothing_and_asks_for_nothing(browser: Browser, tmp_path: Path) -> None:
     """In Chromium, with names, words and messages that would be scripts."""
     pages = [
         write_report(hostile(tmp_path / "hostile"), tmp_path / "hostile.html"),
         write_report(run(tmp_path / "plain", ["oracle", "random"]), tmp_path / "plain.html"),
     ]
-    with launch() as browser, context(browser, viewport={"width": 1000, "height": 800}) as (opened, notice):
+    with context(browser, viewport={"width": 1000, "height": 800}) as (opened, notice):
         for path in pages:
             page = opened.new_page()
             asked: list[str] = []

@@ -13,6 +13,7 @@ from workbench.tiny.scenes import NOUNS, SPLITS, render
 from workbench.tiny.training.map_scores import figure, majority, oracle, tally
 
 
+@pytest.mark.slow
 def test_labels_are_the_scenes_own() -> None:
     data, scene = open_scenes("multi"), render(SPLITS["test"][3])
     labels = data.labels(str(SPLITS["test"][3]))

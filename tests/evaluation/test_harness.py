@@ -243,6 +243,7 @@ class Weighed(Bright):
         return super().maps(examples, concepts)
 
 
+@pytest.mark.slow
 def test_memory_is_flat_while_images_are_evaluated(tmp_path: Path) -> None:
     method, held = Weighed(), data(120)
     tracemalloc.start()

@@ -33,6 +33,7 @@ def test_every_table_is_there() -> None:
         ("table4", ["attends to neither", "attends to concepts", "attends to the image", "attends to both"]),
     ],
 )
+@pytest.mark.slow
 def test_drawn_scenes_stand_in_and_it_is_said(name: str, titles: list[str], tmp_path: Path) -> None:
     found = reproduce(name, limit=1, folder=tmp_path, progress=False)
     (evaluation,) = found.evaluations
@@ -53,6 +54,7 @@ def test_table3_has_each_space_with_softmax_and_without(tmp_path: Path) -> None:
     assert len(found.published[0]) == 6
 
 
+@pytest.mark.slow
 def test_figure7_is_by_layer_and_by_timestep(tmp_path: Path) -> None:
     found = reproduce("figure7", limit=1, folder=tmp_path, progress=False)
     titles = [one.title for one in found.evaluations[0].results]
