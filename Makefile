@@ -38,9 +38,9 @@ $(DOCUMENTING): $(INSTALLED)
 demo: $(INSTALLED)
 	$(PY) -m workbench.tiny.demo
 
-# Tests of a file share what is expensive to make, and those with a browser do: conftest.py names the groups.
+# Tests of a file share what is expensive to make, and so do those with a browser: conftest.py keeps them together.
 test: $(INSTALLED)
-	$(TESTING) --dist loadgroup --no-loadscope-reorder -m "not slow"
+	$(TESTING) --dist loadfile --no-loadscope-reorder -m "not slow"
 
 # What takes long by nature: notebooks, the wheel, inductor, pictures in numbers.
 test-slow: $(INSTALLED)

@@ -5,6 +5,7 @@ import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -32,17 +33,37 @@ LONGEST = (
 """Files that take long begin first, so that the processes of pytest-xdist end together."""
 
 
+def _file(nodeid: str) -> str:
+    """The file of a test, from this folder."""
+    return nodeid.partition("::")[0].removeprefix("tests/")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files first, and keep together what shares something that is expensive to make."""
-    files = {item: item.nodeid.partition("::")[0].removeprefix("tests/") for item in items}
+    """Put the longest files first."""
 
     def place(item: pytest.Item) -> int:
-        return LONGEST.index(files[item]) if files[item] in LONGEST else len(LONGEST)
+        file = _file(item.nodeid)
+        return LONGEST.index(file) if file in LONGEST else len(LONGEST)
 
     items.sort(key=place)
-    for item in items:
-        together = "browser" if files[item].startswith("browser/") else files[item]
-        item.add_marker(pytest.mark.xdist_group(together))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With ``--dist loadfile``, keep together the tests of a file, and all that share the browser.
+
+    ``--dist loadgroup`` would be made for this, but pytest-xdist 3.8 marks groups where pytest 9.2 does not look.
+    """
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = _file(nodeid)
+            return "browser" if file.startswith("browser/") else file
+
+    return Scheduling(config, log)
 
 
 def pytest_collection_finish() -> None:
