@@ -14,7 +14,6 @@ from workbench.numerics.masks import (
     iou,
     mean_iou,
     overlap,
-    paired_average_precision,
     pixel_accuracy,
 )
 from workbench.schema import InputError
@@ -110,35 +109,21 @@ def test_average_precision_by_its_definition(truth: np.ndarray, values: np.ndarr
     assert math.isclose(found, area, rel_tol=1e-12)
 
 
-def test_paired_average_precision() -> None:
-    truth = np.array([[True, False], [False, False]])
-    values = np.array([[30.0, 10.0], [20.0, -10.0]])
-    scaled = (values + 10) / 40
-    expected = average_precision(np.stack([~truth, truth]), np.stack([1 - scaled, scaled]))
-    assert paired_average_precision(truth, values) == pytest.approx(expected)
-    assert paired_average_precision(truth, truth.astype(float)) == 1
-    assert paired_average_precision(truth, -truth.astype(float)) == 0.5
-    assert paired_average_precision(truth, np.zeros((2, 2))) == 0.5
-
-
 def test_wrong_arrays_are_refused() -> None:
     yes = np.ones((2, 2), bool)
     with pytest.raises(InputError, match="two boolean arrays of one shape"):
         overlap(yes, yes[:1])
     with pytest.raises(InputError, match="two boolean arrays of one shape"):
         iou([({"dog": yes.astype(int)}, {"dog": yes})])
-    for metric in (average_precision, paired_average_precision):
-        with pytest.raises(InputError, match="bool and finite numbers"):
-            metric(yes, np.full((2, 2), np.nan))
-        with pytest.raises(InputError, match="bool and finite numbers"):
-            metric(yes.astype(int), np.ones((2, 2)))
+    with pytest.raises(InputError, match="bool and finite numbers"):
+        average_precision(yes, np.full((2, 2), np.nan))
+    with pytest.raises(InputError, match="bool and finite numbers"):
+        average_precision(yes.astype(int), np.ones((2, 2)))
 
 
 def test_average_precision_leaves_void_pixels_out() -> None:
     rng = np.random.default_rng(5)
     truth, values, void = rng.random((6, 7)) > 0.6, rng.random((6, 7)), rng.random((6, 7)) > 0.7
     values[void] += 3
-    for measure in (average_precision, paired_average_precision):
-        assert measure(truth, values, void) == pytest.approx(measure(truth[~void], values[~void]))
-        assert measure(truth, values, void) != pytest.approx(measure(truth & ~void, values))
-    assert math.isnan(paired_average_precision(truth, values, np.ones((6, 7), bool)))
+    assert average_precision(truth, values, void) == pytest.approx(average_precision(truth[~void], values[~void]))
+    assert average_precision(truth, values, void) != pytest.approx(average_precision(truth & ~void, values))

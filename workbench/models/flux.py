@@ -11,7 +11,7 @@ import torch
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift, retrieve_timesteps
 from torch import Tensor, nn
 
-from workbench.models.guidance import Branch, alone, in_passes
+from workbench.models.guidance import Branch, by_true_guidance
 from workbench.models.hooks import Hooks
 from workbench.models.joint import JointAdapter, Tap, Taps, numbered
 from workbench.models.latents import Picture, ScaledLatents, rgb
@@ -182,7 +182,7 @@ class FluxPipelineAdapter(ScaledLatents):
         return Schedule.of_flow(checked)
 
     def guidance(self, options: Mapping[str, Any]) -> Mapping[str, Branch]:
-        return in_passes() if options["negative_prompt"] is not None and options["true_guidance"] > 1 else alone()
+        return by_true_guidance(options)
 
     def generate(
         self,

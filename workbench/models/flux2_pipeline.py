@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,9 +13,9 @@ from torch import Tensor
 from workbench.models.flux2 import Flux2Adapter
 from workbench.models.guidance import Branch, alone
 from workbench.models.latents import Picture, picture, pixel_tensor, rgb
-from workbench.models.pipeline import PipelineAdapter, Posterior, Schedule, Text
+from workbench.models.pipeline import Posterior, Schedule, Text
 from workbench.models.schedules import checked_schedule
-from workbench.models.templates import TemplateReader
+from workbench.models.templates import TemplatePipeline, TemplateReader
 from workbench.schema import InputError
 
 TEXT_LENGTH = 512
@@ -23,7 +23,7 @@ STEPS = 50
 GUIDANCE = 4.0
 
 
-class Flux2PipelineAdapter(PipelineAdapter):
+class Flux2PipelineAdapter(TemplatePipeline):
     """``Flux2Pipeline`` (dev): Mistral reads a system prompt, then the text, padded on the left.
 
     A concept of one token so stands at position 510 of 512, behind it the end of the user's turn: the position that the
@@ -63,18 +63,6 @@ class Flux2PipelineAdapter(PipelineAdapter):
         # That of dev is a processor of text and images around the tokenizer.
         inner = getattr(tokenizer, "tokenizer", tokenizer)
         return TemplateReader(self.language_model, inner, self.text_length, self.template)
-
-    def readers(self, made: bool) -> tuple[TemplateReader, ...]:
-        return (self.reader,)
-
-    def concept_positions(self, concepts: Sequence[str], pool: str = "first") -> tuple[int, ...]:
-        return self.own_positions(concepts, pool)
-
-    def prompt_tokens(self, prompt: str) -> tuple[list[int], list[str]]:
-        return list(self.reader.place(prompt).positions), self.reader.words(prompt)
-
-    def padding(self, prompt: str) -> list[bool]:
-        return list(self.reader.place(prompt).padding)
 
     @torch.no_grad()
     def encode_prompt(self, prompt: str) -> Text:

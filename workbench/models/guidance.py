@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-from workbench.schema import CONDITIONAL, UNCONDITIONAL
+from workbench.schema import CONDITIONAL, UNCONDITIONAL, InputError
 
 BranchName = Literal["conditional", "unconditional"]
 
@@ -74,6 +74,26 @@ def in_batch(first: BranchName = UNCONDITIONAL, count: int = 1) -> dict[str, Bra
         Items of each.
     """
     return {n: Branch(n, slice(p * count, (p + 1) * count)) for p, n in enumerate(_order(first))}
+
+
+def by_true_guidance(options: Mapping[str, Any]) -> dict[str, Branch]:
+    """Of a pipeline that guides in passes of their own, once it has a negative prompt and a strength above 1."""
+    return in_passes() if options["negative_prompt"] is not None and options["true_guidance"] > 1 else alone()
+
+
+def refuse_true_guidance(options: Mapping[str, Any]) -> None:
+    """Of a pipeline whose ordinary guidance is classifier-free.
+
+    Raises
+    ------
+    InputError
+        If ``true_guidance`` was given.
+    """
+    if options["true_guidance"] != 1:
+        raise InputError(
+            f"true_guidance is {options['true_guidance']}, but this model's own guidance is the classifier-free one: "
+            "give guidance= instead, with or without a negative_prompt."
+        )
 
 
 def _order(first: BranchName) -> Iterable[BranchName]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from workbench.models.flux2_pipeline import STEPS, Flux2PipelineAdapter
-from workbench.models.guidance import Branch, alone, in_passes
+from workbench.models.guidance import Branch, alone, in_passes, refuse_true_guidance
 from workbench.schema import InputError
 
 DISTILLED_STEPS = 4
@@ -42,11 +42,7 @@ class KleinPipelineAdapter(Flux2PipelineAdapter):
         return None if self._distilled else super().default_guidance
 
     def guidance(self, options: Mapping[str, Any]) -> Mapping[str, Branch]:
-        if options["true_guidance"] != 1:
-            raise InputError(
-                f"true_guidance is {options['true_guidance']}, but this model's own guidance is the classifier-free "
-                "one: give guidance= instead, with or without a negative_prompt."
-            )
+        refuse_true_guidance(options)
         if self._distilled and options["negative_prompt"] is not None:
             raise InputError(
                 f"negative_prompt is {options['negative_prompt']!r}, but this model is distilled and reads none: leave "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,18 +10,18 @@ import torch
 from diffusers.pipelines.qwenimage.pipeline_qwenimage import calculate_shift, retrieve_timesteps
 from torch import Tensor
 
-from workbench.models.guidance import Branch, alone, in_passes
+from workbench.models.guidance import Branch, by_true_guidance
 from workbench.models.latents import Picture, picture, pixel_tensor, rgb
-from workbench.models.pipeline import PipelineAdapter, Posterior, Schedule, Text
+from workbench.models.pipeline import Posterior, Schedule, Text
 from workbench.models.qwen import QwenAdapter
 from workbench.models.schedules import checked_schedule
-from workbench.models.templates import TemplateReader
+from workbench.models.templates import TemplatePipeline, TemplateReader
 
 TEXT_LENGTH = 512
 STEPS = 50
 
 
-class QwenPipelineAdapter(PipelineAdapter):
+class QwenPipelineAdapter(TemplatePipeline):
     """``QwenImagePipeline``: Qwen2.5-VL reads the text in a template, whose beginning the pipeline then drops.
 
     The text keeps its own length, and ends with the five tokens of the template behind it. A concept's first token so
@@ -54,18 +54,6 @@ class QwenPipelineAdapter(PipelineAdapter):
             padded=False,
             dropped=int(self.pipe.prompt_template_encode_start_idx),
         )
-
-    def readers(self, made: bool) -> tuple[TemplateReader, ...]:
-        return (self.reader,)
-
-    def concept_positions(self, concepts: Sequence[str], pool: str = "first") -> tuple[int, ...]:
-        return self.own_positions(concepts, pool)
-
-    def prompt_tokens(self, prompt: str) -> tuple[list[int], list[str]]:
-        return list(self.reader.place(prompt).positions), self.reader.words(prompt)
-
-    def padding(self, prompt: str) -> list[bool]:
-        return list(self.reader.place(prompt).padding)
 
     @torch.no_grad()
     def encode_prompt(self, prompt: str) -> Text:
@@ -139,7 +127,7 @@ class QwenPipelineAdapter(PipelineAdapter):
         return Schedule.of_flow(checked)
 
     def guidance(self, options: Mapping[str, Any]) -> Mapping[str, Branch]:
-        return in_passes() if options["negative_prompt"] is not None and options["true_guidance"] > 1 else alone()
+        return by_true_guidance(options)
 
     def generate(
         self,

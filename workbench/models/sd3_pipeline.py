@@ -9,13 +9,12 @@ import torch
 from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import calculate_shift, retrieve_timesteps
 from torch import Tensor
 
-from workbench.models.guidance import Branch, alone, in_batch
+from workbench.models.guidance import Branch, alone, in_batch, refuse_true_guidance
 from workbench.models.latents import Picture, ScaledLatents, rgb
 from workbench.models.pipeline import Schedule, Text
 from workbench.models.readers import TextReader
 from workbench.models.schedules import checked_schedule
 from workbench.models.sd3 import SD3Adapter
-from workbench.schema import InputError
 
 T5_LENGTH = 256
 STEPS = 28
@@ -113,11 +112,7 @@ class SD3PipelineAdapter(ScaledLatents):
         )
 
     def guidance(self, options: Mapping[str, Any]) -> Mapping[str, Branch]:
-        if options["true_guidance"] != 1:
-            raise InputError(
-                f"true_guidance is {options['true_guidance']}, but this model's own guidance is the classifier-free "
-                "one: give guidance= instead, with or without a negative_prompt."
-            )
+        refuse_true_guidance(options)
         return in_batch("unconditional") if options["guidance"] > 1 else alone()
 
     def generate(

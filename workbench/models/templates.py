@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from workbench.models.pipeline import PipelineAdapter
 from workbench.models.readers import TextReader
 
 _MARK = "\N{OBJECT REPLACEMENT CHARACTER}"
@@ -88,3 +90,24 @@ class TemplateReader(TextReader):
     def _encode(self, text: str, **options: Any) -> Any:
         # Templates hold the special tokens themselves.
         return self.tokenizer(text, add_special_tokens=False, **options)
+
+
+class TemplatePipeline(PipelineAdapter):
+    """A pipeline whose only reader of text is a language model, which is given a template around it."""
+
+    @property
+    @abstractmethod
+    def reader(self) -> TemplateReader:
+        """How the language model reads a text."""
+
+    def readers(self, made: bool) -> tuple[TemplateReader, ...]:
+        return (self.reader,)
+
+    def concept_positions(self, concepts: Sequence[str], pool: str = "first") -> tuple[int, ...]:
+        return self.own_positions(concepts, pool)
+
+    def prompt_tokens(self, prompt: str) -> tuple[list[int], list[str]]:
+        return list(self.reader.place(prompt).positions), self.reader.words(prompt)
+
+    def padding(self, prompt: str) -> list[bool]:
+        return list(self.reader.place(prompt).padding)

@@ -135,38 +135,6 @@ def average_precision(truth: ArrayLike, values: ArrayLike, void: ArrayLike | Non
     return float(average_precision_score(target.ravel(), level.ravel())) if target.any() else float("nan")
 
 
-def paired_average_precision(truth: ArrayLike, values: ArrayLike, void: ArrayLike | None = None) -> float:
-    """Average precision of foreground and background together, as Helbling et al. 2025's public code computes it.
-
-    The map is scaled to 0 .. 1; the pair (1 - map, map) is compared with the pair (background, foreground).
-    mAP is the mean of this over pictures.
-
-    Parameters
-    ----------
-    truth
-        (pixel_y, pixel_x) bool.
-    values
-        (pixel_y, pixel_x) map of the foreground concept.
-    void
-        (pixel_y, pixel_x) bool: pixels that are left out, of the scaling too.
-
-    Returns
-    -------
-    A figure in 0 .. 1; NaN when every pixel is void.
-
-    Raises
-    ------
-    InputError
-        As :func:`average_precision`.
-    """
-    target, level = _with_values(truth, values, void)
-    if not level.size:
-        return float("nan")
-    span = np.ptp(level)
-    scaled = (level - level.min()) / span if span > 0 else np.full_like(level, 0.5)
-    return average_precision(np.stack([~target, target]), np.stack([1 - scaled, scaled]))
-
-
 def _alike(predicted: ArrayLike, truth: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
     left, right = np.asarray(predicted), np.asarray(truth)
     if left.dtype != bool or right.dtype != bool or left.shape != right.shape:
