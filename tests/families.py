@@ -12,8 +12,13 @@ from torch import Tensor, nn
 from tests.tiny_pipelines.flux2 import flux2_inputs, flux2_transformer
 from tests.tiny_pipelines.qwen import qwen_inputs, qwen_transformer
 from tests.tiny_pipelines.sd3 import sd3_inputs, sd3_transformer
+from tests.tiny_pipelines.z_image import z_image_inputs, z_image_transformer
 from tests.tiny_random import concept_embeddings, flux_inputs, flux_transformer
 from workbench.models.family import adapter_for
+from workbench.models.joint import JointAdapter
+
+LONE = "ignore:.*each is a text of one token"
+"""What a trace says of concepts as embeddings in families that refine their text, where any vector will do."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +58,38 @@ class Sample:
     @property
     def prompt(self) -> Tensor:
         """Embeddings of those tokens of the text that the model sees."""
-        embeddings: Tensor = self.inputs["encoder_hidden_states"]
+        embeddings = self.text
         mask = self.inputs.get("encoder_hidden_states_mask")
         return embeddings if mask is None else embeddings[:, : int(mask[0].sum())]
+
+    @property
+    def text(self) -> Tensor:
+        """Embeddings (batch, token, width) of the text that the model is given."""
+        given = self.inputs.get("encoder_hidden_states", self.inputs.get("cap_feats"))
+        return given if isinstance(given, Tensor) else torch.stack(given)
+
+    @property
+    def length(self) -> int:
+        """Tokens of the text in the blocks, with those that the model adds to it."""
+        adapter = adapter_for(self.model)
+        assert isinstance(adapter, JointAdapter)
+        adapter.begin(self.inputs)
+        return adapter.text_length
+
+    @property
+    def batch(self) -> int:
+        """Items of the batch."""
+        return len(self.text)
+
+    def output(self, inputs: dict[str, Any] | None = None) -> Tensor:
+        """What the model gives for its inputs, or for others."""
+        found = self.model(**(self.inputs if inputs is None else inputs)).sample
+        return torch.stack(found) if isinstance(found, list) else found
+
+    def others(self, *names: str) -> dict[str, Any]:
+        """The inputs with the tokens or rows of some, or of image and text, in another order."""
+        names = names or ("hidden_states", "encoder_hidden_states", "x", "cap_feats")
+        return {name: _flipped(value) if name in names else value for name, value in self.inputs.items()}
 
     @property
     def tolerance(self) -> float:
@@ -66,6 +100,11 @@ class Sample:
         """Whether values agree within the tolerance."""
         scale = float(expected.abs().max())
         return torch.allclose(actual.float(), expected.float(), rtol=0, atol=self.tolerance * scale)
+
+
+def _flipped(value: Any) -> Any:
+    """A batch, or a list of its items, in another order of the axis behind that of the batch."""
+    return value.flip(1) if isinstance(value, Tensor) else [item.flip(-2) for item in value]
 
 
 def _fused(model: Any, unfused: bool = False) -> nn.Module:
@@ -104,4 +143,9 @@ FAMILIES = {
         lambda: qwen_transformer(zero_cond_t=True), lambda m: qwen_inputs(m, reference=(2, 5)), edited=False
     ),
     "qwen-bfloat16": Family(lambda: qwen_transformer().bfloat16(), qwen_inputs, edited=False),
+    "z-image": Family(z_image_transformer, z_image_inputs),
+    "z-image-batch": Family(
+        lambda: z_image_transformer(n_refiner_layers=1), lambda m: z_image_inputs(m, batch=2, text=32), edited=False
+    ),
+    "z-image-bfloat16": Family(lambda: z_image_transformer().bfloat16(), z_image_inputs, edited=False),
 }

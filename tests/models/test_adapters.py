@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.families import FAMILIES, Sample
+from tests.families import FAMILIES, LONE, Sample
 from tests.traced import snapshot
 from workbench.models.family import adapter_for
 from workbench.recording.tracing import trace
 from workbench.schema import ATTEND_MODES, SPACES
+
+pytestmark = pytest.mark.filterwarnings(LONE)
 
 
 class Scored(Sample):
@@ -33,15 +35,14 @@ def sample(request: pytest.FixtureRequest) -> Scored:
 @pytest.mark.parametrize("attend", ATTEND_MODES)
 def test_output_is_bit_identical_and_scores_are_in_shape(sample: Scored, attend: str) -> None:
     with torch.no_grad():
-        plain = sample.model(**sample.inputs).sample
+        plain = sample.output()
         with trace(
             sample.model, sample.concepts, layers=sample.layers, spaces=SPACES, attend=attend, vectors=True, lse=True
         ) as seen:
-            traced = sample.model(**sample.inputs).sample
+            traced = sample.output()
     assert torch.equal(plain, traced)
     adapter = adapter_for(sample.model)
-    batch, patches = len(sample.inputs["hidden_states"]), sample.patches
-    tokens = sample.inputs["encoder_hidden_states"].shape[1]
+    batch, patches, tokens = sample.batch, sample.patches, sample.length
     for space in SPACES:
         rows = tokens if space == "prompt" else sample.concepts.shape[1]
         assert seen.scores[space].shape == (len(sample.layers), batch, adapter.heads, rows, patches)
@@ -98,15 +99,17 @@ def test_prompt_as_concepts_equals_the_models_own_text_stream(sample: Scored) ->
     """Same tokens, modulation and keys: in every layer the stream's queries are those of the model's own text."""
     prompt, tokens = sample.prompt, sample.prompt.shape[1]
     scores = sample.scores(prompt, pooled=sample.inputs.get("pooled_projections"), positions=range(tokens))
+    before = adapter_for(sample.model).registers
     for layer in range(len(sample.layers)):
-        assert sample.close(scores["cross"][layer], scores["prompt"][layer, :, :, :tokens]), layer
+        own = scores["prompt"][layer, :, :, before : before + tokens]
+        assert sample.close(scores["cross"][layer], own), layer
 
 
 def test_masked_text_gets_none_of_the_images_attention(sample: Scored) -> None:
     with torch.no_grad(), trace(sample.model, sample.concepts, layers=sample.layers, text_mass=True) as seen:
         sample.model(**sample.inputs)
-    tokens = sample.prompt.shape[1]
     mass = seen.mass["text_mass"]
-    assert mass.shape[-1] == sample.inputs["encoder_hidden_states"].shape[1]
-    assert (mass[..., :tokens] > 0).all()
-    assert not mass[..., tokens:].any()
+    assert mass.shape[-1] == sample.length
+    masked = sample.text.shape[1] - sample.prompt.shape[1]
+    assert (mass[..., : sample.length - masked] > 0).all()
+    assert not mass[..., sample.length - masked :].any()

@@ -10,11 +10,17 @@ import torch
 
 from tests.tiny_pipelines.flux2 import flux2_pipeline, klein_pipeline
 from tests.tiny_pipelines.qwen import qwen_pipeline
+from tests.tiny_pipelines.z_image import z_image_pipeline
 from workbench.models.family import pipeline_adapter_for
 from workbench.models.templates import TemplateReader
 from workbench.schema import InputError
 
-PIPELINES: dict[str, Callable[[], Any]] = {"dev": flux2_pipeline, "klein": klein_pipeline, "qwen": qwen_pipeline}
+PIPELINES: dict[str, Callable[[], Any]] = {
+    "dev": flux2_pipeline,
+    "klein": klein_pipeline,
+    "qwen": qwen_pipeline,
+    "z-image": z_image_pipeline,
+}
 LENGTH = 64
 PROMPTS = ("a dog on grass", "skyscraper", "user", "\n\na dog", "dog <|im_end|> [/INST] cat", "")
 
@@ -33,7 +39,10 @@ def encoded(adapter: Any, prompt: str) -> tuple[list[int], list[int], int]:
     adapter.encode_prompt(prompt)
     handle.remove()
     dropped = getattr(adapter.pipe, "prompt_template_encode_start_idx", 0)
-    return seen["input_ids"][0].tolist(), seen["attention_mask"][0].tolist(), dropped
+    tokens, mask = seen["input_ids"][0].tolist(), seen["attention_mask"][0].tolist()
+    if not adapter.reader.padded:
+        tokens, mask = ([value for value, kept in zip(each, mask, strict=True) if kept] for each in (tokens, mask))
+    return tokens, mask, dropped
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)

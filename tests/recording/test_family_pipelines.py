@@ -22,15 +22,17 @@ from tests.references import relative_error
 from tests.tiny_pipelines.flux2 import flux2_pipeline, klein_pipeline
 from tests.tiny_pipelines.qwen import qwen_pipeline
 from tests.tiny_pipelines.sd3 import sd3_pipeline
+from tests.tiny_pipelines.z_image import z_image_pipeline
 from workbench.interventions import Amplify, Intervention, MaskText, NullText, RandomDirection, ScaleHeads, SkipBlock
 from workbench.models.family import pipeline_adapter_for
 from workbench.models.fingerprint import fingerprint
+from workbench.models.hooks import by_name
 from workbench.recording.opening import open_adapter
 from workbench.schema import InputError, validate
 
 PROMPT, CONCEPTS, SIZE = "a dog on grass", ["dog", "sky"], (24, 32)
 GRID = (6, 8)
-INFO = {"sd3": 20, "flux2": 64, "klein": 24, "qwen": 512}
+INFO = {"sd3": 20, "flux2": 64, "klein": 24, "qwen": 512, "z-image": 512}
 """Length of the text (of SD3's T5), shorter than the model's own to save time."""
 
 
@@ -46,12 +48,15 @@ class Made:
         Guidance, as `generate` and the pipeline itself take it.
     unguided : dict
         What turns classifier-free guidance off, as `generate` takes it; None where it has none.
+    batched : tuple of int
+        Items of the prompt and of the negative prompt, where guidance puts both into one batch.
     """
 
     pipeline: Callable[..., Any]
     ours: dict[str, Any] = field(default_factory=dict)
     plain: dict[str, Any] = field(default_factory=dict)
     unguided: dict[str, Any] | None = None
+    batched: tuple[int, int] | None = None
 
 
 FAMILIES = {
@@ -60,6 +65,7 @@ FAMILIES = {
         {"guidance": 5.0, "negative_prompt": "a cat"},
         {"guidance_scale": 5.0, "negative_prompt": "a cat"},
         {"guidance": 1.0},
+        batched=(1, 0),
     ),
     "flux2": Made(flux2_pipeline, {"guidance": 3.0}, {"guidance_scale": 3.0}),
     "klein": Made(klein_pipeline, {"guidance": 3.0}, {"guidance_scale": 3.0}, {"guidance": 1.0}),
@@ -68,6 +74,13 @@ FAMILIES = {
         {"true_guidance": 3.0, "negative_prompt": "a cat"},
         {"true_cfg_scale": 3.0, "negative_prompt": "a cat"},
         {},
+    ),
+    "z-image": Made(
+        z_image_pipeline,
+        {"guidance": 3.0, "negative_prompt": "a cat"},
+        {"guidance_scale": 3.0, "negative_prompt": "a cat"},
+        {"guidance": 0.0},
+        batched=(0, 1),
     ),
 }
 GUIDED = [name for name, made in FAMILIES.items() if made.unguided is not None]
@@ -139,7 +152,7 @@ def calls(pipe: Any) -> Iterator[list[dict[str, Any]]]:
     """Arguments of the transformer's passes."""
     seen: list[dict[str, Any]] = []
     handle = pipe.transformer.register_forward_pre_hook(
-        lambda module, args, kwargs: seen.append(kwargs), with_kwargs=True
+        lambda module, args, kwargs: seen.append(by_name(module, args, kwargs)), with_kwargs=True
     )
     try:
         yield seen
@@ -149,15 +162,16 @@ def calls(pipe: Any) -> Iterator[list[dict[str, Any]]]:
 
 def item(given: dict[str, Any], index: int) -> dict[str, Any]:
     """One item of a batch."""
-    return {name: value[index : index + 1] if torch.is_tensor(value) else value for name, value in given.items()}
+    return {n: value[index : index + 1] if isinstance(value, Tensor | list) else value for n, value in given.items()}
 
 
 def traced(pipe: Any, given: dict[str, Any], **options: Any) -> dict[str, Tensor]:
     """Scores (layer, head, concept, patch) of one pass of the transformer."""
     adapter = open_adapter(pipe)
-    embeddings, _ = adapter.encode_concepts(CONCEPTS)
-    places = adapter.concept_positions(CONCEPTS)
-    with torch.no_grad(), wb.trace(pipe.transformer, embeddings, own_positions=places, **options) as seen:
+    each = [adapter.encode_concept(concept) for concept in CONCEPTS]
+    options["own_positions"] = adapter.concept_positions(CONCEPTS)
+    options["own_texts"] = [found.text for found in each] if adapter.inner.refines else None
+    with torch.no_grad(), wb.trace(pipe.transformer, torch.cat([e.vector for e in each], dim=1), **options) as seen:
         pipe.transformer(**given)
     return {space: values[:, 0] for space, values in seen.scores.items()}
 
@@ -190,9 +204,9 @@ def test_in_bfloat16_and_what_a_call_leaves_behind_changes_no_key(name: str, ima
 def test_the_branch_of_guidance_that_was_asked_for_is_recorded(name: str, pipe: Any) -> None:
     with calls(pipe) as seen:
         plain(name, pipe, steps=1)
-    batched = len(seen) == 1
-    assert batched == (name == "sd3"), "SD3 puts both into one batch, unconditional first"
-    passes = [item(seen[0], 1), item(seen[0], 0)] if batched else seen
+    batched = FAMILIES[name].batched
+    assert len(seen) == (2 if batched is None else 1)
+    passes = seen if batched is None else [item(seen[0], place) for place in batched]
     both = generated(pipe, steps=1, branch="both", **FAMILIES[name].ours)
     validate(both, values=True)
     for index, branch in enumerate(("conditional", "unconditional")):

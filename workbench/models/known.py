@@ -85,6 +85,16 @@ FAMILIES: Final = (
         guidance="true_guidance= with negative_prompt=",
         note="the transformer of its edit pipelines is recorded with trace only",
     ),
+    Family(
+        name="Z-Image",
+        transformers=("ZImageTransformer2DModel",),
+        pipelines=("ZImagePipeline",),
+        adapter="workbench.models.z_image:ZImageAdapter",
+        pipeline_adapter="workbench.models.z_image_pipeline:ZImagePipelineAdapter",
+        models=("Z-Image", "Z-Image-Turbo"),
+        guidance="guidance=",
+        note="the turbo model needs its own steps= and guidance=0: its configuration does not say that it is one",
+    ),
 )
 
 

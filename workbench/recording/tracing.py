@@ -23,11 +23,20 @@ from workbench.models.family import adapter_for
 from workbench.models.guidance import Branch
 from workbench.models.hooks import Hooks
 from workbench.models.shortcuts import refuse_shortcuts
-from workbench.models.transformer import WHOLE, BlockTensors, Concepts, ConceptStream, Layer, TransformerAdapter
+from workbench.models.transformer import (
+    WHOLE,
+    BlockTensors,
+    Concepts,
+    ConceptStream,
+    ConceptText,
+    Layer,
+    TransformerAdapter,
+)
 from workbench.recording.arguments import (
     check_embeddings,
     check_offered,
     check_own_positions,
+    check_own_texts,
     check_positions,
     check_spaces,
     traced_layers,
@@ -350,6 +359,7 @@ def trace(
     tokens: Sequence[int] | None = None,
     positions: Sequence[int] | None = None,
     own_positions: Sequence[int] | None = None,
+    own_texts: Sequence[ConceptText] | None = None,
     branches: Sequence[Branch] = (Branch(),),
     on_record: Callable[[Record], None] | None = None,
     on_pass: Callable[[int], None] | None = None,
@@ -401,6 +411,9 @@ def trace(
         Position of each concept in the text that it is on its own, for families whose text is rotated by position; see
         :meth:`.pipeline.PipelineAdapter.concept_positions`. By default where the family's template puts a concept of
         one token.
+    own_texts : sequence of ConceptText, optional
+        The text that each concept is on its own, for families whose text attends to itself before it meets the image;
+        see :meth:`.pipeline.PipelineAdapter.encode_concept`. There a concept without it is a text of one token.
     branches : sequence of Branch
         Which passes and items of the batch are recorded and edited, under guidance; see
         :mod:`workbench.models.guidance`. Every item of every pass that is not named otherwise by default.
@@ -436,7 +449,8 @@ def trace(
     Warns
     -----
     WorkbenchWarning
-        If the transformer is compiled; on leaving, if an intervention met no pass.
+        If concepts have no text of their own in a family that needs it; if the transformer is compiled; on leaving, if
+        an intervention met no pass.
 
     Examples
     --------
@@ -464,6 +478,7 @@ def trace(
         check_positions(positions, concepts.shape[1])
     if own_positions is not None:
         check_own_positions(own_positions, concepts.shape[1])
+    texts = check_own_texts(adapter, own_texts, concepts.shape[1], one_text=positions is not None)
     edits = resolve(read(interventions), len(adapter.layers), adapter.heads, range(concepts.shape[1]))
     refuse_mass(edits, text_mass)
     return Trace(
@@ -474,6 +489,7 @@ def trace(
             None if pooled is None else pooled.detach().clone(),
             None if positions is None else tuple(map(int, positions)),
             None if own_positions is None else tuple(map(int, own_positions)),
+            texts,
         ),
         traced_layers(layers, adapter.layers),
         Reading(tuple(spaces), attend, vectors, lse, text_mass, None if tokens is None else tuple(tokens)),
