@@ -20,6 +20,7 @@ from torch import Tensor
 import workbench as wb
 from tests.references import relative_error
 from tests.tiny_pipelines.flux2 import flux2_pipeline, klein_pipeline
+from tests.tiny_pipelines.flux_like import chroma_pipeline
 from tests.tiny_pipelines.qwen import qwen_pipeline
 from tests.tiny_pipelines.sd3 import sd3_pipeline
 from tests.tiny_pipelines.z_image import z_image_pipeline
@@ -32,7 +33,7 @@ from workbench.schema import InputError, validate
 
 PROMPT, CONCEPTS, SIZE = "a dog on grass", ["dog", "sky"], (24, 32)
 GRID = (6, 8)
-INFO = {"sd3": 20, "flux2": 64, "klein": 24, "qwen": 512, "z-image": 512}
+INFO = {"sd3": 20, "flux2": 64, "klein": 24, "qwen": 512, "chroma": 20, "z-image": 512}
 """Length of the text (of SD3's T5), shorter than the model's own to save time."""
 
 
@@ -59,14 +60,13 @@ class Made:
     batched: tuple[int, int] | None = None
 
 
+CLASSIFIER_FREE: dict[str, Any] = {
+    "ours": {"guidance": 5.0, "negative_prompt": "a cat"},
+    "plain": {"guidance_scale": 5.0, "negative_prompt": "a cat"},
+    "unguided": {"guidance": 1.0},
+}
 FAMILIES = {
-    "sd3": Made(
-        sd3_pipeline,
-        {"guidance": 5.0, "negative_prompt": "a cat"},
-        {"guidance_scale": 5.0, "negative_prompt": "a cat"},
-        {"guidance": 1.0},
-        batched=(1, 0),
-    ),
+    "sd3": Made(sd3_pipeline, **CLASSIFIER_FREE, batched=(1, 0)),
     "flux2": Made(flux2_pipeline, {"guidance": 3.0}, {"guidance_scale": 3.0}),
     "klein": Made(klein_pipeline, {"guidance": 3.0}, {"guidance_scale": 3.0}, {"guidance": 1.0}),
     "qwen": Made(
@@ -75,13 +75,8 @@ FAMILIES = {
         {"true_cfg_scale": 3.0, "negative_prompt": "a cat"},
         {},
     ),
-    "z-image": Made(
-        z_image_pipeline,
-        {"guidance": 3.0, "negative_prompt": "a cat"},
-        {"guidance_scale": 3.0, "negative_prompt": "a cat"},
-        {"guidance": 0.0},
-        batched=(0, 1),
-    ),
+    "chroma": Made(chroma_pipeline, **CLASSIFIER_FREE),
+    "z-image": Made(z_image_pipeline, **CLASSIFIER_FREE | {"unguided": {"guidance": 0.0}}, batched=(0, 1)),
 }
 GUIDED = [name for name, made in FAMILIES.items() if made.unguided is not None]
 

@@ -39,12 +39,12 @@ class RefinedAdapter(JointAdapter):
 
     Attributes
     ----------
-    concept_position : int
+    first_position : int
         Where the template puts the first token of a text.
     """
 
     refines: ClassVar[bool] = True
-    concept_position: ClassVar[int] = 0
+    first_position: ClassVar[int] = 0
 
     @abstractmethod
     def refine(self, texts: Tensor, positions: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class RefinedAdapter(JointAdapter):
             behind = range(max(concepts.positions) + 1, max(concepts.positions) + 1 + added)
             hidden = torch.cat([whole[:, count:], whole[:, :count]], dim=1)
             return Refined(hidden, (*behind, *concepts.positions), added)
-        own = concepts.own_positions or (self.concept_position,) * count
+        own = concepts.own_positions or (self.first_position,) * count
         lone = (ConceptText(embeddings[:, [place]], (0,), own[place]) for place in range(count))
         return Refined(self._apart(concepts.texts or tuple(lone), batch, like), own, 0)
 

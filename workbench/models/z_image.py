@@ -29,7 +29,7 @@ class ZImageAdapter(RefinedAdapter):
 
     text_first = False
     rotary_by_item = True
-    concept_position = 3
+    first_position = 3
 
     def __init__(self, transformer: nn.Module) -> None:
         config: Mapping[str, Any] = transformer.config  # type: ignore[assignment]
@@ -131,6 +131,9 @@ class ZImageAdapter(RefinedAdapter):
 
     def rotary_at(self, rotary: Any, positions: tuple[int, ...]) -> Any:
         return rotary[:, [*self._padding, *positions]]
+
+    def own_bias(self, call: BlockCall, places: tuple[int, ...]) -> Tensor | None:
+        return None  # only what a longer text of the same batch adds is masked
 
     def rotate(self, vectors: Tensor, rotary: Any) -> Tensor:
         pairs = torch.view_as_complex(vectors.float().unflatten(-1, (-1, 2)).contiguous())

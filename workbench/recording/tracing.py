@@ -299,7 +299,9 @@ class Trace:
         block = block.of(state.items)
         with self._aside.step(block, state.stream):
             with self._hooks.silenced(), self.editing.changes.silenced(), self._selfcheck.silenced():
-                state.stream = self._placed(state.stream.to(block.output.device), block)
+                state.stream = state.stream.to(block.output.device)
+                if self._concepts.positions is not None:
+                    state.stream = self._adapter.placed(state.stream, block.call, self._concepts.positions, state.items)
                 projection = self._adapter.project(layer, state.stream, block.call)
                 with torch.autocast(block.output.device.type, enabled=False):
                     place = (self.steps[state.branches[0].name], layer.index) if layer.index in self.layers else None
@@ -315,15 +317,6 @@ class Trace:
                     return
                 for record in state.divided(piece):
                     self._on_record(record)
-
-    def _placed(self, stream: ConceptStream, block: BlockTensors) -> ConceptStream:
-        """The stream with the position embedding that its concepts have in the model's text, if they have places."""
-        places = self._concepts.positions
-        if places is None:
-            return stream
-        if max(places) >= block.call.text:
-            raise InputError(f"position {max(places)} is outside the text's {block.call.text} tokens.")
-        return replace(stream, rotary=self._adapter.rotary_at(block.call.text_rotary, places))
 
     def _finish(self) -> None:
         state, self._pass = self._pass, None

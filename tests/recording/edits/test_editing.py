@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tests.families import FAMILIES, LONE, Sample
+from tests.tiny_pipelines.flux_like import drop_modulation
 from tests.tiny_random import concept_embeddings, flux_inputs, flux_transformer
 from tests.traced import snapshot
 from workbench.interventions import (
@@ -211,6 +212,8 @@ def without_block(model: Any, index: int) -> nn.Module:
         "layers": ("n_layers",),
     }
     (count,) = (name for name in counts[parent] if name in smaller.config)
+    if hasattr(smaller, "distilled_guidance_layer"):
+        drop_modulation(smaller, index)
     smaller.register_to_config(**{count: len(blocks)})
     without: nn.Module = smaller
     return without
