@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tests.tiny_pipelines.flux2 import flux2_inputs, flux2_transformer
 from tests.tiny_pipelines.flux_like import chroma_inputs, chroma_transformer
+from tests.tiny_pipelines.hunyuan_image import hunyuan_image_inputs, hunyuan_image_transformer
 from tests.tiny_pipelines.qwen import qwen_inputs, qwen_transformer
 from tests.tiny_pipelines.sd3 import sd3_inputs, sd3_transformer
 from tests.tiny_pipelines.z_image import z_image_inputs, z_image_transformer
@@ -60,7 +61,7 @@ class Sample:
     def prompt(self) -> Tensor:
         """Embeddings of those tokens of the text that the model sees."""
         embeddings = self.text
-        mask = self.inputs.get("encoder_hidden_states_mask")
+        mask = self.inputs.get("encoder_hidden_states_mask", self.inputs.get("encoder_attention_mask"))
         return embeddings if mask is None else embeddings[:, : int(mask[0].sum())]
 
     @property
@@ -76,6 +77,12 @@ class Sample:
         assert isinstance(adapter, JointAdapter)
         adapter.begin(self.inputs)
         return adapter.text_length
+
+    @property
+    def masked(self) -> int:
+        """How many tokens of the text, at its end, are masked."""
+        glyphs = self.inputs.get("encoder_attention_mask_2")
+        return self.text.shape[1] - self.prompt.shape[1] + (0 if glyphs is None else int((glyphs[0] == 0).sum()))
 
     @property
     def batch(self) -> int:
@@ -152,4 +159,15 @@ FAMILIES = {
         lambda: z_image_transformer(n_refiner_layers=1), lambda m: z_image_inputs(m, batch=2, text=32), edited=False
     ),
     "z-image-bfloat16": Family(lambda: z_image_transformer().bfloat16(), z_image_inputs, edited=False),
+    "hunyuan-image": Family(hunyuan_image_transformer, hunyuan_image_inputs, edited=False),
+    "hunyuan-image-masked-batch": Family(
+        lambda: hunyuan_image_transformer(num_refiner_layers=1),
+        lambda m: hunyuan_image_inputs(m, batch=2, masked=2, glyphs=0),
+    ),
+    "hunyuan-image-distilled": Family(
+        lambda: hunyuan_image_transformer(guidance_embeds=True, use_meanflow=True), hunyuan_image_inputs, edited=False
+    ),
+    "hunyuan-image-bfloat16": Family(
+        lambda: hunyuan_image_transformer().bfloat16(), lambda m: hunyuan_image_inputs(m, masked=2), edited=False
+    ),
 }

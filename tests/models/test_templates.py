@@ -9,19 +9,30 @@ import pytest
 import torch
 
 from tests.tiny_pipelines.flux2 import flux2_pipeline, klein_pipeline
+from tests.tiny_pipelines.hunyuan_image import hunyuan_image_pipeline
 from tests.tiny_pipelines.qwen import qwen_pipeline
 from tests.tiny_pipelines.z_image import z_image_pipeline
 from workbench.models.family import pipeline_adapter_for
 from workbench.models.templates import TemplateReader
 from workbench.schema import InputError
 
+LENGTH = 64
+
+
+def _hunyuan_image() -> Any:
+    """With less text than the 1000 tokens that no call changes."""
+    pipe = hunyuan_image_pipeline()
+    pipe.tokenizer_max_length = LENGTH
+    return pipe
+
+
 PIPELINES: dict[str, Callable[[], Any]] = {
     "dev": flux2_pipeline,
     "klein": klein_pipeline,
     "qwen": qwen_pipeline,
     "z-image": z_image_pipeline,
+    "hunyuan-image": _hunyuan_image,
 }
-LENGTH = 64
 PROMPTS = ("a dog on grass", "skyscraper", "user", "\n\na dog", "dog <|im_end|> [/INST] cat", "")
 
 
@@ -84,7 +95,7 @@ def test_the_token_a_concept_takes_decodes_to_its_word(adapter: Any, pool: str) 
     words = ["dog", "skyscraper"]
     embeddings, counts = adapter.encode_concepts(words, pool)
     assert counts == [1, 2]
-    positions = adapter.concept_positions(words, pool)
+    positions = adapter.own_positions(words, pool)
     used = {"first": ["dog", "sky"], "last": ["dog", "scraper"], "mean": ["dog", "scraper"]}[pool]
     for index, word in enumerate(words):
         tokens, _, dropped = encoded(adapter, word)

@@ -105,6 +105,16 @@ FAMILIES: Final = (
         guidance="guidance=",
         note="the turbo model needs its own steps= and guidance=0: its configuration does not say that it is one",
     ),
+    Family(
+        name="HunyuanImage 2.1",
+        transformers=("HunyuanImageTransformer2DModel",),
+        pipelines=("HunyuanImagePipeline",),
+        adapter="workbench.models.hunyuan_image:HunyuanImageAdapter",
+        pipeline_adapter="workbench.models.hunyuan_image_pipeline:HunyuanImagePipelineAdapter",
+        models=("HunyuanImage-2.1", "HunyuanImage-2.1-Distilled"),
+        guidance="guidance= (distilled); otherwise that of pipe.guider and pipe.ocr_guider, with negative_prompt=",
+        note="the distilled model needs its own steps=",
+    ),
 )
 
 

@@ -110,6 +110,12 @@ _BOOKKEEPING: Final = frozenset(
         "num_inference_steps",
         "_step_index",
         "_begin_index",
+        # what a guider leaves behind
+        "_step",
+        "_timestep",
+        "_num_inference_steps",
+        "_count_prepared",
+        "momentum_buffer",
     }
 )
 _TABLES: Final = {"diffusers.models.transformers.transformer_z_image.RopeEmbedder": "freqs_cis"}

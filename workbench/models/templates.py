@@ -100,10 +100,10 @@ class TemplatePipeline(PipelineAdapter):
     def reader(self) -> TemplateReader:
         """How the language model reads a text."""
 
-    def readers(self, made: bool) -> tuple[TemplateReader, ...]:
+    def readers(self, made: bool) -> tuple[TextReader, ...]:
         return (self.reader,)
 
-    def concept_positions(self, concepts: Sequence[str], pool: str = "first") -> tuple[int, ...]:
+    def concept_positions(self, concepts: Sequence[str], pool: str = "first") -> tuple[int, ...] | None:
         return self.own_positions(concepts, pool)
 
     def prompt_tokens(self, prompt: str) -> tuple[list[int], list[str]]:
