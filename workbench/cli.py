@@ -230,6 +230,7 @@ def models(as_json: Json = False) -> None:
         typer.echo(f"  capture, generate  {', '.join(family.pipelines)}")
         typer.echo(f"  trace              {', '.join(family.transformers)}")
         typer.echo(f"  guidance           {family.guidance}")
+        typer.echo(f"  from               {family.origin}")
         if family.note:
             typer.echo(f"  note               {family.note}")
 

@@ -5,6 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from workbench.schema import InputError
+
+
+@dataclass(frozen=True)
+class Licence:
+    """A licence of weights.
+
+    Attributes
+    ----------
+    name : str
+        What it is called.
+    models : tuple of str
+        The weights, as people name them.
+    terms : str
+        What it forbids, in a few words; empty for one that forbids no use.
+    """
+
+    name: str
+    models: tuple[str, ...]
+    terms: str = ""
+
 
 @dataclass(frozen=True)
 class Family:
@@ -24,6 +45,15 @@ class Family:
         How ``generate`` is told the strength of guidance.
     note : str
         What else a user has to know; empty where there is nothing.
+    licences : tuple of Licence
+        Licences of weights that people load; those of others are on their model cards.
+    distribution, version : str
+        The installed distribution that brings the family, which fills them in; empty for the families of this package.
+
+    Raises
+    ------
+    InputError
+        If a field is of another kind.
     """
 
     name: str
@@ -34,6 +64,33 @@ class Family:
     models: tuple[str, ...]
     guidance: str
     note: str = ""
+    licences: tuple[Licence, ...] = ()
+    distribution: str = ""
+    version: str = ""
+
+    def __post_init__(self) -> None:
+        # A string would be taken for the tuple of its letters.
+        for field in ("transformers", "pipelines", "models"):
+            value = getattr(self, field)
+            if not isinstance(value, tuple) or not all(isinstance(name, str) and name for name in value):
+                raise InputError(f"{field} of the family {self.name!r} is {value!r}; expected a tuple of names.")
+        for field, classes in (("adapter", self.transformers), ("pipeline_adapter", self.pipelines)):
+            value = getattr(self, field)
+            named = isinstance(value, str) and all(value.partition(":")[::2])
+            if not named and (classes or value != ""):
+                raise InputError(
+                    f"{field} of the family {self.name!r} is {value!r}; expected 'module:Class', such as "
+                    "'my_family:MyAdapter'."
+                )
+        if not isinstance(self.name, str) or not self.name.strip():
+            raise InputError(f"the name of a family is {self.name!r}; expected what people call it.")
+        if not self.transformers and not self.pipelines:
+            raise InputError(f"the family {self.name!r} names no class: give transformers=, pipelines=, or both.")
+
+    @property
+    def origin(self) -> str:
+        """Where the family comes from: a distribution with its version, or this package."""
+        return f"{self.distribution} {self.version}".strip() or "built in"
 
 
 FAMILIES: Final = (
@@ -89,14 +146,22 @@ FAMILIES: Final = (
 
 
 def families() -> tuple[Family, ...]:
-    """All families that are supported, in the order in which they are tried.
+    """All families that are supported: those of this package, then those that installed distributions bring.
 
     Returns
     -------
     tuple of Family
         ``capture`` and ``generate`` take the pipeline classes that a family names, ``trace`` its transformer classes.
+        See :mod:`workbench.models` for how to bring one.
+
+    Warns
+    -----
+    WorkbenchWarning
+        Once, if a distribution brings families that cannot be used; the others are.
     """
-    return FAMILIES
+    from workbench.models.plugins import plugins
+
+    return (*FAMILIES, *plugins().families)
 
 
 def family_named(pipeline: str) -> Family | None:
