@@ -13,6 +13,7 @@ from workbench.models.known import Family, families
 from workbench.models.pipeline import PipelineAdapter
 from workbench.models.plugins import plugins
 from workbench.models.quiet import imported
+from workbench.models.refused import REFUSED, refusal
 from workbench.models.shortcuts import refuse_shortcuts
 from workbench.models.transformer import TransformerAdapter
 from workbench.schema import ModelError, WorkbenchError
@@ -65,7 +66,7 @@ def pipeline_adapter_for(pipe: Any, info: Mapping[str, Any] | None = None) -> Pi
     transformer = getattr(pipe, "transformer", None)
     if family is None:
         error = _unsupported("pipeline", pipe, pipeline_names())
-        if _serving("transformers", transformer) is not None:
+        if _serving("transformers", transformer) is not None and type(pipe).__name__ not in REFUSED:
             error = ModelError(f"{error} {_TRACE}")
         raise error
     _refuse_wrapped(transformer)
@@ -146,6 +147,8 @@ def _serving(what: str, given: Any) -> Family | None:
         for family in families():
             if cls.__name__ in getattr(family, what):
                 return family
+        if cls.__name__ in REFUSED:
+            return None
     return None
 
 
@@ -160,6 +163,8 @@ def _refuse_wrapped(module: Any) -> None:
 
 
 def _unsupported(what: str, given: Any, supported: tuple[str, ...]) -> ModelError:
+    if sentence := next(filter(None, (refusal(cls.__name__) for cls in type(given).__mro__)), ""):
+        return ModelError(sentence)
     names = ", ".join(supported)
     unused = "".join(f" {problem[0].upper()}{problem[1:]}" for problem in plugins().problems)
     return ModelError(

@@ -165,10 +165,13 @@ def _download(name: str) -> Path:
 def _check_class(folder: Path) -> None:
     from workbench.models.family import adapter_class, pipeline_names
     from workbench.models.known import family_named
+    from workbench.models.refused import refusal
 
     named = json_object(folder / "model_index.json").get("_class_name", "")
     family = family_named(str(named))
     if family is None:
+        if sentence := refusal(str(named)):
+            raise ModelError(f"{folder} cannot be used: {sentence}")
         raise ModelError(
             f"{folder} holds a {named or 'nameless pipeline'}; supported are {', '.join(pipeline_names())}. Of another "
             "pipeline around a supported transformer, load it with diffusers and record its call with workbench.trace."
