@@ -93,6 +93,10 @@ class Family:
         return f"{self.distribution} {self.version}".strip() or "built in"
 
 
+APACHE: Final = "Apache-2.0"
+NON_COMMERCIAL: Final = "no commercial use"
+SEE_CARD: Final = "see its model card"
+
 FAMILIES: Final = (
     Family(
         name="FLUX.1",
@@ -102,6 +106,15 @@ FAMILIES: Final = (
         pipeline_adapter="workbench.models.flux:FluxPipelineAdapter",
         models=("FLUX.1-schnell", "FLUX.1-dev", "tiny-flux"),
         guidance="guidance= (distilled), true_guidance= with negative_prompt=",
+        licences=(
+            Licence(APACHE, ("FLUX.1-schnell",)),
+            Licence(
+                "FLUX.1 [dev] Non-Commercial License",
+                ("FLUX.1-dev", "FLUX.1-Fill-dev", "FLUX.1-Redux-dev", "FLUX.1-Kontext-dev"),
+                NON_COMMERCIAL,
+            ),
+            Licence("MIT", ("tiny-flux",)),
+        ),
     ),
     Family(
         name="Stable Diffusion 3, 3.5",
@@ -112,6 +125,13 @@ FAMILIES: Final = (
         models=("Stable Diffusion 3 medium", "3.5 medium", "3.5 large", "3.5 large turbo"),
         guidance="guidance=",
         note="the turbo model needs its own steps= and guidance=: its configuration does not say that it is one",
+        licences=(
+            Licence(
+                "Stability AI Community License",
+                ("Stable Diffusion 3 medium", "3.5 medium", "3.5 large", "3.5 large turbo"),
+                "commercial use up to a yearly revenue of 1 million US dollars",
+            ),
+        ),
     ),
     Family(
         name="FLUX.2",
@@ -122,6 +142,7 @@ FAMILIES: Final = (
         models=("FLUX.2-dev",),
         guidance="guidance= (distilled)",
         note="its text processor needs torchvision",
+        licences=(Licence("FLUX [dev] Non-Commercial License", ("FLUX.2-dev",), NON_COMMERCIAL),),
     ),
     Family(
         name="FLUX.2 klein",
@@ -131,6 +152,10 @@ FAMILIES: Final = (
         pipeline_adapter="workbench.models.klein_pipeline:KleinPipelineAdapter",
         models=("FLUX.2-klein",),
         guidance="guidance=",
+        licences=(
+            Licence(APACHE, ("FLUX.2-klein-4B",)),
+            Licence("FLUX Non-Commercial License", ("FLUX.2-klein-9B",), NON_COMMERCIAL),
+        ),
     ),
     Family(
         name="Qwen-Image",
@@ -141,6 +166,7 @@ FAMILIES: Final = (
         models=("Qwen-Image",),
         guidance="true_guidance= with negative_prompt=",
         note="the transformer of its edit pipelines is recorded with trace only",
+        licences=(Licence(APACHE, ("Qwen-Image", "Qwen-Image-Edit")),),
     ),
 )
 
