@@ -9,6 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from tests.tiny_pipelines.auraflow import auraflow_inputs, auraflow_transformer
 from tests.tiny_pipelines.flux2 import flux2_inputs, flux2_transformer
 from tests.tiny_pipelines.flux_like import chroma_inputs, chroma_transformer
 from tests.tiny_pipelines.hunyuan_image import hunyuan_image_inputs, hunyuan_image_transformer
@@ -170,4 +171,8 @@ FAMILIES = {
     "hunyuan-image-bfloat16": Family(
         lambda: hunyuan_image_transformer().bfloat16(), lambda m: hunyuan_image_inputs(m, masked=2), edited=False
     ),
+    "auraflow": Family(auraflow_transformer, auraflow_inputs, edited=False),
+    "auraflow-fused-batch": Family(lambda: _fused(auraflow_transformer()), lambda m: auraflow_inputs(m, batch=2)),
+    "auraflow-unfused": Family(lambda: _fused(auraflow_transformer(), unfused=True), auraflow_inputs, edited=False),
+    "auraflow-bfloat16": Family(lambda: auraflow_transformer().bfloat16(), auraflow_inputs, edited=False),
 }

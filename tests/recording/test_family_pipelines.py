@@ -19,6 +19,7 @@ from torch import Tensor
 
 import workbench as wb
 from tests.references import relative_error
+from tests.tiny_pipelines.auraflow import auraflow_pipeline
 from tests.tiny_pipelines.flux2 import flux2_pipeline, klein_pipeline
 from tests.tiny_pipelines.flux_like import chroma_pipeline
 from tests.tiny_pipelines.hunyuan_image import hunyuan_image_pipeline
@@ -34,8 +35,20 @@ from workbench.schema import InputError, validate
 
 PROMPT, CONCEPTS, SIZE = "a dog on grass", ["dog", "sky"], (24, 32)
 GRID = (6, 8)
-INFO = {"sd3": 20, "flux2": 64, "klein": 24, "qwen": 512, "chroma": 20, "z-image": 512, "hunyuan-image": None}
+INFO = {
+    "sd3": 20,
+    "flux2": 64,
+    "klein": 24,
+    "qwen": 512,
+    "chroma": 20,
+    "z-image": 512,
+    "hunyuan-image": None,
+    "auraflow": 20,
+}
 """Length of the text (of SD3's T5), shorter than the model's own to save time; None where a call is not told any."""
+
+OWN = {"sd3": 256, "auraflow": 256}
+"""Length of the text where nothing is said."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +100,7 @@ FAMILIES = {
         {},
         without=lambda pipe: type(pipe)(**pipe.components | {"guider": None, "ocr_guider": None}),
     ),
+    "auraflow": Made(auraflow_pipeline, **CLASSIFIER_FREE, batched=(1, 0)),
     "z-image": Made(z_image_pipeline, **CLASSIFIER_FREE | {"unguided": {"guidance": 0.0}}, batched=(0, 1)),
 }
 GUIDED = [name for name, made in FAMILIES.items() if made.unguided is not None]
@@ -205,7 +219,7 @@ def test_in_bfloat16_and_what_a_call_leaves_behind_changes_no_key(name: str, ima
     pipe = FAMILIES[name].pipeline(dtype=torch.bfloat16)
     before = fingerprint(pipe)
     ds = generated(pipe, steps=1, **FAMILIES[name].ours)
-    np.testing.assert_array_equal(ds["image"][0], plain(name, pipe, steps=1, length=256 if name == "sd3" else 512))
+    np.testing.assert_array_equal(ds["image"][0], plain(name, pipe, steps=1, length=OWN.get(name, 512)))
     captured(pipe, image)
     assert fingerprint(pipe) == before
 

@@ -198,6 +198,16 @@ FAMILIES: Final = (
         guidance="guidance= (distilled); otherwise that of pipe.guider and pipe.ocr_guider, with negative_prompt=",
         note="the distilled model needs its own steps=",
     ),
+    Family(
+        name="AuraFlow",
+        transformers=("AuraFlowTransformer2DModel",),
+        pipelines=("AuraFlowPipeline",),
+        adapter="workbench.models.auraflow:AuraFlowAdapter",
+        pipeline_adapter="workbench.models.auraflow_pipeline:AuraFlowPipelineAdapter",
+        models=("AuraFlow", "AuraFlow-v0.2", "AuraFlow-v0.3"),
+        guidance="guidance=",
+        note="few of its blocks are dual ones: give layers= for the others",
+    ),
 )
 
 

@@ -180,7 +180,11 @@ class PipelineAdapter(ABC):
         if "size" in self.info:
             height, width = self.info["size"]
             return int(height), int(width)
-        side = int(self.pipe.default_sample_size) * int(self.pipe.vae_scale_factor)
+        pipe = self.pipe
+        latents = (
+            pipe.default_sample_size if hasattr(pipe, "default_sample_size") else pipe.transformer.config.sample_size
+        )
+        side = int(latents) * int(pipe.vae_scale_factor)
         return side, side
 
     @property

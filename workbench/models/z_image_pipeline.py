@@ -13,20 +13,19 @@ from diffusers.pipelines.z_image.pipeline_z_image import (
 )
 from torch import Tensor
 
-from workbench.models.guidance import Branch, alone, in_batch, refuse_true_guidance
-from workbench.models.latents import Picture, ScaledLatents, rgb
+from workbench.models.classifier_free import ClassifierFree
+from workbench.models.guidance import Branch, in_batch
+from workbench.models.latents import ScaledLatents
 from workbench.models.pipeline import Schedule, Text
 from workbench.models.schedules import checked_schedule
 from workbench.models.templates import TemplatePipeline, TemplateReader
 from workbench.models.z_image import ZImageAdapter, padded
 
 TEXT_LENGTH = 512
-STEPS = 50
-GUIDANCE = 5.0
 NATIVE = 1024
 
 
-class ZImagePipelineAdapter(ScaledLatents, TemplatePipeline):
+class ZImagePipelineAdapter(ClassifierFree, ScaledLatents, TemplatePipeline):
     """``ZImagePipeline``, of Z-Image and Z-Image-Turbo.
 
     Qwen3 reads the text behind the start of the user's turn, so that a concept's first token stands at position 3. The
@@ -35,6 +34,9 @@ class ZImagePipelineAdapter(ScaledLatents, TemplatePipeline):
     """
 
     transformer_side: ClassVar[type[ZImageAdapter]] = ZImageAdapter
+    usual_steps = 50
+    usual_guidance = 5.0
+    unguided = 0.0
 
     @property
     def patch(self) -> int:
@@ -87,14 +89,6 @@ class ZImagePipelineAdapter(ScaledLatents, TemplatePipeline):
         }
 
     # --- generation ---------------------------------------------------------------------------------------------
-    @property
-    def default_steps(self) -> int:
-        return int(self.info.get("steps", STEPS))
-
-    @property
-    def default_guidance(self) -> float:
-        return float(self.info.get("guidance", GUIDANCE))
-
     def schedule(self, steps: int, height: int, width: int) -> Schedule:
         scheduler = self.component("scheduler")
         config = scheduler.config
@@ -112,30 +106,5 @@ class ZImagePipelineAdapter(ScaledLatents, TemplatePipeline):
         )
         return Schedule.of_flow(checked)
 
-    def guidance(self, options: Mapping[str, Any]) -> Mapping[str, Branch]:
-        refuse_true_guidance(options)
-        return in_batch("conditional") if options["guidance"] > 0 else alone()
-
-    def generate(
-        self,
-        prompt: str,
-        *,
-        steps: int,
-        guidance: float | None,
-        seed: int,
-        size: tuple[int, int],
-        negative_prompt: str | None = None,
-        true_guidance: float = 1.0,
-    ) -> Picture:
-        result = self.pipe(
-            prompt,
-            negative_prompt=negative_prompt,
-            height=size[0],
-            width=size[1],
-            num_inference_steps=steps,
-            guidance_scale=self.default_guidance if guidance is None else guidance,
-            generator=torch.Generator("cpu").manual_seed(seed),
-            max_sequence_length=self.text_length,
-            output_type="pil",
-        )
-        return rgb(result.images)
+    def guided(self) -> Mapping[str, Branch]:
+        return in_batch("conditional")

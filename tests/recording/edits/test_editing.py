@@ -208,7 +208,8 @@ def without_block(model: Any, index: int) -> nn.Module:
     del blocks[int(place)]
     counts = {
         "transformer_blocks": ("num_layers",),
-        "single_transformer_blocks": ("num_single_layers",),
+        "joint_transformer_blocks": ("num_mmdit_layers",),
+        "single_transformer_blocks": ("num_single_layers", "num_single_dit_layers"),
         "layers": ("n_layers",),
     }
     (count,) = (name for name in counts[parent] if name in smaller.config)
