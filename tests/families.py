@@ -13,6 +13,7 @@ from tests.tiny_pipelines.auraflow import auraflow_inputs, auraflow_transformer
 from tests.tiny_pipelines.flux2 import flux2_inputs, flux2_transformer
 from tests.tiny_pipelines.flux_like import chroma_inputs, chroma_transformer
 from tests.tiny_pipelines.hunyuan_image import hunyuan_image_inputs, hunyuan_image_transformer
+from tests.tiny_pipelines.lumina2 import lumina2_inputs, lumina2_transformer
 from tests.tiny_pipelines.qwen import qwen_inputs, qwen_transformer
 from tests.tiny_pipelines.sd3 import sd3_inputs, sd3_transformer
 from tests.tiny_pipelines.z_image import z_image_inputs, z_image_transformer
@@ -81,9 +82,11 @@ class Sample:
 
     @property
     def masked(self) -> int:
-        """How many tokens of the text, at its end, are masked."""
+        """How many tokens of the text, at its end, are masked in the blocks."""
         glyphs = self.inputs.get("encoder_attention_mask_2")
-        return self.text.shape[1] - self.prompt.shape[1] + (0 if glyphs is None else int((glyphs[0] == 0).sum()))
+        seen = self.prompt.shape[1]
+        masked = self.text.shape[1] - seen + (0 if glyphs is None else int((glyphs[0] == 0).sum()))
+        return min(masked, self.length - seen)
 
     @property
     def batch(self) -> int:
@@ -175,4 +178,9 @@ FAMILIES = {
     "auraflow-fused-batch": Family(lambda: _fused(auraflow_transformer()), lambda m: auraflow_inputs(m, batch=2)),
     "auraflow-unfused": Family(lambda: _fused(auraflow_transformer(), unfused=True), auraflow_inputs, edited=False),
     "auraflow-bfloat16": Family(lambda: auraflow_transformer().bfloat16(), auraflow_inputs, edited=False),
+    "lumina2": Family(lumina2_transformer, lumina2_inputs),
+    "lumina2-masked-batch": Family(
+        lambda: lumina2_transformer(num_refiner_layers=1), lambda m: lumina2_inputs(m, batch=2, masked=2), edited=False
+    ),
+    "lumina2-bfloat16": Family(lambda: lumina2_transformer().bfloat16(), lumina2_inputs, edited=False),
 }

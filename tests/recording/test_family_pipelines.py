@@ -23,6 +23,7 @@ from tests.tiny_pipelines.auraflow import auraflow_pipeline
 from tests.tiny_pipelines.flux2 import flux2_pipeline, klein_pipeline
 from tests.tiny_pipelines.flux_like import chroma_pipeline
 from tests.tiny_pipelines.hunyuan_image import hunyuan_image_pipeline
+from tests.tiny_pipelines.lumina2 import lumina2_pipeline
 from tests.tiny_pipelines.qwen import qwen_pipeline
 from tests.tiny_pipelines.sd3 import sd3_pipeline
 from tests.tiny_pipelines.z_image import z_image_pipeline
@@ -33,8 +34,10 @@ from workbench.models.hooks import by_name
 from workbench.recording.opening import open_adapter
 from workbench.schema import InputError, validate
 
-PROMPT, CONCEPTS, SIZE = "a dog on grass", ["dog", "sky"], (24, 32)
+PROMPT, CONCEPTS = "a dog on grass", ["dog", "sky"]
 GRID = (6, 8)
+PATCHES = {"lumina2": 16, "cogview4": 16}
+"""Pixels of a side of those that are not 4."""
 INFO = {
     "sd3": 20,
     "flux2": 64,
@@ -44,10 +47,11 @@ INFO = {
     "z-image": 512,
     "hunyuan-image": None,
     "auraflow": 20,
+    "lumina2": 48,
 }
 """Length of the text (of SD3's T5), shorter than the model's own to save time; None where a call is not told any."""
 
-OWN = {"sd3": 256, "auraflow": 256}
+OWN = {"sd3": 256, "auraflow": 256, "lumina2": 256}
 """Length of the text where nothing is said."""
 
 
@@ -101,6 +105,7 @@ FAMILIES = {
         without=lambda pipe: type(pipe)(**pipe.components | {"guider": None, "ocr_guider": None}),
     ),
     "auraflow": Made(auraflow_pipeline, **CLASSIFIER_FREE, batched=(1, 0)),
+    "lumina2": Made(lumina2_pipeline, **CLASSIFIER_FREE),
     "z-image": Made(z_image_pipeline, **CLASSIFIER_FREE | {"unguided": {"guidance": 0.0}}, batched=(0, 1)),
 }
 GUIDED = [name for name, made in FAMILIES.items() if made.unguided is not None]
@@ -143,17 +148,24 @@ def pipe(name: str, saved: Callable[[str], Path]) -> Any:
 
 
 @pytest.fixture
-def image() -> Any:
-    return np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+def image(name: str) -> Any:
+    patch = PATCHES.get(name, 4)
+    return np.random.default_rng(0).integers(0, 256, (GRID[0] * patch, GRID[1] * patch, 3), dtype=np.uint8)
+
+
+def size_of(pipe: Any) -> tuple[int, int]:
+    """Height and width of a picture of `GRID` patches."""
+    patch = pipeline_adapter_for(pipe).patch
+    return GRID[0] * patch, GRID[1] * patch
 
 
 def generated(pipe: Any, steps: int = 2, **options: Any) -> xr.Dataset:
-    defaults: dict[str, Any] = {"model": pipe, "size": SIZE, "store": False, "progress": False}
+    defaults: dict[str, Any] = {"model": pipe, "size": size_of(pipe), "store": False, "progress": False}
     return wb.generate(PROMPT, CONCEPTS, steps=steps, **(defaults | options))
 
 
 def captured(pipe: Any, image: Any, **options: Any) -> xr.Dataset:
-    defaults: dict[str, Any] = {"model": pipe, "size": SIZE, "store": False, "progress": False}
+    defaults: dict[str, Any] = {"model": pipe, "size": size_of(pipe), "store": False, "progress": False}
     return wb.capture(image, CONCEPTS, **(defaults | options))
 
 
@@ -161,8 +173,8 @@ def plain(name: str, pipe: Any, steps: int = 2, length: int | None = None) -> An
     """The picture of the pipeline alone."""
     result = pipe(
         prompt=PROMPT,
-        height=SIZE[0],
-        width=SIZE[1],
+        height=size_of(pipe)[0],
+        width=size_of(pipe)[1],
         num_inference_steps=steps,
         generator=torch.Generator("cpu").manual_seed(0),
         **({} if INFO[name] is None else {"max_sequence_length": length or INFO[name]}),
@@ -322,7 +334,7 @@ def test_stored_opened_explored_and_edited(
 
 
 def test_ablated(name: str, pipe: Any, image: Any) -> None:
-    options: dict[str, Any] = {"size": SIZE, "store": False, "progress": False, "control": None}
+    options: dict[str, Any] = {"size": size_of(pipe), "store": False, "progress": False, "control": None}
     layers = [layer.index for layer in open_adapter(pipe).layers]
     found = wb.intervene(image, CONCEPTS, SkipBlock.each(), model=pipe, layers=layers, **options)
     assert found.sizes["intervention"] == len(layers)
@@ -346,7 +358,7 @@ def test_offloaded(name: str, pipe: Any, image: Any) -> None:
 def test_loaded_by_name_of_its_class(name: str, pipe: Any, image: Any, saved: Callable[[str], Path]) -> None:
     folder = saved(name)
     assert type(pipe) is type(FAMILIES[name].pipeline())
-    ds = wb.capture(image, CONCEPTS, model=folder, size=SIZE, store=False, progress=False)
+    ds = wb.capture(image, CONCEPTS, model=folder, size=size_of(pipe), store=False, progress=False)
     assert ds.sizes["concept"] == 2
 
     class Own(type(pipe)):  # type: ignore[misc]

@@ -208,6 +208,15 @@ FAMILIES: Final = (
         guidance="guidance=",
         note="few of its blocks are dual ones: give layers= for the others",
     ),
+    Family(
+        name="Lumina-Image 2",
+        transformers=("Lumina2Transformer2DModel",),
+        pipelines=("Lumina2Pipeline",),
+        adapter="workbench.models.lumina2:Lumina2Adapter",
+        pipeline_adapter="workbench.models.lumina2_pipeline:Lumina2PipelineAdapter",
+        models=("Lumina-Image-2.0",),
+        guidance="guidance=",
+    ),
 )
 
 

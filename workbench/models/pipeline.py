@@ -323,6 +323,10 @@ class PipelineAdapter(ABC):
     def prompt_tokens(self, prompt: str) -> tuple[list[int], list[str]]:
         """Positions and strings of a prompt's own tokens, without padding or end-of-text."""
 
+    def negative(self) -> PipelineAdapter:
+        """The adapter as it reads negative prompts, where the pipeline reads them in another way."""
+        return self
+
     @abstractmethod
     def readers(self, made: bool) -> tuple[TextReader, ...]:
         """What reads text: concepts and prompts first, then the prompt alone where an image is ``made``."""

@@ -57,6 +57,7 @@ from workbench.schema import (
     TEXT_MASS,
     TIMESTEP,
     TOKEN,
+    UNCONDITIONAL,
     X,
     Y,
     in_branches,
@@ -158,16 +159,21 @@ class Plan:
         told = {"text_length": text_length, "default_layers": default_layers}
         return store.content_key(recipe | told | {"pipeline": fingerprint})
 
+    def reader(self, adapter: PipelineAdapter) -> PipelineAdapter:
+        """The adapter as it reads the text of the recorded passes."""
+        return adapter.negative() if self.branches == (UNCONDITIONAL,) else adapter
+
     def text_length(self, adapter: PipelineAdapter) -> int:
         """Tokens of the text in the recorded passes: texts that share a batch are as long as the longest of them."""
-        texts = [self.prompts[0] if self.read is None else self.read]
+        lengths = [self.reader(adapter).length_of(self.prompts[0] if self.read is None else self.read)]
         if self.kind == "generate" and any(b.items != slice(None) for b in adapter.guidance(self.options).values()):
-            texts += [self.prompts[0], self.options["negative_prompt"] or ""]
-        return max(map(adapter.length_of, texts))
+            negative = adapter.negative().length_of(self.options["negative_prompt"] or "")
+            lengths += [adapter.length_of(self.prompts[0]), negative]
+        return max(lengths)
 
     def padding(self, adapter: PipelineAdapter) -> list[bool]:
         """Which of them are padding."""
-        own = adapter.padding(self.read or "")
+        own = self.reader(adapter).padding(self.read or "")
         return own + [True] * (self.text_length(adapter) - len(own))
 
     def template(self, adapter: PipelineAdapter, model: str, heads: int, key: str) -> xr.Dataset:

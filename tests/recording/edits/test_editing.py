@@ -210,7 +210,7 @@ def without_block(model: Any, index: int) -> nn.Module:
         "transformer_blocks": ("num_layers",),
         "joint_transformer_blocks": ("num_mmdit_layers",),
         "single_transformer_blocks": ("num_single_layers", "num_single_dit_layers"),
-        "layers": ("n_layers",),
+        "layers": ("n_layers", "num_layers"),
     }
     (count,) = (name for name in counts[parent] if name in smaller.config)
     if hasattr(smaller, "distilled_guidance_layer"):
