@@ -46,12 +46,15 @@ class Made:
         Guidance, as `generate` and the pipeline itself take it.
     unguided : dict
         What turns classifier-free guidance off, as `generate` takes it; None where it has none.
+    quick : bool
+        Whether everything is tried on it at each run, not only where slow tests run too.
     """
 
     pipeline: Callable[..., Any]
     ours: dict[str, Any] = field(default_factory=dict)
     plain: dict[str, Any] = field(default_factory=dict)
     unguided: dict[str, Any] | None = None
+    quick: bool = False
 
 
 FAMILIES = {
@@ -60,6 +63,7 @@ FAMILIES = {
         {"guidance": 5.0, "negative_prompt": "a cat"},
         {"guidance_scale": 5.0, "negative_prompt": "a cat"},
         {"guidance": 1.0},
+        quick=True,
     ),
     "flux2": Made(flux2_pipeline, {"guidance": 3.0}, {"guidance_scale": 3.0}),
     "klein": Made(klein_pipeline, {"guidance": 3.0}, {"guidance_scale": 3.0}, {"guidance": 1.0}),
@@ -70,7 +74,15 @@ FAMILIES = {
         {},
     ),
 }
-GUIDED = [name for name, made in FAMILIES.items() if made.unguided is not None]
+
+
+def params(guided: bool = False) -> list[Any]:
+    """Names of the families (those with two branches), marked as slow where they are not quick."""
+    return [
+        pytest.param(name, marks=() if made.quick else pytest.mark.slow)
+        for name, made in FAMILIES.items()
+        if made.unguided is not None or not guided
+    ]
 
 
 @cache
@@ -93,7 +105,7 @@ def loaded(path: Path) -> Any:
     return wb.load_model(path, device="cpu", dtype=torch.float32)
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=params())
 def name(request: pytest.FixtureRequest) -> str:
     parameter: str = request.param
     return parameter
@@ -186,7 +198,7 @@ def test_in_bfloat16_and_what_a_call_leaves_behind_changes_no_key(name: str, ima
     assert fingerprint(pipe) == before
 
 
-@pytest.mark.parametrize("name", GUIDED, indirect=True)
+@pytest.mark.parametrize("name", params(guided=True), indirect=True)
 def test_the_branch_of_guidance_that_was_asked_for_is_recorded(name: str, pipe: Any) -> None:
     with calls(pipe) as seen:
         plain(name, pipe, steps=1)
@@ -204,7 +216,7 @@ def test_the_branch_of_guidance_that_was_asked_for_is_recorded(name: str, pipe: 
         assert relative_error(stored(ds, timestep=0), other) > 1e-3, "the other one is another"
 
 
-@pytest.mark.parametrize("name", GUIDED, indirect=True)
+@pytest.mark.parametrize("name", params(guided=True), indirect=True)
 @pytest.mark.parametrize(
     "edit",
     [
