@@ -43,9 +43,9 @@ Variables
 ===============================  ===================================================  ==================================
 name                             dimensions                                           dtype
 ===============================  ===================================================  ==================================
-``<space>``                      sample, timestep, layer, head, concept, y, x         float32, to 1/2048 for scores under
-                                                                                      512 (runs of earlier capture
-                                                                                      versions: float16)
+``<space>``                      sample, timestep, layer, head, concept, y, x         float32, to 1/2048 under 512;
+                                                                                      float16 in runs of earlier capture
+                                                                                      versions
 ``<space>_total``                sample, timestep, layer, concept, y, x               float32: summed over heads before
                                                                                       rounding
 ``prompt``, ``prompt_total``     the same with ``token`` in place of ``concept``      the same
