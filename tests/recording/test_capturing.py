@@ -124,7 +124,8 @@ def test_dataset_follows_the_contract(take: Callable[..., xr.Dataset], picture: 
     assert ds["output"].dims == ("sample", "timestep", "layer", "head", "concept", "y", "x")
     assert ds["output_total"].dims == ("sample", "timestep", "layer", "concept", "y", "x")
     assert ds["prompt"].dims == ("sample", "timestep", "layer", "head", "token", "y", "x")
-    assert {ds[space].dtype.name for space in EVERY_SPACE} == {"float16"}
+    assert {ds[space].dtype.name for space in EVERY_SPACE} == {"float32"}
+    assert not [name for name in ds.variables if str(name).endswith("_residual")]
     assert {ds[f"{space}_total"].dtype.name for space in EVERY_SPACE} == {"float32"}
     expected: dict[str, Any] = {
         "seed": [7, 8],

@@ -24,6 +24,7 @@ from workbench.recording import opening
 from workbench.recording.generating import generate
 from workbench.recording.tracing import trace
 from workbench.schema import InputError, ModelError, TraceError, validate
+from workbench.store.residuals import FINEST
 
 PROMPT = "a dog on grass"
 pytestmark = pytest.mark.usefixtures("tests_code")
@@ -134,7 +135,7 @@ def test_scores_equal_a_trace_of_the_plain_call(make: Callable[..., xr.Dataset],
     assert ds["token"].values.tolist() == PROMPT.split()
     for space, values in steps.items():
         expected = torch.stack(values)[:, :, 0].unflatten(-1, (6, 8)).numpy()
-        np.testing.assert_array_equal(ds[space][0], expected.astype(np.float16), err_msg=space)
+        np.testing.assert_allclose(ds[space][0], expected, rtol=0, atol=FINEST / 2, err_msg=space)
         np.testing.assert_allclose(ds[f"{space}_total"][0], expected.sum(2), rtol=1e-5, atol=1e-5, err_msg=space)
 
 
