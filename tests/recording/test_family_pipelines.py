@@ -71,6 +71,8 @@ class Made:
         Items of the prompt and of the negative prompt, where guidance puts both into one batch.
     without : callable
         Gives a pipeline whose guidance is turned off by it, not by a call.
+    quick : bool
+        Whether everything is tried on it at each run, not only where slow tests run too.
     """
 
     pipeline: Callable[..., Any]
@@ -79,6 +81,7 @@ class Made:
     unguided: dict[str, Any] | None = None
     batched: tuple[int, int] | None = None
     without: Callable[[Any], Any] = lambda pipe: pipe
+    quick: bool = False
 
 
 CLASSIFIER_FREE: dict[str, Any] = {
@@ -87,7 +90,7 @@ CLASSIFIER_FREE: dict[str, Any] = {
     "unguided": {"guidance": 1.0},
 }
 FAMILIES = {
-    "sd3": Made(sd3_pipeline, **CLASSIFIER_FREE, batched=(1, 0)),
+    "sd3": Made(sd3_pipeline, **CLASSIFIER_FREE, batched=(1, 0), quick=True),
     "flux2": Made(flux2_pipeline, {"guidance": 3.0}, {"guidance_scale": 3.0}),
     "klein": Made(klein_pipeline, {"guidance": 3.0}, {"guidance_scale": 3.0}, {"guidance": 1.0}),
     "qwen": Made(
@@ -108,7 +111,15 @@ FAMILIES = {
     "lumina2": Made(lumina2_pipeline, **CLASSIFIER_FREE),
     "z-image": Made(z_image_pipeline, **CLASSIFIER_FREE | {"unguided": {"guidance": 0.0}}, batched=(0, 1)),
 }
-GUIDED = [name for name, made in FAMILIES.items() if made.unguided is not None]
+
+
+def params(guided: bool = False) -> list[Any]:
+    """Names of the families (those with two branches), marked as slow where they are not quick."""
+    return [
+        pytest.param(name, marks=() if made.quick else pytest.mark.slow)
+        for name, made in FAMILIES.items()
+        if made.unguided is not None or not guided
+    ]
 
 
 @cache
@@ -135,7 +146,7 @@ def loaded(path: Path) -> Any:
     return pipe
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=params())
 def name(request: pytest.FixtureRequest) -> str:
     parameter: str = request.param
     return parameter
@@ -236,7 +247,7 @@ def test_in_bfloat16_and_what_a_call_leaves_behind_changes_no_key(name: str, ima
     assert fingerprint(pipe) == before
 
 
-@pytest.mark.parametrize("name", GUIDED, indirect=True)
+@pytest.mark.parametrize("name", params(guided=True), indirect=True)
 def test_the_branch_of_guidance_that_was_asked_for_is_recorded(name: str, pipe: Any) -> None:
     with calls(pipe) as seen:
         plain(name, pipe, steps=1)
@@ -254,7 +265,7 @@ def test_the_branch_of_guidance_that_was_asked_for_is_recorded(name: str, pipe: 
         assert relative_error(stored(ds, timestep=0), other) > 1e-3, "the other one is another"
 
 
-@pytest.mark.parametrize("name", GUIDED, indirect=True)
+@pytest.mark.parametrize("name", params(guided=True), indirect=True)
 @pytest.mark.parametrize(
     "edit",
     [
