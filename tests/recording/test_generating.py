@@ -93,6 +93,7 @@ def test_picture_with_true_guidance(make: Callable[..., xr.Dataset], shared: Flu
     assert not np.array_equal(ds["output"][:, 1], without["output"][:, 1])
 
 
+@pytest.mark.slow
 def test_picture_of_a_guidance_distilled_model(make: Callable[..., xr.Dataset], distilled: FluxPipeline) -> None:
     ds = make(model=distilled, guidance=7)
     np.testing.assert_array_equal(ds["image"][0], plain(distilled, guidance_scale=7.0, max_sequence_length=512))
@@ -103,6 +104,7 @@ def test_picture_of_a_guidance_distilled_model(make: Callable[..., xr.Dataset], 
     assert default.attrs["key"] == make(model=distilled, guidance=3.5).attrs["key"]
 
 
+@pytest.mark.slow
 def test_default_steps(make: Callable[..., xr.Dataset], distilled: FluxPipeline) -> None:
     assert make(steps=None).sizes["timestep"] == 4
     assert make(model=distilled, steps=None, record=[0]).attrs["steps"] == 28
@@ -152,6 +154,7 @@ def test_timesteps_are_the_schedulers(make: Callable[..., xr.Dataset], shared: F
     validate(ds, values=True)
 
 
+@pytest.mark.slow
 def test_shifted_schedule(make: Callable[..., xr.Dataset], home: Path) -> None:
     pipe = flux_pipeline()
     pipe.scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
@@ -161,6 +164,7 @@ def test_shifted_schedule(make: Callable[..., xr.Dataset], home: Path) -> None:
     assert ds["timestep"][1] > 667, "shifted to more noise"
 
 
+@pytest.mark.slow
 def test_samples(make: Callable[..., xr.Dataset], shared: FluxPipeline) -> None:
     ds = make(samples=3, seed=10)
     validate(ds, values=True)

@@ -67,6 +67,7 @@ def test_a_direction_tells_what_is_there() -> None:
     assert found.abs().argmax() == 7
 
 
+@pytest.mark.slow
 def test_settled_scores_have_their_spread_and_absent_words_score_low(
     student: tuple[Student, Words], bank: Bank
 ) -> None:
