@@ -95,6 +95,35 @@ FAMILIES: Final = (
         guidance="guidance=",
         note="the Flash model needs its own steps= and guidance=: its configuration does not say that it is one",
     ),
+    Family(
+        name="LongCat-Image",
+        transformers=("LongCatImageTransformer2DModel",),
+        pipelines=("LongCatImagePipeline",),
+        adapter="workbench.models.longcat:LongCatAdapter",
+        pipeline_adapter="workbench.models.longcat_pipeline:LongCatPipelineAdapter",
+        models=("LongCat-Image", "LongCat-Image-Dev"),
+        guidance="guidance=",
+        note="prompts are taken as they are: the pipeline's rewriting of them is off; the transformer of its edit "
+        "pipeline is recorded with trace only",
+    ),
+    Family(
+        name="Ovis-Image",
+        transformers=("OvisImageTransformer2DModel",),
+        pipelines=("OvisImagePipeline",),
+        adapter="workbench.models.ovis:OvisAdapter",
+        pipeline_adapter="workbench.models.ovis_pipeline:OvisPipelineAdapter",
+        models=("Ovis-Image-7B",),
+        guidance="guidance=",
+    ),
+    Family(
+        name="Bria 3.2",
+        transformers=("BriaTransformer2DModel",),
+        pipelines=("BriaPipeline",),
+        adapter="workbench.models.bria:BriaAdapter",
+        pipeline_adapter="workbench.models.bria_pipeline:BriaPipelineAdapter",
+        models=("BRIA-3.2",),
+        guidance="guidance=",
+    ),
 )
 
 
