@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +22,7 @@ from workbench.interventions import (
 )
 from workbench.models.hooks import Changes
 from workbench.models.transformer import Attention, Both, Layer
-from workbench.recording.tracing import Trace, trace
+from workbench.recording.tracing import Trace
 from workbench.schema import ContractError
 
 
@@ -101,8 +100,7 @@ def _output_under(case: Case, place: Place) -> Tensor:
 
 def _run(case: Case, *edits: Intervention) -> tuple[Tensor, Trace]:
     """The output under edits, and its trace; what they take from another run is of the same inputs."""
-    options: dict[str, Any] = {"layers": case.layers, "spaces": case.spaces, "vectors": True} | dict(case.options)
-    with torch.no_grad(), trace(case.transformer, case.embeddings, interventions=edits, **options) as seen:
+    with torch.no_grad(), case.trace(interventions=edits, vectors=True) as seen:
         for source in dict.fromkeys(source for edit in edits for source in edit.sources()):
             with seen.collecting(source):
                 case.transformer(**case.inputs)
