@@ -24,7 +24,7 @@ from workbench.contract.maps import MAP_RULES, layers_agree, maps_are_finite, ma
 from workbench.contract.pipelines import PIPELINE_RULES, PipelineCase
 from workbench.contract.trying import Tried
 from workbench.models.flux import FluxAdapter, FluxPipelineAdapter
-from workbench.models.guidance import in_passes
+from workbench.models.guidance import alone, in_passes
 from workbench.recording.opening import open_adapter
 from workbench.schema import UNCONDITIONAL, ContractError, InputError
 from workbench.tiny import scenes
@@ -95,7 +95,11 @@ def test_another_picture_than_the_pipelines(case: PipelineCase, monkeypatch: pyt
 def test_the_unconditional_branch_in_place_of_the_other(case: PipelineCase, monkeypatch: pytest.MonkeyPatch) -> None:
     rule = PIPELINE_RULES["branch_is_the_conditional_one"]
     assert rule(case).startswith("off by ")
-    monkeypatch.setattr(FluxPipelineAdapter, "guidance", lambda self, options: in_passes(UNCONDITIONAL))
+    monkeypatch.setattr(
+        FluxPipelineAdapter,
+        "guidance",
+        lambda self, options: in_passes(UNCONDITIONAL) if options["true_guidance"] > 1 else alone(),
+    )
     # The names that the pipeline gives its passes would tell.
     monkeypatch.setattr("workbench.models.guidance.Branch.takes", lambda self, name, index: index % 2 == self.place)
     with pytest.raises(ContractError, match="records the unconditional branch"):
