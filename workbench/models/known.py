@@ -168,6 +168,16 @@ FAMILIES: Final = (
         note="the transformer of its edit pipelines is recorded with trace only",
         licences=(Licence(APACHE, ("Qwen-Image", "Qwen-Image-Edit")),),
     ),
+    Family(
+        name="Chroma",
+        transformers=("ChromaTransformer2DModel",),
+        pipelines=("ChromaPipeline",),
+        adapter="workbench.models.chroma:ChromaAdapter",
+        pipeline_adapter="workbench.models.chroma_pipeline:ChromaPipelineAdapter",
+        models=("Chroma1-HD", "Chroma1-Base", "Chroma1-Flash"),
+        guidance="guidance=",
+        note="the Flash model needs its own steps= and guidance=: its configuration does not say that it is one",
+    ),
 )
 
 
