@@ -27,7 +27,7 @@ from workbench.schema import ContractError
 
 
 def edits_land_where_they_say(case: Case) -> str:
-    """Edits that change nothing leave the output as it is, bit for bit; others change the layers that they reach.
+    """Edits that put back what is there leave the output as it is; others change the layers that they reach.
 
     A head that is knocked out contributes nothing, and text that is hidden is hidden as by a mask.
 
@@ -39,11 +39,12 @@ def edits_land_where_they_say(case: Case) -> str:
     plain, seen = _run(case)
     token = getattr(case.adapter, "registers", 0)
     for name, place in _places(case).items():
-        output = _output_under(case, place)
-        if not torch.equal(output, plain):
+        # Not bit for bit: a copy lies otherwise in memory, and products of matrices then round otherwise.
+        off = case.off(_output_under(case, place), plain)
+        if not off <= case.tolerance:
             raise ContractError(
                 f"{name} of {type(case.adapter).__name__} was given what is there already, and yet the output of "
-                f"{case.named} differs by {case.off(output, plain):.2g} of its largest value."
+                f"{case.named} differs by {off:.2g} of its largest value."
             )
     edited = sorted({case.layers[0], case.layers[len(case.layers) // 2]})
     for layer in edited:
@@ -60,7 +61,7 @@ def edits_land_where_they_say(case: Case) -> str:
             _check_reach(case, edit, plain, seen)
         _check_head(case, layer)
         _check_mask(case, layer, token)
-    return f"what changes nothing is bit-identical, the rest lands in layers {', '.join(map(str, edited))}"
+    return f"tried in layers {', '.join(map(str, edited))}"
 
 
 Place = Callable[[Changes, Layer], None]
