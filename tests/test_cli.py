@@ -57,6 +57,7 @@ def test_capture_show_and_runs(
     assert f"size  {made['bytes'] / 1e3:.1f} kB" in out
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default::workbench.schema.WorkbenchWarning")
 def test_capture_records_attention_and_mends_damage(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -252,6 +253,7 @@ def test_wrong_calls_end_before_torch_is_imported() -> None:
         assert says in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["cp1251", pytest.param("cp932", marks=pytest.mark.slow)])
 def test_any_terminal_is_written_to(encoding: str, tmp_path: Path) -> None:
     concepts = ["Straße", "собака", "犬"]
