@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench import __version__, evaluation_commands, view_commands
+from workbench import __version__, evaluation_commands, model_commands, view_commands
 from workbench.lab import lab
 from workbench.options import (
     Attend,
@@ -448,6 +448,7 @@ def _finish(ds: xr.Dataset, figure: Path | None, home: str | None, as_json: bool
         typer.echo(f"drawn {figure.absolute()}")
 
 
+model_commands.register(app)
 view_commands.register(app)
 evaluation_commands.register(app)
 
