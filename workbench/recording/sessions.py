@@ -23,6 +23,8 @@ Watch: TypeAlias = Callable[[int, int, Writer], None]
 ENCODED_CONCEPT: Final = "concept"
 ENCODED_PROMPT: Final = "prompt"
 ENCODED_IMAGE: Final = "image"
+UNFAMILIAR: Final = "unfamiliar"
+"""What the key of an image begins with that was compared with what its model knows."""
 _ENCODED: Final = (ENCODED_CONCEPT, ENCODED_PROMPT, ENCODED_IMAGE)
 """What the keys of encodings begin with."""
 _MOST: Final = 256
