@@ -204,7 +204,9 @@ def _record(one: ImageCapture, run: Writer) -> None:
                 on_pass=lambda step: stream.commit(),
             ) as recorder,
         ):
-            for done, current in enumerate(tqdm(passes, desc="capture", unit="pass", disable=not one.request.progress), 1):
+            for done, current in enumerate(
+                tqdm(passes, desc="capture", unit="pass", disable=not one.request.progress), 1
+            ):
                 check_cancelled()
                 sample, timestep = current
                 if sample != drawn:

@@ -22,6 +22,8 @@ X: Final = "x"
 FRAME: Final = "frame"
 BRANCH: Final = "branch"
 """Only where both branches of classifier-free guidance are recorded."""
+ITEM: Final = "item"
+"""Only in runs of many images, first: one image."""
 PIXEL_FRAME: Final = "pixel_frame"
 PIXEL_Y: Final = "pixel_y"
 PIXEL_X: Final = "pixel_x"
@@ -36,6 +38,14 @@ BLOCK: Final = "block"
 MODULE: Final = "module"
 POSITION: Final = "position"
 PADDING: Final = "padding"
+NAME: Final = "name"
+"""Of an item: what its image is called."""
+RUN: Final = "run"
+"""Of an item: key of its own stored run."""
+IMAGE_HASH: Final = "image_hash"
+"""Of an item; an attribute in a run of one image."""
+ASKED: Final = "asked"
+"""(item, concept): whether a concept was asked of an item; only where items were asked different ones."""
 BLOCKS: Final = ("dual", "single")
 CHANNELS: Final = ("r", "g", "b")
 
@@ -68,6 +78,10 @@ TOTAL_SUFFIX: Final = "_total"
 HEAD_COUNT: Final = "head_count"
 """Attribute: of how many heads ``<space>_total`` is the sum."""
 
+FAILED: Final = "failed"
+"""Attribute of a run of many images: the images that could not be captured, and why."""
+MANY: Final = "many"
+"""What lists of runs call a run of many images, each item of which is a run of the kind ``"capture"``."""
 KINDS: Final = ("capture", "generate")
 CONDITIONAL: Final = "conditional"
 UNCONDITIONAL: Final = "unconditional"
@@ -83,8 +97,10 @@ PARENT: Final = "parent"
 ROLE: Final = "role"
 EDIT: Final = "edit"
 MODEL_FROM: Final = "model_from"
-ROLES: Final = ("baseline", "edit", "control")
-"""What a run is in the experiment that it was made for; a run that the user asked for has none."""
+OF_MANY: Final = "item"
+"""Role of a run that was made as an item of a run of many images."""
+ROLES: Final = ("baseline", "edit", "control", OF_MANY)
+"""What a run is in the experiment or run of many images that it was made for; one that the user asked for has none."""
 MODEL_ORIGINS: Final = ("name", "folder", "pipeline")
 """How the model was given; only the name of one given by name can be loaded again."""
 
