@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from workbench.recording.named_images import PerImage, content_name, name_images, read_concepts, read_truths
-from workbench.schema import InputError
+from workbench.recording.named_images import content_name, name_images, read_concepts
+from workbench.schema import InputError, PerItem
 
 PIXELS = np.zeros((8, 8, 3), dtype=np.uint8)
 
@@ -65,6 +65,7 @@ def test_names_come_from_mappings_pairs_and_lists(tmp_path: Path) -> None:
         ({"a.png", "b.png"}, None, "images is a set"),
         (3, None, "images is a int"),
         ("nowhere at all", None, "which is no folder"),
+        ("x" * 5000, None, "x…x.*which is no folder"),
         ([(" ", PIXELS)], None, "called ' '"),
     ],
 )
@@ -77,7 +78,7 @@ def test_a_file_and_an_empty_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds no images; expected files that end in \.jpg"):
         name_images(tmp_path)
     (tmp_path / "a.png").touch()
-    with pytest.raises(InputError, match="which is a file"):
+    with pytest.raises(InputError, match="which is no folder"):
         name_images(tmp_path / "a.png")
 
 
@@ -90,15 +91,15 @@ def test_concepts_are_common_or_of_each_image() -> None:
     assert read_concepts(["dog ", "sky"]) == ("dog", "sky")
     by_name = read_concepts({"a": ["dog"], "b": ["sky"]})
     in_order = read_concepts([["dog"], ["sky"]])
-    assert isinstance(by_name, PerImage)
-    assert isinstance(in_order, PerImage)
+    assert isinstance(by_name, PerItem)
+    assert isinstance(in_order, PerItem)
     assert by_name.of("b", 0) == in_order.of("b", 1) == ("sky",)
     assert by_name.entries == in_order.entries == [("dog",), ("sky",)]
     images = name_images({"a": PIXELS, "c": PIXELS})
     with pytest.raises(InputError, match="none for 'c'"):
-        by_name.check(images)
+        by_name.check(images.names, images.total)
     with pytest.raises(InputError, match="for 2 images, and there are 1"):
-        in_order.check(name_images([PIXELS]))
+        in_order.check([""], 1)
     with pytest.raises(InputError, match="none for 'x'"):
         in_order.of("x", 2)
     with pytest.raises(InputError, match="no name"):
@@ -109,9 +110,6 @@ def test_concepts_are_common_or_of_each_image() -> None:
 
 
 def test_masks_are_given_for_each_image() -> None:
-    assert read_truths(None) is None
-    found = read_truths(lambda name: {"dog": name})
-    assert found is not None
-    assert found.of("a", 3) == {"dog": "a"}
-    with pytest.raises(InputError, match="truth is a ndarray; expected masks for each image"):
-        read_truths(PIXELS)
+    assert PerItem.read("masks", lambda name: {"dog": name}).of("a", 3) == {"dog": "a"}
+    with pytest.raises(InputError, match="masks are a ndarray; expected those of each image"):
+        PerItem.read("masks", PIXELS)

@@ -33,11 +33,9 @@ from workbench.recording.image_capture import ImageCapture, check_ignore, plan_c
 from workbench.recording.named_images import (
     Named,
     NamedImages,
-    PerImage,
     content_name,
     name_images,
     read_concepts,
-    read_truths,
 )
 from workbench.recording.opening import open_adapter
 from workbench.recording.pictures import read_image
@@ -55,6 +53,7 @@ from workbench.schema import (
     CancelledError,
     InputError,
     ModelError,
+    PerItem,
     StoreError,
     WorkbenchError,
     noted,
@@ -171,7 +170,7 @@ def capture_many(
     """
     words = read_concepts(concepts)
     common = read_request(
-        words.entries[0] if isinstance(words, PerImage) else words,
+        words.entries[0] if isinstance(words, PerItem) else words,
         prompt=prompt,
         made=False,
         layers=layers,
@@ -192,12 +191,12 @@ def capture_many(
     if errors not in ("raise", "skip"):
         raise InputError(f"errors is {errors!r}; expected 'raise' or 'skip'.")
     check_text("title", title)
-    masks = read_truths(truth)
+    masks = None if truth is None else PerItem.read("masks", truth)
     check_ignore(ignore, masks is not None)
     listed = name_images(images, names)
     for each in (words, masks):
-        if isinstance(each, PerImage):
-            each.check(listed)
+        if isinstance(each, PerItem):
+            each.check(listed.names, listed.total)
     common = replace(common, unwritable=check_home(home))
     if common.unwritable is not None:
         raise common.unwritable
@@ -235,8 +234,8 @@ class _Many:
     adapter: PipelineAdapter
     request: Request
     model: Any
-    words: tuple[str, ...] | PerImage
-    masks: PerImage | None
+    words: tuple[str, ...] | PerItem
+    masks: PerItem | None
     times: tuple[float, ...]
     ignore: str | None
     title: str
@@ -329,6 +328,7 @@ class _Many:
         }
         register = runs_store.register(runs_store.content_key(recipe), record, request.home)
         items, failed = register.items()
+        runs_store.keep(self, register)
         self.known = {(item.name, item.run): item for item in items}
         self.known_failures = {item.name: item.error for item in failed}
         return register

@@ -10,11 +10,11 @@ from typing import Any, Final, NamedTuple
 
 from PIL import Image
 
-from workbench.images import IMAGE_SUFFIXES
+from workbench.images import IMAGE_SUFFIXES, shown
 from workbench.recording.arguments import check_concepts, check_text
 from workbench.recording.pictures import Pixels, image_hash
-from workbench.schema import InputError
-from workbench.schema.paths import expanded
+from workbench.schema import InputError, PerItem
+from workbench.schema.paths import expanded, is_folder
 
 _ACCEPTED: Final = (
     "a folder, a mapping from names to images, or a list or other iterable of images, or of (name, image) pairs; for "
@@ -107,70 +107,7 @@ def content_name(pixels: Pixels) -> str:
     return f"image-{image_hash(pixels)[:8]}"
 
 
-@dataclass(frozen=True)
-class PerImage:
-    """Something that is given for each image: by name, by place or by a function of the name.
-
-    Attributes
-    ----------
-    what
-        What it is, for messages.
-    given
-        A mapping from names, a list, or a function.
-    """
-
-    what: str
-    given: Mapping[str, Any] | Sequence[Any] | Callable[[str], Any]
-
-    @property
-    def entries(self) -> list[Any]:
-        """All of them; those of a function are not known."""
-        if callable(self.given):
-            return []
-        return list(self.given.values() if isinstance(self.given, Mapping) else self.given)
-
-    def check(self, images: NamedImages) -> None:
-        """Refuse what cannot be one for each image, as far as the images are known.
-
-        Raises
-        ------
-        InputError
-            If there are more or fewer, or a name is not among them.
-        """
-        names = images.names
-        if isinstance(self.given, Mapping) and names is not None:
-            if absent := [name for name in names if name not in self.given]:
-                raise self._absent(absent[0])
-        elif isinstance(self.given, Sequence) and images.total not in (None, len(self.given)):
-            raise InputError(
-                f"{self.what} are given for {len(self.given)} images, and there are {images.total}; expected one entry "
-                "for each image, or a mapping from their names."
-            )
-
-    def of(self, name: str, place: int) -> Any:
-        """That of one image.
-
-        Raises
-        ------
-        InputError
-            If there is none.
-        """
-        if callable(self.given):
-            return self.given(name)
-        try:
-            return self.given[name] if isinstance(self.given, Mapping) else self.given[place]
-        except LookupError:
-            raise self._absent(name) from None
-
-    def _absent(self, name: str) -> InputError:
-        which = f"there are none for {name!r}" if name else "an image has no name"
-        return InputError(
-            f"{self.what} are given for each image, and {which}; expected an entry for every image: by its name in a "
-            "mapping, or a list in the order of the images."
-        )
-
-
-def read_concepts(concepts: Any) -> tuple[str, ...] | PerImage:
+def read_concepts(concepts: Any) -> tuple[str, ...] | PerItem:
     """Words that all images are asked, or those of each.
 
     Raises
@@ -179,35 +116,16 @@ def read_concepts(concepts: Any) -> tuple[str, ...] | PerImage:
         If they are neither.
     """
     if isinstance(concepts, Mapping):
-        return PerImage("concepts", {_check_name(name): check_concepts(words) for name, words in concepts.items()})
+        return PerItem("concepts", {_check_name(name): check_concepts(words) for name, words in concepts.items()})
     if isinstance(concepts, Sequence) and any(isinstance(words, list | tuple) for words in concepts):
-        return PerImage("concepts", [check_concepts(words) for words in concepts])
+        return PerItem("concepts", [check_concepts(words) for words in concepts])
     return check_concepts(concepts)
-
-
-def read_truths(truth: Any) -> PerImage | None:
-    """Masks of each image.
-
-    Raises
-    ------
-    InputError
-        If they are not given for each image.
-    """
-    if truth is None:
-        return None
-    if not isinstance(truth, Mapping | list | tuple) and not callable(truth):
-        raise InputError(
-            f"truth is a {type(truth).__name__}; expected masks for each image: a mapping from names, a list in the "
-            "order of the images, or a function of the name."
-        )
-    return PerImage("masks", truth)
 
 
 def _of_folder(given: str | os.PathLike[str]) -> list[Path]:
     folder = expanded(given, "images")
-    if not folder.is_dir():
-        what = "a file" if folder.is_file() else "no folder"
-        raise InputError(f"images is {os.fspath(given)!r}, which is {what}; expected {_ACCEPTED}.")
+    if not is_folder(folder):
+        raise InputError(f"images is {shown(repr(os.fspath(given)))}, which is no folder; expected {_ACCEPTED}.")
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
     if not files:
         raise InputError(

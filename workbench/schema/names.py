@@ -46,6 +46,8 @@ IMAGE_HASH: Final = "image_hash"
 """Of an item; an attribute in a run of one image."""
 ASKED: Final = "asked"
 """(item, concept): whether a concept was asked of an item; only where items were asked different ones."""
+ORDER: Final = "order"
+"""(item, concept): place of a concept among those that an item was asked, -1 where it was not; beside :data:`ASKED`."""
 BLOCKS: Final = ("dual", "single")
 CHANNELS: Final = ("r", "g", "b")
 

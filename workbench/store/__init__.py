@@ -29,6 +29,7 @@ from workbench.store.locations import home as home
 from workbench.store.locks import unwritten as unwritten
 from workbench.store.many import Item as Item
 from workbench.store.many import Register as Register
+from workbench.store.many import keep as keep
 from workbench.store.many import register as register
 from workbench.store.many_opening import grouped as grouped
 from workbench.store.many_opening import one_or_tree as one_or_tree

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from workbench.schema import MANY, StoreError
-from workbench.store import durability
+from workbench.store import durability, reader_locks
 from workbench.store.contents import Folder
 from workbench.store.files import append, disk_errors, write_file
 from workbench.store.locations import MANIFEST, check_key, is_key, plain
@@ -124,6 +124,10 @@ class Register(Folder):
                 failed.pop(item.name, None)
         return sorted(captured.values(), key=_order), sorted(failed.values(), key=_order)
 
+    def runs(self) -> set[str]:
+        """Keys of the runs of its items."""
+        return {item.run for item in self._read() if item.run}
+
     def problems(self) -> list[str]:
         """What is damaged in the register itself."""
         lines = self._lines()
@@ -211,6 +215,11 @@ def register(key: str, record: Mapping[str, Any], home: str | os.PathLike[str] |
             durability.sync_folder(found.location)
             durability.sync_folder(found.location.parent)
     return found
+
+
+def keep(holder: object, register: Register) -> None:
+    """Keep a register from being removed, and with it its items, for as long as an object is alive."""
+    reader_locks.hold(holder, register.location.absolute())
 
 
 def find_register(key: str, home: Path) -> Register | None:

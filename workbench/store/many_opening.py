@@ -23,6 +23,7 @@ from workbench.schema import (
     IMAGE_HASH,
     ITEM,
     NAME,
+    ORDER,
     PARENT,
     ROLE,
     RUN,
@@ -33,7 +34,7 @@ from workbench.store import reader_locks
 from workbench.store.catalogue import find_contents
 from workbench.store.locations import run_path
 from workbench.store.manifest import read_manifest
-from workbench.store.many import Item, Register
+from workbench.store.many import Item, Register, keep
 from workbench.store.metadata import ROOT, check_metadata
 from workbench.store.reading import locate, open_contents
 from workbench.store.run_store import RunStore
@@ -155,7 +156,7 @@ class _Reader:
         self._runs = tuple(runs)
         self._open: OrderedDict[int, Mapping[str, Any]] = OrderedDict()
         self._lock = threading.Lock()
-        reader_locks.hold(self, register.location.absolute())
+        keep(self, register)
         for run in dict.fromkeys(self._runs):
             reader_locks.hold(self, run_path(run, register.home).absolute())
 
@@ -335,10 +336,11 @@ def _dataset(
         IMAGE_HASH: (ITEM, [item.image_hash for item in chosen]),
     }
     if not alike:
-        asked = np.zeros((len(chosen), len(words)), dtype=bool)
+        order = np.full((len(chosen), len(words)), -1)
         for place, held in enumerate(own):
-            asked[place, held] = True
-        coords[ASKED] = ((ITEM, CONCEPT), asked)
+            order[place, held] = np.arange(len(held))
+        coords[ASKED] = ((ITEM, CONCEPT), order >= 0)
+        coords[ORDER] = ((ITEM, CONCEPT), order)
     attrs = {name: value for name, value in first.attrs.items() if name not in (ROLE, PARENT)}
     attrs |= {"key": register.key, "created": read_manifest(register).record["created"], IMAGE_HASH: ""}
     if failed:
