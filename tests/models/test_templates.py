@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.tiny_pipelines.flux2 import flux2_pipeline, klein_pipeline
+from tests.tiny_pipelines.flux_like import ovis_pipeline
 from tests.tiny_pipelines.hunyuan_image import hunyuan_image_pipeline
 from tests.tiny_pipelines.lumina2 import lumina2_pipeline
 from tests.tiny_pipelines.qwen import qwen_pipeline
@@ -31,6 +32,7 @@ PIPELINES: dict[str, Callable[[], Any]] = {
     "dev": flux2_pipeline,
     "klein": klein_pipeline,
     "qwen": qwen_pipeline,
+    "ovis": ovis_pipeline,
     "z-image": z_image_pipeline,
     "hunyuan-image": _hunyuan_image,
     "lumina2": lumina2_pipeline,
@@ -51,7 +53,8 @@ def encoded(adapter: Any, prompt: str) -> tuple[list[int], list[int], int]:
     )
     adapter.encode_prompt(prompt)
     handle.remove()
-    dropped = getattr(adapter.pipe, "prompt_template_encode_start_idx", 0)
+    drops = ("prompt_template_encode_start_idx", "user_prompt_begin_id")
+    dropped = sum(getattr(adapter.pipe, name, 0) for name in drops)
     tokens, mask = seen["input_ids"][0].tolist(), seen["attention_mask"][0].tolist()
     if not adapter.reader.padded:
         tokens, mask = ([value for value, kept in zip(each, mask, strict=True) if kept] for each in (tokens, mask))
