@@ -13,7 +13,7 @@ from diffusers.pipelines.hunyuan_image.pipeline_hunyuanimage import extract_glyp
 from torch import Tensor
 
 from workbench.models.guidance import Branch, alone, in_passes, refuse_true_guidance
-from workbench.models.guiders import guides
+from workbench.models.guiders import described, guides
 from workbench.models.hunyuan_image import HunyuanImageAdapter
 from workbench.models.latents import Picture, ScaledLatents, rgb
 from workbench.models.pipeline import PipelineAdapter, Schedule, Text
@@ -197,6 +197,10 @@ class HunyuanImagePipelineAdapter(ScaledLatents, TemplatePipeline):
             )
         found = [guides(guider) for guider in ([plain] if quoting is None else [plain, quoting])]
         return in_passes() if all(found) else alone()
+
+    def told(self, prompt: str) -> Mapping[str, str]:
+        quoting = self.pipe.ocr_guider is not None and self._glyphs.given(prompt) is not None
+        return {"guider": described(self.pipe.ocr_guider if quoting else self.pipe.guider)}
 
     def generate(
         self,
