@@ -189,7 +189,9 @@ def generate(
             timesteps=tuple(schedule.timesteps[step] for step in recorded),
             steps=recorded,
             layers=blocks,
-            tokens=plan_tokens(adapter, request.spaces, (negative_prompt or "") if branch == UNCONDITIONAL else prompt),
+            tokens=plan_tokens(adapter, request.spaces, prompt)
+            if branch != UNCONDITIONAL
+            else plan_tokens(adapter.negative(), request.spaces, negative_prompt or ""),
             size=(height, width),
             options={
                 "sigmas": list(schedule.sigmas),
