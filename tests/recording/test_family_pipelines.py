@@ -45,18 +45,19 @@ INFO = {
     "klein": 24,
     "qwen": 512,
     "chroma": 20,
-    "longcat": 512,
-    "ovis": 24,
-    "bria": 20,
     "z-image": 512,
-    "hunyuan-image": 24,
+    "hunyuan-image": None,
     "auraflow": 20,
     "lumina2": 48,
+    "longcat": None,
+    "ovis": 24,
+    "bria": 20,
     "cogview4": 64,
 }
-"""Length of the text (of SD3's T5), shorter than the model's own to save time."""
-OWN_LENGTH = {"sd3": 256, "ovis": 256, "bria": 128, "auraflow": 256, "lumina2": 256}
-"""Length where nothing is said, of those for which it is not 512."""
+"""Length of the text (of SD3's T5), shorter than the model's own to save time; None where a call is not told any."""
+
+OWN = {"sd3": 256, "auraflow": 256, "lumina2": 256, "ovis": 256, "bria": 128}
+"""Length of the text where nothing is said."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,6 @@ class Made:
         Items of the prompt and of the negative prompt, where guidance puts both into one batch.
     without : callable
         Gives a pipeline whose guidance is turned off by it, not by a call.
-    sized : bool
-        Whether the pipeline is told the length of the text.
     quick : bool
         Whether everything is tried on it at each run, not only where slow tests run too.
     """
@@ -87,7 +86,6 @@ class Made:
     unguided: dict[str, Any] | None = None
     batched: tuple[int, int] | None = None
     without: Callable[[Any], Any] = lambda pipe: pipe
-    sized: bool = True
     quick: bool = False
 
 
@@ -112,7 +110,6 @@ FAMILIES = {
         {"guidance": 5.0, "negative_prompt": "a cat"},
         {"guidance_scale": 5.0, "negative_prompt": "a cat", "enable_prompt_rewrite": False},
         {"guidance": 1.0},
-        sized=False,
     ),
     "ovis": Made(ovis_pipeline, **CLASSIFIER_FREE),
     "bria": Made(bria_pipeline, **CLASSIFIER_FREE, batched=(1, 0)),
@@ -121,7 +118,6 @@ FAMILIES = {
         {"negative_prompt": "a cat"},
         {"negative_prompt": "a cat"},
         {},
-        sized=False,
         without=lambda pipe: type(pipe)(**pipe.components | {"guider": None, "ocr_guider": None}),
     ),
     "auraflow": Made(auraflow_pipeline, **CLASSIFIER_FREE, batched=(1, 0)),
@@ -145,7 +141,8 @@ def folder_of(name: str, parent: str) -> Path:
     """A saved pipeline, with the length of its text."""
     path = Path(parent) / name
     FAMILIES[name].pipeline().save_pretrained(path)
-    (path / "workbench.json").write_text(json.dumps({"text_length": INFO[name]}))
+    if INFO[name] is not None:
+        (path / "workbench.json").write_text(json.dumps({"text_length": INFO[name]}))
     return path
 
 
@@ -158,8 +155,8 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 @cache
 def loaded(path: Path) -> Any:
     pipe = wb.load_model(path, device="cpu", dtype=torch.float32)
-    if not FAMILIES[path.name].sized:
-        pipe.tokenizer_max_length = INFO[path.name]
+    if INFO[path.name] is None:
+        pipe.tokenizer_max_length = 24
     return pipe
 
 
@@ -199,15 +196,14 @@ def captured(pipe: Any, image: Any, **options: Any) -> xr.Dataset:
 
 def plain(name: str, pipe: Any, steps: int = 2, length: int | None = None) -> Any:
     """The picture of the pipeline alone."""
-    made = FAMILIES[name]
-    options = made.plain | ({"max_sequence_length": length or INFO[name]} if made.sized else {})
     result = pipe(
         prompt=PROMPT,
         height=size_of(pipe)[0],
         width=size_of(pipe)[1],
         num_inference_steps=steps,
         generator=torch.Generator("cpu").manual_seed(0),
-        **options,
+        **({} if INFO[name] is None else {"max_sequence_length": length or INFO[name]}),
+        **FAMILIES[name].plain,
     )
     return np.asarray(result.images[0].convert("RGB"))
 
@@ -227,9 +223,8 @@ def calls(pipe: Any) -> Iterator[list[dict[str, Any]]]:
 
 def item(given: dict[str, Any], index: int) -> dict[str, Any]:
     """One item of a batch; position ids may be those of all items."""
-    count = len(given["x"] if "x" in given else given["hidden_states"])
     return {
-        name: value[index : index + 1] if isinstance(value, Tensor | list) and len(value) == count else value
+        name: value[index : index + 1] if isinstance(value, Tensor | list) and len(value) == 2 else value
         for name, value in given.items()
     }
 
@@ -264,7 +259,7 @@ def test_in_bfloat16_and_what_a_call_leaves_behind_changes_no_key(name: str, ima
     pipe = FAMILIES[name].pipeline(dtype=torch.bfloat16)
     before = fingerprint(pipe)
     ds = generated(pipe, steps=1, **FAMILIES[name].ours)
-    np.testing.assert_array_equal(ds["image"][0], plain(name, pipe, steps=1, length=OWN_LENGTH.get(name, 512)))
+    np.testing.assert_array_equal(ds["image"][0], plain(name, pipe, steps=1, length=OWN.get(name, 512)))
     captured(pipe, image)
     assert fingerprint(pipe) == before
 
