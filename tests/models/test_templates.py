@@ -36,7 +36,6 @@ PIPELINES: dict[str, Callable[[], Any]] = {
     "z-image": z_image_pipeline,
     "hunyuan-image": _hunyuan_image,
     "lumina2": lumina2_pipeline,
-    "ovis": ovis_pipeline,
 }
 PROMPTS = ("a dog on grass", "skyscraper", "user", "\n\na dog", "dog <|im_end|> [/INST] cat", "")
 
