@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.tiny_pipelines.auraflow import auraflow_inputs, auraflow_transformer
+from tests.tiny_pipelines.cogview4 import cogview4_inputs, cogview4_transformer
 from tests.tiny_pipelines.flux2 import flux2_inputs, flux2_transformer
 from tests.tiny_pipelines.flux3 import flux3_inputs, flux3_transformer, rounded
 from tests.tiny_pipelines.flux_like import (
@@ -214,6 +215,11 @@ FAMILIES = {
         lambda: lumina2_transformer(num_refiner_layers=1), lambda m: lumina2_inputs(m, batch=2, masked=2), edited=False
     ),
     "lumina2-bfloat16": Family(lambda: lumina2_transformer().bfloat16(), lumina2_inputs, edited=False),
+    "cogview4": Family(cogview4_transformer, cogview4_inputs),
+    "cogview4-masked-batch": Family(
+        cogview4_transformer, lambda m: cogview4_inputs(m, batch=2, masked=2), edited=False
+    ),
+    "cogview4-bfloat16": Family(lambda: cogview4_transformer().bfloat16(), cogview4_inputs, edited=False),
 }
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 import workbench as wb
 from tests.references import relative_error
 from tests.tiny_pipelines.auraflow import auraflow_pipeline
+from tests.tiny_pipelines.cogview4 import cogview4_pipeline
 from tests.tiny_pipelines.flux2 import flux2_pipeline, klein_pipeline
 from tests.tiny_pipelines.flux_like import bria_pipeline, chroma_pipeline, longcat_pipeline, ovis_pipeline
 from tests.tiny_pipelines.hunyuan_image import hunyuan_image_pipeline
@@ -51,6 +52,7 @@ INFO = {
     "longcat": None,
     "ovis": 24,
     "bria": 20,
+    "cogview4": 64,
 }
 """Length of the text (of SD3's T5), shorter than the model's own to save time; None where a call is not told any."""
 
@@ -120,6 +122,7 @@ FAMILIES = {
     ),
     "auraflow": Made(auraflow_pipeline, **CLASSIFIER_FREE, batched=(1, 0)),
     "lumina2": Made(lumina2_pipeline, **CLASSIFIER_FREE),
+    "cogview4": Made(cogview4_pipeline, **CLASSIFIER_FREE),
     "z-image": Made(z_image_pipeline, **CLASSIFIER_FREE | {"unguided": {"guidance": 0.0}}, batched=(0, 1)),
 }
 

@@ -262,6 +262,16 @@ FAMILIES: Final = (
         models=("Lumina-Image-2.0",),
         guidance="guidance=",
     ),
+    Family(
+        name="CogView4",
+        transformers=("CogView4Transformer2DModel",),
+        pipelines=("CogView4Pipeline",),
+        adapter="workbench.models.cogview4:CogView4Adapter",
+        pipeline_adapter="workbench.models.cogview4_pipeline:CogView4PipelineAdapter",
+        models=("CogView4-6B",),
+        guidance="guidance=",
+        note="timesteps are what the model is told, not 1000 x sigma: the coordinate sigma says how noisy it is",
+    ),
 )
 
 

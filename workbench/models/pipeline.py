@@ -362,8 +362,17 @@ class PipelineAdapter(ABC):
     def schedule(self, steps: int, height: int, width: int) -> Schedule:
         """What the pipeline will run for a picture of this size; see :func:`.schedules.checked_schedule`."""
 
-    def sigma(self, timestep: float) -> float:
-        """How noisy latents are at a timestep of this family, 0 to 1; a flow's timestep is 1000 x sigma."""
+    def sigma(self, timestep: float, size: tuple[int, int] | None = None) -> float:
+        """How noisy latents are at a timestep of this family, 0 to 1; a flow's timestep is 1000 x sigma.
+
+        Parameters
+        ----------
+        timestep : float
+            The timestep.
+        size : tuple of int
+            Height and width of the picture in pixels, for families whose noise depends on it; the native size by
+            default.
+        """
         return timestep / 1000
 
     def guidance(self, options: Mapping[str, Any]) -> Mapping[str, Branch]:

@@ -37,7 +37,7 @@ class Layer:
     index : int
         Depth in the model: dual-stream blocks first, then single-stream blocks.
     kind : {"dual", "single"}
-        Whether text and image have weights of their own.
+        Whether text and image go through it apart, each modulated in its own way, or as one sequence.
     name : str
         Path of the module, such as ``"transformer_blocks.3"``.
     """
@@ -353,7 +353,7 @@ class TransformerAdapter(ABC):
 
     @abstractmethod
     def timesteps(self, given: Mapping[str, Any]) -> Tensor:
-        """1000 x sigma of each item, (batch,), from the arguments of the transformer's forward pass."""
+        """Timestep of each item, (batch,), 1000 x sigma for a flow, from the arguments of a forward pass."""
 
     @abstractmethod
     def grid(self, given: Mapping[str, Any]) -> tuple[int, int]:

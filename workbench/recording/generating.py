@@ -300,7 +300,7 @@ def _record(
                 made = " and ".join(
                     f"{count} {f'{name} ' if len(branches) > 1 else ''}passes" for name, count in recorder.steps.items()
                 )
-                sigmas = [adapter.sigma(timestep) for timestep in ran]
+                sigmas = [adapter.sigma(timestep, plan.size) for timestep in ran]
                 raise TraceError(
                     f"the pipeline made {made} at sigmas {sigmas}, but announced {list(schedule.sigmas)}: its "
                     "scheduler takes several passes a step or has options of its own, or guidance is off in some "

@@ -187,7 +187,10 @@ class Plan:
             SAMPLE: np.arange(len(self.seeds)),
             "seed": (SAMPLE, np.array(self.seeds, dtype=np.int64)),
             TIMESTEP: timesteps,
-            "sigma": (TIMESTEP, np.array([adapter.sigma(timestep) for timestep in self.timesteps], dtype=np.float64)),
+            "sigma": (
+                TIMESTEP,
+                np.array([adapter.sigma(time, self.size) for time in self.timesteps], dtype=np.float64),
+            ),
             "step": (TIMESTEP, np.array(self.steps, dtype=np.int64)),
             LAYER: np.array([layer.index for layer in self.layers], dtype=np.int64),
             "block": (LAYER, [layer.kind for layer in self.layers]),
