@@ -95,7 +95,6 @@ class Family:
 
 APACHE: Final = "Apache-2.0"
 NON_COMMERCIAL: Final = "no commercial use"
-SEE_CARD: Final = "see its model card"
 
 FAMILIES: Final = (
     Family(
