@@ -16,6 +16,7 @@ import workbench as wb
 from workbench.contract.case import Case
 from workbench.contract.trying import Rule
 from workbench.models.pipeline import PipelineAdapter
+from workbench.models.transformer import Concepts
 from workbench.numerics.image_similarity import psnr
 from workbench.recording.pictures import Pixels, resize
 from workbench.recording.tracing import trace
@@ -68,7 +69,7 @@ class PipelineCase:
         with torch.no_grad():
             text = adapter.encode_prompt(self.prompt)
             inputs = self.inputs(timestep)
-            embeddings, _ = adapter.encode_concepts(self.concepts)
+        given = self.given
         adapter.release()
         seen = text.embeddings
         hidden: tuple[int, ...] = ()
@@ -79,16 +80,21 @@ class PipelineCase:
         return Case(
             adapter.transformer,
             inputs,
-            embeddings,
+            given.embeddings,
             seen,
             hidden=hidden,
-            own_positions=self.places,
+            own_positions=given.own_positions,
+            own_texts=given.texts,
         )
 
-    @property
-    def places(self) -> tuple[int, ...] | None:
-        """Positions that the concepts take in the text, in a family whose text has some."""
-        return self.adapter.concept_positions(self.concepts)
+    @cached_property
+    def given(self) -> Concepts:
+        """What a trace is given for the concepts."""
+        with torch.no_grad():
+            each = [self.adapter.encode_concept(concept) for concept in self.concepts]
+        texts = tuple(found.text for found in each if found.text is not None)
+        places = self.adapter.concept_positions(self.concepts)
+        return Concepts(torch.cat([found.vector for found in each], dim=1), own_positions=places, texts=texts or None)
 
     def inputs(self, timestep: float) -> dict[str, Any]:
         """Arguments of the transformer for the small picture."""
@@ -200,10 +206,16 @@ def branch_is_the_conditional_one(case: PipelineCase) -> str:
     totals = ds["output_total"].isel(sample=0, timestep=0).transpose(LAYER, CONCEPT, Y, X)
     recorded = torch.from_numpy(totals.to_numpy()).flatten(2)
     off = {}
+    concepts = case.given
     with torch.no_grad():
-        embeddings, _ = case.adapter.encode_concepts(case.concepts)
         for (given, item), conditional in zip(items, reading, strict=True):
-            with trace(inner.transformer, embeddings, ds.layer.values.tolist(), own_positions=case.places) as traced:
+            with trace(
+                inner.transformer,
+                concepts.embeddings,
+                ds.layer.values.tolist(),
+                own_positions=concepts.own_positions,
+                own_texts=concepts.texts,
+            ) as traced:
                 inner.transformer(**_item(given, item, prompt))
             expected = traced.scores["output"][:, 0].sum(dim=1).cpu()
             off[conditional] = float((expected - recorded).norm() / expected.norm())

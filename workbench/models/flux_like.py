@@ -19,6 +19,8 @@ class FluxLikeAdapter(JointAdapter):
 
     Attributes
     ----------
+    text_width : str
+        Entry of the configuration that is the width of text embeddings.
     timer : str
         Name of the module whose output modulates the blocks.
     concept_position : int or None
@@ -27,6 +29,7 @@ class FluxLikeAdapter(JointAdapter):
     """
 
     rotates_pairs = True
+    text_width: ClassVar[str] = "joint_attention_dim"
     timer: ClassVar[str]
     concept_position: ClassVar[int | None] = None
 
@@ -35,7 +38,7 @@ class FluxLikeAdapter(JointAdapter):
         self.transformer = transformer
         self.heads = config["num_attention_heads"]
         self.head_dim = config["attention_head_dim"]
-        self.embedding_dim = config["joint_attention_dim"]
+        self.embedding_dim = config[self.text_width]
         self.layers = numbered(
             ("dual", "transformer_blocks", config["num_layers"]),
             ("single", "single_transformer_blocks", config["num_single_layers"]),
