@@ -158,6 +158,18 @@ FAMILIES: Final = (
         ),
     ),
     Family(
+        name="FLUX.3",
+        transformers=("Flux3Transformer2DModel",),
+        pipelines=(),
+        adapter="workbench.models.flux3:Flux3Adapter",
+        pipeline_adapter="",
+        models=("FLUX.3",),
+        guidance="of its modular pipeline",
+        note="its pipeline is a modular one, which capture and generate do not take; the passes of its guider have no "
+        "name: tell trace which are which with branches=",
+        licences=(Licence("Black Forest Labs' own licence", ("FLUX.3",), SEE_CARD),),
+    ),
+    Family(
         name="Qwen-Image",
         transformers=("QwenImageTransformer2DModel",),
         pipelines=("QwenImagePipeline",),
