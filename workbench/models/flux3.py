@@ -67,7 +67,7 @@ class Flux3Adapter(RefinedAdapter):
         def after_text(args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
             with hooks.silenced():
                 found = self.refined(concepts, len(output), args[0])
-                rotary = model.pos_embed(_ids(torch.tensor(found.positions, device=output.device)))
+                rotary = model.pos_embed(_ids(torch.tensor(found.positions, dtype=torch.int64, device=output.device)))
             on_start(ConceptStream(for_batch("concepts", found.hidden, len(output)), single.pop(), rotary))
 
         hooks.after(model.early_stream_modulations["txt"], after_early)

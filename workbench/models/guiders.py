@@ -34,7 +34,9 @@ def guides(guider: Any) -> bool:
     ends = (0, 1)  # first and last of the steps
     counts = []
     for step in ends:
-        tried.set_state(step=step, num_inference_steps=len(ends), timestep=torch.zeros((), device="cpu"))
+        tried.set_state(
+            step=step, num_inference_steps=len(ends), timestep=torch.zeros((), dtype=torch.float32, device="cpu")
+        )
         counts.append(tried.num_conditions)
     whole = float(guider._start) == 0 and float(guider._stop) == 1
     return bool(guider._enabled) and whole and min(counts) > 1

@@ -29,7 +29,7 @@ class HunyuanImageAdapter(RefinedAdapter, FluxLikeAdapter):
 
     def __init__(self, transformer: nn.Module) -> None:
         super().__init__(transformer)
-        self._times = torch.zeros(1)
+        self._times: Tensor | None = None
 
     def begin(self, given: Mapping[str, Any]) -> None:
         super().begin(given)
@@ -67,6 +67,7 @@ class HunyuanImageAdapter(RefinedAdapter, FluxLikeAdapter):
 
     def refine(self, texts: Tensor, positions: Tensor) -> Tensor:
         model: Any = self.transformer
+        assert self._times is not None
         times = self._times.repeat_interleave(len(texts) // len(self._times))
         refined: Tensor = model.context_embedder(texts, times, torch.ones_like(positions, dtype=torch.bool))
         return refined

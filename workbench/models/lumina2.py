@@ -72,7 +72,7 @@ class Lumina2Adapter(RefinedAdapter):
             given = by_name(embedder, args, kwargs)["encoder_hidden_states"]
             with hooks.silenced():
                 found = self.refined(concepts, 1, given)
-                rotary = self._rotary_of(torch.tensor([found.positions], device=given.device))
+                rotary = self._rotary_of(torch.tensor([found.positions], dtype=torch.int64, device=given.device))
             time = output[0]
             on_start(ConceptStream(for_batch("concepts", found.hidden, len(time)), time, rotary))
 

@@ -78,7 +78,7 @@ class RefinedAdapter(JointAdapter):
         embeddings, count = concepts.embeddings.to(like), concepts.embeddings.shape[1]
         if concepts.positions is not None:
             texts = for_batch("concepts", embeddings, max(batch, len(embeddings)))
-            places = torch.tensor([concepts.positions], device=like.device)
+            places = torch.tensor([concepts.positions], dtype=torch.int64, device=like.device)
             whole = self.refine(texts, places.expand(len(texts), -1))
             added = whole.shape[1] - count
             behind = range(max(concepts.positions) + 1, max(concepts.positions) + 1 + added)
@@ -96,8 +96,8 @@ class RefinedAdapter(JointAdapter):
         for length in lengths:
             members = [place for place, text in enumerate(texts) if text.embeddings.shape[1] == length]
             stacked = [for_batch("concepts", texts[place].embeddings.to(like), batch) for place in members]
-            first = torch.tensor([texts[place].first for place in members], device=like.device)
-            positions = first[:, None] + torch.arange(length, device=like.device)
+            first = torch.tensor([texts[p].first for p in members], dtype=torch.int64, device=like.device)
+            positions = first[:, None] + torch.arange(length, dtype=torch.int64, device=like.device)
             refined = self.refine(torch.stack(stacked, dim=1).flatten(0, 1), positions.repeat(batch, 1))
             for place, hidden in zip(members, refined.unflatten(0, (batch, -1)).unbind(dim=1), strict=True):
                 found[place] = hidden[:, list(texts[place].tokens)].mean(dim=1)

@@ -92,7 +92,7 @@ class ZImageAdapter(RefinedAdapter):
             time = seen.pop("time")
             with hooks.silenced():
                 found = self.refined(concepts, 1, args[0])
-                rotary = self._rotary_of(torch.tensor([found.positions], device=output.device))
+                rotary = self._rotary_of(torch.tensor([found.positions], dtype=torch.int64, device=output.device))
             self._padding = found.positions[: found.lead]
             on_start(ConceptStream(for_batch("concepts", found.hidden, len(time)), time, rotary, found.lead))
 
@@ -104,7 +104,7 @@ class ZImageAdapter(RefinedAdapter):
         hidden: Tensor = model.cap_embedder(texts)
         added = padded(hidden.shape[1]) - hidden.shape[1]
         hidden = torch.cat([hidden, model.cap_pad_token.to(hidden).expand(len(hidden), added, -1)], dim=1)
-        behind = positions[:, -1:] + torch.arange(1, added + 1, device=positions.device)
+        behind = positions[:, -1:] + torch.arange(1, added + 1, dtype=torch.int64, device=positions.device)
         rotary = self._rotary_of(torch.cat([positions, behind], dim=1))
         for block in model.context_refiner:
             hidden = block(hidden, None, rotary)
