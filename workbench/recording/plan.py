@@ -168,7 +168,8 @@ class Plan:
     def text_length(self, adapter: PipelineAdapter) -> int:
         """Tokens of the text in the recorded passes: texts that share a batch are as long as the longest of them."""
         lengths = [self.reader(adapter).length_of(self.prompts[0] if self.read is None else self.read)]
-        if self.kind == "generate" and any(b.items != slice(None) for b in adapter.guidance(self.options).values()):
+        guided = "guidance" in self.options
+        if guided and any(branch.items != slice(None) for branch in adapter.guidance(self.options).values()):
             negative = adapter.negative().length_of(self.options["negative_prompt"] or "")
             lengths += [adapter.length_of(self.prompts[0]), negative]
         return max(lengths)
