@@ -206,8 +206,10 @@ def _panel(subject: Any, concepts: Sequence[str] | None, model: Any, options: di
     except InputError as error:
         lacks[INTERVENTION] = f"An intervention runs the network again, and here it cannot: {error}"
     names = [str(name) for name in subject[schema.CONCEPT].to_numpy()]
-    edited = [f"edited: {edit}"] if (edit := edit_of(subject.attrs)) else []
-    title = " – ".join([", ".join(names), str(subject.attrs.get("model") or "an unnamed model"), *edited])
+    about = [", ".join(names), str(subject.attrs.get("model") or "an unnamed model")]
+    about += [f"run {key[:8]}"] if (key := str(subject.attrs.get("key", ""))) else []
+    about += [f"edited: {edit}"] if (edit := edit_of(subject.attrs)) else []
+    title = " – ".join(about)
     image = picture(subject) if drawable(subject) else None
     return Ablation(modes, lacks=lacks, title=title, picture=image, facts=provenance(subject))
 

@@ -192,3 +192,13 @@ def test_parts_of_a_result_are_drawn_or_refused() -> None:
     for part in (whole.isel(intervention=0, drop=True), whole.mean("intervention")):
         with pytest.raises(InputError, match="a figure needs intervention"):
             effects(part)
+
+
+@pytest.mark.parametrize("draw", [effects, effects_by_layer])
+def test_a_figure_says_of_which_run_and_what_was_asked(draw: Any) -> None:
+    origin = json.dumps({"key": "abc123", "model": "made-up", "concepts": ["dog"]})
+    facts = draw(reached().assign_attrs(origin=origin, controls="[1]"), "map_distance").facts
+    assert (facts["key"], facts["model"]) == ("abc123", "made-up")
+    assert facts["result"]["plan"][0][0]["edit"] == "SkipBlock"
+    assert "controls" not in facts["result"]
+    assert facts["shown"].startswith("mean absolute difference of the maps")

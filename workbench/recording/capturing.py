@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -10,9 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from workbench.interventions import Given
@@ -38,7 +35,7 @@ from workbench.recording.text_warnings import warn_of_text
 from workbench.recording.turns import quoted, turn
 from workbench.schema import CHANNEL, IMAGE, PIXEL_X, PIXEL_Y, InputError, warn
 from workbench.store.pieces import Writer
-from workbench.truth import read_regions
+from workbench.truth import bits_hash, read_regions
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -206,8 +203,8 @@ def capture(
             size=(height, width),
             options={
                 "image_hash": image_hash(pixels),
-                "truth_hash": "" if regions is None else _bits_hash(regions.masks),
-                **({"void_hash": _bits_hash(regions.void)} if regions is not None and regions.void is not None else {}),
+                "truth_hash": "" if regions is None else bits_hash(regions.masks),
+                **({"void_hash": bits_hash(regions.void)} if regions is not None and regions.void is not None else {}),
                 **({"source_hashes": [image_hash(picture) for picture in pictures.values()]} if pictures else {}),
             },
         )
@@ -277,10 +274,6 @@ def _record(
                 passed(done, len(passes), run)
     finally:
         adapter.release()
-
-
-def _bits_hash(masks: NDArray[np.bool_]) -> str:
-    return hashlib.sha256(np.packbits(masks).tobytes()).hexdigest()[:20]
 
 
 def _encoded(adapter: PipelineAdapter, pixels: Pixels) -> tuple[Posterior, float | None]:

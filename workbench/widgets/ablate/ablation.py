@@ -166,7 +166,7 @@ class Ablation(StaticOutput, anywidget.AnyWidget):
             if kind == "done":
                 try:
                     result = task.finish(value, len(self._results[mode]) + 1, time.monotonic() - begun)
-                    result = replace(result, notes=tuple(notes))
+                    result = replace(result, notes=tuple(notes), facts=self._facts)
                 except Exception as error:
                     logger.exception("the result could not be shown")
                     kind, value = "failed", f"The result could not be shown ({type(error).__name__}: {error})."
@@ -246,7 +246,7 @@ _KINDS: Final[dict[str, Callable[[Ablation, Any], None]]] = {
 
 _FILES: Final[dict[str, tuple[str, Callable[[Result, Any], bytes]]]] = {
     "csv": ("csv", lambda result, _: table([result]).encode()),
-    "dataset": ("nc", lambda result, _: netcdf(result.found)),
+    "dataset": ("nc", lambda result, _: netcdf(result)),
     "figure": ("pdf", lambda result, asked: figure(result, asked.get("measure"), asked.get("line"))),
 }
 

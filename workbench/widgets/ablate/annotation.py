@@ -76,6 +76,14 @@ def code_of(drawn: Drawn, ds: xr.Dataset, *, pixels: bool = False) -> str:
     return "\n".join(lines)
 
 
+def truth_in_words(kind: str, drawn: Drawn) -> str:
+    """The truth that maps were compared with: ``"own"``, ``"drawn"``, or nothing for ``"none"``."""
+    if kind == "own":
+        return "the dataset’s own"
+    counts = ", ".join(f"{name} {len(patches)}" for name, patches in drawn.items())
+    return f"drawn: {counts} patches" if kind == "drawn" else ""
+
+
 def _pixels(ds: xr.Dataset) -> tuple[int, int]:
     """Pixels of a patch, down and across."""
     found = []

@@ -18,7 +18,7 @@ from workbench import schema
 from workbench.interventions import Source
 from workbench.interventions.fields import HEAD_STREAMS, STREAMS
 from workbench.schema import InputError
-from workbench.widgets.ablate.annotation import Drawn, code_of, masks_of, read_drawn
+from workbench.widgets.ablate.annotation import Drawn, code_of, masks_of, read_drawn, truth_in_words
 from workbench.widgets.ablate.edit_form import (
     ALL,
     EDITS,
@@ -331,7 +331,8 @@ class Interventions:
             drawn = list(asked.drawn) if asked.truth == "drawn" else None
             plots = effect_plots(asked.over, asked.labels(lab.facts), found, drawn)
             shown = _Shown(lab, found, [len(labels) for labels in asked.labels(lab.facts)])
-            return Result(number, INTERVENTION, asked.words, found, plots, text, shown, seconds)
+            truth = truth_in_words(asked.truth, asked.drawn)
+            return Result(number, INTERVENTION, asked.words, found, plots, text, shown, seconds, truth=truth)
 
         return Task(lambda progress, cancel: lab.intervene(plan, progress=progress, cancel=cancel, **options), finish)
 

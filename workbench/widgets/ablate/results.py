@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 import xarray as xr
 
+from workbench.analysis.origin import provenance_of_result
 from workbench.schema import pack_attributes
 from workbench.widgets.ablate.effect_plots import BY_LAYER
 from workbench.widgets.ablate.plots import best
@@ -44,6 +45,10 @@ class Result:
         How long it took.
     notes
         The warnings that were given.
+    truth
+        That the maps were compared with, in words; empty where with none.
+    facts
+        Where the run comes from that this is about, as :func:`workbench.analysis.origin.provenance` says it.
     """
 
     number: int
@@ -55,6 +60,8 @@ class Result:
     shown: Any
     seconds: float
     notes: tuple[str, ...] = ()
+    truth: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -68,6 +75,7 @@ class Result:
         return {
             "number": self.number,
             "what": self.what,
+            "truth": self.truth,
             "measure": plot["measure"],
             "measures": [[name, other["measure"]] for name, other in self.plots.items()],
             "points": int(np.prod([len(labels) for labels in plot["labels"]])),
@@ -89,18 +97,23 @@ def table(results: Sequence[Result]) -> str:
     return buffer.getvalue()
 
 
-def netcdf(found: xr.Dataset) -> bytes:
+def netcdf(result: Result) -> bytes:
     """A result as a netCDF file; attributes that netCDF cannot hold are written as JSON."""
+    found = result.found.assign_attrs({"truth": result.truth} if result.truth else {})
     return bytes(found.assign_attrs(pack_attributes(found.attrs, texts=False)).to_netcdf(engine="scipy"))
 
 
 _COLUMNS: Final = (
     "run", "mode", "what", "measure", "point", "concept", "value", "low", "high", "all_together",
     "control_low", "control_middle", "control_high", "rank", "reach", "why",
+    "truth", "truth_hash", "key", "image_hash", "prompt", "edit", "model",
 )  # fmt: skip
+_OF_RUN: Final = _COLUMNS[-5:]
 
 
 def _points(result: Result) -> Iterator[list[Any]]:
+    facts = {**result.facts, **provenance_of_result(result.found)}
+    origin = [result.truth, result.found.attrs.get("truth_hash", ""), *(facts.get(name, "") for name in _OF_RUN)]
     for plot in result.plots.values():
         for line in plot["lines"]:
             parts = [_array(line.get(name)) for name in ("values", "low", "high")]
@@ -112,7 +125,7 @@ def _points(result: Result) -> Iterator[list[Any]]:
                 first = [result.number, result.mode, result.what, plot["measure"], _place(plot, at), line["name"]]
                 values = [_cell(part, at) for part in parts]
                 beside = [_cell(part, at) for part in (*controls, ranks)]
-                yield [*first, *values, full, *beside, *(_said(texts, at) for texts in said)]
+                yield [*first, *values, full, *beside, *(_said(texts, at) for texts in said), *origin]
 
 
 def _place(plot: dict[str, Any], at: Sequence[int]) -> str:
