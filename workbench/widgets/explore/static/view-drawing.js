@@ -139,6 +139,7 @@ class ViewDrawing extends ViewParts {
     this.arrangement = arrange(this.panels.length, width, ratio);
     this.grid.style.gridTemplateColumns = `repeat(${this.arrangement.columns}, ${this.arrangement.side}px)`;
     for (const panel of this.panels) panel.resize(this.arrangement.side, ratio);
+    this.root.classList.toggle("wb-slim", width < 420);
     this.root.classList.toggle("wb-narrow", width < 760);
     this.root.classList.toggle("wb-roomy", width > 1250);
     for (const name of ["layers", "timesteps"]) this[name].slider.layout(this[name].slider.track.clientWidth);

@@ -31,6 +31,7 @@ class ViewParts {
   build() {
     const { store } = this;
     const { meta } = store;
+    const leads = meta.controls !== false; // the others of compared views follow it
     this.title = h("div.wb-title", {});
     this.glance = h("div.wb-glance", {});
     this.tools = h(
@@ -72,12 +73,11 @@ class ViewParts {
       "div.wb-sections",
       {},
       this.section("overview", "Overview", "every layer and timestep", this.overview),
-      meta.heads.length ? this.section("heads", "Heads", "one layer, head by head", this.strip) : null,
+      meta.heads.length && leads ? this.section("heads", "Heads", "one layer, head by head", this.strip) : null,
       this.section("patch", "Patch", "one patch over layers and timesteps", this.inspector),
-      this.section("options", "Options", "softmax, colours, panels", options)
+      leads ? this.section("options", "Options", "softmax, colours, panels", options) : null
     );
-    this.sections.hidden = meta.controls === false;
-    this.root.classList.toggle("wb-follows", meta.controls === false);
+    this.root.classList.toggle("wb-follows", !leads);
     this.root.append(
       h("header.wb-head", {}, this.title, this.glance, this.tools),
       this.coding, this.saving, this.help, this.failed, this.notice, this.controls, this.rest, this.grid, this.problem,

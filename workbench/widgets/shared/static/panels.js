@@ -1,6 +1,7 @@
 // The panels: the picture, one map for each concept, their difference, the areas and the truth.
 
 const NARROWEST = 150;
+const NARROWEST_BESIDE = 110; // in a view as narrow as one of two in a page of 700 pixels
 const WIDEST = 340;
 const TALLEST = 540;
 const CAPTION = 30;
@@ -149,10 +150,11 @@ class Painter {
 
 /** How many panels in a row, and how wide: rows as even as possible, and all of them low enough to be seen at once. */
 function arrange(count, width, ratio) {
-  const most = Math.max(1, Math.floor((width + GAP) / (NARROWEST + GAP)));
+  const least = width < 2 * NARROWEST + GAP ? NARROWEST_BESIDE : NARROWEST;
+  const most = Math.max(1, Math.floor((width + GAP) / (least + GAP)));
   const rows = Math.ceil(count / most);
   const columns = rows > 2 ? most : Math.ceil(count / rows);
-  const fitting = rows > 2 ? WIDEST : Math.max(NARROWEST, (TALLEST / rows - CAPTION) / ratio);
+  const fitting = rows > 2 ? WIDEST : Math.max(least, (TALLEST / rows - CAPTION) / ratio);
   return { columns, side: Math.floor(Math.min(WIDEST, fitting, (width - GAP * (columns - 1)) / columns)) };
 }
 
