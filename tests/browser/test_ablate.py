@@ -218,6 +218,17 @@ def test_two_way_sweeps_truth_by_hand_and_errors(panel: Locator, ds: xr.Dataset,
     np.testing.assert_allclose(drawn, found.ap.sel(concept="dog"))
     assert not view.locator(".wb-error").is_visible()
     panel.screenshot(path=SCREENSHOTS / "ablate-drawn.png")
+    brushed = """(root) => {
+      const { drawing } = root.workbench.views.sweep.form;
+      const counts = [];
+      drawing.brush.set([[3, "3 × 3 patches"]]);
+      for (const [patch, wanted] of [[[0, 0], true], [[4, 5], true], [[4, 5], false]]) {
+        drawing.put(patch, wanted);
+        counts.push(drawing.drawn[drawing.name].length);
+      }
+      return counts;
+    }"""
+    assert panel.evaluate(brushed) == [2 + 4, 6 + 9, 6]
 
 
 @pytest.mark.slow

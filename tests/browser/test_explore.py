@@ -366,6 +366,39 @@ def test_keys_move_play_and_pick(fresh: View, ds: xr.Dataset) -> None:
     assert cells == view.root.page.evaluate("jupyterapp.shell.currentWidget.content.widgets.length")
 
 
+def test_nothing_is_reached_twice_and_what_takes_the_focus_is_no_picture(view: View) -> None:
+    view.set(open=["overview", "heads", "patch", "options"], pin=[1, 1])
+    stops = view.root.evaluate(
+        "root => [...root.querySelectorAll('button, select, input, summary, [tabindex]')]"
+        ".filter((one) => one.tabIndex >= 0 && !one.disabled && one.checkVisibility())"
+        ".map((one) => [one.title || one.getAttribute('aria-label') || one.dataset.control || one.innerText, one.role])"
+    )
+    names = [name for name, _ in stops]
+    assert len(names) > 30
+    assert sorted(names) == sorted(set(names))
+    assert "img" not in {role for _, role in stops}
+    view.root.locator(".wb-curves").nth(1).wait_for()
+    assert view.root.locator(".wb-curves g:has(.wb-edge)").count() == 2 * 3
+
+
+def test_a_tour_says_what_each_part_shows(view: View) -> None:
+    view.set(open=[], pin=None)
+    view.control("help").click()
+    view.control("tour").click()
+    said, parts = [], []
+    for _ in range(20):
+        parts.append(view.root.locator(".wb-toured").first.get_attribute("class"))
+        said.append(view.root.locator(".wb-tour-text").inner_text())
+        if view.control("tour-next").inner_text() == "Done":
+            break
+        view.root.page.keyboard.press("Enter")
+    assert [text.split(":")[0] for text in said] == [f"{at} of {len(said)}" for at in range(1, len(said) + 1)]
+    assert len(set(parts)) > 3
+    assert any("its share of every patch, among all 3 concepts" in text for text in said)
+    view.root.page.keyboard.press("Escape")
+    assert not view.root.locator(".wb-tour, .wb-toured").first.is_visible()
+
+
 def test_space_plays_over_timesteps(fresh: View) -> None:
     view = fresh
     view.set(timesteps=[750.0, 750.0])

@@ -18,6 +18,7 @@ ORDER: Final = (
     "explore/store-maps.js",
     "explore/store.js",
     "explore/saving.js",
+    "explore/tour.js",
     "explore/view-parts.js",
     "explore/view-drawing.js",
     "explore/view-keys.js",

@@ -16,7 +16,7 @@ function symbol(line, attributes = {}) {
 class Plot {
   constructor({ onpick, onfocus }) {
     Object.assign(this, { onpick, onfocus, focus: 0, picked: null });
-    this.svg = s("svg.wb-plot", { tabindex: 0, role: "img", data: { control: "plot" } });
+    this.svg = s("svg.wb-plot", { tabindex: 0, role: "application", "aria-label": "Figure of the result", "aria-roledescription": "plot to pick from", data: { control: "plot" } });
     this.legend = h("div.wb-chips.wb-plot-legend", { role: "group", "aria-label": "Lines" });
     this.note = h("p.wb-hint", { "aria-live": "polite", data: { role: "point" } });
     this.colours = new ColourBar();

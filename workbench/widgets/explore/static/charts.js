@@ -17,7 +17,7 @@ class Overview {
     this.store = store;
     const names = store.meta.statistics.map((name) => [name, STATISTIC_NAMES[name]]);
     this.statistic = choice("statistic", "Statistic", names, (statistic) => store.change({ statistic }));
-    this.svg = s("svg.wb-matrix", { tabindex: 0, role: "application", "aria-roledescription": "matrix to select from" });
+    this.svg = s("svg.wb-matrix", { tabindex: 0, role: "application", "aria-label": "Layers by timesteps", "aria-roledescription": "matrix to select from" });
     this.note = h("p.wb-hint", { "aria-live": "polite" });
     this.colours = new ColourBar();
     const side = h("div.wb-side", {}, this.statistic.element, this.colours.element, this.note);
@@ -357,8 +357,9 @@ function curves(title, axis, at, table, chosen, store, width) {
       pen = Number.isFinite(row[index]) ? "L" : "M";
     });
     const width = index === focus ? 2.5 : 1.4;
-    const dots = at.length < 30 ? table.map((row, i) => (Number.isFinite(row[index]) ? s("circle", { cx: x(i), cy: y(row[index]), r: width + 0.6, fill: conceptColour(index) }) : null)) : [];
-    return s("g", {}, s("path", { d: path, fill: "none", stroke: conceptColour(index), "stroke-width": width }), ...dots, s("title", {}, store.names[index]));
+    const dots = at.length < 30 ? table.map((row, i) => (Number.isFinite(row[index]) ? s("circle", { cx: x(i), cy: y(row[index]), r: width + 0.8, fill: conceptColour(index), class: "wb-dot" }) : null)) : [];
+    const edge = s("path.wb-edge", { d: path, "stroke-width": width + 1 });
+    return s("g", {}, edge, s("path", { d: path, fill: "none", stroke: conceptColour(index), "stroke-width": width }), ...dots, s("title", {}, store.names[index]));
   });
   return s(
     "svg.wb-curves",

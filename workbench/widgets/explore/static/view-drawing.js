@@ -79,7 +79,7 @@ class ViewDrawing extends ViewParts {
       const panels = [];
       if (meta.picture) panels.push(new Panel("picture", "picture"));
       for (const index of shown) {
-        panels.push(new Panel("concept", names[index], { index, colour: conceptColour(index), onpick: () => this.pick(index) }));
+        panels.push(new Panel("concept", names[index], { index, colour: conceptColour(index), onpick: () => this.pick(index), tabstop: names.length < 2 }));
       }
       if (state.difference) panels.push(new Panel("difference", state.difference.map((index) => names[index]).join(" − ")));
       if (names.length > 1) panels.push(new Panel("segmentation", "segmentation"));

@@ -153,6 +153,7 @@ class ViewKeys extends ViewDrawing {
   escape() {
     const drawers = [this.coding, this.saving, this.help].filter((drawer) => !drawer.hidden);
     if (drawers.length) this.toggle(drawers[0]);
+    else if (!this.tour.element.hidden) this.tour.end();
     else if (this.playing) this.stop();
     else if (this.hover) this.point(null);
     else if (this.store.state.pin) this.store.change({ pin: null });

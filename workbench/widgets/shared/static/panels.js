@@ -9,13 +9,14 @@ const GAP = 10;
 const SMOOTH_SIDE = 256;
 
 class Panel {
-  constructor(kind, title, { index = null, colour = null, onpick = null } = {}) {
+  /** tabstop: whether its name is reached with Tab; not where another button does the same. */
+  constructor(kind, title, { index = null, colour = null, onpick = null, tabstop = true } = {}) {
     Object.assign(this, { kind, title, index });
     this.canvas = h("canvas.wb-canvas", { role: "img", "aria-label": title });
     this.value = h("span.wb-value", {});
     const swatch = colour ? h("span.wb-swatch", { style: { background: colour } }) : null;
     const name = onpick
-      ? h("button.wb-name", { type: "button", onclick: onpick, title: `Pick ${title}` }, swatch, h("span", {}, title))
+      ? h("button.wb-name", { type: "button", onclick: onpick, title: `Pick ${title}`, tabindex: tabstop ? null : -1 }, swatch, h("span", {}, title))
       : h("span.wb-name", {}, swatch, h("span", {}, title));
     this.name = name;
     this.element = h("figure.wb-panel", { data: { kind } }, h("figcaption", {}, name, this.value), this.canvas);
@@ -130,13 +131,13 @@ class Painter {
     context.globalAlpha = 1;
   }
 
-  /** A frame around a patch: dashed where the pointer is, solid where it is pinned. */
-  mark(panel, [row, column], pinned) {
+  /** A frame around a patch, or so many across: dashed where the pointer is, solid where it is pinned. */
+  mark(panel, [row, column], pinned, across = 1) {
     const context = panel.canvas.getContext("2d");
     const [wide, tall] = [panel.canvas.width / this.columns, panel.canvas.height / this.rows];
     const scale = window.devicePixelRatio || 1;
     const least = 9 * scale;
-    const [w, t] = [Math.max(wide, least), Math.max(tall, least)];
+    const [w, t] = [Math.max(wide * across, least), Math.max(tall * across, least)];
     const [x, y] = [(column + 0.5) * wide - w / 2, (row + 0.5) * tall - t / 2];
     for (const [colour, width] of [["#000", 3.5], ["#fff", 1.5]]) {
       context.strokeStyle = colour;
