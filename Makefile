@@ -13,11 +13,11 @@ DOCUMENTING := $(VENV)/.installed-docs
 TESTING := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses auto
 DOCUMENTED := schema numerics store models recording interventions experiments analysis figures widgets tiny evaluation
 
-.PHONY: help install demo test test-slow test-all soak bench bench-gpu bench-tiny bench-widgets lint docs
+.PHONY: help install demo test test-slow test-all soak bench bench-gpu bench-tiny bench-widgets bench-charts lint docs
 
 help:
 	@echo "make demo | test | test-slow | test-all | soak | lint | docs | install    (TORCH=$(TORCH))"
-	@echo "make bench | bench-gpu | bench-tiny | bench-widgets"
+	@echo "make bench | bench-gpu | bench-tiny | bench-widgets | bench-charts"
 
 install: $(INSTALLED)
 
@@ -63,6 +63,10 @@ bench-tiny: $(INSTALLED)
 # Times, sizes and memory of explore() in JupyterLab; needs Chromium, like the tests marked `browser`.
 bench-widgets: $(INSTALLED)
 	$(PY) -m tests.benchmarks.widgets
+
+# Curves and matrices of the views beside the same ones in plotly: bytes, and times in the browser.
+bench-charts: $(INSTALLED)
+	$(PY) -m tests.benchmarks.charts
 
 # Kill processes that compute a run, many times, and capture from many threads; look at what becomes of the runs.
 soak: $(INSTALLED)

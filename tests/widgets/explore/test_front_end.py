@@ -5,18 +5,34 @@ import colorsys
 import json
 import re
 import subprocess
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.colors import to_hex
 
 from tests.widgets.shared.test_maths import node
-from workbench import figures
+from workbench import figures, widgets
 from workbench.figures import paper
 from workbench.numerics.measures import OVERVIEW
+from workbench.widgets.ablate.ablation import ORDER
 from workbench.widgets.explore import front_end
 from workbench.widgets.explore.state import COLOUR_MAPS, SECTIONS
 from workbench.widgets.shared import assets
+
+WIDGETS = Path(widgets.__file__).parent
+SOURCES = (".py", ".js", ".css", ".html")
+
+
+def test_files_of_views_are_short() -> None:
+    found = {path: len(path.read_text("utf-8").splitlines()) for path in WIDGETS.rglob("*") if path.suffix in SOURCES}
+    assert len(found) > 60
+    assert {str(path): lines for path, lines in found.items() if lines > 400} == {}
+
+
+def test_a_view_keeps_little_in_its_notebook() -> None:
+    assert len(front_end.packed()) < 60_000
+    assert len(assets.packed(*ORDER)) < 60_000
 
 
 def test_every_file_is_part_of_the_module() -> None:

@@ -25,7 +25,7 @@ from workbench.widgets.shared.static_output import HIDING, StaticOutput
 from workbench.widgets.shared.worker import Worker
 
 MODES: Final = (SWEEP, INTERVENTION)
-_ORDER: Final = (
+ORDER: Final = (
     "shared/palette.js",
     "shared/maths.js",
     "shared/dom.js",
@@ -81,7 +81,7 @@ class Ablation(StaticOutput, anywidget.AnyWidget):
         facts: Mapping[str, Any] | None = None,
         error: str = "",
     ) -> None:
-        self._esm = assets.packed(*_ORDER)
+        self._esm = assets.packed(*ORDER)
         self._css = assets.joined("shared/view.css", "ablate/ablation.css") + HIDING
         self._modes = dict(modes or {})
         self._picture = picture
