@@ -15,6 +15,7 @@ ORDER: Final = (
     "shared/panels.js",
     "explore/charts.js",
     "explore/store-kernel.js",
+    "explore/code.js",
     "explore/store-maps.js",
     "explore/store.js",
     "explore/saving.js",

@@ -169,8 +169,9 @@ class State:
         return options
 
     def call(self, ds: xr.Dataset, variable: str = "ds") -> str:
-        """Python code that computes the numbers on screen from a dataset that is in a variable."""
-        written = ", ".join(f"{name}={_code(value)}" for name, value in self.options(ds).items())
+        """Python code that computes the numbers on screen from a dataset that is in a variable; those of the curves of
+        the patch, and of the overview where a sweep gives them, as long as they are unfolded."""
+        written = _arguments(self.options(ds))
         dim = dim_of(self.space)
         frame = "" if self.frame is None else f".sel(frame={self.frame})"
         names = names_of(ds, self.space)
@@ -188,7 +189,45 @@ class State:
         if self.difference is not None:
             one, other = (f"{maps}{chosen(index, ', drop=True')}" for index in self.difference)
             lines.append(f"difference = {one} - {other}")
+        if self.pin is not None and "patch" in self.open:
+            row, column = self.pin
+            at = f"{frame}.isel(y={row}, x={column})"
+            for kept, every in self.along(ds).items():
+                lines.append(f"over_{kept}s = {variable}.wb.heatmap({_arguments(every)}){at}")
+        swept = _SWEPT.get(self.statistic)
+        apart = self.sample is None and ds.sizes.get(schema.SAMPLE, 1) > 1
+        known = len(names) > 1 and (OVERVIEW[self.statistic].against != "truth" or schema.TRUTH in ds)
+        if "overview" in self.open and swept and known and not (apart or frame) and dim == schema.CONCEPT:
+            asked: dict[str, Any] = {"metric": self.statistic, "layers": _all_layers(ds)}
+            asked |= {} if self.space == schema.SPACES[0] else {"space": self.space}
+            asked |= {} if self.sample is None else {"samples": self.sample}
+            lines.append(f'overview = {variable}.wb.sweep(("timestep", "layer"), {_arguments(asked)}).{swept}')
         return "\n".join(lines)
+
+    def along(self, ds: xr.Dataset) -> dict[str, HeatmapOptions]:
+        """What to pass to ``ds.wb.heatmap`` for the curves over layers and over timesteps.
+
+        With chosen heads only what is selected is read: per-head scores are large.
+        """
+        found: dict[str, HeatmapOptions] = {schema.LAYER: self.options(ds), schema.TIMESTEP: self.options(ds)}
+        if self.heads is None:
+            found[schema.LAYER]["layers"] = _all_layers(ds)
+            found[schema.TIMESTEP].pop("timesteps", None)
+        found[schema.LAYER]["keep"], found[schema.TIMESTEP]["keep"] = ["layer"], ["timestep"]
+        return found
+
+
+_SWEPT: Final = {"iou": "mean_iou", "ap": "mean_ap", "entropy": "entropy"}
+"""By statistic of the overview that is a metric of sweeps too, the variable that holds it."""
+
+
+def _all_layers(ds: xr.Dataset) -> Any:
+    layers = labels_of(ds, schema.LAYER, int)
+    return layers[0] if len(layers) == 1 else slice(layers[0], layers[-1])
+
+
+def _arguments(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={_code(value)}" for name, value in options.items())
 
 
 def _fields(ds: xr.Dataset, space: str) -> dict[str, Reader]:
