@@ -18,6 +18,7 @@ from workbench.widgets.explore.difference import LETTERS, minus, titles
 from workbench.widgets.explore.explorer import Explorer
 from workbench.widgets.explore.state import State
 from workbench.widgets.shared.drawing import Beside, Block, Still, Text, png
+from workbench.widgets.shared.kernel import variable_of
 from workbench.widgets.shared.refusals import problem, shown
 from workbench.widgets.shared.spaces import held_spaces, names_of
 from workbench.widgets.shared.static_output import StaticOutput
@@ -87,7 +88,7 @@ def compare(
     Parameters
     ----------
     ds_a, ds_b, *more
-        Captured datasets, up to eight. Copied code calls them ``ds_a``, ``ds_b``, ``ds_c``, ….
+        Captured datasets, up to eight. Copied code calls them as the notebook does, or ``ds_a``, ``ds_b``, ….
     state
         What to show at first, of ``ds_a``, as :attr:`Explorer.state` gives it.
 
@@ -104,7 +105,8 @@ def compare(
     views = []
     for index, (ds, letter, title) in enumerate(zip(datasets, LETTERS, named, strict=False)):
         own = None if index else {"limits": [0.0, 1.0], **(state or {})}
-        views.append(Explorer(ds, state=own, controls=not index, variable=f"ds_{letter.lower()}", title=title))
+        name = variable_of(ds, f"ds_{letter.lower()}")
+        views.append(Explorer(ds, state=own, controls=not index, variable=name, title=title))
     for view, ds, fits in zip(views[1:], datasets[1:], sound[1:], strict=True):
         if sound[0] and fits:
             _link(views[0], view, shown(ds_a), shown(ds))

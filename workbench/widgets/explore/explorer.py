@@ -20,6 +20,7 @@ from workbench.widgets.explore.picker import opening, pick
 from workbench.widgets.explore.state import State
 from workbench.widgets.explore.still import moving, still_of
 from workbench.widgets.shared.drawing import Still, Text
+from workbench.widgets.shared.kernel import variable_of
 from workbench.widgets.shared.refusals import problem, shown
 from workbench.widgets.shared.static_output import StaticOutput
 
@@ -192,7 +193,7 @@ def explore(ds: Any = None, *, state: Mapping[str, Any] | None = None, snapshot:
     if ds is None or (isinstance(ds, list | tuple) and all(isinstance(run, Run) for run in ds)):
         return pick(Explorer, ds, state=state)
     if not isinstance(ds, Run):
-        return Explorer(ds, state=state, snapshot=snapshot)
+        return Explorer(ds, state=state, snapshot=snapshot, variable=variable_of(ds, "ds"))
     try:
         return Explorer(ds.open(), state=state, snapshot=snapshot, source=opening(ds))
     except WorkbenchError as error:

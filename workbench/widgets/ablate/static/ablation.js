@@ -150,9 +150,9 @@ class ModeView {
     if (this.drawer.hidden) return;
     try {
       await navigator.clipboard.writeText(this.code.textContent);
-      this.status.textContent = "Copied.";
+      this.status.textContent = `Copied: ${this.panel.needs}`;
     } catch {
-      this.status.textContent = "Select the code and copy it.";
+      this.status.textContent = `Select and copy: ${this.panel.needs}`;
     }
   }
 }
@@ -207,6 +207,12 @@ class AblationPanel {
       tab.tabIndex = mode === this.state.mode ? 0 : -1;
       view.show();
     }
+  }
+
+  /** What copied code needs to run. */
+  get needs() {
+    const { uses } = this.meta;
+    return uses.length ? `it uses your variable${uses.length > 1 ? "s" : ""} ${uses.join(" and ")}.` : "it runs as it stands.";
   }
 
   busyElsewhere(mode) {
