@@ -57,6 +57,7 @@ def test_capture_show_and_runs(
     assert f"size  {made['bytes'] / 1e3:.1f} kB" in out
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default::workbench.schema.WorkbenchWarning")
 def test_capture_records_attention_and_mends_damage(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -81,6 +82,10 @@ def test_models(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
     assert [each["name"] for each in listed] == [family.name for family in workbench.families()]
     for each in listed:
         assert all(name in out for name in (each["name"], *each["models"], *each["pipelines"], *each["transformers"]))
+        for licence in each["licences"]:
+            assert f"{licence['name']} ({licence['terms']})" in out or not licence["terms"]
+            assert f": {', '.join(licence['models'])}" in out
+    assert "FLUX.1 [dev] Non-Commercial License (no commercial use): FLUX.1-dev" in out
 
 
 def test_generate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -248,6 +253,7 @@ def test_wrong_calls_end_before_torch_is_imported() -> None:
         assert says in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["cp1251", pytest.param("cp932", marks=pytest.mark.slow)])
 def test_any_terminal_is_written_to(encoding: str, tmp_path: Path) -> None:
     concepts = ["Straße", "собака", "犬"]

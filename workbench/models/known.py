@@ -5,6 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from workbench.schema import InputError
+
+
+@dataclass(frozen=True)
+class Licence:
+    """A licence of weights.
+
+    Attributes
+    ----------
+    name : str
+        What it is called.
+    models : tuple of str
+        The weights, as people name them.
+    terms : str
+        What it forbids, in a few words; empty for one that forbids no use.
+    """
+
+    name: str
+    models: tuple[str, ...]
+    terms: str = ""
+
 
 @dataclass(frozen=True)
 class Family:
@@ -24,6 +45,15 @@ class Family:
         How ``generate`` is told the strength of guidance.
     note : str
         What else a user has to know; empty where there is nothing.
+    licences : tuple of Licence
+        Licences of weights that people load; those of others are on their model cards.
+    distribution, version : str
+        The installed distribution that brings the family, which fills them in; empty for the families of this package.
+
+    Raises
+    ------
+    InputError
+        If a field is of another kind.
     """
 
     name: str
@@ -34,7 +64,38 @@ class Family:
     models: tuple[str, ...]
     guidance: str
     note: str = ""
+    licences: tuple[Licence, ...] = ()
+    distribution: str = ""
+    version: str = ""
 
+    def __post_init__(self) -> None:
+        # A string would be taken for the tuple of its letters.
+        for field in ("transformers", "pipelines", "models"):
+            value = getattr(self, field)
+            if not isinstance(value, tuple) or not all(isinstance(name, str) and name for name in value):
+                raise InputError(f"{field} of the family {self.name!r} is {value!r}; expected a tuple of names.")
+        for field, classes in (("adapter", self.transformers), ("pipeline_adapter", self.pipelines)):
+            value = getattr(self, field)
+            named = isinstance(value, str) and all(value.partition(":")[::2])
+            if not named and (classes or value != ""):
+                raise InputError(
+                    f"{field} of the family {self.name!r} is {value!r}; expected 'module:Class', such as "
+                    "'my_family:MyAdapter'."
+                )
+        if not isinstance(self.name, str) or not self.name.strip():
+            raise InputError(f"the name of a family is {self.name!r}; expected what people call it.")
+        if not self.transformers and not self.pipelines:
+            raise InputError(f"the family {self.name!r} names no class: give transformers=, pipelines=, or both.")
+
+    @property
+    def origin(self) -> str:
+        """Where the family comes from: a distribution with its version, or this package."""
+        return f"{self.distribution} {self.version}".strip() or "built in"
+
+
+APACHE: Final = "Apache-2.0"
+NON_COMMERCIAL: Final = "no commercial use"
+SEE_CARD: Final = "see its model card"
 
 FAMILIES: Final = (
     Family(
@@ -45,6 +106,15 @@ FAMILIES: Final = (
         pipeline_adapter="workbench.models.flux:FluxPipelineAdapter",
         models=("FLUX.1-schnell", "FLUX.1-dev", "tiny-flux"),
         guidance="guidance= (distilled), true_guidance= with negative_prompt=",
+        licences=(
+            Licence(APACHE, ("FLUX.1-schnell",)),
+            Licence(
+                "FLUX.1 [dev] Non-Commercial License",
+                ("FLUX.1-dev", "FLUX.1-Fill-dev", "FLUX.1-Redux-dev", "FLUX.1-Kontext-dev"),
+                NON_COMMERCIAL,
+            ),
+            Licence("MIT", ("tiny-flux",)),
+        ),
     ),
     Family(
         name="Stable Diffusion 3, 3.5",
@@ -55,6 +125,13 @@ FAMILIES: Final = (
         models=("Stable Diffusion 3 medium", "3.5 medium", "3.5 large", "3.5 large turbo"),
         guidance="guidance=",
         note="the turbo model needs its own steps= and guidance=: its configuration does not say that it is one",
+        licences=(
+            Licence(
+                "Stability AI Community License",
+                ("Stable Diffusion 3 medium", "3.5 medium", "3.5 large", "3.5 large turbo"),
+                "commercial use up to a yearly revenue of 1 million US dollars",
+            ),
+        ),
     ),
     Family(
         name="FLUX.2",
@@ -65,6 +142,7 @@ FAMILIES: Final = (
         models=("FLUX.2-dev",),
         guidance="guidance= (distilled)",
         note="its text processor needs torchvision",
+        licences=(Licence("FLUX [dev] Non-Commercial License", ("FLUX.2-dev",), NON_COMMERCIAL),),
     ),
     Family(
         name="FLUX.2 klein",
@@ -74,6 +152,10 @@ FAMILIES: Final = (
         pipeline_adapter="workbench.models.klein_pipeline:KleinPipelineAdapter",
         models=("FLUX.2-klein",),
         guidance="guidance=",
+        licences=(
+            Licence(APACHE, ("FLUX.2-klein-4B",)),
+            Licence("FLUX Non-Commercial License", ("FLUX.2-klein-9B",), NON_COMMERCIAL),
+        ),
     ),
     Family(
         name="Qwen-Image",
@@ -84,19 +166,38 @@ FAMILIES: Final = (
         models=("Qwen-Image",),
         guidance="true_guidance= with negative_prompt=",
         note="the transformer of its edit pipelines is recorded with trace only",
+        licences=(Licence(APACHE, ("Qwen-Image", "Qwen-Image-Edit")),),
+    ),
+    Family(
+        name="Chroma",
+        transformers=("ChromaTransformer2DModel",),
+        pipelines=("ChromaPipeline",),
+        adapter="workbench.models.chroma:ChromaAdapter",
+        pipeline_adapter="workbench.models.chroma_pipeline:ChromaPipelineAdapter",
+        models=("Chroma1-HD", "Chroma1-Base", "Chroma1-Flash"),
+        guidance="guidance=",
+        note="the Flash model needs its own steps= and guidance=: its configuration does not say that it is one",
     ),
 )
 
 
 def families() -> tuple[Family, ...]:
-    """All families that are supported, in the order in which they are tried.
+    """All families that are supported: those of this package, then those that installed distributions bring.
 
     Returns
     -------
     tuple of Family
         ``capture`` and ``generate`` take the pipeline classes that a family names, ``trace`` its transformer classes.
+        See :mod:`workbench.models` for how to bring one.
+
+    Warns
+    -----
+    WorkbenchWarning
+        Once, if a distribution brings families that cannot be used; the others are.
     """
-    return FAMILIES
+    from workbench.models.plugins import plugins
+
+    return (*FAMILIES, *plugins().families)
 
 
 def family_named(pipeline: str) -> Family | None:

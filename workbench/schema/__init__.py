@@ -43,8 +43,9 @@ Variables
 ===============================  ===================================================  ==================================
 name                             dimensions                                           dtype
 ===============================  ===================================================  ==================================
-``<space>``                      sample, timestep, layer, head, concept, y, x         float16, or float32 when a value
-                                                                                      would overflow
+``<space>``                      sample, timestep, layer, head, concept, y, x         float32, to 1/2048 under 512;
+                                                                                      float16 in runs of earlier capture
+                                                                                      versions
 ``<space>_total``                sample, timestep, layer, concept, y, x               float32: summed over heads before
                                                                                       rounding
 ``prompt``, ``prompt_total``     the same with ``token`` in place of ``concept``      the same
@@ -91,6 +92,8 @@ name                  type                meaning
 ``guidance``          number or None      guidance scale; None when the model takes none (``"generate"`` only)
 ``branch``            str                 of guidance: ``"conditional"`` (also where it is absent), ``"unconditional"``
                                           or ``"both"`` (``"generate"`` only)
+``family``            str                 the model's family, where another distribution brings it
+``family_from``       str                 that distribution, with its version
 ``process``           str                 how noise is added, where it is not by a flow
 ``device``            str                 kind of device that computed it, for information
 ``threads``           int                 torch's threads on the CPU, for information
