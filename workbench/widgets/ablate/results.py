@@ -19,6 +19,8 @@ from workbench.widgets.ablate.plots import best
 
 SWEEP: Final = "sweep"
 INTERVENTION: Final = "intervention"
+SWEPT_FILES: Final = (".csv", ".nc")
+"""Endings of the files of a result that are no figures."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,24 @@ class Result:
             "first": measure,
         }
 
+    def told(self) -> dict[str, Any]:
+        """What came out, as values that JSON can hold: the row, the points of the first line, and the code."""
+        plot = next(iter(self.plots.values()))
+        values = _array(plot["lines"][0]["values"])
+        places = list(itertools.product(*(range(len(labels)) for labels in plot["labels"])))
+        points = [
+            {"point": _place(plot, at), "value": None if np.isnan(values[at]) else float(values[at])} for at in places
+        ]
+        row, kept = self.row(), ("what", "truth", "measure", "best", "value", "peak")
+        line = plot["lines"][0]["name"]
+        return {**{name: row[name] for name in kept}, "line": line, "points": points, "code": self.code}
+
+    def file(self, kind: str) -> bytes:
+        """A file of the result: ``"csv"``, ``"nc"``, or a figure in a format of matplotlib."""
+        if f".{kind}" not in SWEPT_FILES:
+            return figure(self, kind=kind)
+        return table([self]).encode() if kind == "csv" else netcdf(self)
+
 
 def table(results: Sequence[Result]) -> str:
     """All points of some runs of one mode as CSV: a row for each point, concept and measure."""
@@ -148,8 +168,8 @@ def _said(texts: Any, at: tuple[int, ...]) -> str:
     return texts or ""
 
 
-def figure(result: Result, measure: str | None = None, line: int | None = None) -> bytes:
-    """The figure of a result, as a PDF file.
+def figure(result: Result, measure: str | None = None, line: int | None = None, kind: str = "pdf") -> bytes:
+    """The figure of a result, as a file.
 
     Parameters
     ----------
@@ -159,6 +179,8 @@ def figure(result: Result, measure: str | None = None, line: int | None = None) 
         Which of its measures; the first one without.
     line
         Of an intervention: which of its lines; the first one without.
+    kind
+        Of file, as matplotlib names it.
     """
     from workbench import figures
 
@@ -171,5 +193,5 @@ def figure(result: Result, measure: str | None = None, line: int | None = None) 
         concept = None if shown["concept"] is None else shown["name"]
         draw = figures.effects_by_layer if chosen.endswith(BY_LAYER) else figures.effects
         drawn = draw(result.found, chosen.removesuffix(BY_LAYER), concept=concept)
-    drawn.savefig(buffer, format="pdf")
+    drawn.savefig(buffer, format=kind)
     return buffer.getvalue()
