@@ -547,6 +547,6 @@ def test_maps_of_scores_that_span_thousands(lab: chromium.Notebook, ds: xr.Datas
     lab.page.wait_for_function(held, arg=view.root.element_handle(), polling="raf", timeout=60_000)
     view.select("reduce", "mean_softmax")  # the first maps came from the kernel
     shown = view.root.evaluate("root => Array.from(root.workbench.maps.values)")
-    maps = eval(code, {"ds": ds}).wb.heatmap().transpose("concept", "y", "x").to_numpy()
+    maps = eval(code, {"ds": ds}).wb.heatmap(reduce="mean_softmax").transpose("concept", "y", "x").to_numpy()
     np.testing.assert_allclose(np.reshape(shown, maps.shape), maps, atol=0.002)
     lab.run("view.close()")

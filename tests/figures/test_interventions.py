@@ -98,6 +98,7 @@ def test_heads_of_several_blocks_make_a_matrix_that_frames_what_is_beyond_the_co
     (image,) = ax.images
     np.testing.assert_allclose(image.get_array(), [[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]])
     assert [label.get_text() for label in ax.get_yticklabels()] == ["1", "3"]
+    assert not ax.yaxis_inverted(), "upwards is deeper"
     frames = {(round(patch.get_x() + 0.46), round(patch.get_y() + 0.46)) for patch in ax.patches}
     assert frames == {(1, 0), (2, 0), (0, 1), (1, 1), (2, 1)}
     assert "framed: larger than all 19 controls" in ax.get_title(loc="left").replace("\n", " ")

@@ -94,6 +94,7 @@ def test_a_matrix_frames_its_best_cell(metric: str) -> None:
     np.testing.assert_allclose(ax.get_images()[0].get_array(), values)
     assert ticks(ax) == ["750", "500", "250"]
     assert ticks(ax, "y") == ["0", "1", "2", "3", "4"]
+    assert not ax.yaxis_inverted(), "upwards is deeper"
     (frame,) = [patch for patch in ax.patches if isinstance(patch, Rectangle)]
     y, x = (round(position + 0.5) for position in reversed(frame.get_xy()))
     assert float(values[y, x]) == float(values.max() if metric == "iou" else values.min())

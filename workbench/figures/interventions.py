@@ -256,6 +256,7 @@ def _matrix(result: xr.Dataset, effect: Effect, places: list[tuple[int, int]], c
     own = {layer for (layer, _), inside in zip(places, _own(result, effect), strict=True) if inside}
     ax.set_xticks(range(len(heads)), [str(head) for head in heads])
     ax.set_yticks(range(len(layers)), [f"{layer}*" if layer in own else str(layer) for layer in layers])
+    ax.invert_yaxis()  # upwards is deeper
     ax.set_xlabel("head")
     ax.set_ylabel("layer")
     for y, x in zip(*np.nonzero(beyond), strict=True):

@@ -210,6 +210,8 @@ def _matrix(found: xr.Dataset, values: xr.DataArray, label: str, cmap: Any, widt
         every = -(-values.sizes[dim] // 14)
         labels = [_text(value) for value in values[dim].to_numpy()]
         axis.set_ticks(list(range(0, len(labels), every)), labels[::every])
+    if down == schema.LAYER:
+        ax.invert_yaxis()  # upwards is deeper
     ax.set_xlabel(_meaning(found, across))
     ax.set_ylabel(wrap(_meaning(found, down), max(side * rows, 1.2), 2))
     if np.isfinite(cells).any():

@@ -122,7 +122,7 @@ class Plot {
     event.preventDefault();
     event.stopPropagation();
     const sizes = this.plot.labels.map((labels) => labels.length);
-    const steps = this.matrix ? by : [by[1]];
+    const steps = this.matrix ? [this.upwards ? -by[0] : by[0], by[1]] : [by[1]];
     this.pick((this.picked ?? sizes.map(() => 0)).map((at, i) => Math.min(Math.max(at + (this.picked ? steps[i] : 0), 0), sizes[i] - 1)));
   }
 }
@@ -258,14 +258,18 @@ function drawMatrix(view) {
   const cmap = plot.signed ? "diverging" : "cividis";
   if (plot.signed) ends = [-1, 1].map((sign) => sign * (Math.max(...ends.map(Math.abs)) || 1));
   const colours = colourMap(cmap);
+  // Upwards is deeper, as everywhere; edits that are read in layers are a list.
+  view.upwards = plot.dims[0] === "layer" && plot.dims[1] !== "read layer";
+  const place = (r) => (view.upwards ? down.length - 1 - r : r);
+  const top = (r) => 4 + place(r) * tall;
   const cells = line.values.flatMap((row, r) =>
     row.flatMap((value, c) => {
       const level = 3 * Math.round(ends[1] > ends[0] ? (255 * (value - ends[0])) / (ends[1] - ends[0]) : 127);
       const known = Number.isFinite(value);
       const fill = known ? `rgb(${colours[level]},${colours[level + 1]},${colours[level + 2]})` : "none";
-      const cell = s(`rect.${known ? "wb-cell" : "wb-nothing"}`, { x: left + c * wide, y: 4 + r * tall, width: wide - 1, height: tall - 1, fill, data: { cell: `${r},${c}`, value: value ?? "" } });
+      const cell = s(`rect.${known ? "wb-cell" : "wb-nothing"}`, { x: left + c * wide, y: top(r), width: wide - 1, height: tall - 1, fill, data: { cell: `${r},${c}`, value: value ?? "" } });
       const beyond = plot.marked && line.rank?.[r]?.[c] === 1 && known;
-      return [cell, beyond ? s("circle.wb-beyond", { cx: left + (c + 0.5) * wide - 0.5, cy: 4 + (r + 0.5) * tall - 0.5, r: Math.min(3, wide / 4, tall / 4) }) : null];
+      return [cell, beyond ? s("circle.wb-beyond", { cx: left + (c + 0.5) * wide - 0.5, cy: top(r) + 0.5 * tall - 0.5, r: Math.min(3, wide / 4, tall / 4) }) : null];
     })
   );
   const everyColumn = Math.max(1, Math.ceil((8 * Math.max(2, ...across.map((name) => name.length))) / wide));
@@ -276,7 +280,7 @@ function drawMatrix(view) {
   view.svg.replaceChildren(
     ...cells.filter(Boolean),
     ...across.map((name, c) => (c % everyColumn ? null : s("text", { x: left + (c + 0.5) * wide, y: bottom + 14, "text-anchor": "middle" }, name))).filter(Boolean),
-    ...down.map((name, r) => (r % everyRow ? null : s("text", { x: left - 6, y: 4 + (r + 0.5) * tall, "text-anchor": "end", "dominant-baseline": "central" }, name))).filter(Boolean),
+    ...down.map((name, r) => (r % everyRow ? null : s("text", { x: left - 6, y: top(r) + 0.5 * tall, "text-anchor": "end", "dominant-baseline": "central" }, name))).filter(Boolean),
     s("text.wb-axis", { x: left + (wide * across.length) / 2, y: bottom + 31, "text-anchor": "middle" }, plot.axes[1]),
     s("text.wb-axis", { transform: `translate(13,${4 + Math.max(tall * down.length, length) / 2}) rotate(-90)`, "text-anchor": "middle" }, plot.axes[0]),
     view.cursor
@@ -286,14 +290,14 @@ function drawMatrix(view) {
   view.colours.show(cmap, ends, `${plot.measure}, ${line.name}`);
   view.indexOf = (event) => {
     const frame = view.svg.getBoundingClientRect();
-    const index = [Math.floor((event.clientY - frame.top - 4) / tall), Math.floor((event.clientX - frame.left - left) / wide)];
+    const index = [place(Math.floor((event.clientY - frame.top - 4) / tall)), Math.floor((event.clientX - frame.left - left) / wide)];
     return index.every((at, i) => at >= 0 && at < plot.labels[i].length) ? index : null;
   };
   view.mark = (index) => {
     view.cursor.setAttribute("visibility", index ? "visible" : "hidden");
     if (!index) return;
     view.cursor.setAttribute("x", left + index[1] * wide - 1);
-    view.cursor.setAttribute("y", 4 + index[0] * tall - 1);
+    view.cursor.setAttribute("y", top(index[0]) - 1);
   };
 }
 
