@@ -11,6 +11,7 @@ import xarray as xr
 
 import workbench as wb
 from tests import synthetic
+from tests.store.replay import save
 from workbench.schema import InputError
 from workbench.widgets.explore.compare import aligned, compare
 from workbench.widgets.explore.difference import minus, titles
@@ -199,3 +200,13 @@ def test_any_number_of_datasets_follow_the_first(ds: xr.Dataset, deep: xr.Datase
     assert titles == [f"{name}: A − {letter}" for letter in "BC" for name in ("dog", "grass", "sky")]
     with pytest.raises(InputError, match="9 datasets were given; expected two to 8"):
         compare(*[ds] * 9)
+
+
+def test_copied_code_of_each_stored_run_opens_it(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        save(synthetic.dataset(seed=seed), tmp_path, f"run{seed}")
+    stored = wb.runs(tmp_path)
+    for view, run in zip(compare(*stored).views, stored, strict=True):
+        exec(view.code, made := {})
+        np.testing.assert_array_equal(made["maps"], run.open().wb.heatmap())
+    assert "ds_b = wb.open(" in compare(*stored).views[1].code

@@ -126,9 +126,9 @@ def netcdf(result: Result) -> bytes:
 _COLUMNS: Final = (
     "run", "mode", "what", "measure", "point", "concept", "value", "low", "high", "all_together",
     "control_low", "control_middle", "control_high", "rank", "reach", "why",
-    "truth", "truth_hash", "key", "image_hash", "prompt", "edit", "model",
+    "truth", "truth_hash", "key", "image_hash", "prompt", "edit", "model", "model_revision",
 )  # fmt: skip
-_OF_RUN: Final = _COLUMNS[-5:]
+_OF_RUN: Final = _COLUMNS[-6:]
 
 
 def _points(result: Result) -> Iterator[list[Any]]:

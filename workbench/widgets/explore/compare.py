@@ -14,8 +14,10 @@ import xarray as xr
 from workbench import schema
 from workbench.numerics.measures import OVERVIEW
 from workbench.schema import InputError, WorkbenchError
+from workbench.store.reading import Run
 from workbench.widgets.explore.difference import LETTERS, minus, titles
 from workbench.widgets.explore.explorer import Explorer
+from workbench.widgets.explore.picker import opening
 from workbench.widgets.explore.state import State
 from workbench.widgets.shared.drawing import Beside, Block, Still, Text, png
 from workbench.widgets.shared.kernel import variable_of
@@ -77,7 +79,10 @@ def aligned(state: State, ds: xr.Dataset, other: xr.Dataset) -> State:
 
 
 def compare(
-    ds_a: xr.Dataset, ds_b: xr.Dataset, *more: xr.Dataset, state: Mapping[str, Any] | None = None
+    ds_a: xr.Dataset | Run,
+    ds_b: xr.Dataset | Run,
+    *more: xr.Dataset | Run,
+    state: Mapping[str, Any] | None = None,
 ) -> Comparison:
     """Datasets side by side, in JupyterLab, with one set of controls.
 
@@ -88,7 +93,8 @@ def compare(
     Parameters
     ----------
     ds_a, ds_b, *more
-        Captured datasets, up to eight. Copied code calls them as the notebook does, or ``ds_a``, ``ds_b``, ….
+        Captured datasets or stored runs, up to eight. Copied code opens stored runs; datasets it calls as the notebook
+        does, or ``ds_a``, ``ds_b``, ….
     state
         What to show at first, of ``ds_a``, as :attr:`Explorer.state` gives it.
 
@@ -97,20 +103,31 @@ def compare(
     InputError, SelectionError
         If there are more datasets than eight, or the state does not fit ``ds_a``.
     """
-    datasets = [ds_a, ds_b, *more]
-    if len(datasets) > len(LETTERS):
-        raise InputError(f"{len(datasets)} datasets were given; expected two to {len(LETTERS)}: choose among them.")
+    given = [ds_a, ds_b, *more]
+    if len(given) > len(LETTERS):
+        raise InputError(f"{len(given)} datasets were given; expected two to {len(LETTERS)}: choose among them.")
+    opened = [_opened(one, f"ds_{letter.lower()}") for one, letter in zip(given, LETTERS, strict=False)]
+    datasets = [one for one, _, _ in opened]
     sound = [not problem(ds) for ds in datasets]
     named = titles(datasets) if all(sound) else [""] * len(datasets)
     views = []
-    for index, (ds, letter, title) in enumerate(zip(datasets, LETTERS, named, strict=False)):
+    for index, ((ds, name, source), title) in enumerate(zip(opened, named, strict=True)):
         own = None if index else {"limits": [0.0, 1.0], **(state or {})}
-        name = variable_of(ds, f"ds_{letter.lower()}")
-        views.append(Explorer(ds, state=own, controls=not index, variable=name, title=title))
+        views.append(Explorer(ds, state=own, controls=not index, variable=name, source=source, title=title))
     for view, ds, fits in zip(views[1:], datasets[1:], sound[1:], strict=True):
         if sound[0] and fits:
-            _link(views[0], view, shown(ds_a), shown(ds))
+            _link(views[0], view, shown(datasets[0]), shown(ds))
     return Comparison(views)
+
+
+def _opened(given: Any, variable: str) -> tuple[Any, str, str]:
+    """A dataset, or why it cannot be opened; what copied code calls it; and the code that opens it."""
+    if not isinstance(given, Run):
+        return given, variable_of(given, variable), ""
+    try:
+        return given.open(), variable, opening(given, variable)
+    except WorkbenchError as error:
+        return error, variable, ""
 
 
 class Comparison(StaticOutput, ipywidgets.Box):  # type: ignore[misc]
