@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from workbench.models.hooks import Hooks
 from workbench.models.joint import JointAdapter, Tap, Taps, numbered
-from workbench.models.transformer import BlockCall, Concepts, ConceptStream, Layer, Projection, for_batch
+from workbench.models.transformer import WHOLE, BlockCall, Concepts, ConceptStream, Layer, Projection, for_batch
 
 
 class FluxLikeAdapter(JointAdapter):
@@ -19,6 +19,8 @@ class FluxLikeAdapter(JointAdapter):
 
     Attributes
     ----------
+    text_width : str
+        Entry of the configuration that is the width of text embeddings.
     timer : str
         Name of the module whose output modulates the blocks.
     concept_position : int or None
@@ -27,6 +29,7 @@ class FluxLikeAdapter(JointAdapter):
     """
 
     rotates_pairs = True
+    text_width: ClassVar[str] = "joint_attention_dim"
     timer: ClassVar[str]
     concept_position: ClassVar[int | None] = None
 
@@ -35,11 +38,12 @@ class FluxLikeAdapter(JointAdapter):
         self.transformer = transformer
         self.heads = config["num_attention_heads"]
         self.head_dim = config["attention_head_dim"]
-        self.embedding_dim = config["joint_attention_dim"]
+        self.embedding_dim = config[self.text_width]
         self.layers = numbered(
             ("dual", "transformer_blocks", config["num_layers"]),
             ("single", "single_transformer_blocks", config["num_single_layers"]),
         )
+        self._ids: Tensor | None = None
 
     # --- what families differ in --------------------------------------------------------------------------------
     def conditioning(self, concepts: Concepts, args: tuple[Any, ...], output: Tensor) -> Tensor:
@@ -67,10 +71,16 @@ class FluxLikeAdapter(JointAdapter):
         timestep: Tensor = given["timestep"]
         return timestep.double() * 1000
 
+    def begin(self, given: Mapping[str, Any]) -> None:
+        super().begin(given)
+        ids = given.get("img_ids")
+        if ids is not None and ids is not self._ids:  # one of a step is that of all: asking a device makes it wait
+            self._ids, picture = ids, len(_picture(ids))
+            self.patches = WHOLE if picture == ids.shape[-2] else slice(0, picture)
+
     def grid(self, given: Mapping[str, Any]) -> tuple[int, int]:
         # Position ids are (which image, row, column), from any row and column on.
-        ids: Tensor = given["img_ids"]
-        places = ids.reshape(-1, ids.shape[-1])[:, 1:3]
+        places = _picture(given["img_ids"])[:, 1:3]
         rows, columns = (int(extent) + 1 for extent in places.amax(dim=0) - places.amin(dim=0))
         return rows, columns
 
@@ -141,3 +151,9 @@ class FluxLikeAdapter(JointAdapter):
             # As the model's own blocks do with text tokens.
             hidden = hidden.clip(-65504, 65504)
         return replace(stream, hidden=hidden)
+
+
+def _picture(ids: Tensor) -> Tensor:
+    """Position ids of the picture: images that it is made from follow it under other numbers."""
+    own = ids[0] if ids.ndim == 3 else ids
+    return own[own[:, 0] == own[0, 0]]
