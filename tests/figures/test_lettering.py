@@ -39,7 +39,9 @@ def test_letters_of_other_fonts_are_drawn_without_a_warning(elsewhere: str) -> N
 
 
 def test_letters_of_no_font_are_named_once(elsewhere: str) -> None:
-    with pytest.warns(WorkbenchWarning, match=f"no font on this machine has {NOWHERE}: .* Noto Sans CJK") as told:
+    with pytest.warns(
+        WorkbenchWarning, match=rf"no font on this machine has {NOWHERE} \(U\+2FA1D\): .* Noto Sans CJK"
+    ) as told:
         _drawn(f"{NOWHERE} {NOWHERE}")
     assert len(told) == 1
 

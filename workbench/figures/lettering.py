@@ -23,6 +23,8 @@ FALLBACKS: Final = (
     *("Noto Sans Devanagari", "Noto Sans Bengali", "Noto Sans Tamil", "Noto Sans Thai"),
 )
 """Families that are looked for, in this order, behind the one that is set."""
+_MOST: Final = 8
+"""Letters that are named."""
 
 
 @functools.cache
@@ -47,9 +49,10 @@ def sentence(letters: str) -> str:
     """What is to be said of letters without a font; empty for none."""
     if not letters:
         return ""
+    named = ", ".join(f"{letter} (U+{ord(letter):04X})" for letter in letters[:_MOST])
     return (
-        f"no font on this machine has {', '.join(letters[:8])}{'…' * (len(letters) > 8)}: such letters are drawn as "
-        "boxes. Install a font that has them, such as Noto Sans CJK."
+        f"no font on this machine has {named}{'…' * (len(letters) > _MOST)}: such letters are drawn as boxes. Install "
+        "a font that has them, such as Noto Sans CJK."
     )
 
 

@@ -174,6 +174,8 @@ def test_the_first_minus_the_second_is_drawn_where_it_means_something(ds: xr.Dat
     ):
         (sentence,) = minus(ds, state, wrong, State.default(wrong))
         assert reason in sentence.text
+    (sentence,) = minus(ds, state, ds, state, letter="C")
+    assert sentence.text == "A − C is zero everywhere: these maps are the same."
 
 
 def test_the_differences_follow_the_views(ds: xr.Dataset) -> None:

@@ -72,6 +72,8 @@ def minus(
     held_a, held_b = totals or (ds_a, ds_b)
     maps_a, maps_b = arrays.maps(state_a, held_a), arrays.maps(state_b, held_b)
     values = np.stack([maps_a[index] - maps_b[there.index(here[index])] for index in shown])
+    if not values.any():
+        return [Text(f"{sign} is zero everywhere: these maps are the same.", soft=True)]
     tiles: list[Tile] = [
         difference_tile(f"{here[index]}: {sign}", each, values, state_a, colour_of(index))
         for index, each in zip(shown, values, strict=True)
