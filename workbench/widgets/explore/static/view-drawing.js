@@ -252,14 +252,15 @@ class ViewDrawing extends ViewParts {
     if (!hidden) return;
     const area = names.reduce((sum, _, index) => sum + (shown.includes(index) ? 0 : counts[index]), 0);
     const largest = [...names.keys()].sort((a, b) => counts[b] - counts[a]).slice(0, shown.length).sort((a, b) => a - b);
-    const text = `${shown.length} of ${names.length} shown; the others are strongest at ${Math.round((100 * area) / store.patches)} % of the patches. `;
+    const byArea = String(largest) === String(shown);
+    const text = `${shown.length} of ${names.length} shown${byArea ? ", those with the largest areas" : ""}; the others are strongest at ${Math.round((100 * area) / store.patches)} % of the patches. `;
     if (text === this.rest.dataset.text) return;
     this.rest.dataset.text = text;
     this.rest.replaceChildren(
       text,
       button("Show all", { data: { control: "show-all" }, onclick: () => store.change({ concepts: null }) }),
       " ",
-      button(`Show the ${shown.length} with the largest areas`, { data: { control: "show-largest" }, onclick: () => store.change({ concepts: largest }) })
+      byArea ? "" : button(`Show the ${shown.length} with the largest areas`, { data: { control: "show-largest" }, onclick: () => store.change({ concepts: largest }) })
     );
   }
 }
