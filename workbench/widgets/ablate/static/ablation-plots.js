@@ -20,6 +20,7 @@ class Plot {
     this.legend = h("div.wb-chips.wb-plot-legend", { role: "group", "aria-label": "Lines" });
     this.note = h("p.wb-hint", { "aria-live": "polite", data: { role: "point" } });
     this.colours = new ColourBar();
+    this.cells = new Cells();
     this.element = h("div.wb-plot-area", {}, h("div.wb-scroll", {}, this.svg), this.colours.element, this.legend, this.note);
     this.svg.addEventListener("pointermove", (event) => this.say(this.indexOf(event) ?? this.picked));
     this.svg.addEventListener("pointerleave", () => this.say(this.picked));
@@ -262,14 +263,15 @@ function drawMatrix(view) {
   view.upwards = plot.dims[0] === "layer" && plot.dims[1] !== "read layer";
   const place = (r) => (view.upwards ? down.length - 1 - r : r);
   const top = (r) => 4 + place(r) * tall;
-  const cells = line.values.flatMap((row, r) =>
+  const cells = [];
+  const marks = line.values.flatMap((row, r) =>
     row.flatMap((value, c) => {
       const level = 3 * Math.round(ends[1] > ends[0] ? (255 * (value - ends[0])) / (ends[1] - ends[0]) : 127);
       const known = Number.isFinite(value);
       const fill = known ? `rgb(${colours[level]},${colours[level + 1]},${colours[level + 2]})` : "none";
-      const cell = s(`rect.${known ? "wb-cell" : "wb-nothing"}`, { x: left + c * wide, y: top(r), width: wide - 1, height: tall - 1, fill, data: { cell: `${r},${c}`, value: value ?? "" } });
+      cells.push([left + c * wide, top(r), known ? "wb-cell" : "wb-nothing", fill, `${r},${c}`, value]);
       const beyond = plot.marked && line.rank?.[r]?.[c] === 1 && known;
-      return [cell, beyond ? s("circle.wb-beyond", { cx: left + (c + 0.5) * wide - 0.5, cy: top(r) + 0.5 * tall - 0.5, r: Math.min(3, wide / 4, tall / 4) }) : null];
+      return [beyond ? s("circle.wb-beyond", { cx: left + (c + 0.5) * wide - 0.5, cy: top(r) + 0.5 * tall - 0.5, r: Math.min(3, wide / 4, tall / 4) }) : null];
     })
   );
   const everyColumn = Math.max(1, Math.ceil((8 * Math.max(2, ...across.map((name) => name.length))) / wide));
@@ -278,7 +280,8 @@ function drawMatrix(view) {
   const width = left + wide * across.length + 8;
   view.cursor = s("rect.wb-selection", { width: wide + 1, height: tall + 1, visibility: "hidden" });
   view.svg.replaceChildren(
-    ...cells.filter(Boolean),
+    view.cells.draw(cells, [wide - 1, tall - 1]),
+    ...marks.filter(Boolean),
     ...across.map((name, c) => (c % everyColumn ? null : s("text", { x: left + (c + 0.5) * wide, y: bottom + 14, "text-anchor": "middle" }, name))).filter(Boolean),
     ...down.map((name, r) => (r % everyRow ? null : s("text", { x: left - 6, y: top(r) + 0.5 * tall, "text-anchor": "end", "dominant-baseline": "central" }, name))).filter(Boolean),
     s("text.wb-axis", { x: left + (wide * across.length) / 2, y: bottom + 31, "text-anchor": "middle" }, plot.axes[1]),
