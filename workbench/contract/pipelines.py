@@ -29,6 +29,7 @@ _COLUMNS: Final = 8
 _GUIDED: Final = (
     {"guidance": 3.0, "negative_prompt": None, "true_guidance": 1.0},
     {"guidance": None, "negative_prompt": "", "true_guidance": 3.0},
+    {"guidance": None, "negative_prompt": "", "true_guidance": 1.0},
 )
 """Ways of asking for classifier-free guidance, where the family's own default is not one."""
 
@@ -253,7 +254,8 @@ def _guided(adapter: PipelineAdapter) -> dict[str, Any] | None:
     by_default = {"guidance": adapter.default_guidance, "negative_prompt": None, "true_guidance": 1.0}
     for options in (by_default, *_GUIDED):
         try:
-            if UNCONDITIONAL in adapter.guidance(options):
+            scaled = options["guidance"] is None or adapter.default_guidance is not None
+            if scaled and UNCONDITIONAL in adapter.guidance(options):
                 return {name: value for name, value in options.items() if value is not None}
         except WorkbenchError:
             continue

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from workbench.models.hooks import Hooks
-from workbench.models.joint import JointAdapter, Tap, Taps, numbered
-from workbench.models.transformer import WHOLE, BlockCall, Concepts, ConceptStream, Layer, Projection, for_batch
+from workbench.models.joint import Tap, Taps, numbered
+from workbench.models.references import ReferenceAdapter
+from workbench.models.transformer import BlockCall, Concepts, ConceptStream, Layer, Projection, for_batch
 
 
-class FluxLikeAdapter(JointAdapter):
+class FluxLikeAdapter(ReferenceAdapter):
     """A transformer of dual-stream blocks, then single-stream blocks, with FLUX.1's names.
 
     Attributes
@@ -43,7 +44,6 @@ class FluxLikeAdapter(JointAdapter):
             ("dual", "transformer_blocks", config["num_layers"]),
             ("single", "single_transformer_blocks", config["num_single_layers"]),
         )
-        self._ids: Tensor | None = None
 
     # --- what families differ in --------------------------------------------------------------------------------
     def conditioning(self, concepts: Concepts, args: tuple[Any, ...], output: Tensor) -> Tensor:
@@ -70,19 +70,6 @@ class FluxLikeAdapter(JointAdapter):
     def timesteps(self, given: Mapping[str, Any]) -> Tensor:
         timestep: Tensor = given["timestep"]
         return timestep.double() * 1000
-
-    def begin(self, given: Mapping[str, Any]) -> None:
-        super().begin(given)
-        ids = given.get("img_ids")
-        if ids is not None and ids is not self._ids:  # one of a step is that of all: asking a device makes it wait
-            self._ids, picture = ids, len(_picture(ids))
-            self.patches = WHOLE if picture == ids.shape[-2] else slice(0, picture)
-
-    def grid(self, given: Mapping[str, Any]) -> tuple[int, int]:
-        # Position ids are (which image, row, column), from any row and column on.
-        places = _picture(given["img_ids"])[:, 1:3]
-        rows, columns = (int(extent) + 1 for extent in places.amax(dim=0) - places.amin(dim=0))
-        return rows, columns
 
     def watch_start(self, hooks: Hooks, concepts: Concepts, on_start: Callable[[ConceptStream], None]) -> None:
         model: Any = self.transformer
@@ -151,9 +138,3 @@ class FluxLikeAdapter(JointAdapter):
             # As the model's own blocks do with text tokens.
             hidden = hidden.clip(-65504, 65504)
         return replace(stream, hidden=hidden)
-
-
-def _picture(ids: Tensor) -> Tensor:
-    """Position ids of the picture: images that it is made from follow it under other numbers."""
-    own = ids[0] if ids.ndim == 3 else ids
-    return own[own[:, 0] == own[0, 0]]

@@ -95,6 +95,7 @@ class Family:
 
 APACHE: Final = "Apache-2.0"
 NON_COMMERCIAL: Final = "no commercial use"
+SEE_CARD: Final = "see its model card"
 
 FAMILIES: Final = (
     Family(
@@ -155,6 +156,18 @@ FAMILIES: Final = (
             Licence(APACHE, ("FLUX.2-klein-4B",)),
             Licence("FLUX Non-Commercial License", ("FLUX.2-klein-9B",), NON_COMMERCIAL),
         ),
+    ),
+    Family(
+        name="FLUX.3",
+        transformers=("Flux3Transformer2DModel",),
+        pipelines=(),
+        adapter="workbench.models.flux3:Flux3Adapter",
+        pipeline_adapter="",
+        models=("FLUX.3",),
+        guidance="of its modular pipeline",
+        note="its pipeline is a modular one, which capture and generate do not take; the passes of its guider have no "
+        "name: tell trace which are which with branches=",
+        licences=(Licence("Black Forest Labs' own licence", ("FLUX.3",), SEE_CARD),),
     ),
     Family(
         name="Qwen-Image",
@@ -219,6 +232,7 @@ FAMILIES: Final = (
         models=("Z-Image", "Z-Image-Turbo"),
         guidance="guidance=",
         note="the turbo model needs its own steps= and guidance=0: its configuration does not say that it is one",
+        licences=(Licence(APACHE, ("Z-Image", "Z-Image-Turbo")),),
     ),
     Family(
         name="HunyuanImage 2.1",
@@ -229,6 +243,13 @@ FAMILIES: Final = (
         models=("HunyuanImage-2.1", "HunyuanImage-2.1-Distilled"),
         guidance="guidance= (distilled); otherwise that of pipe.guider and pipe.ocr_guider, with negative_prompt=",
         note="the distilled model needs its own steps=",
+        licences=(
+            Licence(
+                "Tencent Hunyuan Community License",
+                ("HunyuanImage-2.1", "HunyuanImage-2.1-Distilled"),
+                "not in the European Union, the United Kingdom and South Korea",
+            ),
+        ),
     ),
     Family(
         name="AuraFlow",
@@ -239,6 +260,7 @@ FAMILIES: Final = (
         models=("AuraFlow", "AuraFlow-v0.2", "AuraFlow-v0.3"),
         guidance="guidance=",
         note="few of its blocks are dual ones: give layers= for the others",
+        licences=(Licence(APACHE, ("AuraFlow", "AuraFlow-v0.2", "AuraFlow-v0.3")),),
     ),
     Family(
         name="Lumina-Image 2",
@@ -248,6 +270,7 @@ FAMILIES: Final = (
         pipeline_adapter="workbench.models.lumina2_pipeline:Lumina2PipelineAdapter",
         models=("Lumina-Image-2.0",),
         guidance="guidance=",
+        licences=(Licence(APACHE, ("Lumina-Image-2.0",)),),
     ),
     Family(
         name="CogView4",
@@ -258,6 +281,7 @@ FAMILIES: Final = (
         models=("CogView4-6B",),
         guidance="guidance=",
         note="timesteps are what the model is told, not 1000 x sigma: the coordinate sigma says how noisy it is",
+        licences=(Licence(APACHE, ("CogView4-6B",)),),
     ),
 )
 

@@ -204,7 +204,7 @@ def generate(
 
         def describe(template: xr.Dataset) -> xr.Dataset:
             known = guided | {"steps": len(schedule.timesteps), "negative_prompt": negative_prompt or ""}
-            return template.assign_attrs(known)
+            return template.assign_attrs(known | dict(adapter.told(prompt)))
 
         image = (SAMPLE, PIXEL_Y, PIXEL_X, CHANNEL)
         return opened_or_recorded(
