@@ -11,6 +11,7 @@ import torch
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift, retrieve_timesteps
 from torch import Tensor, nn
 
+from workbench.models.call_inputs import EMBEDDINGS
 from workbench.models.guidance import Branch, by_true_guidance
 from workbench.models.hooks import Hooks
 from workbench.models.joint import JointAdapter, Tap, Taps, numbered
@@ -18,7 +19,8 @@ from workbench.models.latents import Picture, ScaledLatents, rgb
 from workbench.models.pipeline import Schedule, Text
 from workbench.models.readers import TextReader
 from workbench.models.schedules import checked_schedule
-from workbench.models.transformer import BlockCall, Concepts, ConceptStream, Layer, Projection, for_batch
+from workbench.models.transformer import WHOLE, BlockCall, Concepts, ConceptStream, Layer, Projection, for_batch
+from workbench.schema import InputError, ModelError
 
 DEV_TEXT_LENGTH = 512
 SCHNELL_TEXT_LENGTH = 256
@@ -48,10 +50,20 @@ class FluxAdapter(JointAdapter):
         timestep: Tensor = given["timestep"]
         return timestep.double() * 1000
 
+    def begin(self, given: Mapping[str, Any]) -> None:
+        super().begin(given)
+        # Kontext appends the tokens of a reference image to the picture's.
+        own = _of_picture(given)
+        self.patches = WHOLE if bool(own.all()) else slice(0, int(own.sum()))
+        if not bool(own[self.patches].all()):
+            raise ModelError(
+                "img_ids has tokens of another image (another first coordinate) among those of the picture: give them "
+                "behind the picture's, as FluxKontextPipeline does."
+            )
+
     def grid(self, given: Mapping[str, Any]) -> tuple[int, int]:
-        # Position ids are (0, row, column).
-        ids: Tensor = given["img_ids"]
-        rows, columns = (int(largest) + 1 for largest in ids.reshape(-1, ids.shape[-1])[:, 1:3].amax(dim=0))
+        ids = _ids(given)[_of_picture(given)]
+        rows, columns = (int(largest) + 1 for largest in ids[:, 1:3].amax(dim=0))
         return rows, columns
 
     def watch_start(self, hooks: Hooks, concepts: Concepts, on_start: Callable[[ConceptStream], None]) -> None:
@@ -114,10 +126,26 @@ class FluxAdapter(JointAdapter):
         return replace(stream, hidden=hidden)
 
 
+def _ids(given: Mapping[str, Any]) -> Tensor:
+    """Position ids (token, 3) of a pass: image, row and column."""
+    ids: Tensor = given["img_ids"]
+    return ids[0] if ids.ndim == 3 else ids
+
+
+def _of_picture(given: Mapping[str, Any]) -> Tensor:
+    """Which of the image's tokens are patches of the picture, (token,): those of the image that comes first."""
+    images = _ids(given)[:, 0]
+    return images == images[:1]
+
+
 class FluxPipelineAdapter(ScaledLatents):
-    """Pipeline side of FLUX.1 (``FluxPipeline``): T5 text, zero pooled text for real images, packed latents."""
+    """Pipeline side of FLUX.1 (``FluxPipeline``): T5 text, zero pooled text for real images, packed latents.
+
+    Embeddings may take the place of the prompt, such as those that ``FluxPriorReduxPipeline`` makes of an image.
+    """
 
     transformer_side: ClassVar[type[FluxAdapter]] = FluxAdapter
+    extras: ClassVar[tuple[str, ...]] = EMBEDDINGS
 
     @property
     def patch(self) -> int:
@@ -128,6 +156,19 @@ class FluxPipelineAdapter(ScaledLatents):
         if "text_length" in self.info:
             return int(self.info["text_length"])
         return DEV_TEXT_LENGTH if self._guided else SCHNELL_TEXT_LENGTH
+
+    @property
+    def _embeddings(self) -> Tensor | None:
+        """Text (1, token, embedding_dim) that takes the place of the prompt."""
+        return self.extra.get(EMBEDDINGS[0])
+
+    def length_of(self, prompt: str) -> int:
+        given = self._embeddings
+        return self.text_length if given is None or prompt else int(given.shape[1])
+
+    def padding(self, prompt: str) -> list[bool]:
+        # Of embeddings nobody knows which of them are padding.
+        return super().padding(prompt) if self._embeddings is None or prompt else [False] * self.length_of(prompt)
 
     @property
     def _guided(self) -> bool:
@@ -182,6 +223,11 @@ class FluxPipelineAdapter(ScaledLatents):
         return Schedule.of_flow(checked)
 
     def guidance(self, options: Mapping[str, Any]) -> Mapping[str, Branch]:
+        if self._embeddings is not None and options["negative_prompt"] is not None:
+            raise InputError(
+                f"negative_prompt is {options['negative_prompt']!r}, but the text is given as prompt_embeds, beside "
+                "which no negative prompt is read: leave it out, or give a prompt."
+            )
         return by_true_guidance(options)
 
     def generate(
@@ -199,7 +245,7 @@ class FluxPipelineAdapter(ScaledLatents):
         if negative_prompt is not None:
             options |= {"negative_prompt": negative_prompt, "true_cfg_scale": true_guidance}
         result = self.pipe(
-            prompt,
+            prompt=prompt if self._embeddings is None else None,
             height=size[0],
             width=size[1],
             num_inference_steps=steps,
@@ -207,8 +253,14 @@ class FluxPipelineAdapter(ScaledLatents):
             max_sequence_length=self.text_length,
             output_type="pil",
             **options,
+            **self._further(size),
         )
         return rgb(result.images)
+
+    def _further(self, size: tuple[int, int]) -> dict[str, Any]:
+        """The further inputs of a call, for a picture of a height and width."""
+        like = {"device": self.device, "dtype": self.pipe.transformer.dtype}
+        return {name: value.to(**like) if name in EMBEDDINGS else value for name, value in self.extra.items()}
 
     def noised(self, latents: Tensor, noise: Tensor, timestep: float) -> Tensor:
         sigma = self.sigma(timestep)

@@ -5,12 +5,13 @@ What a family hands from one of its methods to another (:class:`Text`, noised la
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -54,10 +55,18 @@ class Schedule:
         As the scheduler has them, decreasing.
     sigmas : tuple of float
         How noisy the latents are at each, 0 to 1, decreasing.
+    skipped : int
+        Steps of the whole schedule that come before these and are left out, where a picture is the start.
     """
 
     timesteps: tuple[float, ...]
     sigmas: tuple[float, ...]
+    skipped: int = 0
+
+    @property
+    def length(self) -> int:
+        """Steps of the whole schedule."""
+        return self.skipped + len(self.timesteps)
 
     @classmethod
     def of_flow(cls, sigmas: Sequence[float]) -> Schedule:
@@ -111,15 +120,49 @@ class PipelineAdapter(ABC):
         How noise is added: by a flow, ``sigma * noise + (1 - sigma) * latents``, unless the family says otherwise.
     scheduler : str
         Name of a scheduler class that runs what it announces.
+    extras : tuple of str
+        Inputs of the pipeline's own call that may be given beside those :meth:`generate` has arguments for.
+    needs : tuple of str
+        Those among them without which it makes no picture.
+    uncaptured : str
+        Why the pipeline's transformer cannot be shown a real image alone; empty where it can.
+    extra : mapping of str to Any
+        The inputs that were given, see :meth:`with_inputs`.
     """
 
     transformer_side: ClassVar[type[TransformerAdapter]]
     process: ClassVar[str] = FLOW
     scheduler: ClassVar[str] = "FlowMatchEulerDiscreteScheduler"
+    extras: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = ()
+    uncaptured: ClassVar[str] = ""
 
     def __init__(self, pipe: Any, info: Mapping[str, Any] | None = None) -> None:
         self.pipe = pipe
         self.info: Mapping[str, Any] = MappingProxyType(dict(info or {}))
+        self.extra: Mapping[str, Any] = MappingProxyType({})
+
+    @property
+    def left_out(self) -> str:
+        """What attends beside patches and text in its calls and is not recorded; empty where there is nothing."""
+        return ""
+
+    @property
+    def several(self) -> bool:
+        """Whether each of its images may be a list of them."""
+        return False
+
+    def with_inputs(self, inputs: Mapping[str, Any]) -> Self:
+        """An adapter of the same pipeline whose calls get further inputs.
+
+        Parameters
+        ----------
+        inputs : mapping of str to Any
+            By name, of :attr:`extras`; images are PIL images.
+        """
+        other = copy.copy(self)
+        other.extra = MappingProxyType(dict(inputs))
+        return other
 
     @property
     def transformer(self) -> nn.Module:

@@ -36,7 +36,7 @@ from workbench.recording.sessions import ENCODED_IMAGE, ENCODED_PROMPT, check_ca
 from workbench.recording.streaming import Stream
 from workbench.recording.text_warnings import warn_of_text
 from workbench.recording.turns import quoted, turn
-from workbench.schema import CHANNEL, IMAGE, PIXEL_X, PIXEL_Y, InputError, warn
+from workbench.schema import CHANNEL, IMAGE, PIXEL_X, PIXEL_Y, InputError, ModelError, warn
 from workbench.store.pieces import Writer
 from workbench.truth import read_regions
 
@@ -182,6 +182,11 @@ def capture(
     request = replace(request, unwritable=check_home(home) if store else None)
 
     adapter, words = open_adapter(model), request.concepts
+    if adapter.uncaptured:
+        raise ModelError(
+            f"{type(adapter.pipe).__name__} cannot be shown a real image alone: {adapter.uncaptured}. Make pictures "
+            "with it, with generate, or capture with the family's main model."
+        )
     with own_defaults(), turn(adapter.pipe, f"a capture of {quoted(words)}", progress):
         name = model_name(model)
         check_offered(adapter.inner, name, request.spaces, attend)

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 _NESTED: Final = frozenset(
-    {"missing", "interventions", "plan", "controls", "keys", "guidance", "true_guidance", "readout"}
+    {"missing", "interventions", "inputs", "plan", "controls", "keys", "guidance", "true_guidance", "readout"}
 )
 """Attributes that may be JSON in a file."""
 _LISTS: Final = frozenset(

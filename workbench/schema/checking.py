@@ -87,6 +87,8 @@ _OPTIONAL_ATTRIBUTES: Final[Mapping[str, _Rule]] = {
     EDIT: (_is_str, "a string"),
     BRANCH: _one_of((*BRANCHES, BOTH)),
     PROCESS: (_is_str, "a string"),
+    INPUTS: (lambda value: isinstance(value, Mapping), "a dict"),
+    LEFT_OUT: (_is_str, "a string"),
 }
 _GENERATE_ATTRIBUTES: Final[Mapping[str, _Rule]] = {
     "steps": (_is_positive, "a positive int"),

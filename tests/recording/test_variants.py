@@ -1,0 +1,473 @@
+"""Pipelines that take pictures of their own: made, recorded, stored, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from diffusers import (
+    FluxControlNetPipeline,
+    FluxControlPipeline,
+    FluxFillPipeline,
+    FluxImg2ImgPipeline,
+    FluxInpaintPipeline,
+    FluxKontextPipeline,
+)
+from PIL import Image
+from torch import Tensor
+
+import workbench as wb
+from tests.references import relative_error
+from tests.tiny_pipelines.variants import flux_variant
+from tests.tiny_random import flux_pipeline
+from workbench import store
+from workbench.interventions import ITSELF, MaskText, NullText, Patch, Source
+from workbench.models.fingerprint import fingerprint
+from workbench.recording import opening
+from workbench.recording.opening import open_adapter
+from workbench.schema import InputError, ModelError, validate
+
+pytestmark = [
+    pytest.mark.usefixtures("tests_code"),
+    pytest.mark.filterwarnings("ignore:`FluxPosEmbed` is deprecated:FutureWarning"),  # by diffusers' own ControlNet
+]
+PROMPT, CONCEPTS, SIZE, GRID, STEPS = "a dog on grass", ["dog", "sky"], (24, 32), (6, 8), 3
+PICTURE = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+OTHER = np.random.default_rng(1).integers(0, 256, (20, 36, 3), dtype=np.uint8)
+MASK = np.tile(np.arange(40) > 20, (30, 1))
+GUIDED = {"negative_prompt": "a cat", "true_guidance": 3.0}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How to make a pipeline, and what to give it.
+
+    Attributes
+    ----------
+    make : callable
+        Makes it.
+    inputs : dict
+        As `generate` takes them.
+    changed : dict
+        Other values of them, each of which makes another picture.
+    only : dict
+        What its own call takes beside them.
+    guided, plain : dict
+        Guidance, as `generate` and the pipeline itself take it; empty where it has none in passes of its own.
+    ran : int
+        How many of the steps run.
+    text : int
+        Length of the text that the pipeline is told.
+    """
+
+    make: Callable[..., Any]
+    inputs: dict[str, Any]
+    changed: dict[str, Any] = field(default_factory=dict)
+    only: dict[str, Any] = field(default_factory=dict)
+    guided: dict[str, Any] = field(default_factory=lambda: GUIDED)
+    plain: dict[str, Any] = field(default_factory=lambda: {"negative_prompt": "a cat", "true_cfg_scale": 3.0})
+    ran: int = STEPS
+    text: int = 256
+
+
+def flux(kind: Any, inputs: dict[str, Any], changed: dict[str, Any], **options: Any) -> Variant:
+    return Variant(lambda **more: flux_variant(kind, **more), inputs, changed, **options)
+
+
+UNGUIDED: dict[str, Any] = {"guided": {}, "plain": {}}
+VARIANTS = {
+    "img2img": flux(FluxImg2ImgPipeline, {"image": PICTURE, "strength": 0.6}, {"image": OTHER, "strength": 0.3}, ran=2),
+    "inpaint": flux(
+        FluxInpaintPipeline,
+        {"image": PICTURE, "mask_image": MASK, "strength": 0.4},
+        {"image": OTHER, "mask_image": ~MASK, "strength": 1.0},
+        ran=2,
+    ),
+    "kontext": flux(
+        FluxKontextPipeline,
+        {"image": OTHER, "_auto_resize": False},
+        {"image": PICTURE},
+        only={"max_area": SIZE[0] * SIZE[1]},
+    ),
+    "fill": flux(
+        FluxFillPipeline, {"image": PICTURE, "mask_image": MASK}, {"image": OTHER, "mask_image": ~MASK}, **UNGUIDED
+    ),
+    "control": flux(FluxControlPipeline, {"control_image": PICTURE}, {"control_image": OTHER}, **UNGUIDED),
+    "controlnet": flux(
+        FluxControlNetPipeline,
+        {"control_image": PICTURE, "controlnet_conditioning_scale": 0.7, "control_guidance_end": 0.5},
+        {"control_image": OTHER, "controlnet_conditioning_scale": 0.8, "control_guidance_end": 0.9},
+    ),
+}
+WITH_GUIDANCE = [name for name, variant in VARIANTS.items() if variant.guided]
+
+
+@cache
+def shared(name: str) -> Any:
+    """A pipeline no test changes."""
+    return VARIANTS[name].make()
+
+
+@pytest.fixture(params=VARIANTS)
+def name(request: pytest.FixtureRequest) -> str:
+    parameter: str = request.param
+    return parameter
+
+
+def generated(pipe: Any, inputs: dict[str, Any] | None, **options: Any) -> xr.Dataset:
+    defaults: dict[str, Any] = {"model": pipe, "size": SIZE, "store": False, "progress": False, "steps": STEPS}
+    prompt, concepts = options.pop("prompt", PROMPT), options.pop("concepts", CONCEPTS)
+    return wb.generate(prompt, concepts, inputs=inputs, **(defaults | options))
+
+
+def pictures(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Inputs as a pipeline's own call takes them."""
+    return {
+        name: Image.fromarray(value if value.dtype == np.uint8 else value * np.uint8(255))
+        if isinstance(value, np.ndarray)
+        else value
+        for name, value in inputs.items()
+    }
+
+
+def plain(name: str, pipe: Any, seed: int = 0, **options: Any) -> Any:
+    """The picture of the pipeline alone."""
+    variant = VARIANTS[name]
+    result = pipe(
+        prompt=PROMPT,
+        height=SIZE[0],
+        width=SIZE[1],
+        generator=torch.Generator("cpu").manual_seed(seed),
+        **({"num_inference_steps": STEPS, "max_sequence_length": variant.text} | variant.only | options),
+        **pictures(variant.inputs),
+    )
+    return np.asarray(result.images[0])
+
+
+def calls(pipe: Any, run: Callable[[], Any]) -> list[dict[str, Any]]:
+    """Arguments of the transformer's passes."""
+    seen: list[dict[str, Any]] = []
+    handle = pipe.transformer.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(dict(kwargs)), with_kwargs=True
+    )
+    try:
+        run()
+    finally:
+        handle.remove()
+    return seen
+
+
+def traced(pipe: Any, given: dict[str, Any], **options: Any) -> Tensor:
+    """Scores summed over heads (layer, concept, patch) of one pass of the transformer."""
+    adapter = open_adapter(pipe)
+    embeddings, _ = adapter.encode_concepts(CONCEPTS)
+    with torch.no_grad(), wb.trace(pipe.transformer, embeddings, **options) as seen:
+        pipe.transformer(**given)
+    return seen.scores["output"][:, 0].sum(dim=1)
+
+
+def stored(ds: xr.Dataset, step: int) -> Tensor:
+    values = ds["output_total"].isel(sample=0, timestep=step).transpose("layer", "concept", "y", "x")
+    return torch.from_numpy(values.to_numpy()).flatten(2)
+
+
+# --- the picture and what is recorded ----------------------------------------------------------------------------
+def test_the_picture_is_the_plain_pipelines_with_the_steps_that_ran(name: str) -> None:
+    pipe, variant = shared(name), VARIANTS[name]
+    ds = generated(pipe, variant.inputs, samples=2, seed=3)
+    for sample in range(2):
+        np.testing.assert_array_equal(ds["image"][sample], plain(name, pipe, 3 + sample))
+    validate(ds, values=True)
+    assert (ds.sizes["y"], ds.sizes["x"], ds.sizes["sample"]) == (*GRID, 2)
+    assert ds.sizes["timestep"] == variant.ran
+    seen = calls(pipe, lambda: plain(name, pipe))
+    np.testing.assert_allclose(ds.timestep, [1000 * float(given["timestep"][0]) for given in seen], rtol=1e-5)
+    assert ds.attrs["steps"] == STEPS
+
+
+def test_scores_are_of_the_passes_of_the_plain_call_and_of_the_pictures_patches(name: str) -> None:
+    pipe, variant = shared(name), VARIANTS[name]
+    seen = calls(pipe, lambda: plain(name, pipe))
+    ds = generated(pipe, variant.inputs)
+    for step in (0, variant.ran - 1):
+        expected = traced(pipe, seen[step])
+        assert expected.shape[-1] == GRID[0] * GRID[1]
+        assert relative_error(stored(ds, step), expected) < 1e-5
+
+
+@pytest.mark.parametrize("name", WITH_GUIDANCE, indirect=True)
+def test_under_guidance_the_branch_that_was_asked_for_is_recorded(name: str) -> None:
+    pipe, variant = shared(name), VARIANTS[name]
+    seen = calls(pipe, lambda: plain(name, pipe, **variant.plain))
+    assert len(seen) == 2 * variant.ran
+    for place, branch in enumerate(("conditional", "unconditional")):
+        ds = generated(pipe, variant.inputs, branch=branch, **variant.guided)
+        np.testing.assert_array_equal(ds["image"][0], plain(name, pipe, **variant.plain))
+        assert relative_error(stored(ds, 1), traced(pipe, seen[2 + place])) < 1e-5
+        assert relative_error(stored(ds, 1), traced(pipe, seen[3 - place])) > 1e-3, "the other one is another"
+
+
+def test_in_bfloat16_and_what_a_call_leaves_behind_changes_no_key(name: str) -> None:
+    variant = VARIANTS[name]
+    pipe = variant.make(dtype=torch.bfloat16)
+    before = fingerprint(pipe)
+    ds = generated(pipe, variant.inputs)
+    np.testing.assert_array_equal(ds["image"][0], plain(name, pipe))
+    assert fingerprint(pipe) == before
+
+
+# --- reference tokens --------------------------------------------------------------------------------------------
+def test_a_reference_takes_part_in_attention_and_has_no_scores() -> None:
+    pipe, variant = shared("kontext"), VARIANTS["kontext"]
+    (given,) = calls(pipe, lambda: plain("kontext", pipe, num_inference_steps=1))
+    tokens, patches = given["hidden_states"].shape[1], GRID[0] * GRID[1]
+    assert tokens == patches + 5 * 9
+    ds = generated(pipe, variant.inputs, steps=1, lse=True, text_mass=True, spaces=("output", "cross"))
+    assert "reference" in ds.attrs["left_out"]
+    alone = generated(pipe, None, steps=1)
+    assert "left_out" not in alone.attrs
+    assert relative_error(stored(ds, 0), stored(alone, 0)) > 1e-2, "concepts attend to the reference"
+
+    adapter = open_adapter(pipe).inner
+    assert adapter.grid(given) == GRID
+    # Over all of the image's keys: those of the reference are among them, and no score of theirs is recorded.
+    embeddings, _ = open_adapter(pipe).encode_concepts(CONCEPTS)
+    with torch.no_grad(), wb.trace(pipe.transformer, embeddings, layers=[0], spaces=["cross"], lse=True) as seen:
+        pipe.transformer(**given)
+    recorded = seen.scores["cross"].logsumexp(dim=-1)
+    assert bool((seen.lse["lse_image"] > recorded + 0.05).all())
+
+
+def test_tokens_of_a_reference_among_the_pictures_are_refused() -> None:
+    pipe = shared("kontext")
+    (given,) = calls(pipe, lambda: plain("kontext", pipe, num_inference_steps=1))
+    mixed = given | {"img_ids": given["img_ids"].roll(3, dims=0)}
+    with pytest.raises(ModelError, match=r"another image .* among those of the picture"):
+        traced(pipe, mixed)
+
+
+# --- the text as embeddings --------------------------------------------------------------------------------------
+def embeddings(tokens: int = 9, seed: int = 4) -> dict[str, Any]:
+    """Such as FLUX.1 Redux makes: of no length that a prompt has."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "prompt_embeds": torch.randn(1, tokens, 40, generator=generator),
+        "pooled_prompt_embeds": torch.randn(1, 24, generator=generator),
+    }
+
+
+@pytest.mark.parametrize("kind", [None, FluxImg2ImgPipeline])
+def test_embeddings_take_the_place_of_the_prompt(kind: Any) -> None:
+    pipe = flux_pipeline() if kind is None else shared("img2img")
+    given = embeddings() | ({} if kind is None else {"image": PICTURE, "strength": 1.0})
+    ds = generated(pipe, given, prompt="", steps=2, text_mass=True, interventions=[NullText(1, tokens=[8])])
+    validate(ds, values=True)
+    assert (ds.attrs["prompt"], ds.attrs["text_length"], ds.sizes["text"]) == ("", 9, 9)
+    assert not ds.padding.any()
+    untouched = generated(pipe, given, prompt="", steps=2)
+    made = pipe(
+        height=SIZE[0],
+        width=SIZE[1],
+        num_inference_steps=2,
+        generator=torch.Generator("cpu").manual_seed(0),
+        max_sequence_length=256,
+        **pictures(given),
+    )
+    np.testing.assert_array_equal(untouched["image"][0], np.asarray(made.images[0]))
+    assert not np.array_equal(ds["image"], untouched["image"])
+    assert ds.attrs["inputs"]["prompt_embeds"] == untouched.attrs["inputs"]["prompt_embeds"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "options", "message"),
+    [
+        (embeddings(), {"prompt": PROMPT}, "prompt is 'a dog on grass', and inputs has prompt_embeds"),
+        (embeddings(), {"spaces": ["prompt"]}, 'the space "prompt" needs a prompt'),
+        (embeddings(), GUIDED, "no negative prompt is read: leave it out"),
+        (embeddings(), {"interventions": Patch(1, source=Source(prompt="a cat"))}, "names a prompt, and inputs has"),
+        (embeddings(), {"interventions": MaskText(1, tokens="dog")}, "dog"),
+        ({"prompt_embeds": torch.randn(1, 3, 40)}, {}, "without pooled_prompt_embeds: give both"),
+        (
+            embeddings() | {"prompt_embeds": torch.randn(2, 3, 40)},
+            {},
+            r"has shape \(2, 3, 40\); expected \(1, token, 40",
+        ),
+        (embeddings() | {"pooled_prompt_embeds": torch.randn(1, 3)}, {}, r"has shape \(1, 3\); expected \(1, 24\)"),
+        (
+            embeddings() | {"prompt_embeds": torch.ones(1, 3, 40).int()},
+            {},
+            "a Tensor in 'prompt_embeds'; expected a fl",
+        ),
+        (embeddings() | {"prompt_embeds": torch.full((1, 3, 40), torch.nan)}, {}, "NaN or infinite .* 'prompt_embeds'"),
+    ],
+)
+def test_embeddings_that_cannot_be_used(inputs: dict[str, Any], options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        generated(flux_pipeline(), inputs, **({"prompt": ""} | options))
+
+
+# --- the store ---------------------------------------------------------------------------------------------------
+def test_inputs_are_in_the_key_and_in_the_attributes(name: str, home: Path) -> None:
+    pipe, variant = shared(name), VARIANTS[name]
+    options: dict[str, Any] = {"store": True, "home": home, "record": [0], "layers": [0]}
+    ds = generated(pipe, variant.inputs, **options)
+    assert generated(pipe, pictures(variant.inputs), **options).attrs["created"] == ds.attrs["created"], "opened"
+    described = wb.open(ds.attrs["key"], home).attrs["inputs"]
+    assert described.keys() == variant.inputs.keys()
+    for given, value in variant.inputs.items():
+        if isinstance(value, np.ndarray):
+            assert described[given]["size"] == list(value.shape[:2])
+        else:
+            assert described[given] == value
+    keys = {ds.attrs["key"]}
+    for given, value in variant.changed.items():
+        other = generated(pipe, variant.inputs | {given: value}, **options)
+        assert not np.array_equal(other["image"], ds["image"])
+        keys.add(other.attrs["key"])
+    assert len(keys) == 1 + len(variant.changed)
+
+
+def test_without_inputs_a_run_has_the_key_it_always_had(home: Path) -> None:
+    pipe = flux_pipeline()
+    options: dict[str, Any] = {"store": True, "home": home, "record": [0], "layers": [0], "steps": 1}
+    keys = {generated(pipe, inputs, **options).attrs["key"] for inputs in (None, {})}
+    assert len(keys) == 1
+    assert "inputs" not in wb.open(keys.pop(), home).attrs
+
+
+def test_a_killed_run_goes_on(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe, variant = shared("img2img"), VARIANTS["img2img"]
+    options: dict[str, Any] = {"store": True, "home": home, "samples": 2}
+    whole = generated(pipe, variant.inputs, samples=2)
+    seeds: list[int] = []
+    draw = type(open_adapter(pipe)).generate
+
+    def once(self: Any, prompt: str, *, seed: int, **given: Any) -> Any:
+        seeds.append(seed)
+        if seeds == [0, 1]:
+            raise KeyboardInterrupt
+        return draw(self, prompt, seed=seed, **given)
+
+    monkeypatch.setattr(type(open_adapter(pipe)), "generate", once)
+    with pytest.raises(KeyboardInterrupt):
+        generated(pipe, variant.inputs, **options)
+    assert not store.runs(home)
+    ds = generated(pipe, variant.inputs, **options)
+    assert seeds == [0, 1, 1], "the first picture is not made again"
+    for each in ("output", "output_total", "image"):
+        np.testing.assert_array_equal(ds[each], whole[each])
+
+
+def test_edits_and_other_runs_work_as_without_inputs() -> None:
+    pipe, variant = shared("img2img"), VARIANTS["img2img"]
+    ds = generated(pipe, variant.inputs, interventions=[Patch(1, source=Source(seed=7))])
+    untouched = generated(pipe, variant.inputs)
+    assert not np.array_equal(ds["image"], untouched["image"])
+    itself = generated(pipe, variant.inputs, interventions=[Patch(1, source=ITSELF)])
+    np.testing.assert_array_equal(itself["image"], untouched["image"])
+
+
+# --- sizes and files ---------------------------------------------------------------------------------------------
+def test_the_picture_takes_the_images_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = flux_variant(FluxImg2ImgPipeline)
+    monkeypatch.setattr(pipe, "default_sample_size", 16)
+    file = tmp_path / "photo.png"
+    Image.fromarray(OTHER).save(file)
+    by_path = generated(pipe, {"image": str(file)}, size=None)
+    assert by_path["image"].shape[1:3] == (24, 44)
+    np.testing.assert_array_equal(by_path["image"], generated(pipe, {"image": file}, size=(24, 44))["image"])
+    np.testing.assert_array_equal(by_path["image"], generated(pipe, {"image": OTHER}, size=(24, 44))["image"])
+
+
+# --- what is refused ---------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("name", "inputs", "message"),
+    [
+        (
+            "img2img",
+            {"imag": PICTURE},
+            "'imag', which FluxImg2ImgPipeline does not take. Of its own it takes image, st",
+        ),
+        ("img2img", {"image": PICTURE, "self": 1}, "'self', which FluxImg2ImgPipeline does not take"),
+        ("img2img", {"image": PICTURE, "num_inference_steps": 4}, "which generate sets itself: give steps="),
+        ("img2img", {"image": PICTURE, "generator": 4}, "which generate sets itself: give seed="),
+        ("kontext", {"max_area": 4}, "which generate sets itself: give size="),
+        ("img2img", {"image": PICTURE, "num_images_per_prompt": 2}, "which generate sets itself: give samples="),
+        (
+            "img2img",
+            {"image": PICTURE, "output_type": 1},
+            "does not pass on to FluxImg2ImgPipeline: the picture is read",
+        ),
+        ("inpaint", {"image": PICTURE, "padding_mask_crop": 8}, "the patches would be those of a crop"),
+        ("img2img", {"image": PICTURE, "joint_attention_kwargs": 1}, "runs with it were never tried"),
+        ("img2img", {}, r'no picture without image: give inputs=\{"image": …\}; it also takes strength'),
+        ("inpaint", {"image": PICTURE}, "makes no picture without mask_image"),
+        ("control", {}, r"makes no picture without control_image: give inputs=\{\"control_image\": …\}\."),
+        ("img2img", {"image": PICTURE, "strength": 0.0}, "strength is 0.0; expected a number above 0, up to 1"),
+        ("img2img", {"image": PICTURE, "strength": 1.2}, "strength is 1.2; expected a number above 0, up to 1"),
+        ("img2img", {"image": PICTURE, "strength": True}, "strength is True; expected a number above 0, up to 1"),
+        ("img2img", {"image": PICTURE, "strength": 1e-20}, "a strength of 1e-20 leaves none of 3 steps to run"),
+        (
+            "img2img",
+            {"image": PICTURE, "strength": "high"},
+            "inputs has 'high' in 'strength'; expected a finite number",
+        ),
+        ("img2img", {"image": PICTURE, "strength": np.nan}, "inputs has nan in 'strength'; expected a finite number"),
+        ("img2img", {"image": PICTURE, "strength": object()}, "inputs has a object in 'strength'"),
+        ("img2img", {"image": [PICTURE, OTHER]}, "2 images in 'image', and FluxImg2ImgPipeline takes one"),
+        ("img2img", {"image": []}, "inputs has no image in 'image'"),
+        ("img2img", {"image": "nowhere.png"}, "inputs has no image in 'image': .*nowhere.png"),
+        ("img2img", {"image": PICTURE[:2]}, "inputs has no image in 'image': the image has 2 x 40 pixels"),
+        ("img2img", {1: PICTURE}, "inputs has the name 1; expected strings"),
+        ("img2img", ["image"], "inputs is a list; expected a mapping"),
+        ("fill", VARIANTS["fill"].inputs | {"true_cfg_scale": 2.0}, "which FluxFillPipeline does not take"),
+    ],
+)
+def test_inputs_that_cannot_be_used(name: str, inputs: Any, message: str, home: Path) -> None:
+    pipe = shared(name)
+    with pytest.raises(InputError, match=message):
+        assert not calls(pipe, lambda: generated(pipe, inputs, store=True, home=home))
+    assert not [path for path in home.rglob("*") if path.is_file()]
+
+
+def test_a_main_pipeline_takes_no_image() -> None:
+    with pytest.raises(
+        InputError, match=r"'image', which FluxPipeline does not take\. Of its own it takes prompt_embeds"
+    ):
+        generated(flux_pipeline(), {"image": PICTURE})
+
+
+@pytest.mark.parametrize("name", ["fill", "control"])
+def test_guidance_that_a_variant_has_not_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="Pipeline reads none: leave it out"):
+        generated(shared(name), VARIANTS[name].inputs, negative_prompt="fog")
+
+
+# --- a real image ------------------------------------------------------------------------------------------------
+def test_a_capture_is_of_the_transformer_alone_or_refused(name: str) -> None:
+    pipe = shared(name)
+    options: dict[str, Any] = {"size": SIZE, "store": False, "progress": False}
+    if name in ("fill", "control"):
+        with pytest.raises(ModelError, match="cannot be shown a real image alone: its transformer reads a"):
+            wb.capture(PICTURE, CONCEPTS, model=pipe, **options)
+        return
+    ds = wb.capture(PICTURE, CONCEPTS, model=pipe, **options)
+    validate(ds, values=True)
+    assert "left_out" not in ds.attrs
+    main = wb.capture(PICTURE, CONCEPTS, model=flux_pipeline(), **options)
+    np.testing.assert_array_equal(ds["output"], main["output"])
+
+
+def test_defaults_are_those_of_the_pipelines_own_call() -> None:
+    for kind, steps, guidance in ((FluxFillPipeline, 50, 30.0), (FluxImg2ImgPipeline, 28, 7.0)):
+        adapter = opening.open_adapter(flux_variant(kind, guidance_embeds=True))
+        assert (adapter.default_steps, adapter.default_guidance) == (steps, guidance)
+    adapter = opening.open_adapter(shared("img2img"))
+    assert (adapter.default_steps, adapter.default_guidance) == (4, None)

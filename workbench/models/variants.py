@@ -1,0 +1,67 @@
+"""Pipelines around a family's transformer that take pictures of their own: what is the same in all of them.
+
+They are no subclasses of the family's main pipeline, and differ from one another by the inputs of their calls. Those
+are asked of the call's own signature: which defaults it has, whether it leaves the first steps out, and whether it
+guides.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+from workbench.models.call_inputs import STRENGTH
+from workbench.models.guidance import Branch
+from workbench.models.pipeline import PipelineAdapter, Schedule
+from workbench.schema import InputError
+
+REFERENCE = "the tokens of reference images: picture, text and concepts attend to them, no score is recorded of them"
+"""What is said of images that stand behind the picture."""
+
+
+class Variant(PipelineAdapter):
+    """Comes before the adapter of the family's main pipeline among the bases."""
+
+    def default(self, name: str) -> Any:
+        """Default of an input of the pipeline's call; None where there is no such input."""
+        found = inspect.signature(type(self.pipe).__call__).parameters.get(name)
+        return None if found is None else found.default
+
+    def schedule(self, steps: int, height: int, width: int) -> Schedule:
+        """As of the main pipeline, without the steps that a strength below 1 leaves out.
+
+        Raises
+        ------
+        InputError
+            If it leaves all of them out.
+        """
+        whole = super().schedule(steps, height, width)  # type: ignore[safe-super]
+        strength = self.extra.get(STRENGTH, self.default(STRENGTH))
+        if strength is None:
+            return whole
+        # What is left is said by the pipeline itself, which asks its scheduler for it.
+        timed = SimpleNamespace(scheduler=SimpleNamespace(timesteps=whole.timesteps, order=1))
+        _, left = type(self.pipe).get_timesteps(timed, steps, strength, "cpu")
+        if left < 1:
+            raise InputError(
+                f"a strength of {strength:g} leaves none of {steps} steps to run: give a larger one, or more steps."
+            )
+        skipped = steps - left
+        return replace(
+            whole, timesteps=whole.timesteps[skipped:], sigmas=whole.sigmas[skipped:], skipped=whole.skipped + skipped
+        )
+
+    def ran(self) -> tuple[float, ...]:
+        return super().ran()[self.pipe.scheduler.begin_index or 0 :]
+
+    def guidance(self, options: Mapping[str, Any]) -> Mapping[str, Branch]:
+        known = inspect.signature(type(self.pipe).__call__).parameters
+        if options["negative_prompt"] is not None and "negative_prompt" not in known:
+            raise InputError(
+                f"negative_prompt is {options['negative_prompt']!r}, but {type(self.pipe).__name__} reads none: leave "
+                "it out."
+            )
+        return super().guidance(options)
