@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +19,33 @@ from diffusers import (
     FluxImg2ImgPipeline,
     FluxInpaintPipeline,
     FluxKontextPipeline,
+    QwenImageControlNetPipeline,
+    QwenImageEditPipeline,
+    QwenImageEditPlusPipeline,
+    QwenImageImg2ImgPipeline,
+    QwenImageInpaintPipeline,
+    StableDiffusion3ControlNetPipeline,
+    StableDiffusion3Img2ImgPipeline,
+    StableDiffusion3InpaintPipeline,
 )
+from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus
 from PIL import Image
 from torch import Tensor
 
 import workbench as wb
 from tests.references import relative_error
-from tests.tiny_pipelines.variants import flux_variant
+from tests.tiny_pipelines.qwen import qwen_pipeline
+from tests.tiny_pipelines.sd3 import sd3_pipeline
+from tests.tiny_pipelines.variants import flux_variant, qwen_variant, sd3_variant
 from tests.tiny_random import flux_pipeline
 from workbench import store
 from workbench.interventions import ITSELF, MaskText, NullText, Patch, Source
 from workbench.models.fingerprint import fingerprint
+from workbench.models.pipeline import PipelineAdapter
 from workbench.recording import opening
+from workbench.recording.extra_inputs import read_extra, with_extra
 from workbench.recording.opening import open_adapter
+from workbench.recording.sessions import session
 from workbench.schema import InputError, ModelError, validate
 
 pytestmark = [
@@ -81,7 +95,18 @@ def flux(kind: Any, inputs: dict[str, Any], changed: dict[str, Any], **options: 
     return Variant(lambda **more: flux_variant(kind, **more), inputs, changed, **options)
 
 
+def sd3(kind: Any, inputs: dict[str, Any], changed: dict[str, Any], **options: Any) -> Variant:
+    guided = {"guidance": 5.0, "negative_prompt": "a cat"}
+    asked = {"guidance_scale": 5.0, "negative_prompt": "a cat"}
+    return Variant(partial(sd3_variant, kind), inputs, changed, guided=guided, plain=asked, **options)
+
+
+def qwen(kind: Any, inputs: dict[str, Any], changed: dict[str, Any], **options: Any) -> Variant:
+    return Variant(partial(qwen_variant, kind), inputs, changed, text=512, **options)
+
+
 UNGUIDED: dict[str, Any] = {"guided": {}, "plain": {}}
+FROM, INTO = {"image": PICTURE, "strength": 0.6}, {"image": PICTURE, "mask_image": MASK, "strength": 0.6}
 VARIANTS = {
     "img2img": flux(FluxImg2ImgPipeline, {"image": PICTURE, "strength": 0.6}, {"image": OTHER, "strength": 0.3}, ran=2),
     "inpaint": flux(
@@ -103,9 +128,20 @@ VARIANTS = {
     "controlnet": flux(
         FluxControlNetPipeline,
         {"control_image": PICTURE, "controlnet_conditioning_scale": 0.7, "control_guidance_end": 0.5},
-        {"control_image": OTHER, "controlnet_conditioning_scale": 0.8, "control_guidance_end": 0.9},
+        {"control_image": OTHER, "controlnet_conditioning_scale": 0.8, "control_guidance_end": 1.0},
     ),
+    "sd3-img2img": sd3(StableDiffusion3Img2ImgPipeline, FROM, {"image": OTHER}, ran=2),
+    "sd3-inpaint": sd3(StableDiffusion3InpaintPipeline, INTO, {"mask_image": ~MASK}, ran=2),
+    "sd3-controlnet": sd3(StableDiffusion3ControlNetPipeline, {"control_image": PICTURE}, {"control_image": OTHER}),
+    "qwen-img2img": qwen(QwenImageImg2ImgPipeline, FROM, {"image": OTHER}, ran=2),
+    "qwen-inpaint": qwen(QwenImageInpaintPipeline, INTO, {"mask_image": ~MASK}, ran=2),
+    "qwen-controlnet": qwen(QwenImageControlNetPipeline, {"control_image": PICTURE}, {"control_image": OTHER}),
+    "qwen-edit": qwen(QwenImageEditPipeline, {"image": PICTURE}, {"image": OTHER}),
+    "qwen-edit-plus": qwen(QwenImageEditPlusPipeline, {"image": [PICTURE, OTHER]}, {"image": [OTHER, PICTURE]}),
 }
+EDITS = ("qwen-edit", "qwen-edit-plus")
+FURTHER = ("fill", "control", *EDITS)
+"""Those whose transformers read more than a noised picture."""
 WITH_GUIDANCE = [name for name, variant in VARIANTS.items() if variant.guided]
 
 
@@ -113,6 +149,19 @@ WITH_GUIDANCE = [name for name, variant in VARIANTS.items() if variant.guided]
 def shared(name: str) -> Any:
     """A pipeline no test changes."""
     return VARIANTS[name].make()
+
+
+@pytest.fixture(autouse=True)
+def small_references(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures to edit are brought to a million pixels otherwise, which tiny models divide into tiny patches."""
+    for module in (pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus):
+        wanted = module.calculate_dimensions
+
+        def small(area: int, ratio: float, wanted: Callable[..., Any] = wanted) -> tuple[Any, ...]:
+            width, height, *rest = wanted(area / 256, ratio)
+            return max(width, 32), max(height, 32), *rest
+
+        monkeypatch.setattr(module, "calculate_dimensions", small)
 
 
 @pytest.fixture(params=VARIANTS)
@@ -129,46 +178,67 @@ def generated(pipe: Any, inputs: dict[str, Any] | None, **options: Any) -> xr.Da
 
 def pictures(inputs: dict[str, Any]) -> dict[str, Any]:
     """Inputs as a pipeline's own call takes them."""
-    return {
-        name: Image.fromarray(value if value.dtype == np.uint8 else value * np.uint8(255))
-        if isinstance(value, np.ndarray)
-        else value
-        for name, value in inputs.items()
-    }
+
+    def picture(value: Any) -> Any:
+        if isinstance(value, list):
+            return [picture(one) for one in value]
+        if not isinstance(value, np.ndarray):
+            return value
+        return Image.fromarray(value if value.dtype == np.uint8 else value * np.uint8(255))
+
+    return {name: picture(value) for name, value in inputs.items()}
 
 
 def plain(name: str, pipe: Any, seed: int = 0, **options: Any) -> Any:
     """The picture of the pipeline alone."""
     variant = VARIANTS[name]
-    result = pipe(
-        prompt=PROMPT,
-        height=SIZE[0],
-        width=SIZE[1],
-        generator=torch.Generator("cpu").manual_seed(seed),
-        **({"num_inference_steps": STEPS, "max_sequence_length": variant.text} | variant.only | options),
-        **pictures(variant.inputs),
-    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)  # the ControlNet of SD3 takes noise of torch's own generator
+        result = pipe(
+            prompt=PROMPT,
+            height=SIZE[0],
+            width=SIZE[1],
+            generator=torch.Generator("cpu").manual_seed(seed),
+            **({"num_inference_steps": STEPS, "max_sequence_length": variant.text} | variant.only | options),
+            **pictures(variant.inputs),
+        )
     return np.asarray(result.images[0])
 
 
-def calls(pipe: Any, run: Callable[[], Any]) -> list[dict[str, Any]]:
-    """Arguments of the transformer's passes."""
+def calls(pipe: Any, run: Callable[[], Any], part: str = "transformer") -> list[dict[str, Any]]:
+    """Arguments of the transformer's passes; of those with both branches in one batch, of each branch."""
     seen: list[dict[str, Any]] = []
-    handle = pipe.transformer.register_forward_pre_hook(
+    handle = getattr(pipe, part).register_forward_pre_hook(
         lambda module, args, kwargs: seen.append(dict(kwargs)), with_kwargs=True
     )
     try:
         run()
     finally:
         handle.remove()
+    if seen and len(seen[0].get("timestep", ())) == 2:  # unconditional first
+        return [item(given, place) for given in seen for place in (1, 0)]
     return seen
 
 
-def traced(pipe: Any, given: dict[str, Any], **options: Any) -> Tensor:
+def item(value: Any, place: int) -> Any:
+    """One item of the batch of all tensors."""
+    if isinstance(value, Tensor):
+        return value[place : place + 1]
+    if isinstance(value, dict):
+        return {name: item(part, place) for name, part in value.items()}
+    return [item(part, place) for part in value] if isinstance(value, list | tuple) else value
+
+
+def adapter_of(name: str, pipe: Any) -> PipelineAdapter:
+    return with_extra(open_adapter(pipe), read_extra(VARIANTS[name].inputs))
+
+
+def traced(name: str, pipe: Any, given: dict[str, Any], **options: Any) -> Tensor:
     """Scores summed over heads (layer, concept, patch) of one pass of the transformer."""
-    adapter = open_adapter(pipe)
+    adapter = adapter_of(name, pipe)
     embeddings, _ = adapter.encode_concepts(CONCEPTS)
-    with torch.no_grad(), wb.trace(pipe.transformer, embeddings, **options) as seen:
+    places = adapter.concept_positions(CONCEPTS)
+    with torch.no_grad(), wb.trace(pipe.transformer, embeddings, own_positions=places, **options) as seen:
         pipe.transformer(**given)
     return seen.scores["output"][:, 0].sum(dim=1)
 
@@ -187,17 +257,20 @@ def test_the_picture_is_the_plain_pipelines_with_the_steps_that_ran(name: str) -
     validate(ds, values=True)
     assert (ds.sizes["y"], ds.sizes["x"], ds.sizes["sample"]) == (*GRID, 2)
     assert ds.sizes["timestep"] == variant.ran
+    inner = open_adapter(pipe).inner
     seen = calls(pipe, lambda: plain(name, pipe))
-    np.testing.assert_allclose(ds.timestep, [1000 * float(given["timestep"][0]) for given in seen], rtol=1e-5)
+    ran = dict.fromkeys(float(inner.timesteps(given)[0]) for given in seen)
+    np.testing.assert_allclose(ds.timestep, list(ran), rtol=1e-5)
     assert ds.attrs["steps"] == STEPS
 
 
 def test_scores_are_of_the_passes_of_the_plain_call_and_of_the_pictures_patches(name: str) -> None:
     pipe, variant = shared(name), VARIANTS[name]
     seen = calls(pipe, lambda: plain(name, pipe))
+    passes = len(seen) // variant.ran
     ds = generated(pipe, variant.inputs)
     for step in (0, variant.ran - 1):
-        expected = traced(pipe, seen[step])
+        expected = traced(name, pipe, seen[passes * step])
         assert expected.shape[-1] == GRID[0] * GRID[1]
         assert relative_error(stored(ds, step), expected) < 1e-5
 
@@ -207,19 +280,22 @@ def test_under_guidance_the_branch_that_was_asked_for_is_recorded(name: str) -> 
     pipe, variant = shared(name), VARIANTS[name]
     seen = calls(pipe, lambda: plain(name, pipe, **variant.plain))
     assert len(seen) == 2 * variant.ran
+    both = generated(pipe, variant.inputs, branch="both", **variant.guided)
+    np.testing.assert_array_equal(both["image"][0], plain(name, pipe, **variant.plain))
     for place, branch in enumerate(("conditional", "unconditional")):
-        ds = generated(pipe, variant.inputs, branch=branch, **variant.guided)
-        np.testing.assert_array_equal(ds["image"][0], plain(name, pipe, **variant.plain))
-        assert relative_error(stored(ds, 1), traced(pipe, seen[2 + place])) < 1e-5
-        assert relative_error(stored(ds, 1), traced(pipe, seen[3 - place])) > 1e-3, "the other one is another"
+        ds = both.sel(branch=branch)
+        assert relative_error(stored(ds, 1), traced(name, pipe, seen[2 + place])) < 1e-5
+        assert relative_error(stored(ds, 1), traced(name, pipe, seen[3 - place])) > 1e-3, "the other one is another"
+    one = generated(pipe, variant.inputs, record=[1], layers=[0], **variant.guided)
+    np.testing.assert_array_equal(one["output"], both["output"].sel(branch="conditional")[:, 1:2, :1])
 
 
 def test_in_bfloat16_and_what_a_call_leaves_behind_changes_no_key(name: str) -> None:
     variant = VARIANTS[name]
     pipe = variant.make(dtype=torch.bfloat16)
     before = fingerprint(pipe)
-    ds = generated(pipe, variant.inputs)
-    np.testing.assert_array_equal(ds["image"][0], plain(name, pipe))
+    ds = generated(pipe, variant.inputs, steps=1)
+    np.testing.assert_array_equal(ds["image"][0], plain(name, pipe, num_inference_steps=1))
     assert fingerprint(pipe) == before
 
 
@@ -250,7 +326,42 @@ def test_tokens_of_a_reference_among_the_pictures_are_refused() -> None:
     (given,) = calls(pipe, lambda: plain("kontext", pipe, num_inference_steps=1))
     mixed = given | {"img_ids": given["img_ids"].roll(3, dims=0)}
     with pytest.raises(ModelError, match=r"another image .* among those of the picture"):
-        traced(pipe, mixed)
+        traced("kontext", pipe, mixed)
+
+
+# --- text that is read beside pictures ---------------------------------------------------------------------------
+@pytest.mark.parametrize("name", EDITS)
+def test_prompts_and_concepts_are_read_beside_the_pictures(name: str) -> None:
+    pipe, variant = shared(name), VARIANTS[name]
+    adapter = adapter_of(name, pipe)
+    (given,) = calls(pipe, lambda: plain(name, pipe, num_inference_steps=1))
+    text = given["encoder_hidden_states"]
+    assert torch.equal(adapter.encode_prompt(PROMPT).embeddings, text)
+    assert text.shape[1] == adapter.length_of(PROMPT)
+
+    ds = generated(pipe, variant.inputs, steps=1, spaces=("output", "prompt"), text_mass=True)
+    assert ds.attrs["text_length"] == ds.sizes["text"] == text.shape[1]
+    # The prompt stands before the end of the turn and the beginning of the answer: five tokens.
+    places = ds["position"].values.tolist()
+    assert places == list(range(text.shape[1] - 9, text.shape[1] - 5))
+    read = calls(pipe, lambda: plain(name, pipe, num_inference_steps=1), "text_encoder")[0]["input_ids"][0]
+    own = read[pipe.prompt_template_encode_start_idx :][places]
+    assert [pipe.processor.tokenizer.decode([token]).strip() for token in own] == ds["token"].values.tolist()
+    assert ds["token"].values.tolist() == PROMPT.split()
+    (place,) = adapter.concept_positions(["dog"])
+    assert place == places[0], "a concept stands where a prompt begins"
+    assert torch.equal(adapter.encode_concepts(["dog"])[0][:, 0], adapter.encode_prompt("dog").embeddings[:, place])
+
+
+def test_a_concept_is_encoded_anew_for_another_picture() -> None:
+    pipe = shared("qwen-edit")
+    with session():
+        one, other, again = (
+            generated(pipe, {"image": image}, steps=1)["output"] for image in (PICTURE, OTHER, PICTURE)
+        )
+    alone = generated(pipe, {"image": OTHER}, steps=1)["output"]
+    np.testing.assert_array_equal(other, alone)
+    np.testing.assert_array_equal(one, again)
 
 
 # --- the text as embeddings --------------------------------------------------------------------------------------
@@ -322,7 +433,9 @@ def test_inputs_are_in_the_key_and_in_the_attributes(name: str, home: Path) -> N
     described = wb.open(ds.attrs["key"], home).attrs["inputs"]
     assert described.keys() == variant.inputs.keys()
     for given, value in variant.inputs.items():
-        if isinstance(value, np.ndarray):
+        if isinstance(value, list):
+            assert [one["size"] for one in described[given]] == [list(one.shape[:2]) for one in value]
+        elif isinstance(value, np.ndarray):
             assert described[given]["size"] == list(value.shape[:2])
         else:
             assert described[given] == value
@@ -454,15 +567,17 @@ def test_guidance_that_a_variant_has_not_is_refused(name: str) -> None:
 def test_a_capture_is_of_the_transformer_alone_or_refused(name: str) -> None:
     pipe = shared(name)
     options: dict[str, Any] = {"size": SIZE, "store": False, "progress": False}
-    if name in ("fill", "control"):
-        with pytest.raises(ModelError, match="cannot be shown a real image alone: its transformer reads a"):
+    if name in FURTHER:
+        with pytest.raises(ModelError, match="cannot be shown a real image alone: its "):
             wb.capture(PICTURE, CONCEPTS, model=pipe, **options)
         return
     ds = wb.capture(PICTURE, CONCEPTS, model=pipe, **options)
     validate(ds, values=True)
     assert "left_out" not in ds.attrs
-    main = wb.capture(PICTURE, CONCEPTS, model=flux_pipeline(), **options)
-    np.testing.assert_array_equal(ds["output"], main["output"])
+    if name != "sd3-inpaint":  # the same weights
+        family = {"sd3": sd3_pipeline, "qwe": qwen_pipeline}.get(name[:3], flux_pipeline)
+        main = wb.capture(PICTURE, CONCEPTS, model=family(), **options)
+        np.testing.assert_array_equal(ds["output"], main["output"])
 
 
 def test_defaults_are_those_of_the_pipelines_own_call() -> None:

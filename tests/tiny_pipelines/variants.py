@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from diffusers import (
@@ -12,11 +13,19 @@ from diffusers import (
     FluxControlPipeline,
     FluxFillPipeline,
     FluxImg2ImgPipeline,
-    FluxInpaintPipeline,
-    FluxKontextPipeline,
+    QwenImageControlNetModel,
+    QwenImageControlNetPipeline,
+    QwenImageEditPipeline,
+    QwenImageEditPlusPipeline,
+    SD3ControlNetModel,
+    StableDiffusion3ControlNetPipeline,
+    StableDiffusion3InpaintPipeline,
 )
 from torch import nn
+from transformers import Qwen2VLImageProcessorPil, Qwen2VLProcessor
 
+from tests.tiny_pipelines.qwen import QWEN_CONFIG, qwen_pipeline
+from tests.tiny_pipelines.sd3 import SD3_CONFIG, sd3_pipeline
 from tests.tiny_random import FLUX_CONFIG, flux_pipeline
 
 _CHANNELS: dict[Any, dict[str, int]] = {
@@ -50,18 +59,47 @@ def flux_variant(kind: type[Any] = FluxImg2ImgPipeline, dtype: torch.dtype = tor
         Configuration of the transformer that differs from `FLUX_CONFIG` and from what the variant reads.
     """
     more: dict[str, Any] = {"controlnet": flux_controlnet().to(dtype)} if kind is FluxControlNetPipeline else {}
-    parts = flux_pipeline(dtype=dtype, **(_CHANNELS.get(kind, {}) | overrides)).components | more
+    return _around(kind, flux_pipeline(dtype=dtype, **(_CHANNELS.get(kind, {}) | overrides)).components | more)
+
+
+def sd3_variant(kind: type[Any], dtype: torch.dtype = torch.float32, **overrides: Any) -> Any:
+    """A variant of the tiny Stable Diffusion 3 pipeline."""
+    more: dict[str, Any] = {}
+    if kind is StableDiffusion3InpaintPipeline:  # takes transformers of these many only
+        overrides = {"in_channels": 16, "out_channels": 16} | overrides
+    if kind is StableDiffusion3ControlNetPipeline:
+        with torch.random.fork_rng():
+            torch.manual_seed(6)
+            net = SD3ControlNetModel(**(SD3_CONFIG | {"num_layers": 2}))
+            for linear in [*net.controlnet_blocks, net.pos_embed_input.proj]:
+                nn.init.normal_(linear.weight)
+        more["controlnet"] = net.eval().to(dtype)
+    return _around(kind, sd3_pipeline(dtype=dtype, **overrides).components | more)
+
+
+def qwen_variant(kind: type[Any], dtype: torch.dtype = torch.float32, **overrides: Any) -> Any:
+    """A variant of the tiny Qwen-Image pipeline."""
+    more: dict[str, Any] = {}
+    if kind is QwenImageControlNetPipeline:
+        with torch.random.fork_rng():
+            torch.manual_seed(6)
+            net = QwenImageControlNetModel(**(QWEN_CONFIG | {"num_layers": 2}))
+            for linear in [*net.controlnet_blocks, net.controlnet_x_embedder]:
+                nn.init.normal_(linear.weight)
+        more["controlnet"] = net.eval().to(dtype)
+    edits = kind in (QwenImageEditPipeline, QwenImageEditPlusPipeline)
+    pipe = qwen_pipeline(dtype=dtype, shown=edits, **overrides)
+    if edits:
+        images = Qwen2VLImageProcessorPil(size={"shortest_edge": 28 * 28, "longest_edge": 6 * 28 * 28})
+        # What it reads videos with would need torchvision.
+        with patch.object(Qwen2VLProcessor, "check_argument_for_proper_class"):
+            more["processor"] = Qwen2VLProcessor(images, pipe.tokenizer)
+    return _around(kind, pipe.components | more)
+
+
+def _around(kind: type[Any], parts: dict[str, Any]) -> Any:
+    """A pipeline of those components that it takes."""
     taken = inspect.signature(kind.__init__).parameters
     pipe = kind(**{name: part for name, part in parts.items() if name in taken})
     pipe.set_progress_bar_config(disable=True)
     return pipe
-
-
-FLUX_VARIANTS = (
-    FluxImg2ImgPipeline,
-    FluxInpaintPipeline,
-    FluxKontextPipeline,
-    FluxFillPipeline,
-    FluxControlPipeline,
-    FluxControlNetPipeline,
-)

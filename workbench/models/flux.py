@@ -145,7 +145,10 @@ class FluxPipelineAdapter(ScaledLatents):
     """
 
     transformer_side: ClassVar[type[FluxAdapter]] = FluxAdapter
-    extras: ClassVar[tuple[str, ...]] = EMBEDDINGS
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        return EMBEDDINGS
 
     @property
     def patch(self) -> int:

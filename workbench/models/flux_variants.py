@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from workbench.models.call_inputs import EMBEDDINGS, STRENGTH
 from workbench.models.flux import SCHNELL_STEPS, FluxPipelineAdapter
 from workbench.models.variants import REFERENCE, Variant
 
 
 class FluxVariantAdapter(Variant, FluxPipelineAdapter):
-    """``FluxImg2ImgPipeline``: begins with a noised picture, as far into the schedule as ``strength`` says."""
+    """``FluxImg2ImgPipeline`` begins with a noised picture, as far into the schedule as ``strength`` says.
 
-    extras: ClassVar[tuple[str, ...]] = ("image", STRENGTH, *EMBEDDINGS)
-    needs: ClassVar[tuple[str, ...]] = ("image",)
+    ``FluxInpaintPipeline`` does so too, and puts the noised picture back outside of the mask after every step.
+    """
 
     @property
     def default_steps(self) -> int:
@@ -25,27 +24,13 @@ class FluxVariantAdapter(Variant, FluxPipelineAdapter):
         return float(self.default("guidance_scale")) if self._guided else None
 
 
-class FluxInpaintAdapter(FluxVariantAdapter):
-    """``FluxInpaintPipeline``: outside of the mask, every step is given the noised picture again."""
+class FluxChannelsAdapter(FluxVariantAdapter):
+    """``FluxFillPipeline`` and ``FluxControlPipeline``: the transformer reads pictures in further channels.
 
-    extras: ClassVar[tuple[str, ...]] = ("image", "mask_image", STRENGTH, *EMBEDDINGS)
-    needs: ClassVar[tuple[str, ...]] = ("image", "mask_image")
+    They are as many tokens as without: a masked picture with its mask, or a control image.
+    """
 
-
-class FluxFillAdapter(FluxInpaintAdapter):
-    """``FluxFillPipeline``: the transformer reads the masked picture and the mask beside the noised latents."""
-
-    uncaptured: ClassVar[str] = (
-        "its transformer reads a masked picture and a mask in further channels beside the noised picture"
-    )
-
-
-class FluxControlAdapter(FluxVariantAdapter):
-    """``FluxControlPipeline``: the transformer reads a control image in further channels."""
-
-    extras: ClassVar[tuple[str, ...]] = ("control_image", *EMBEDDINGS)
-    needs: ClassVar[tuple[str, ...]] = ("control_image",)
-    uncaptured: ClassVar[str] = "its transformer reads a control image in further channels beside the noised picture"
+    uncaptured: ClassVar[str] = "its transformer reads further pictures, in channels beside those of the noised one"
 
 
 class FluxControlNetAdapter(FluxVariantAdapter):
@@ -54,16 +39,6 @@ class FluxControlNetAdapter(FluxVariantAdapter):
     Text and concepts see them through the image alone. A real image is captured without them.
     """
 
-    extras: ClassVar[tuple[str, ...]] = (
-        "control_image",
-        "control_mode",
-        "controlnet_conditioning_scale",
-        "control_guidance_start",
-        "control_guidance_end",
-        *EMBEDDINGS,
-    )
-    needs: ClassVar[tuple[str, ...]] = ("control_image",)
-
     @property
     def default_guidance(self) -> float | None:
         nets: Any = getattr(self.pipe.controlnet, "nets", [self.pipe.controlnet])
@@ -71,16 +46,17 @@ class FluxControlNetAdapter(FluxVariantAdapter):
         told = self._guided or any(net.config.guidance_embeds for net in nets)
         return float(self.default("guidance_scale")) if told else None
 
-    @property
-    def several(self) -> bool:
-        return hasattr(self.pipe.controlnet, "nets")
-
 
 class FluxKontextAdapter(FluxVariantAdapter):
     """``FluxKontextPipeline``: the tokens of a reference image stand behind those of the picture."""
 
-    extras: ClassVar[tuple[str, ...]] = ("image", "_auto_resize", *EMBEDDINGS)
-    needs: ClassVar[tuple[str, ...]] = ()
+    @property
+    def extras(self) -> tuple[str, ...]:
+        return (*super().extras, "_auto_resize")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ()
 
     @property
     def left_out(self) -> str:

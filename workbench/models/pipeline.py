@@ -5,7 +5,6 @@ What a family hands from one of its methods to another (:class:`Text`, noised la
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -120,10 +119,6 @@ class PipelineAdapter(ABC):
         How noise is added: by a flow, ``sigma * noise + (1 - sigma) * latents``, unless the family says otherwise.
     scheduler : str
         Name of a scheduler class that runs what it announces.
-    extras : tuple of str
-        Inputs of the pipeline's own call that may be given beside those :meth:`generate` has arguments for.
-    needs : tuple of str
-        Those among them without which it makes no picture.
     uncaptured : str
         Why the pipeline's transformer cannot be shown a real image alone; empty where it can.
     extra : mapping of str to Any
@@ -133,14 +128,22 @@ class PipelineAdapter(ABC):
     transformer_side: ClassVar[type[TransformerAdapter]]
     process: ClassVar[str] = FLOW
     scheduler: ClassVar[str] = "FlowMatchEulerDiscreteScheduler"
-    extras: ClassVar[tuple[str, ...]] = ()
-    needs: ClassVar[tuple[str, ...]] = ()
     uncaptured: ClassVar[str] = ""
 
     def __init__(self, pipe: Any, info: Mapping[str, Any] | None = None) -> None:
         self.pipe = pipe
         self.info: Mapping[str, Any] = MappingProxyType(dict(info or {}))
         self.extra: Mapping[str, Any] = MappingProxyType({})
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """Inputs of the pipeline's own call that may be given beside those :meth:`generate` has arguments for."""
+        return ()
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Those among :attr:`extras` without which it makes no picture."""
+        return ()
 
     @property
     def left_out(self) -> str:
@@ -160,7 +163,7 @@ class PipelineAdapter(ABC):
         inputs : mapping of str to Any
             By name, of :attr:`extras`; images are PIL images.
         """
-        other = copy.copy(self)
+        other = type(self)(self.pipe, self.info)
         other.extra = MappingProxyType(dict(inputs))
         return other
 

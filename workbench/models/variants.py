@@ -22,13 +22,40 @@ REFERENCE = "the tokens of reference images: picture, text and concepts attend t
 """What is said of images that stand behind the picture."""
 
 
+_PICTURES = ("image", "mask_image", "control_image")
+_SETTINGS = (
+    STRENGTH,
+    "control_mode",
+    "controlnet_conditioning_scale",
+    "control_guidance_start",
+    "control_guidance_end",
+)
+
+
 class Variant(PipelineAdapter):
     """Comes before the adapter of the family's main pipeline among the bases."""
 
+    @property
+    def known(self) -> Mapping[str, inspect.Parameter]:
+        """All inputs of the pipeline's call."""
+        return inspect.signature(type(self.pipe).__call__).parameters
+
     def default(self, name: str) -> Any:
         """Default of an input of the pipeline's call; None where there is no such input."""
-        found = inspect.signature(type(self.pipe).__call__).parameters.get(name)
+        found = self.known.get(name)
         return None if found is None else found.default
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        return (*(name for name in (*_PICTURES, *_SETTINGS) if name in self.known), *super().extras)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return tuple(name for name in _PICTURES if name in self.known)
+
+    @property
+    def several(self) -> bool:
+        return hasattr(getattr(self.pipe, "controlnet", None), "nets")
 
     def schedule(self, steps: int, height: int, width: int) -> Schedule:
         """As of the main pipeline, without the steps that a strength below 1 leaves out.
@@ -58,8 +85,7 @@ class Variant(PipelineAdapter):
         return super().ran()[self.pipe.scheduler.begin_index or 0 :]
 
     def guidance(self, options: Mapping[str, Any]) -> Mapping[str, Branch]:
-        known = inspect.signature(type(self.pipe).__call__).parameters
-        if options["negative_prompt"] is not None and "negative_prompt" not in known:
+        if options["negative_prompt"] is not None and "negative_prompt" not in self.known:
             raise InputError(
                 f"negative_prompt is {options['negative_prompt']!r}, but {type(self.pipe).__name__} reads none: leave "
                 "it out."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -131,8 +132,12 @@ def opened(key: str, home: str | os.PathLike[str] | None, progress: bool, verify
 
 def concept_embeddings(adapter: PipelineAdapter, plan: Plan) -> Tensor:
     """Embeddings (1, concept, embedding_dim), with a warning for words that are not read as a whole or alike."""
+    # Some text encoders are shown the image among the inputs.
+    seen = json.dumps(plan.options.get("inputs"), sort_keys=True)
     each = [
-        once(adapter.pipe, (ENCODED_CONCEPT, word, plan.pool), partial(adapter.encode_concepts, [word], plan.pool))
+        once(
+            adapter.pipe, (ENCODED_CONCEPT, word, plan.pool, seen), partial(adapter.encode_concepts, [word], plan.pool)
+        )
         for word in plan.concepts
     ]
     embeddings = torch.cat([vector for vector, _ in each], dim=1)
