@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.tiny_pipelines.flux2 import flux2_inputs, flux2_transformer
+from tests.tiny_pipelines.flux_like import chroma_inputs, chroma_transformer
 from tests.tiny_pipelines.qwen import qwen_inputs, qwen_transformer
 from tests.tiny_pipelines.sd3 import sd3_inputs, sd3_transformer
 from tests.tiny_random import concept_embeddings, flux_inputs, flux_transformer
@@ -104,4 +105,7 @@ FAMILIES = {
         lambda: qwen_transformer(zero_cond_t=True), lambda m: qwen_inputs(m, reference=(2, 5)), edited=False
     ),
     "qwen-bfloat16": Family(lambda: qwen_transformer().bfloat16(), qwen_inputs, edited=False),
+    "chroma": Family(chroma_transformer, chroma_inputs, edited=False),
+    "chroma-masked-batch": Family(chroma_transformer, lambda m: chroma_inputs(m, batch=2, masked=3)),
+    "chroma-bfloat16": Family(lambda: chroma_transformer().bfloat16(), lambda m: chroma_inputs(m, masked=3), False),
 }

@@ -81,6 +81,10 @@ def test_models(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
     assert [each["name"] for each in listed] == [family.name for family in workbench.families()]
     for each in listed:
         assert all(name in out for name in (each["name"], *each["models"], *each["pipelines"], *each["transformers"]))
+        for licence in each["licences"]:
+            assert f"{licence['name']} ({licence['terms']})" in out or not licence["terms"]
+            assert f": {', '.join(licence['models'])}" in out
+    assert "FLUX.1 [dev] Non-Commercial License (no commercial use): FLUX.1-dev" in out
 
 
 def test_generate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

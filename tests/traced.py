@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.tiny_random import concept_embeddings
+from workbench.contract.rules import snapshot as snapshot
 from workbench.recording.tracing import trace
 from workbench.schema import SPACES
 
@@ -76,23 +77,3 @@ def recorded_inputs(model: nn.Module) -> Iterator[list[dict[str, Any]]]:
         yield inputs
     finally:
         handle.remove()
-
-
-def snapshot(model: nn.Module) -> list[Any]:
-    """Everything a trace could leave behind: hooks and attributes of every module, and the weights."""
-    return [
-        [
-            (name, type(module), {key: _shallow(value) for key, value in sorted(module.__dict__.items())})
-            for name, module in model.named_modules()
-        ],
-        [(name, tensor.data_ptr(), tensor._version) for name, tensor in model.state_dict().items()],
-    ]
-
-
-def _shallow(value: Any) -> Any:
-    """Containers by their members, anything else by identity."""
-    if isinstance(value, dict):
-        return {key: id(member) for key, member in value.items()}
-    if isinstance(value, list | tuple):
-        return [id(member) for member in value]
-    return value if isinstance(value, bool | int | float | str) else id(value)

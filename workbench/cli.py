@@ -219,7 +219,7 @@ def runs(
 
 @_command(epilog="Example: workbench models --json")
 def models(as_json: Json = False) -> None:
-    """List the model families that are supported, with the pipeline classes of each."""
+    """List the model families that are supported: pipeline classes, licences of weights, where each comes from."""
     from workbench.models.known import families
 
     if as_json:
@@ -230,6 +230,10 @@ def models(as_json: Json = False) -> None:
         typer.echo(f"  capture, generate  {', '.join(family.pipelines)}")
         typer.echo(f"  trace              {', '.join(family.transformers)}")
         typer.echo(f"  guidance           {family.guidance}")
+        for licence in family.licences:
+            terms = f" ({licence.terms})" if licence.terms else ""
+            typer.echo(f"  licence            {licence.name}{terms}: {', '.join(licence.models)}")
+        typer.echo(f"  from               {family.origin}")
         if family.note:
             typer.echo(f"  note               {family.note}")
 

@@ -133,6 +133,17 @@ def test_masks_that_patches_see_differently_are_refused(model: FluxTransformer2D
             traced(model, masked(model, mask), interventions=MaskText(1, tokens=[0]))
 
 
+@pytest.mark.parametrize("mask", [key_mask(), key_mask().expand(1, 1, TEXT + PATCHES, -1)], ids=["keys", "whole"])
+def test_a_prompt_given_as_concepts_is_masked_as_the_models_own_text(
+    model: FluxTransformer2DModel, mask: Tensor
+) -> None:
+    inputs = masked(model, mask)
+    options = {"spaces": ("cross", "prompt"), "pooled": inputs["pooled_projections"], "positions": range(TEXT)}
+    with torch.no_grad(), trace(model, inputs["encoder_hidden_states"], layers=range(5), **options) as seen:
+        model(**inputs)
+    torch.testing.assert_close(seen.scores["cross"], seen.scores["prompt"], rtol=1e-5, atol=1e-5)
+
+
 # --- arguments by name ------------------------------------------------------------------------------------------
 def test_arguments_by_name(model: FluxTransformer2DModel) -> None:
     block = model.transformer_blocks[0]

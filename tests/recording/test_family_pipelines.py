@@ -20,6 +20,7 @@ from torch import Tensor
 import workbench as wb
 from tests.references import relative_error
 from tests.tiny_pipelines.flux2 import flux2_pipeline, klein_pipeline
+from tests.tiny_pipelines.flux_like import chroma_pipeline
 from tests.tiny_pipelines.qwen import qwen_pipeline
 from tests.tiny_pipelines.sd3 import sd3_pipeline
 from workbench.interventions import Amplify, Intervention, MaskText, NullText, RandomDirection, ScaleHeads, SkipBlock
@@ -30,7 +31,7 @@ from workbench.schema import InputError, validate
 
 PROMPT, CONCEPTS, SIZE = "a dog on grass", ["dog", "sky"], (24, 32)
 GRID = (6, 8)
-INFO = {"sd3": 20, "flux2": 64, "klein": 24, "qwen": 512}
+INFO = {"sd3": 20, "flux2": 64, "klein": 24, "qwen": 512, "chroma": 20}
 """Length of the text (of SD3's T5), shorter than the model's own to save time."""
 
 
@@ -46,21 +47,24 @@ class Made:
         Guidance, as `generate` and the pipeline itself take it.
     unguided : dict
         What turns classifier-free guidance off, as `generate` takes it; None where it has none.
+    batched : bool
+        Whether both branches are in one batch, the unconditional one first.
     """
 
     pipeline: Callable[..., Any]
     ours: dict[str, Any] = field(default_factory=dict)
     plain: dict[str, Any] = field(default_factory=dict)
     unguided: dict[str, Any] | None = None
+    batched: bool = False
 
 
+CLASSIFIER_FREE: dict[str, Any] = {
+    "ours": {"guidance": 5.0, "negative_prompt": "a cat"},
+    "plain": {"guidance_scale": 5.0, "negative_prompt": "a cat"},
+    "unguided": {"guidance": 1.0},
+}
 FAMILIES = {
-    "sd3": Made(
-        sd3_pipeline,
-        {"guidance": 5.0, "negative_prompt": "a cat"},
-        {"guidance_scale": 5.0, "negative_prompt": "a cat"},
-        {"guidance": 1.0},
-    ),
+    "sd3": Made(sd3_pipeline, **CLASSIFIER_FREE, batched=True),
     "flux2": Made(flux2_pipeline, {"guidance": 3.0}, {"guidance_scale": 3.0}),
     "klein": Made(klein_pipeline, {"guidance": 3.0}, {"guidance_scale": 3.0}, {"guidance": 1.0}),
     "qwen": Made(
@@ -69,6 +73,7 @@ FAMILIES = {
         {"true_cfg_scale": 3.0, "negative_prompt": "a cat"},
         {},
     ),
+    "chroma": Made(chroma_pipeline, **CLASSIFIER_FREE),
 }
 GUIDED = [name for name, made in FAMILIES.items() if made.unguided is not None]
 
@@ -190,8 +195,8 @@ def test_in_bfloat16_and_what_a_call_leaves_behind_changes_no_key(name: str, ima
 def test_the_branch_of_guidance_that_was_asked_for_is_recorded(name: str, pipe: Any) -> None:
     with calls(pipe) as seen:
         plain(name, pipe, steps=1)
-    batched = len(seen) == 1
-    assert batched == (name == "sd3"), "SD3 puts both into one batch, unconditional first"
+    batched = FAMILIES[name].batched
+    assert len(seen) == (1 if batched else 2)
     passes = [item(seen[0], 1), item(seen[0], 0)] if batched else seen
     both = generated(pipe, steps=1, branch="both", **FAMILIES[name].ours)
     validate(both, values=True)

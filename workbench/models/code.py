@@ -79,10 +79,11 @@ def foreign_code(classes: Iterable[type]) -> Iterator[str]:
 
 
 @cache
-def _roots() -> tuple[Path, ...]:
+def _roots(path: tuple[str, ...]) -> tuple[Path, ...]:
+    """Folders of installed packages, with this ``sys.path``."""
     folders = {sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     # Wherever else packages were installed: an environment below this one, a folder of `pip install --target`.
-    folders |= {folder for folder in sys.path if folder and next(Path(folder).glob("*.dist-info"), None) is not None}
+    folders |= {folder for folder in path if folder and next(Path(folder).glob("*.dist-info"), None) is not None}
     folders |= {str(Path(str(package.__file__)).parent) for package in _PACKAGES}
     folders.add(str(Path(__file__).parents[1]))
     return tuple(Path(folder).resolve() for folder in folders)
@@ -107,10 +108,10 @@ def _has_library_file(module: ModuleType) -> bool:
             and package is not module
             and _is_installed(package.__name__)
         )
-    return _is_under_roots(file)
+    return _is_under_roots(file, tuple(sys.path))
 
 
 @cache
-def _is_under_roots(file: str) -> bool:
-    path = Path(file).resolve()
-    return any(root in path.parents for root in _roots())
+def _is_under_roots(file: str, path: tuple[str, ...]) -> bool:
+    parents = Path(file).resolve().parents
+    return any(root in parents for root in _roots(path))

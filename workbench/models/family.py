@@ -7,14 +7,16 @@ family costs nothing until one of its models is met.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from workbench.models.known import Family, families
 from workbench.models.pipeline import PipelineAdapter
+from workbench.models.plugins import plugins
 from workbench.models.quiet import imported
+from workbench.models.refused import REFUSED, refusal
 from workbench.models.shortcuts import refuse_shortcuts
 from workbench.models.transformer import TransformerAdapter
-from workbench.schema import ModelError
+from workbench.schema import ModelError, WorkbenchError
 
 
 def pipeline_names() -> tuple[str, ...]:
@@ -24,7 +26,7 @@ def pipeline_names() -> tuple[str, ...]:
 
 def transformer_names() -> tuple[str, ...]:
     """Names of all transformer classes that are served."""
-    return tuple(name for family in families() for name in family.transformers)
+    return tuple(dict.fromkeys(name for family in families() for name in family.transformers))
 
 
 def adapter_for(transformer: Any) -> TransformerAdapter:
@@ -41,7 +43,7 @@ def adapter_for(transformer: Any) -> TransformerAdapter:
         _refuse_wrapped(module)
         raise _unsupported("transformer", module, transformer_names())
     refuse_shortcuts(module)
-    adapter: TransformerAdapter = imported(*family.adapter.split(":"))(module)
+    adapter: TransformerAdapter = _made(family, "adapter", module)
     return adapter
 
 
@@ -64,17 +66,73 @@ def pipeline_adapter_for(pipe: Any, info: Mapping[str, Any] | None = None) -> Pi
     transformer = getattr(pipe, "transformer", None)
     if family is None:
         error = _unsupported("pipeline", pipe, pipeline_names())
-        if _serving("transformers", transformer) is not None:
+        if _serving("transformers", transformer) is not None and type(pipe).__name__ not in REFUSED:
             error = ModelError(f"{error} {_TRACE}")
         raise error
     _refuse_wrapped(transformer)
-    adapter: PipelineAdapter = imported(*family.pipeline_adapter.split(":"))(pipe, info)
+    adapter: PipelineAdapter = _made(family, "pipeline_adapter", pipe, info)
     return adapter
+
+
+def adapter_class(family: Family, side: Literal["adapter", "pipeline_adapter"]) -> type[Any]:
+    """The adapter class of a family, imported now.
+
+    Parameters
+    ----------
+    family : Family
+        The family.
+    side : {"adapter", "pipeline_adapter"}
+        Which of the two.
+
+    Raises
+    ------
+    ModelError
+        If another distribution brings the family, and it cannot be imported or is no adapter.
+    """
+    path = getattr(family, side)
+    if not family.distribution:
+        built_in: type[Any] = imported(*path.split(":"))
+        return built_in
+    expected = TransformerAdapter if side == "adapter" else PipelineAdapter
+    try:
+        found = imported(*path.split(":"))
+    except (Exception, SystemExit) as error:  # whatever another's code does
+        raise _unusable(family, f"its {side} {path} cannot be imported", error) from error
+    if not isinstance(found, type) or not issubclass(found, expected):
+        raise _unusable(family, f"its {side} {path} is no workbench.models.{expected.__name__}")
+    return found
+
+
+def _made(family: Family, side: Literal["adapter", "pipeline_adapter"], *given: Any) -> Any:
+    cls = adapter_class(family, side)
+    try:
+        return cls(*given)
+    except WorkbenchError:
+        raise
+    except Exception as error:
+        if not family.distribution:
+            raise
+        raise _unusable(family, f"its {side} failed on a {type(given[0]).__name__}", error) from error
+
+
+def _unusable(family: Family, why: str, error: BaseException | None = None) -> ModelError:
+    reason = "" if error is None else f" ({type(error).__name__}: {' '.join(str(error).split()).rstrip('.')})"
+    return ModelError(
+        f"the family {family.name!r} of {family.origin} cannot be used: {why}{reason}. Install a version of it that "
+        "works with this one of workbench, or uninstall it."
+    )
 
 
 def family_of(pipe: Any) -> Family | None:
     """The family that serves a pipeline; None where none does."""
     return _serving("pipelines", pipe)
+
+
+def brought_to(pipe: Any) -> tuple[Family, ...]:
+    """The families of other distributions that serve a pipeline and its transformer, which may be of two of them."""
+    transformer = getattr(pipe, "transformer", None)
+    served = (_serving("pipelines", pipe), _serving("transformers", getattr(transformer, "_orig_mod", transformer)))
+    return tuple(dict.fromkeys(family for family in served if family is not None and family.distribution))
 
 
 _TRACE = (
@@ -89,6 +147,8 @@ def _serving(what: str, given: Any) -> Family | None:
         for family in families():
             if cls.__name__ in getattr(family, what):
                 return family
+        if cls.__name__ in REFUSED:
+            return None
     return None
 
 
@@ -103,5 +163,10 @@ def _refuse_wrapped(module: Any) -> None:
 
 
 def _unsupported(what: str, given: Any, supported: tuple[str, ...]) -> ModelError:
+    if sentence := next(filter(None, (refusal(cls.__name__) for cls in type(given).__mro__)), ""):
+        return ModelError(sentence)
     names = ", ".join(supported)
-    return ModelError(f"a {what} of class {type(given).__name__} is not supported. Supported {what} classes: {names}.")
+    unused = "".join(f" {problem[0].upper()}{problem[1:]}" for problem in plugins().problems)
+    return ModelError(
+        f"a {what} of class {type(given).__name__} is not supported. Supported {what} classes: {names}.{unused}"
+    )

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import torch
 from safetensors import safe_open
@@ -19,6 +19,10 @@ from tqdm.auto import tqdm
 
 from workbench.models.ambient import ambient
 from workbench.models.checksums import checksum, size_of
+from workbench.models.code import is_library, name_of
+from workbench.models.family import adapter_class, brought_to
+from workbench.models.known import Family
+from workbench.models.plugins import SESSION, identity
 from workbench.models.runtime import COMPILED, parts_of, runtime
 from workbench.schema import ModelError
 
@@ -57,15 +61,18 @@ def fingerprint(pipe: DiffusionPipeline, progress: bool = True) -> dict[str, Any
         Plain values, for a content key: ``class``, ``options`` of the pipeline itself, ``ambient`` switches of the
         process, and for each of its ``components`` its class, its config, the ``options`` set on its parts, the hash of
         its weights (name, shape, dtype and every element of every tensor), and the adapters that are active with their
-        scales. Folders, devices and library versions are left out.
+        scales; and the ``families`` of other distributions that serve it. Folders, devices and versions of libraries
+        are left out.
 
     Raises
     ------
     ModelError
         When weights cannot be read, because a component is on the meta device; or when code takes part that no key can
-        hold: hooks, replaced methods, classes or attention processors of one's own.
+        hold: hooks, replaced methods, classes, attention processors or families of one's own.
     """
     found = runtime(pipe)
+    brought = brought_to(pipe)
+    found.foreign += chain.from_iterable(map(_foreign_family, brought))
     if found.foreign:
         more = f", and {len(found.foreign) - 3} more" if len(found.foreign) > 3 else ""
         raise ModelError(
@@ -90,7 +97,23 @@ def fingerprint(pipe: DiffusionPipeline, progress: bool = True) -> dict[str, Any
                 name: _component(component, tensors.get(name), found.state[name], bar)
                 for name, component in components.items()
             },
-        }
+        } | ({"families": [identity(family) for family in brought]} if brought else {})
+
+
+def _foreign_family(family: Family) -> Iterator[str]:
+    """Why no key can hold a family of another distribution: its adapters decide numbers, and are no library's."""
+    if family.distribution == SESSION:
+        yield f"the family {family.name!r} was registered in this process, and is no installed distribution's"
+        return
+    sides: dict[Literal["adapter", "pipeline_adapter"], tuple[str, ...]]
+    sides = {"adapter": family.transformers, "pipeline_adapter": family.pipelines}
+    for side, served in sides.items():
+        cls = adapter_class(family, side) if served else object
+        if own := [name_of(base) for base in cls.__mro__ if not is_library(base)]:
+            yield (
+                f"the adapter {own[0]} of {family.origin} is code that can change under one version: install the "
+                "distribution itself, not a link to its sources"
+            )
 
 
 def _component(component: Any, tensors: Mapping[str, Any] | None, options: str, bar: Any) -> dict[str, Any]:

@@ -171,6 +171,12 @@ class JointAdapter(TransformerAdapter):
     def structure(self) -> Any:
         return tuple(map(self.fused, self._attentions))
 
+    def mask_rows(self, mask: Tensor, looking: slice | list[int]) -> Tensor:
+        """Rows (batch, 1, query or 1, key) of a block's mask, of those tokens of the joint sequence that look."""
+        while mask.ndim < 4:  # (batch, key), or (batch, query, key)
+            mask = mask.unsqueeze(1)
+        return mask if mask.shape[2] == 1 else mask[:, :, looking]
+
     def text_bias(self, call: BlockCall) -> Tensor | None:
         """What a block's mask adds to the image's logits over text; see :class:`.transformer.BlockTensors`.
 
@@ -179,23 +185,34 @@ class JointAdapter(TransformerAdapter):
         ModelError
             If the mask differs from patch to patch, or hides some of them.
         """
-        mask = call.mask
-        if mask is None:
+        if call.mask is None:
             return None
-        if mask.dtype == torch.bool:
-            mask = torch.zeros(mask.shape, dtype=torch.float32, device=mask.device).masked_fill(~mask, -torch.inf)
-        while mask.ndim < 4:  # (batch, key), or (batch, query, key)
-            mask = mask.unsqueeze(1)
-        rows = mask.shape[2]
-        if rows > 1:  # one for each token that looks
-            mask = mask[:, :, self._rows(rows, call.text)[0]]
-        text, image = (mask[..., part].float() for part in self._rows(mask.shape[-1], call.text)[::-1])
-        if not bool((mask == mask[:, :, :1]).all()) or not bool((image == image[..., :1]).all()):
-            raise ModelError(
-                f"{type(self.transformer).__name__} was given an attention mask that differs between patches of the "
-                "image: the image's attention to text cannot be recorded or edited under it. Leave that mask out."
-            )
-        return text[:, :, :1] - image[:, :, :1, :1]
+        bias = self._bias(call, call.mask, self._rows(call.mask.shape[-1], call.text)[0])
+        if not bool((bias == bias[:, :, :1]).all()):
+            raise self._refused_mask()
+        return bias[:, :, :1]
+
+    def own_bias(self, call: BlockCall, places: tuple[int, ...]) -> Tensor | None:
+        if call.mask is None:
+            return None
+        start = self._rows(call.mask.shape[-1], call.text)[1].start or 0
+        return self._bias(call, call.mask, [start + place for place in places])[..., list(places)]
+
+    def _bias(self, call: BlockCall, mask: Tensor, looking: slice | list[int]) -> Tensor:
+        """What is added to logits over text (batch, 1, query or 1, token), relative to those over the image."""
+        seen = self.mask_rows(mask, looking)
+        if seen.dtype == torch.bool:
+            seen = torch.zeros(seen.shape, dtype=torch.float32, device=seen.device).masked_fill(~seen, -torch.inf)
+        text, image = (seen[..., part].float() for part in self._rows(seen.shape[-1], call.text)[::-1])
+        if not bool((image == image[..., :1]).all()):
+            raise self._refused_mask()
+        return text - image[..., :1]
+
+    def _refused_mask(self) -> ModelError:
+        return ModelError(
+            f"{type(self.transformer).__name__} was given an attention mask that differs between patches of the "
+            "image: the image's attention to text cannot be recorded or edited under it. Leave that mask out."
+        )
 
     # --- reading ------------------------------------------------------------------------------------------------
     def watch_block(

@@ -5,6 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from workbench.models.known_variants import VARIANTS
+from workbench.schema import InputError
+
+
+@dataclass(frozen=True)
+class Licence:
+    """A licence of weights.
+
+    Attributes
+    ----------
+    name : str
+        What it is called.
+    models : tuple of str
+        The weights, as people name them.
+    terms : str
+        What it forbids, in a few words; empty for one that forbids no use.
+    """
+
+    name: str
+    models: tuple[str, ...]
+    terms: str = ""
+
 
 @dataclass(frozen=True)
 class Family:
@@ -24,6 +46,15 @@ class Family:
         How ``generate`` is told the strength of guidance.
     note : str
         What else a user has to know; empty where there is nothing.
+    licences : tuple of Licence
+        Licences of weights that people load; those of others are on their model cards.
+    distribution, version : str
+        The installed distribution that brings the family, which fills them in; empty for the families of this package.
+
+    Raises
+    ------
+    InputError
+        If a field is of another kind.
     """
 
     name: str
@@ -34,7 +65,38 @@ class Family:
     models: tuple[str, ...]
     guidance: str
     note: str = ""
+    licences: tuple[Licence, ...] = ()
+    distribution: str = ""
+    version: str = ""
 
+    def __post_init__(self) -> None:
+        # A string would be taken for the tuple of its letters.
+        for field in ("transformers", "pipelines", "models"):
+            value = getattr(self, field)
+            if not isinstance(value, tuple) or not all(isinstance(name, str) and name for name in value):
+                raise InputError(f"{field} of the family {self.name!r} is {value!r}; expected a tuple of names.")
+        for field, classes in (("adapter", self.transformers), ("pipeline_adapter", self.pipelines)):
+            value = getattr(self, field)
+            named = isinstance(value, str) and all(value.partition(":")[::2])
+            if not named and (classes or value != ""):
+                raise InputError(
+                    f"{field} of the family {self.name!r} is {value!r}; expected 'module:Class', such as "
+                    "'my_family:MyAdapter'."
+                )
+        if not isinstance(self.name, str) or not self.name.strip():
+            raise InputError(f"the name of a family is {self.name!r}; expected what people call it.")
+        if not self.transformers and not self.pipelines:
+            raise InputError(f"the family {self.name!r} names no class: give transformers=, pipelines=, or both.")
+
+    @property
+    def origin(self) -> str:
+        """Where the family comes from: a distribution with its version, or this package."""
+        return f"{self.distribution} {self.version}".strip() or "built in"
+
+
+APACHE: Final = "Apache-2.0"
+NON_COMMERCIAL: Final = "no commercial use"
+SEE_CARD: Final = "see its model card"
 
 FAMILIES: Final = (
     Family(
@@ -46,46 +108,15 @@ FAMILIES: Final = (
         models=("FLUX.1-schnell", "FLUX.1-dev", "tiny-flux"),
         guidance="guidance= (distilled), true_guidance= with negative_prompt=",
         note="inputs: prompt_embeds and pooled_prompt_embeds in place of a prompt, as FLUX.1 Redux makes them",
-    ),
-    Family(
-        name="FLUX.1 from a picture",
-        transformers=("FluxTransformer2DModel",),
-        pipelines=("FluxImg2ImgPipeline", "FluxInpaintPipeline"),
-        adapter="workbench.models.flux:FluxAdapter",
-        pipeline_adapter="workbench.models.flux_variants:FluxVariantAdapter",
-        models=("FLUX.1-schnell", "FLUX.1-dev", "tiny-flux"),
-        guidance="guidance= (distilled), true_guidance= with negative_prompt=",
-        note="inputs: image, strength; mask_image for inpainting",
-    ),
-    Family(
-        name="FLUX.1 Kontext",
-        transformers=("FluxTransformer2DModel",),
-        pipelines=("FluxKontextPipeline",),
-        adapter="workbench.models.flux:FluxAdapter",
-        pipeline_adapter="workbench.models.flux_variants:FluxKontextAdapter",
-        models=("FLUX.1-Kontext-dev",),
-        guidance="guidance= (distilled), true_guidance= with negative_prompt=",
-        note="inputs: image, whose tokens are attended to and not recorded",
-    ),
-    Family(
-        name="FLUX.1 Fill and Control",
-        transformers=("FluxTransformer2DModel",),
-        pipelines=("FluxFillPipeline", "FluxControlPipeline"),
-        adapter="workbench.models.flux:FluxAdapter",
-        pipeline_adapter="workbench.models.flux_variants:FluxChannelsAdapter",
-        models=("FLUX.1-Fill-dev", "FLUX.1-Canny-dev", "FLUX.1-Depth-dev"),
-        guidance="guidance= (distilled)",
-        note="generate only; inputs: image, mask_image and strength of Fill, control_image of Control",
-    ),
-    Family(
-        name="FLUX.1 with a ControlNet",
-        transformers=("FluxTransformer2DModel",),
-        pipelines=("FluxControlNetPipeline",),
-        adapter="workbench.models.flux:FluxAdapter",
-        pipeline_adapter="workbench.models.flux_variants:FluxControlNetAdapter",
-        models=("FLUX.1-dev",),
-        guidance="guidance= (distilled), true_guidance= with negative_prompt=",
-        note="inputs: control_image, control_mode and the ControlNet's scales; a capture leaves the ControlNet out",
+        licences=(
+            Licence(APACHE, ("FLUX.1-schnell",)),
+            Licence(
+                "FLUX.1 [dev] Non-Commercial License",
+                ("FLUX.1-dev", "FLUX.1-Fill-dev", "FLUX.1-Redux-dev", "FLUX.1-Kontext-dev"),
+                NON_COMMERCIAL,
+            ),
+            Licence("MIT", ("tiny-flux",)),
+        ),
     ),
     Family(
         name="Stable Diffusion 3, 3.5",
@@ -96,26 +127,13 @@ FAMILIES: Final = (
         models=("Stable Diffusion 3 medium", "3.5 medium", "3.5 large", "3.5 large turbo"),
         guidance="guidance=",
         note="the turbo model needs its own steps= and guidance=: its configuration does not say that it is one",
-    ),
-    Family(
-        name="Stable Diffusion 3, 3.5 from a picture",
-        transformers=("SD3Transformer2DModel",),
-        pipelines=("StableDiffusion3Img2ImgPipeline", "StableDiffusion3InpaintPipeline"),
-        adapter="workbench.models.sd3:SD3Adapter",
-        pipeline_adapter="workbench.models.sd3_variants:SD3VariantAdapter",
-        models=("Stable Diffusion 3 medium", "3.5 medium", "3.5 large"),
-        guidance="guidance=",
-        note="inputs: image, strength; mask_image for inpainting",
-    ),
-    Family(
-        name="Stable Diffusion 3, 3.5 with a ControlNet",
-        transformers=("SD3Transformer2DModel",),
-        pipelines=("StableDiffusion3ControlNetPipeline",),
-        adapter="workbench.models.sd3:SD3Adapter",
-        pipeline_adapter="workbench.models.sd3_variants:SD3ControlNetAdapter",
-        models=("Stable Diffusion 3 medium", "3.5 medium", "3.5 large"),
-        guidance="guidance=",
-        note="inputs: control_image and the ControlNet's scales; a capture leaves the ControlNet out",
+        licences=(
+            Licence(
+                "Stability AI Community License",
+                ("Stable Diffusion 3 medium", "3.5 medium", "3.5 large", "3.5 large turbo"),
+                "commercial use up to a yearly revenue of 1 million US dollars",
+            ),
+        ),
     ),
     Family(
         name="FLUX.2",
@@ -126,6 +144,7 @@ FAMILIES: Final = (
         models=("FLUX.2-dev",),
         guidance="guidance= (distilled)",
         note="its text processor needs torchvision",
+        licences=(Licence("FLUX [dev] Non-Commercial License", ("FLUX.2-dev",), NON_COMMERCIAL),),
     ),
     Family(
         name="FLUX.2 klein",
@@ -135,6 +154,10 @@ FAMILIES: Final = (
         pipeline_adapter="workbench.models.klein_pipeline:KleinPipelineAdapter",
         models=("FLUX.2-klein",),
         guidance="guidance=",
+        licences=(
+            Licence(APACHE, ("FLUX.2-klein-4B",)),
+            Licence("FLUX Non-Commercial License", ("FLUX.2-klein-9B",), NON_COMMERCIAL),
+        ),
     ),
     Family(
         name="Qwen-Image",
@@ -144,49 +167,39 @@ FAMILIES: Final = (
         pipeline_adapter="workbench.models.qwen_pipeline:QwenPipelineAdapter",
         models=("Qwen-Image",),
         guidance="true_guidance= with negative_prompt=",
+        licences=(Licence(APACHE, ("Qwen-Image", "Qwen-Image-Edit")),),
     ),
     Family(
-        name="Qwen-Image from a picture, or with a ControlNet",
-        transformers=("QwenImageTransformer2DModel",),
-        pipelines=("QwenImageImg2ImgPipeline", "QwenImageInpaintPipeline", "QwenImageControlNetPipeline"),
-        adapter="workbench.models.qwen:QwenAdapter",
-        pipeline_adapter="workbench.models.qwen_variants:QwenVariantAdapter",
-        models=("Qwen-Image",),
-        guidance="true_guidance= with negative_prompt=",
-        note="inputs: image, strength; mask_image for inpainting; control_image and the ControlNet's scales",
+        name="Chroma",
+        transformers=("ChromaTransformer2DModel",),
+        pipelines=("ChromaPipeline",),
+        adapter="workbench.models.chroma:ChromaAdapter",
+        pipeline_adapter="workbench.models.chroma_pipeline:ChromaPipelineAdapter",
+        models=("Chroma1-HD", "Chroma1-Base", "Chroma1-Flash"),
+        guidance="guidance=",
+        note="the Flash model needs its own steps= and guidance=: its configuration does not say that it is one",
     ),
-    Family(
-        name="Qwen-Image-Edit",
-        transformers=("QwenImageTransformer2DModel",),
-        pipelines=("QwenImageEditPipeline",),
-        adapter="workbench.models.qwen:QwenAdapter",
-        pipeline_adapter="workbench.models.qwen_variants:QwenEditAdapter",
-        models=("Qwen-Image-Edit",),
-        guidance="true_guidance= with negative_prompt=",
-        note="generate only; inputs: image, seen by the text encoder, its tokens attended to and not recorded",
-    ),
-    Family(
-        name="Qwen-Image-Edit 2509 and later",
-        transformers=("QwenImageTransformer2DModel",),
-        pipelines=("QwenImageEditPlusPipeline",),
-        adapter="workbench.models.qwen:QwenAdapter",
-        pipeline_adapter="workbench.models.qwen_variants:QwenEditPlusAdapter",
-        models=("Qwen-Image-Edit-2509",),
-        guidance="true_guidance= with negative_prompt=",
-        note="generate only; inputs: image, one or a list, as in Qwen-Image-Edit",
-    ),
+    *(Family(**row) for row in VARIANTS),
 )
 
 
 def families() -> tuple[Family, ...]:
-    """All families that are supported, in the order in which they are tried.
+    """All families that are supported: those of this package, then those that installed distributions bring.
 
     Returns
     -------
     tuple of Family
         ``capture`` and ``generate`` take the pipeline classes that a family names, ``trace`` its transformer classes.
+        See :mod:`workbench.models` for how to bring one.
+
+    Warns
+    -----
+    WorkbenchWarning
+        Once, if a distribution brings families that cannot be used; the others are.
     """
-    return FAMILIES
+    from workbench.models.plugins import plugins
+
+    return (*FAMILIES, *plugins().families)
 
 
 def family_named(pipeline: str) -> Family | None:

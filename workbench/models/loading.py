@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
@@ -162,18 +163,20 @@ def _download(name: str) -> Path:
 
 
 def _check_class(folder: Path) -> None:
-    from workbench.models.family import pipeline_names
+    from workbench.models.family import adapter_class, pipeline_names
     from workbench.models.known import family_named
-    from workbench.models.quiet import imported
+    from workbench.models.refused import refusal
 
     named = json_object(folder / "model_index.json").get("_class_name", "")
     family = family_named(str(named))
     if family is None:
+        if sentence := refusal(str(named)):
+            raise ModelError(f"{folder} cannot be used: {sentence}")
         raise ModelError(
             f"{folder} holds a {named or 'nameless pipeline'}; supported are {', '.join(pipeline_names())}. Of another "
             "pipeline around a supported transformer, load it with diffusers and record its call with workbench.trace."
         )
-    imported(*family.pipeline_adapter.split(":"))  # with the pipeline, before diffusers looks for it
+    adapter_class(family, "pipeline_adapter")  # with the pipeline, before diffusers looks for it
 
 
 def weight_bytes(folder: Path, dtype: torch.dtype) -> dict[str, int]:
@@ -277,7 +280,6 @@ def _check_memory(name: str, folder: Path, dtype: torch.dtype, device: torch.dev
 
 def _load(folder: Path, dtype: torch.dtype, device: torch.device, offload: str | None) -> DiffusionPipeline:
     from workbench.models.defaults import own_defaults
-    from workbench.models.quiet import imported
 
     variant = weight_variant(folder)
     if variant:
@@ -285,7 +287,7 @@ def _load(folder: Path, dtype: torch.dtype, device: torch.device, offload: str |
     logger.info("loading %s in %s for %s", folder, dtype, device)
     try:
         with own_defaults():
-            pipe: DiffusionPipeline = imported("diffusers", "DiffusionPipeline").from_pretrained(
+            pipe: DiffusionPipeline = _pipeline_class(folder).from_pretrained(
                 folder, dtype=dtype, variant=variant or None, local_files_only=True
             )
     except (OSError, ValueError) as error:
@@ -300,6 +302,20 @@ def _load(folder: Path, dtype: torch.dtype, device: torch.device, offload: str |
     else:
         pipe.to(device)
     return pipe
+
+
+def _pipeline_class(folder: Path) -> Any:
+    """What loads the pipeline in a folder: diffusers, or the class itself where diffusers has none of its name."""
+    from workbench.models.family import adapter_class
+    from workbench.models.known import family_named
+    from workbench.models.quiet import imported
+
+    named = str(json_object(folder / "model_index.json")["_class_name"])
+    if (family := family_named(named)) is not None and family.distribution:
+        module = sys.modules[adapter_class(family, "pipeline_adapter").__module__]
+        if isinstance(cls := getattr(module, named, None), type):
+            return cls
+    return imported("diffusers", "DiffusionPipeline")
 
 
 def _lacking(folder: Path) -> str:

@@ -154,12 +154,16 @@ class ConceptStream:
         Position embedding of the concepts, for :meth:`TransformerAdapter.rotate`; None where it is the identity.
     lead : int
         Tokens before the concepts that go with them without being one, such as registers.
+    bias : Tensor (batch or 1, 1, concept or 1, concept) or None
+        What is added to the concepts' logits over each other, relative to those over the image, where they are one text
+        that the model masks.
     """
 
     hidden: Tensor
     conditioning: Any
     rotary: Any = None
     lead: int = 0
+    bias: Tensor | None = None
 
     def of(self, items: slice) -> Self:
         """The same of some items of the batch."""
@@ -370,6 +374,10 @@ class TransformerAdapter(ABC):
         if isinstance(rotary, tuple | list):
             return tuple(self.rotary_at(part, positions) for part in rotary)
         return None if rotary is None else rotary[list(positions)]
+
+    def own_bias(self, call: BlockCall, places: tuple[int, ...]) -> Tensor | None:
+        """What a block's mask adds to the logits of text tokens over each other; see :class:`ConceptStream`."""
+        return None
 
     def scale(self, call: BlockCall) -> float:
         """What the model multiplies attention logits with."""

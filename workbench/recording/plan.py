@@ -20,6 +20,8 @@ import xarray as xr
 
 from workbench import store
 from workbench.interventions import Intervention, in_words
+from workbench.models.family import brought_to
+from workbench.models.known import Family
 from workbench.models.pipeline import PipelineAdapter
 from workbench.models.transformer import Layer
 from workbench.recording.edits.resolving import missing_pieces
@@ -34,6 +36,8 @@ from workbench.schema import (
     CONCEPT,
     CONDITIONAL,
     EDIT,
+    FAMILY,
+    FAMILY_FROM,
     FLOW,
     HEAD,
     HEAD_COUNT,
@@ -220,6 +224,7 @@ class Plan:
         if self.interventions:
             attrs["interventions"] = [edit.as_dict() for edit in self.interventions]
             attrs[EDIT] = in_words(self.interventions)
+        attrs |= family_attrs(brought_to(adapter.pipe))
         attrs |= made_for(key)
         return xr.Dataset(coords=coords, attrs=attrs)
 
@@ -268,6 +273,13 @@ def writing(
 def remaining_passes(run: Writer) -> Sequence[tuple[int, int]]:
     """(sample, timestep) positions of the passes that still have pieces to write, in order."""
     return list(dict.fromkeys((piece.sample, piece.timestep) for piece in run.remaining))
+
+
+def family_attrs(brought: Sequence[Family]) -> dict[str, str]:
+    """What a run says of the families of other distributions that its model is served by; nothing without any."""
+    if not brought:
+        return {}
+    return {FAMILY: ", ".join(family.name for family in brought), FAMILY_FROM: ", ".join(f.origin for f in brought)}
 
 
 def versions() -> dict[str, str]:

@@ -187,7 +187,7 @@ class Reading:
         """
         scale = adapter.scale(block.call)
         own = _Own.of(adapter, stream, projection)
-        fused_result = self._read_fused(adapter, own, block, place, scale)
+        fused_result = self._read_fused(adapter, own, block, place, scale) if stream.bias is None else None
         if fused_result is not None:
             return fused_result
         rotary, patches = block.call.rotary, block.patches
@@ -196,6 +196,8 @@ class Reading:
         image_value = None if block.value is None else block.value.float()
         over_image = None if image_key is None else head_scores(query * scale, image_key)
         over_every_concept = head_scores(query * scale, own_key)
+        if stream.bias is not None:
+            over_every_concept = over_every_concept + stream.bias
         over_concepts = _hide(over_every_concept, self.hidden, stream.lead)
 
         attended = _attend(self.attend, over_image, over_concepts, image_value, own_value)

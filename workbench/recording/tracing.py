@@ -23,7 +23,15 @@ from workbench.models.family import adapter_for
 from workbench.models.guidance import Branch
 from workbench.models.hooks import Hooks
 from workbench.models.shortcuts import refuse_shortcuts
-from workbench.models.transformer import WHOLE, BlockTensors, Concepts, ConceptStream, Layer, TransformerAdapter
+from workbench.models.transformer import (
+    WHOLE,
+    BlockTensors,
+    Concepts,
+    ConceptStream,
+    Layer,
+    TransformerAdapter,
+    items_of,
+)
 from workbench.recording.arguments import (
     check_embeddings,
     check_offered,
@@ -290,7 +298,7 @@ class Trace:
         block = block.of(state.items)
         with self._aside.step(block, state.stream):
             with self._hooks.silenced(), self.editing.changes.silenced(), self._selfcheck.silenced():
-                state.stream = self._placed(state.stream.to(block.output.device), block)
+                state.stream = self._placed(state.stream.to(block.output.device), block, state.items)
                 projection = self._adapter.project(layer, state.stream, block.call)
                 with torch.autocast(block.output.device.type, enabled=False):
                     place = (self.steps[state.branches[0].name], layer.index) if layer.index in self.layers else None
@@ -307,14 +315,18 @@ class Trace:
                 for record in state.divided(piece):
                     self._on_record(record)
 
-    def _placed(self, stream: ConceptStream, block: BlockTensors) -> ConceptStream:
-        """The stream with the position embedding that its concepts have in the model's text, if they have places."""
+    def _placed(self, stream: ConceptStream, block: BlockTensors, items: slice) -> ConceptStream:
+        """The stream with the position embedding and mask of its concepts in the model's text, if they have places."""
         places = self._concepts.positions
         if places is None:
             return stream
         if max(places) >= block.call.text:
             raise InputError(f"position {max(places)} is outside the text's {block.call.text} tokens.")
-        return replace(stream, rotary=self._adapter.rotary_at(block.call.text_rotary, places))
+        return replace(
+            stream,
+            rotary=self._adapter.rotary_at(block.call.text_rotary, places),
+            bias=items_of(self._adapter.own_bias(block.call, places), items),
+        )
 
     def _finish(self) -> None:
         state, self._pass = self._pass, None

@@ -92,6 +92,8 @@ name                  type                meaning
 ``guidance``          number or None      guidance scale; None when the model takes none (``"generate"`` only)
 ``branch``            str                 of guidance: ``"conditional"`` (also where it is absent), ``"unconditional"``
                                           or ``"both"`` (``"generate"`` only)
+``family``            str                 the model's family, where another distribution brings it
+``family_from``       str                 that distribution, with its version
 ``process``           str                 how noise is added, where it is not by a flow
 ``device``            str                 kind of device that computed it, for information
 ``threads``           int                 torch's threads on the CPU, for information

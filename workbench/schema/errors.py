@@ -22,6 +22,10 @@ class ModelError(WorkbenchError, RuntimeError):
     """A model cannot be loaded, does not fit, or is of a kind that is not supported."""
 
 
+class ContractError(ModelError):
+    """An adapter does not do what the contract of model families asks of it."""
+
+
 class TraceError(WorkbenchError, RuntimeError):
     """A forward pass did not deliver every expected piece exactly once, finite and in shape."""
 

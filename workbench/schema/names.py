@@ -87,6 +87,8 @@ PARENT: Final = "parent"
 ROLE: Final = "role"
 EDIT: Final = "edit"
 MODEL_FROM: Final = "model_from"
+FAMILY: Final = "family"
+FAMILY_FROM: Final = "family_from"
 ROLES: Final = ("baseline", "edit", "control")
 """What a run is in the experiment that it was made for; a run that the user asked for has none."""
 MODEL_ORIGINS: Final = ("name", "folder", "pipeline")

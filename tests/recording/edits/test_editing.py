@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tests.families import FAMILIES, Sample
+from tests.tiny_pipelines.flux_like import drop_modulation
 from tests.tiny_random import concept_embeddings, flux_inputs, flux_transformer
 from tests.traced import snapshot
 from workbench.interventions import (
@@ -203,6 +204,8 @@ def without_block(model: Any, index: int) -> nn.Module:
     blocks = getattr(smaller, parent)
     del blocks[int(place)]
     count = {"transformer_blocks": "num_layers", "single_transformer_blocks": "num_single_layers"}[parent]
+    if hasattr(smaller, "distilled_guidance_layer"):
+        drop_modulation(smaller, index)
     smaller.register_to_config(**{count: len(blocks)})
     without: nn.Module = smaller
     return without
