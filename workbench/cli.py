@@ -21,10 +21,12 @@ from workbench.options import (
     Figure,
     Group,
     Home,
+    Inputs,
     Json,
     Layers,
     Lse,
     Model,
+    Pipeline,
     Pool,
     Samples,
     Seed,
@@ -32,6 +34,7 @@ from workbench.options import (
     Spaces,
     TextMass,
     Verify,
+    read_inputs,
 )
 from workbench.schema import InputError, WorkbenchError
 
@@ -127,6 +130,8 @@ def generate(
     prompt: Annotated[str, typer.Argument(help="What to draw.")],
     concepts: Annotated[list[str], typer.Argument(help="Concept words.")],
     model: Model = "tiny-flux",
+    pipeline: Pipeline = None,
+    inputs: Inputs = None,
     steps: Annotated[int | None, typer.Option(help="Length of the schedule.")] = None,
     record: Annotated[
         list[int] | None, typer.Option("--record", help="Step to record, from 0; repeat for more; all by default.")
@@ -166,10 +171,13 @@ def generate(
         "attend": attend,
         "pool": pool,
         "home": home,
+        "inputs": read_inputs(inputs),
     }
     _check(figure, concepts, prompt=prompt, **asked)
     import workbench as wb
 
+    if pipeline is not None:
+        asked["model"] = wb.load_model(model, pipeline=pipeline)
     ds = wb.generate(
         prompt, concepts, **asked, lse=lse, text_mass=text_mass, verify=verify_stored, progress=not as_json
     )

@@ -36,7 +36,7 @@ import workbench as wb
 from tests.references import relative_error
 from tests.tiny_pipelines.qwen import qwen_pipeline
 from tests.tiny_pipelines.sd3 import sd3_pipeline
-from tests.tiny_pipelines.variants import flux_variant, qwen_variant, sd3_variant
+from tests.tiny_pipelines.variants import flux_controlnet, flux_variant, qwen_variant, sd3_variant
 from tests.tiny_random import flux_pipeline
 from workbench import store
 from workbench.interventions import ITSELF, MaskText, NullText, Patch, Source
@@ -548,6 +548,27 @@ def test_inputs_that_cannot_be_used(name: str, inputs: Any, message: str, home: 
     with pytest.raises(InputError, match=message):
         assert not calls(pipe, lambda: generated(pipe, inputs, store=True, home=home))
     assert not [path for path in home.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"control_image": PICTURE}, "has 2 ControlNets together: give control_image as a list of as many"),
+        ({"control_image": [PICTURE]}, "has 2 ControlNets together: give control_image as a list of as many"),
+        ({"control_image": [PICTURE, OTHER]}, "give controlnet_conditioning_scale as a list of as many"),
+    ],
+)
+def test_several_controlnets_take_as_many_images(inputs: dict[str, Any], message: str) -> None:
+    net = flux_controlnet()
+    pipe = FluxControlNetPipeline(**(shared("controlnet").components | {"controlnet": [net, net]}))
+    pipe.set_progress_bar_config(disable=True)
+    with pytest.raises(InputError, match=message):
+        generated(pipe, inputs)
+    both: dict[str, Any] = {"control_image": [PICTURE, OTHER], "controlnet_conditioning_scale": [0.5, 0.8]}
+    ds = generated(pipe, both, steps=1)
+    turned = generated(pipe, both | {"control_image": [OTHER, PICTURE]}, steps=1)
+    assert not np.array_equal(ds["image"], turned["image"])
+    assert ds.attrs["inputs"]["controlnet_conditioning_scale"] == [0.5, 0.8]
 
 
 def test_a_main_pipeline_takes_no_image() -> None:

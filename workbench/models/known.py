@@ -205,3 +205,10 @@ def families() -> tuple[Family, ...]:
 def family_named(pipeline: str) -> Family | None:
     """The family that serves a pipeline class of this name; None where none does."""
     return next((family for family in families() if pipeline in family.pipelines), None)
+
+
+def around_the_same(pipeline: str) -> tuple[str, ...]:
+    """Names of the pipeline classes, itself among them, whose transformers are of the same class."""
+    own = family_named(pipeline)
+    sides = set(() if own is None else own.transformers)
+    return tuple(one for family in families() if sides & set(family.transformers) for one in family.pipelines)

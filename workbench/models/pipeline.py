@@ -155,6 +155,15 @@ class PipelineAdapter(ABC):
         """Whether each of its images may be a list of them."""
         return False
 
+    def refuse(self, inputs: Mapping[str, Any]) -> None:  # noqa: B027 - most have nothing to refuse
+        """Refuse inputs that the pipeline's call cannot take together.
+
+        Raises
+        ------
+        InputError
+            If it cannot.
+        """
+
     def with_inputs(self, inputs: Mapping[str, Any]) -> Self:
         """An adapter of the same pipeline whose calls get further inputs.
 

@@ -55,7 +55,23 @@ class Variant(PipelineAdapter):
 
     @property
     def several(self) -> bool:
-        return hasattr(getattr(self.pipe, "controlnet", None), "nets")
+        return self._nets is not None
+
+    @property
+    def _nets(self) -> int | None:
+        """How many ControlNets the pipeline has together; None for one alone, or none."""
+        nets = getattr(getattr(self.pipe, "controlnet", None), "nets", None)
+        return None if nets is None else len(nets)
+
+    def refuse(self, inputs: Mapping[str, Any]) -> None:
+        nets = self._nets
+        for name in ("control_image", "controlnet_conditioning_scale") if nets is not None else ():
+            value = inputs.get(name)
+            if not isinstance(value, list) or len(value) != nets:
+                raise InputError(
+                    f"{type(self.pipe).__name__} has {nets} ControlNets together: give {name} as a list of as many, "
+                    "one for each."
+                )
 
     def schedule(self, steps: int, height: int, width: int) -> Schedule:
         """As of the main pipeline, without the steps that a strength below 1 leaves out.

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from workbench.models.call_inputs import ARGUMENTS, EMBEDDINGS, IMAGES, KEPT, MASKS, STRENGTH
+from workbench.models.known import around_the_same
 from workbench.recording.pictures import Pixels, image_hash, read_image
 from workbench.schema import InputError, noted, warn
 
@@ -106,7 +107,7 @@ def with_extra(adapter: PipelineAdapter, extra: ExtraInputs) -> PipelineAdapter:
     pipeline = type(adapter.pipe).__name__
     for name in (*extra.values, *extra.unread):
         if name not in adapter.extras:
-            raise InputError(f"inputs holds {name!r}, {_why_not(adapter, name)}. {_taken(adapter)}")
+            raise InputError(f"inputs holds {name!r}, {_why_not(adapter, name)}. {_taken(adapter, name)}")
     for problem in extra.unread.values():
         raise InputError(problem)
     if lacking := [name for name in adapter.needs if name not in extra.values]:
@@ -120,6 +121,7 @@ def with_extra(adapter: PipelineAdapter, extra: ExtraInputs) -> PipelineAdapter:
     if (strength := extra.values.get(STRENGTH)) is not None and not (_is_real(strength) and 0 < strength <= 1):
         raise InputError(f"strength is {strength!r}; expected a number above 0, up to 1.")
     _check_embeddings(adapter, extra.values)
+    adapter.refuse(extra.values)
     return adapter.with_inputs(extra.values)
 
 
@@ -148,16 +150,36 @@ def check_replaced(extra: ExtraInputs, request: Request) -> None:
 
 def _why_not(adapter: PipelineAdapter, name: str) -> str:
     pipeline = type(adapter.pipe).__name__
-    if name not in inspect.signature(type(adapter.pipe).__call__).parameters or name == "self":
+    if name not in _known(type(adapter.pipe)) or name == "self":
         return f"which {pipeline} does not take"
     if name in ARGUMENTS:
         return f"which generate sets itself: give {ARGUMENTS[name]}"
     return f"which generate does not pass on to {pipeline}: {KEPT.get(name, 'runs with it were never tried')}"
 
 
-def _taken(adapter: PipelineAdapter) -> str:
+def _taken(adapter: PipelineAdapter, name: str) -> str:
+    import diffusers
+
+    from workbench.models.family import family_of
+
     taken = ", ".join(adapter.extras)
-    return f"Of its own it takes {taken}." if taken else "It takes none of its own: leave inputs out."
+    told = f"Of its own it takes {taken}." if taken else "It takes none of its own: leave inputs out."
+    if name not in IMAGES or name in _known(type(adapter.pipe)):
+        return told
+    family = family_of(adapter.pipe)
+    names = around_the_same(family.pipelines[0]) if family else ()
+    others = [one for one in names if name in _known(getattr(diffusers, one, None))]
+    if not others:
+        return told
+    return (
+        f"{told} Around the same transformer, {', '.join(others)} can take it: "
+        f"load_model(…, pipeline={others[0]!r}), or diffusers.{others[0]}.from_pipe(pipe)."
+    )
+
+
+def _known(pipeline: Any) -> Mapping[str, Any]:
+    """Inputs of the call of a pipeline class."""
+    return {} if pipeline is None else inspect.signature(pipeline.__call__).parameters
 
 
 def _image(name: str, value: Any) -> Pixels:
