@@ -42,7 +42,8 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(TESTING) --dist loadfile --no-loadscope-reorder -m "not slow"
 
-# What takes long by nature: notebooks, the wheel, inductor, pictures in numbers.
+# What takes long by nature (notebooks, the wheel, inductor, pictures in numbers), and what repeats a rule over all
+# families, crash points and libraries.
 test-slow: $(INSTALLED)
 	$(TESTING) --dist load -m slow
 

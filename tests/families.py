@@ -1,4 +1,7 @@
-"""The model families, each as tiny random models; a new family joins by adding entries to `FAMILIES`."""
+"""The model families, each as tiny random models; a new family joins by adding entries to `FAMILIES`.
+
+What is tried on all of them is tried on a few at each run, and on the rest where slow tests run too.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -25,6 +29,9 @@ class Family:
     inputs: Callable[[Any], dict[str, Any]]
     edited: bool = True
     """Whether every edit is tried on it; else it differs from another of the family by what edits do not meet."""
+
+    quick: bool = False
+    """Whether everything is tried on it at each run."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,7 @@ def _controlled(inputs: dict[str, Any], transformer: Any, **blocks: int) -> dict
 
 
 FAMILIES = {
-    "flux": Family(flux_transformer, flux_inputs),
+    "flux": Family(flux_transformer, flux_inputs, quick=True),
     "flux-guided-batch": Family(
         lambda: flux_transformer(guidance_embeds=True, num_attention_heads=3), lambda m: flux_inputs(m, batch=2)
     ),
@@ -107,7 +114,7 @@ FAMILIES = {
     "flux-float16": Family(lambda: flux_transformer().half(), flux_inputs),
     "sd3.5": Family(sd3_transformer, sd3_inputs, edited=False),
     "sd3.5-medium-batch": Family(
-        lambda: sd3_transformer(dual_attention_layers=(0, 1)), lambda m: sd3_inputs(m, batch=2)
+        lambda: sd3_transformer(dual_attention_layers=(0, 1)), lambda m: sd3_inputs(m, batch=2), quick=True
     ),
     "sd3-without-norms": Family(lambda: sd3_transformer(qk_norm=None), sd3_inputs, edited=False),
     "sd3.5-fused": Family(lambda: _fused(sd3_transformer()), sd3_inputs),
@@ -122,7 +129,7 @@ FAMILIES = {
     "flux2-bfloat16": Family(lambda: flux2_transformer().bfloat16(), flux2_inputs, edited=False),
     "flux2-float16": Family(lambda: flux2_transformer().half(), flux2_inputs, edited=False),
     "qwen": Family(qwen_transformer, qwen_inputs, edited=False),
-    "qwen-masked-batch": Family(qwen_transformer, lambda m: qwen_inputs(m, batch=2, masked=2)),
+    "qwen-masked-batch": Family(qwen_transformer, lambda m: qwen_inputs(m, batch=2, masked=2), quick=True),
     "qwen-edit": Family(
         lambda: qwen_transformer(zero_cond_t=True), lambda m: qwen_inputs(m, reference=(2, 5)), edited=False
     ),
@@ -134,3 +141,12 @@ FAMILIES = {
     "chroma-masked-batch": Family(chroma_transformer, lambda m: chroma_inputs(m, batch=2, masked=3)),
     "chroma-bfloat16": Family(lambda: chroma_transformer().bfloat16(), lambda m: chroma_inputs(m, masked=3), False),
 }
+
+
+def params(edited: bool = False) -> list[Any]:
+    """Names of the families, for tests with much to try on each; those that are not quick are marked as slow."""
+    return [
+        pytest.param(name, marks=() if family.quick else pytest.mark.slow)
+        for name, family in FAMILIES.items()
+        if family.edited or not edited
+    ]

@@ -100,6 +100,7 @@ def test_html_shows_the_picture(kind: str) -> None:
     np.testing.assert_allclose(np.asarray(picture)[5, 5], image.values[20, 20], atol=2)
 
 
+@pytest.mark.slow
 def test_no_torch_and_no_matplotlib_behind_the_accessor() -> None:
     code = """
 import sys, workbench

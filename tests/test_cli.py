@@ -71,6 +71,7 @@ def test_generate_from_a_picture(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert "load_model(…, pipeline='FluxImg2ImgPipeline')" in err
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default::workbench.schema.WorkbenchWarning")
 def test_capture_records_attention_and_mends_damage(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -270,6 +271,7 @@ def test_wrong_calls_end_before_torch_is_imported() -> None:
     assert b"--input is 'image'; expected name=value" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["cp1251", pytest.param("cp932", marks=pytest.mark.slow)])
 def test_any_terminal_is_written_to(encoding: str, tmp_path: Path) -> None:
     concepts = ["Straße", "собака", "犬"]

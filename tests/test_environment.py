@@ -12,6 +12,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
@@ -64,6 +65,7 @@ def test_the_views_come_with_a_plain_installation_and_jupyterlab_with_the_extra(
     assert not PLAIN & (EXTRAS["lab"] | EXTRAS["test"])
 
 
+@pytest.mark.slow
 def test_everything_that_is_imported_is_declared() -> None:
     """A library of an extra is imported by the call that needs it."""
     distributions = packages_distributions()

@@ -25,6 +25,7 @@ def run(
 FLOORS = ("--method", "oracle", "--method", "random")
 
 
+@pytest.mark.slow
 def test_evaluate_and_report(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -100,6 +100,7 @@ def test_damaged_metadata_is_warned_about(pixels: Array, monkeypatch: pytest.Mon
 
 
 # --- sources that stay as they were -----------------------------------------------------------------------------
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [0, 7, None])
 def test_open_files_are_left_as_they_were(pixels: Array, tmp_path: Path, at: int | None) -> None:
     path = tmp_path / "image.png"

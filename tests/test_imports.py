@@ -44,11 +44,13 @@ print(json.dumps(brought))
     return dict(json.loads(done.stdout))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", WITHOUT_TORCH)
 def test_stored_data_are_handled_without_torch(module: str, brought: dict[str, list[str]]) -> None:
     assert not set(brought[module]) & {"torch", "diffusers", "transformers", "safetensors", "accelerate"}
 
 
+@pytest.mark.slow
 def test_knowing_the_families_imports_none_of_their_pipelines() -> None:
     loaded = _loaded(
         "import workbench.models, workbench.models.family as family\n"
@@ -58,6 +60,7 @@ def test_knowing_the_families_imports_none_of_their_pipelines() -> None:
     assert "diffusers" not in loaded
 
 
+@pytest.mark.slow
 def test_listing_and_opening_runs_needs_no_torch() -> None:
     assert not _loaded("import workbench as wb\nassert wb.runs() == []") & {"torch", "diffusers"}
 

@@ -54,6 +54,7 @@ def _run(panel: Panel, **form: Any) -> tuple[Any, Any]:
     return panel.ask(type="run", mode="intervention", form=form)
 
 
+@pytest.mark.slow
 def test_an_experiment_from_a_dataset_and_its_code_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     ds = wb.capture(SCENE.image, WORDS, timesteps=[400, 200], progress=False)
     view = wb.ablate(ds)
@@ -89,6 +90,7 @@ QUICK = ("SkipBlock", "MaskText", "Patch")
 """Kinds of edits that are not left to the slow tests: of blocks, of attention, and with a run to take from."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "edit", [pytest.param(edit, marks=() if edit in QUICK else pytest.mark.slow) for edit in EDITS]
 )
@@ -146,6 +148,7 @@ def test_a_stopped_experiment_goes_on_where_it_was(monkeypatch: pytest.MonkeyPat
     view.close()
 
 
+@pytest.mark.slow
 def test_pictures_of_a_prompt_are_shown_without_and_with_the_edit(monkeypatch: pytest.MonkeyPatch) -> None:
     ds = wb.generate(SCENE.caption, WORDS, steps=2, progress=False)
     view = wb.ablate(ds)
@@ -188,6 +191,7 @@ def test_what_cannot_be_used_gives_a_sentence(given: Any, sentence: str) -> None
     assert view.meta["modes"] == {}
 
 
+@pytest.mark.slow
 def test_a_panel_for_sweeps_needs_no_torch() -> None:
     code = (
         "import sys, workbench\nfrom tests.synthetic import dataset\n"
@@ -252,6 +256,7 @@ class Started:
         return made["ds"]
 
 
+@pytest.mark.slow
 def test_the_code_of_each_kind_of_start_run_makes_the_same_dataset(monkeypatch: pytest.MonkeyPatch) -> None:
     panel = Started(monkeypatch)
     panel.ask("example", name="scene-08")
@@ -292,11 +297,13 @@ def test_pipelines_of_the_kernel_are_found(monkeypatch: pytest.MonkeyPatch) -> N
     panel.start.close()
 
 
+@pytest.mark.slow
 def test_a_start_panel_needs_no_torch() -> None:
     code = "import sys, workbench\nworkbench.start()\nassert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
 
 
+@pytest.mark.slow
 def test_what_files_say_of_a_model_comes_before_torch() -> None:
     code = (
         "import sys, workbench\npanel = workbench.start().panel\nsaid = []\n"

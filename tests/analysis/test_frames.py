@@ -64,8 +64,8 @@ def test_frames_are_read_one_by_one() -> None:
     for frame, picture in enumerate(pictures):
         np.testing.assert_array_equal(heatmap(whole).isel(frame=frame), heatmap(picture))
         np.testing.assert_array_equal(segment(whole).isel(frame=frame), segment(picture))
-    settled = settling(whole)["agreement"]
-    each = [settling(picture)["agreement"] for picture in pictures]
+    settled = settling(whole)["last_timestep_iou"]
+    each = [settling(picture)["last_timestep_iou"] for picture in pictures]
     assert not np.allclose(*each)
     assert (settled >= np.minimum(*each) - 1e-9).all()
     assert (settled <= np.maximum(*each) + 1e-9).all()

@@ -158,6 +158,7 @@ def canonical(held: dict[str, list[int]]) -> dict[str, list[int]]:
     return {dim: sorted(places) if dim in ordered else places for dim, places in held.items()}
 
 
+@pytest.mark.slow
 @steady
 @given(st.data())
 def test_what_xarray_makes_of_a_run_has_the_numbers_of_a_hand_computation(data: st.DataObject) -> None:
@@ -228,6 +229,7 @@ def test_what_cannot_be_right_is_refused_in_a_sentence(data: st.DataObject) -> N
         ds.wb.validate(values=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "choose", [lambda ds: ds.isel(head=[0]), lambda ds: ds.isel(head=0), lambda ds: ds.sel(head=0)]
 )
@@ -354,6 +356,7 @@ def test_lost_attributes_are_said() -> None:
         heatmaps.heatmap(DS.drop_attrs())
 
 
+@pytest.mark.slow
 @ignoring_zarr
 @pytest.mark.parametrize("way", ["h5netcdf", "zarr 2", "zarr 3", "pickle", "chunked"])
 @pytest.mark.parametrize("kind", ["capture", "generate"])

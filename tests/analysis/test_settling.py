@@ -19,16 +19,16 @@ def staged() -> object:
     return ds
 
 
-def test_agreement_with_the_last_timestep() -> None:
+def test_iou_with_the_last_timestep() -> None:
     ds = dataset(timesteps=TIMES, samples=2, signal=2)
     found = settling(ds)
-    assert found["agreement"].dims == ("sample", "timestep", "concept")
-    assert (found["agreement"].sel(timestep=100) == 1).all()
+    assert found["last_timestep_iou"].dims == ("sample", "timestep", "concept")
+    assert (found["last_timestep_iou"].sel(timestep=100) == 1).all()
     for sample, time, concept in np.ndindex(2, 5, 3):
         one = segment(ds, samples=sample, timesteps=TIMES[time]).values == concept
         last = segment(ds, samples=sample, timesteps=100).values == concept
         expected = (one & last).sum() / (one | last).sum()
-        assert float(found["agreement"][sample, time, concept]) == pytest.approx(expected)
+        assert float(found["last_timestep_iou"][sample, time, concept]) == pytest.approx(expected)
 
 
 def test_a_concept_settles_when_it_stays() -> None:
@@ -49,7 +49,7 @@ def test_a_concept_that_is_nowhere_never_settles() -> None:
     ds = dataset(timesteps=TIMES, signal=50)
     ds["output_total"].loc[{"concept": "sky"}] = -99
     found = settling(ds)
-    assert np.isnan(found["agreement"].sel(concept="sky")).all()
+    assert np.isnan(found["last_timestep_iou"].sel(concept="sky")).all()
     assert np.isnan(found["settled"].sel(concept="sky")).all()
     assert found["settled"].sel(concept="dog").notnull().all()
 
@@ -62,7 +62,7 @@ def test_missing_timesteps_say_nothing() -> None:
         {"sample": 0, "timestep": 300.0, "layer": layer} for layer in range(5)
     ]
     found = settling(ds, threshold=0.9)  # type: ignore[arg-type]
-    assert np.isnan(found["agreement"].sel(timestep=300)).all()
+    assert np.isnan(found["last_timestep_iou"].sel(timestep=300)).all()
     assert (found["settled"] == 500).all()
 
 

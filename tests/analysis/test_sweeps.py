@@ -9,12 +9,12 @@ import pytest
 import xarray as xr
 from PIL import Image
 from scipy import stats
+from sklearn.metrics import average_precision_score
 
 from tests.synthetic import dataset
 from workbench.analysis.heatmaps import heatmap, segment
 from workbench.analysis.metrics import score
 from workbench.analysis.sweeps import sweep
-from workbench.numerics.masks import average_precision
 from workbench.schema import CancelledError, InputError, SelectionError, WorkbenchWarning
 
 
@@ -29,7 +29,10 @@ def test_a_sweep_over_layers_is_the_score_of_each() -> None:
         np.testing.assert_allclose(one["mean_iou"], expected["mean_iou"])
         np.testing.assert_allclose(one["accuracy"], expected["accuracy"])
         maps = heatmap(ds, layers=layer, timesteps=500, upsample="nearest")
-        ap = [average_precision(ds["truth"].sel(concept=name), maps.sel(concept=name)) for name in maps.concept.values]
+        pairs = [
+            [each.sel(concept=name).values.ravel() for each in (ds["truth"], maps)] for name in maps.concept.values
+        ]
+        ap = [average_precision_score(*pair) for pair in pairs]
         np.testing.assert_allclose(one["ap"], ap)
         assert float(one["mean_ap"]) == pytest.approx(np.mean(ap))
 
@@ -416,7 +419,7 @@ def test_void_pixels_count_nowhere() -> None:
         np.testing.assert_allclose(found["iou"].sel(layer=layer), score["iou"])
         np.testing.assert_allclose(found["accuracy"].sel(layer=layer), score["accuracy"])
         maps = known.wb.heatmap(layers=int(layer), upsample="nearest")
-        expected = [average_precision(masks[n], maps.sel(concept=n).values, void) for n in masks]
+        expected = [average_precision_score(masks[n][~void], maps.sel(concept=n).values[~void]) for n in masks]
         np.testing.assert_allclose(found["ap"].sel(layer=layer), expected, rtol=1e-6)
 
 

@@ -10,7 +10,7 @@ import sys
 
 from tests.benchmarks.report import FILE, loaded, table
 
-NAMES = ("overhead", "recording", "identity", "starvation", "opening", "sweep", "interventions", "coverage")
+NAMES = ("overhead", "recording", "rounding", "identity", "starvation", "opening", "sweep", "interventions", "coverage")
 
 if __name__ == "__main__":
     for name in NAMES:

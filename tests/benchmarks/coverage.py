@@ -65,10 +65,10 @@ def intervals(
     value = resampling.ratio(above.sum(0), below.sum(0))
     weights = resampling.draws(len(above), resamples, seed)
     drawn = resampling.ratio(resampling.resampled(weights, above), resampling.resampled(weights, below))
-    # A word that a draw lacks keeps its value over all images of the sample.
-    means = resampling.mean_over_concepts(np.where(np.isnan(drawn), value, drawn))
     each = resampling.mean_over_concepts(resampling.ratio(above, below))
-    return resampling.interval(means, CONFIDENCE), resampling.t_interval(each, CONFIDENCE)[1]
+    return resampling.interval(resampling.mean_of_draws(drawn, value), CONFIDENCE), resampling.t_interval(
+        each, CONFIDENCE
+    )[1]
 
 
 def measure(counts: Counts | None = None, sizes: Sequence[int] = SIZES, samples: int = SAMPLES) -> list[Figure]:

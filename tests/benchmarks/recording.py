@@ -19,7 +19,7 @@ import workbench as wb
 from tests.benchmarks.overhead import MID_SIZE
 from tests.benchmarks.report import Figure, interleaved, ratio, run
 from tests.tiny_random import WORDS, flux_pipeline
-from workbench.schema import SPACES
+from workbench.schema import SPACES, residual
 from workbench.store import durability
 
 ROUNDS = 9
@@ -75,7 +75,7 @@ def measure(rounds: int = ROUNDS) -> list[Figure]:
             target=1.05,
             detail=f"{few / 1e6:.0f} MB and {many / 1e6:.0f} MB, beside {_scores(MANY) / 1e6:.0f} MB of scores",
         ),
-        _bytes(),
+        *_bytes(),
     ]
 
 
@@ -122,7 +122,7 @@ def _peak_so_far() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _bytes() -> Figure:
+def _bytes() -> list[Figure]:
     """Bytes of the per-head arrays of a drawn scene, captured with the bundled model."""
     from workbench.tiny.scenes import SPLITS, render
 
@@ -131,14 +131,20 @@ def _bytes() -> Figure:
         ds = wb.capture(scene.image, scene.words, spaces=SPACES[:-1], home=home, progress=False)
         (folder,) = Path(home).glob("runs/*.zarr")
         names = [name for name in SPACES if name in ds]
-        stored = sum(file.stat().st_size for name in names for file in (folder / name).rglob("*"))
+        halves, rests = (
+            sum(file.stat().st_size for name in kept for file in (folder / name).rglob("*"))
+            for kept in (names, map(residual, names))
+        )
         raw = sum(ds[name].size * 2 for name in names)
-    return Figure(
-        "per-head arrays on disk / raw float16",
-        stored / raw,
-        target=1.0,
-        detail=f"{stored:,} bytes, {', '.join(names)}, bundled model",
-    )
+    which = f"{', '.join(names)}, bundled model"
+    return [
+        Figure("per-head float16 on disk / raw", halves / raw, target=1.0, detail=f"{halves:,} bytes, {which}"),
+        Figure(
+            "per-head float16 with residuals on disk / without",
+            (halves + rests) / halves,
+            detail=f"{halves + rests:,} bytes against {halves:,}, {which}",
+        ),
+    ]
 
 
 if __name__ == "__main__":

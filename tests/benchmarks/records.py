@@ -11,7 +11,8 @@ import xarray as xr
 
 from tests.synthetic import dataset
 from workbench.recording.reading import Record
-from workbench.schema import score_dims, total, total_dims
+from workbench.schema import residual, score_dims, total, total_dims
+from workbench.store import residuals
 
 WORDS: Final = ("dog", "grass", "sky", "sun", "house")
 GRID: Final = (64, 64)
@@ -42,6 +43,7 @@ def template(
 def variables(spaces: Sequence[str]) -> dict[str, tuple[tuple[str, ...], str]]:
     """The scores of a run and their sums over heads: dimensions and type, by name."""
     declared = {space: (score_dims(space), "float16") for space in spaces}
+    declared |= {residual(space): (score_dims(space), residuals.DTYPE) for space in spaces}
     return declared | {total(space): (total_dims(space), "float32") for space in spaces}
 
 

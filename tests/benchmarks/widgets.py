@@ -23,6 +23,7 @@ import numpy as np
 from tests import synthetic
 from tests.browser import chromium, jupyter
 from workbench import schema, store
+from workbench.store import residuals
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator
@@ -66,6 +67,7 @@ def store_run(home: Path) -> str:
     names = [*SPACES, *map(schema.total, SPACES)]
     template = small.drop_vars(names).assign_coords({schema.HEAD: np.arange(24)})
     declared = dict.fromkeys(SPACES, (schema.SCORE_DIMS, "float16"))
+    declared |= {schema.residual(space): (schema.SCORE_DIMS, residuals.DTYPE) for space in SPACES}
     declared |= {schema.total(space): (schema.TOTAL_DIMS, "float32") for space in SPACES}
     rng = np.random.default_rng(0)
     with store.writer("bench-widgets", template, declared, home) as writer:
@@ -73,7 +75,8 @@ def store_run(home: Path) -> str:
             values: dict[str, Any] = {}
             for space in SPACES:
                 scores = rng.standard_normal((24, 6, 64, 64), dtype=np.float32)
-                values |= {space: scores, schema.total(space): scores.sum(0)}
+                values[space], values[schema.residual(space)] = residuals.split(scores, np)
+                values[schema.total(space)] = scores.sum(0)
             writer.write(piece._asdict(), values)
     return str(store.runs(home)[0].path)
 

@@ -20,9 +20,8 @@ from tests.browser.jupyter import ROOT
 from tests.browser.views import View, check_maps
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator
+    from playwright.sync_api import Locator
 
-    from tests.browser.jupyter import Server
 
 pytestmark = pytest.mark.browser
 
@@ -38,14 +37,11 @@ panel
 
 
 @pytest.fixture(scope="module")
-def lab(browser: Browser, server: Server) -> Iterator[chromium.Notebook]:
-    with chromium.context(browser, viewport={"width": 1400, "height": 1500}) as (context, notice):
-        notebook = chromium.Notebook.open(context.new_page(), server, notice, server.write("start"))
-        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        yield notebook
-        notebook.close()
-        assert notice.errors == []
-        assert notice.left == []
+def lab(lab: chromium.Notebook) -> chromium.Notebook:
+    """The shared notebook, on a page that holds a panel with the view below it."""
+    lab.page.set_viewport_size({"width": 1400, "height": 1500})
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    return lab
 
 
 @pytest.fixture

@@ -41,6 +41,7 @@ def captured(pipe: Any, example: Example, space: str, **options: Any) -> Any:
     return wb.capture(example.image, WORDS, model=pipe, store=False, progress=False, **{**chosen, **options})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", [space for space in SPACES if space != "prompt"])
 def test_maps_are_those_of_a_capture(pipe: Any, example: Example, space: str) -> None:
     found = maps_of(pipe, example, space)
@@ -49,6 +50,7 @@ def test_maps_are_those_of_a_capture(pipe: Any, example: Example, space: str) ->
     assert found.concept.to_numpy().tolist() == list(WORDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reduce", ["mean", "mean_softmax", "sum"])
 def test_reductions(pipe: Any, example: Example, reduce: str) -> None:
     found = maps_of(pipe, example, "output", RULES.changed(reduce=reduce)).to_numpy()

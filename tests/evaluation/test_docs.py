@@ -7,6 +7,7 @@ import pytest
 import workbench.evaluation
 
 
+@pytest.mark.slow
 def test_a_method_of_ones_own_as_the_documentation_has_it(capsys: pytest.CaptureFixture[str]) -> None:
     """Run what the package's documentation shows: no more than twenty lines of a class."""
     text = inspect.getdoc(workbench.evaluation) or ""

@@ -31,6 +31,7 @@ def test_every_split_is_taken_by_name() -> None:
         open_scenes("multi", "tests")
 
 
+@pytest.mark.slow
 def test_floors_equal_the_model_cards(tmp_path: Path) -> None:
     """On some scenes exactly what the evaluation of the bundled model counts; all 500 in the slow test."""
     found = evaluate("scenes-multi", ["oracle", "majority"], limit=25, folder=tmp_path, progress=False)

@@ -47,6 +47,7 @@ def test_drawn_scenes_stand_in_and_it_is_said(name: str, titles: list[str], tmp_
     assert "its own layers are 0-4, its own timestep is 300" in text
 
 
+@pytest.mark.slow
 def test_table3_has_each_space_with_softmax_and_without(tmp_path: Path) -> None:
     found = reproduce("table3", limit=1, folder=tmp_path, progress=False)
     entries = [(one.method, one.protocol.reduce) for one in found.evaluations[0].results[:6]]
@@ -105,6 +106,7 @@ def test_the_public_code_takes_the_softmax_of_baselines_in_every_head(pipe: Any)
     assert [one.protocol.concept_norm for one in entries[:2]] == ["linear", "none"]
 
 
+@pytest.mark.slow
 def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no 'table5'"):
         reproduce("table5")

@@ -39,6 +39,7 @@ def test_a_record_opens_again(tmp_path: Path) -> None:
     assert reopen({"data": "rows"}) is None
 
 
+@pytest.mark.slow
 def test_nothing_heavy_is_loaded_to_refuse_a_call() -> None:
     code = """
 import sys

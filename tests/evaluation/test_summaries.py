@@ -82,6 +82,14 @@ def test_intervals_hold_the_value_and_narrow() -> None:
             assert many.high[name] - many.low[name] < few.high[name] - few.low[name]
 
 
+def test_a_class_that_a_draw_lacks_keeps_its_value() -> None:
+    """One image of ten shows the second class, with an IoU of a half: a third of the draws do without it."""
+    rows = [row(str(number), [[5, 0, 0], [0, 0, 0], [0, 0, 0]]) for number in range(9)]
+    found = summarise([*rows, row("both", [[5, 0, 0], [3, 3, 0], [0, 0, 0]])], RULES)
+    assert found.values["miou_set"] == pytest.approx((50 / 53 + 1 / 2) / 2)
+    assert found.high["miou_set"] == pytest.approx(0.75), "not the 1 of the first class alone"
+
+
 def test_nothing_at_all() -> None:
     found = summarise([Row("a", "truncated")], RULES)
     assert found.images == 0

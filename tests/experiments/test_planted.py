@@ -48,6 +48,7 @@ def measured(run: Any, pipe: FluxPipeline, **options: Any) -> xr.Dataset:
     return run(PICTURE, WORDS, model=pipe, size=(16, 24), **fixed | options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", range(BLOCKS - 1))
 def test_the_block_that_writes_is_found_at_any_depth(depth: int) -> None:
     found = measured(wb.vital_layers, planted(depth))
@@ -58,6 +59,7 @@ def test_the_block_that_writes_is_found_at_any_depth(depth: int) -> None:
     assert matrix.isnull().values.tolist() == [layer <= depth for layer in range(BLOCKS)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("depth", "head"), [(1, 0), (4, 1)])
 def test_the_head_that_writes_is_found_at_any_depth(depth: int, head: int) -> None:
     found = measured(wb.intervene, planted(depth, head), plan=wb.ScaleHeads.each(range(BLOCKS - 1)))
@@ -80,6 +82,7 @@ def test_nothing_is_found_where_nothing_was_planted() -> None:
     assert still.mean_map_distance_rank.item() == 0.5
 
 
+@pytest.mark.slow
 def test_effects_of_the_bundled_model_are_those_of_an_audit() -> None:
     """Numbers that were computed without this package's analysis, from softmaxes of stored scores."""
     scene = scenes.render(200_000_005)

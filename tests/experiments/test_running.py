@@ -96,6 +96,7 @@ def test_the_matrix_holds_the_effect_on_each_recorded_layer() -> None:
     assert result.mean_map_distance_downstream.values == pytest.approx(behind, rel=1e-4, nan_ok=True)
 
 
+@pytest.mark.slow
 def test_what_the_read_out_cannot_show_is_nan_and_says_why() -> None:
     with pytest.warns(WorkbenchWarning, match=r"SkipBlock\(3\) leaves out layer 3, and the read-out is layer 3"):
         result = intervene([wb.SkipBlock(1), wb.SkipBlock(3)])
@@ -146,6 +147,7 @@ def test_later_passes_of_a_generation_are_reached_in_every_layer() -> None:
     assert (result.mean_map_distance_by_layer[0] > 0).values.tolist() == [True, True, False, True, True]
 
 
+@pytest.mark.slow
 def test_controls_are_read_where_their_interventions_are() -> None:
     result = intervene([wb.SkipBlock(1)], readout=[2, 3])
     assert result.control.item() == "direction"
@@ -161,6 +163,7 @@ def test_controls_are_read_where_their_interventions_are() -> None:
     assert np.isinf(result.draws_available.item())
 
 
+@pytest.mark.slow
 def test_an_exhaustive_plan_is_compared_with_random_directions() -> None:
     result = intervene(wb.SkipBlock.each())
     assert result.intervention.values.tolist() == [f"SkipBlock({layer})" for layer in range(4)]
@@ -177,6 +180,7 @@ def test_an_exhaustive_plan_is_compared_with_random_directions() -> None:
         intervene(wb.SkipBlock(2), shared_draws="yes")
 
 
+@pytest.mark.slow
 def test_activations_of_other_images_are_a_control(tmp_path: Path) -> None:
     paths = []
     for seed in (1, 2):
@@ -202,6 +206,7 @@ def test_activations_of_other_images_are_a_control(tmp_path: Path) -> None:
     assert made.control_edit.item() == "Patch(1, source=Source(prompt='a cat'))"
 
 
+@pytest.mark.slow
 def test_a_p_value_is_given_when_asked_for_and_only_where_it_can_be_reached() -> None:
     plan = [wb.MaskText(1, tokens="dog"), wb.ScaleHeads(0, 1)]
     with pytest.warns(
@@ -216,6 +221,7 @@ def test_a_p_value_is_given_when_asked_for_and_only_where_it_can_be_reached() ->
     assert "mean_map_distance_p" not in intervene([wb.ScaleHeads(0, 1)], repeats=4)
 
 
+@pytest.mark.slow
 def test_the_record_repeats_the_experiment() -> None:
     result = intervene([wb.MaskText(1), (wb.SkipBlock(2), wb.ScaleHeads(1, 0))], prompt="a dog", control_seed=5)
     attrs = json.loads(json.dumps(result.attrs))
@@ -233,6 +239,7 @@ def test_words_of_the_prompt_are_exchanged_for_other_words() -> None:
     assert labels == [f"MaskText(layers=2, tokens={place})" for place in (0, 2, 3)]
 
 
+@pytest.mark.slow
 def test_a_picture_that_is_made_is_compared_too() -> None:
     result = intervene(wb.ScaleHeads.each(layer=1), "a dog", steps=2)
     pictures = [
@@ -290,6 +297,7 @@ def test_truth_is_what_the_iou_is_with() -> None:
     assert result.attrs["iou_of"] == "truth"
 
 
+@pytest.mark.slow
 def test_runs_are_kept_and_a_cancelled_experiment_goes_on(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cancel, told = Event(), []
 
@@ -331,6 +339,7 @@ def test_words_prompts_and_pictures_are_encoded_once(monkeypatch: pytest.MonkeyP
     assert calls == ["image"]
 
 
+@pytest.mark.slow
 def test_vital_layers_come_first() -> None:
     found = wb.vital_layers(
         PICTURE, WORDS, model=PIPE, size=(16, 24), layers=[1, 2, 3], repeats=2, store=False, progress=False
@@ -411,6 +420,7 @@ def test_a_prompt_is_told_from_the_path_of_a_picture(tmp_path: Path) -> None:
     assert not is_prompt(PICTURE)
 
 
+@pytest.mark.slow
 def test_the_runs_of_an_experiment_say_what_they_are_of(home: Path) -> None:
     result = intervene([wb.SkipBlock(2)], store=True, home=home)
     keys = read_attributes(result.attrs)["keys"]
@@ -425,6 +435,7 @@ def test_the_runs_of_an_experiment_say_what_they_are_of(home: Path) -> None:
     assert family.head == baseline
 
 
+@pytest.mark.slow
 def test_an_experiment_from_the_users_own_run_lies_below_it(home: Path) -> None:
     asked = {"model": PIPE, "size": (16, 24), "layers": [1, 2, 3], "spaces": "output", "home": home, "progress": False}
     mine = wb.capture(PICTURE, WORDS, **asked)
@@ -436,6 +447,7 @@ def test_an_experiment_from_the_users_own_run_lies_below_it(home: Path) -> None:
     assert found == {mine.attrs["key"]: ["control"] * 3, edited.attrs["key"]: []}
 
 
+@pytest.mark.slow
 def test_an_experiment_belongs_to_the_run_it_is_asked_from_where_that_is_stored(home: Path) -> None:
     mine = wb.capture(PICTURE, WORDS, model=PIPE, size=(16, 24), home=home, progress=False)
     for place, parent in ((home, mine.attrs["key"]), (home.with_name("other"), None)):
@@ -446,6 +458,7 @@ def test_an_experiment_belongs_to_the_run_it_is_asked_from_where_that_is_stored(
         assert runs[keys["baseline"]].parent == (parent or "")
 
 
+@pytest.mark.slow
 def test_the_result_comes_back_from_netcdf_as_it_was(tmp_path: Path) -> None:
     result = intervene([wb.MaskText(1), wb.SkipBlock(2)], prompt="a dog", repeats=2)
     result.to_netcdf(tmp_path / "result.nc", engine="h5netcdf")

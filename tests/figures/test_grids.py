@@ -72,6 +72,7 @@ def test_the_colour_bar_is_opaque() -> None:
     assert np.abs(middle / 255 - np.array(mpl.colormaps["viridis"](0.5)[:3])).max() < 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("grid", "count"), [((6, 6), 3), ((3, 9), 5), ((9, 3), 2), ((2, 20), 4)])
 def test_panels_have_the_shape_of_the_picture(grid: tuple[int, int], count: int) -> None:
     figure = concept_grid(dataset(grid=grid, concepts=[f"concept {index}" for index in range(count)], truth=True))
@@ -84,6 +85,7 @@ def test_panels_have_the_shape_of_the_picture(grid: tuple[int, int], count: int)
         }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 3, 7, 12, 20])
 @pytest.mark.parametrize("grid", [(6, 6), (2, 16), (12, 4)])
 def test_no_text_is_cut_off_or_covered(count: int, grid: tuple[int, int]) -> None:

@@ -10,6 +10,7 @@ from tests.synthetic import dataset
 from workbench.figures import concept_grid
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["png", "pdf", "svg"])
 def test_the_same_figure_is_the_same_file_and_says_where_it_comes_from(kind: str) -> None:
     def saved() -> bytes:

@@ -14,6 +14,7 @@ from workbench.schema import InputError
 DS = dataset(truth=True, signal=2.0, seed=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_score_over_the_band_of_its_null(dark: bool) -> None:
     found = score(DS, null="patches", repeats=50, center="patch")

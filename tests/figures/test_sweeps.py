@@ -115,6 +115,7 @@ def test_what_is_missing_stays_empty() -> None:
     assert np.isnan(drawn["mean"].get_ydata()[2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dark", [False, True])
 def test_nothing_is_cut_off(dark: bool) -> None:
     many = [f"a rather long word {index}" for index in range(6)]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.families import FAMILIES, Sample
+from tests.families import FAMILIES, Sample, params
 from tests.traced import snapshot
 from workbench.models.family import adapter_for
 from workbench.recording.tracing import trace
@@ -25,26 +25,34 @@ class Scored(Sample):
         return seen.scores
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=params())
 def sample(request: pytest.FixtureRequest) -> Scored:
     return Scored.of(request.param)
 
 
-@pytest.mark.parametrize("attend", ATTEND_MODES)
-def test_output_is_bit_identical_and_scores_are_in_shape(sample: Scored, attend: str) -> None:
+@pytest.fixture(params=FAMILIES)
+def each(request: pytest.FixtureRequest) -> Scored:
+    """Every family at each run."""
+    return Scored.of(request.param)
+
+
+@pytest.mark.parametrize(
+    "attend", [pytest.param(mode, marks=pytest.mark.slow if place else ()) for place, mode in enumerate(ATTEND_MODES)]
+)
+def test_output_is_bit_identical_and_scores_are_in_shape(each: Scored, attend: str) -> None:
     with torch.no_grad():
-        plain = sample.model(**sample.inputs).sample
+        plain = each.model(**each.inputs).sample
         with trace(
-            sample.model, sample.concepts, layers=sample.layers, spaces=SPACES, attend=attend, vectors=True, lse=True
+            each.model, each.concepts, layers=each.layers, spaces=SPACES, attend=attend, vectors=True, lse=True
         ) as seen:
-            traced = sample.model(**sample.inputs).sample
+            traced = each.model(**each.inputs).sample
     assert torch.equal(plain, traced)
-    adapter = adapter_for(sample.model)
-    batch, patches = len(sample.inputs["hidden_states"]), sample.patches
-    tokens = sample.inputs["encoder_hidden_states"].shape[1]
+    adapter = adapter_for(each.model)
+    batch, patches = len(each.inputs["hidden_states"]), each.patches
+    tokens = each.inputs["encoder_hidden_states"].shape[1]
     for space in SPACES:
-        rows = tokens if space == "prompt" else sample.concepts.shape[1]
-        assert seen.scores[space].shape == (len(sample.layers), batch, adapter.heads, rows, patches)
+        rows = tokens if space == "prompt" else each.concepts.shape[1]
+        assert seen.scores[space].shape == (len(each.layers), batch, adapter.heads, rows, patches)
         assert seen.scores[space].dtype == torch.float32
 
 
@@ -94,12 +102,12 @@ def test_one_concept_alone(sample: Scored) -> None:
         assert sample.close(alone[space], together[space][:, :, :, 1:2]), space
 
 
-def test_prompt_as_concepts_equals_the_models_own_text_stream(sample: Scored) -> None:
+def test_prompt_as_concepts_equals_the_models_own_text_stream(each: Scored) -> None:
     """Same tokens, modulation and keys: in every layer the stream's queries are those of the model's own text."""
-    prompt, tokens = sample.prompt, sample.prompt.shape[1]
-    scores = sample.scores(prompt, pooled=sample.inputs.get("pooled_projections"), positions=range(tokens))
-    for layer in range(len(sample.layers)):
-        assert sample.close(scores["cross"][layer], scores["prompt"][layer, :, :, :tokens]), layer
+    prompt, tokens = each.prompt, each.prompt.shape[1]
+    scores = each.scores(prompt, pooled=each.inputs.get("pooled_projections"), positions=range(tokens))
+    for layer in range(len(each.layers)):
+        assert each.close(scores["cross"][layer], scores["prompt"][layer, :, :, :tokens]), layer
 
 
 def test_masked_text_gets_none_of_the_images_attention(sample: Scored) -> None:

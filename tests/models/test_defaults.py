@@ -74,6 +74,7 @@ def ordinary(shared: FluxPipeline, tmp_path_factory: pytest.TempPathFactory) -> 
     return record(shared, tmp_path_factory.mktemp("ordinary"))
 
 
+@pytest.mark.slow
 def test_runs_are_the_same_bit_for_bit(
     ordinary: list[xr.Dataset], shared: FluxPipeline, tmp_path: Path, defaults: None
 ) -> None:

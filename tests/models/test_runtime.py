@@ -311,6 +311,7 @@ def test_what_changes_no_number_keeps_the_key(
     assert abs(_heatmap(pipe) - heatmap).max() <= 1e-4
 
 
+@pytest.mark.slow
 def test_threads_and_switches_set_to_what_they_are_keep_the_key(reference: dict[str, Any], heatmap: Any) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)

@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from workbench.numerics.masks import (
-    average_precision,
     iou,
-    mean_iou,
     overlap,
     pixel_accuracy,
 )
@@ -56,12 +54,9 @@ def test_iou_sums_over_scenes(drawn: Any) -> None:
     expected = loop(scenes)
     found = iou(scenes)
     assert all(math.isclose(value, expected[word]) or math.isnan(value) for word, value in found.items())
-    known = [value for value in expected.values() if not math.isnan(value)]
     assert {word for word, value in found.items() if not math.isnan(value)} == {
         word for word, value in expected.items() if not math.isnan(value)
     }
-    mean = mean_iou(scenes)
-    assert math.isclose(mean, sum(known) / len(known)) if known else math.isnan(mean)
 
 
 def test_iou_is_no_mean_of_scenes() -> None:
@@ -93,37 +88,9 @@ def test_accuracy_counts_labelled_pixels(predicted: np.ndarray, truth: np.ndarra
         assert math.isnan(found)
 
 
-@steady
-@given(hnp.arrays(bool, 12), hnp.arrays(np.float64, 12, elements=st.sampled_from([0.0, 0.25, 0.5, 1.0])))
-def test_average_precision_by_its_definition(truth: np.ndarray, values: np.ndarray) -> None:
-    found = average_precision(truth, values)
-    if not truth.any():
-        assert math.isnan(found)
-        return
-    area = before = 0.0
-    for threshold in sorted(set(values), reverse=True):
-        taken = values >= threshold
-        recall = (truth & taken).sum() / truth.sum()
-        area += (recall - before) * (truth & taken).sum() / taken.sum()
-        before = recall
-    assert math.isclose(found, area, rel_tol=1e-12)
-
-
 def test_wrong_arrays_are_refused() -> None:
     yes = np.ones((2, 2), bool)
     with pytest.raises(InputError, match="two boolean arrays of one shape"):
         overlap(yes, yes[:1])
     with pytest.raises(InputError, match="two boolean arrays of one shape"):
         iou([({"dog": yes.astype(int)}, {"dog": yes})])
-    with pytest.raises(InputError, match="bool and finite numbers"):
-        average_precision(yes, np.full((2, 2), np.nan))
-    with pytest.raises(InputError, match="bool and finite numbers"):
-        average_precision(yes.astype(int), np.ones((2, 2)))
-
-
-def test_average_precision_leaves_void_pixels_out() -> None:
-    rng = np.random.default_rng(5)
-    truth, values, void = rng.random((6, 7)) > 0.6, rng.random((6, 7)), rng.random((6, 7)) > 0.7
-    values[void] += 3
-    assert average_precision(truth, values, void) == pytest.approx(average_precision(truth[~void], values[~void]))
-    assert average_precision(truth, values, void) != pytest.approx(average_precision(truth & ~void, values))

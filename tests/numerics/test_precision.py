@@ -62,3 +62,19 @@ def test_of_cells_equals_scikit_learn_of_pixels(values: np.ndarray, truth: np.nd
 def test_values_that_are_not_finite_have_none() -> None:
     assert math.isnan(average_precision(np.array([1, np.nan, 0, 0]), TRUTH, ONES))
     assert math.isnan(stacked_average_precision(np.array([1, np.inf, 0, 0]), TRUTH, ONES, "none"))
+
+
+@steady
+@given(hnp.arrays(bool, 12), hnp.arrays(np.float64, 12, elements=st.sampled_from([0.0, 0.25, 0.5, 1.0])))
+def test_average_precision_by_its_definition(truth: np.ndarray, values: np.ndarray) -> None:
+    found = average_precision(values, truth, np.ones(12))
+    if not truth.any():
+        assert math.isnan(found)
+        return
+    area = before = 0.0
+    for threshold in sorted(set(values), reverse=True):
+        taken = values >= threshold
+        recall = (truth & taken).sum() / truth.sum()
+        area += (recall - before) * (truth & taken).sum() / taken.sum()
+        before = recall
+    assert math.isclose(found, area, rel_tol=1e-12)

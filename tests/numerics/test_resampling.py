@@ -50,3 +50,9 @@ def test_draws_without_a_value_are_left_out_of_the_interval() -> None:
     np.testing.assert_allclose(bounds[:, 0], [0.05, 0.95])
     assert np.isnan(bounds[:, 1]).all()
     np.testing.assert_allclose(bounds[:, 2], np.quantile(drawn[:50, 2], [0.05, 0.95]))
+
+
+def test_a_concept_that_a_draw_lacks_keeps_its_value() -> None:
+    drawn = np.array([[0.2, 0.4, np.nan], [np.nan, 0.6, np.nan]])
+    found = resampling.mean_of_draws(drawn, np.array([0.8, 0.5, np.nan]))
+    np.testing.assert_allclose(found, [0.3, 0.7])

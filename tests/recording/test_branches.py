@@ -226,6 +226,7 @@ def make(pipe: FluxPipeline, home: Path, tests_code: None) -> Callable[..., xr.D
     return call
 
 
+@pytest.mark.slow
 def test_both_branches_are_those_recorded_apart(make: Callable[..., xr.Dataset]) -> None:
     both, *each = (make(branch=branch) for branch in ("both", *NAMES))
     validate(both, values=True)
@@ -257,6 +258,7 @@ def test_the_conditional_branch_keeps_its_key(make: Callable[..., xr.Dataset]) -
     assert make(branch="conditional").attrs["key"] == make().attrs["key"]
 
 
+@pytest.mark.slow
 def test_tokens_are_those_of_the_text_that_is_read(make: Callable[..., xr.Dataset]) -> None:
     ds = make(branch="unconditional", spaces="prompt", text_mass=True, layers=1)
     assert ds["token"].values.tolist() == ["a", "red", "house"]

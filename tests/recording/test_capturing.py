@@ -124,7 +124,8 @@ def test_dataset_follows_the_contract(take: Callable[..., xr.Dataset], picture: 
     assert ds["output"].dims == ("sample", "timestep", "layer", "head", "concept", "y", "x")
     assert ds["output_total"].dims == ("sample", "timestep", "layer", "concept", "y", "x")
     assert ds["prompt"].dims == ("sample", "timestep", "layer", "head", "token", "y", "x")
-    assert {ds[space].dtype.name for space in EVERY_SPACE} == {"float16"}
+    assert {ds[space].dtype.name for space in EVERY_SPACE} == {"float32"}
+    assert not [name for name in ds.variables if str(name).endswith("_residual")]
     assert {ds[f"{space}_total"].dtype.name for space in EVERY_SPACE} == {"float32"}
     expected: dict[str, Any] = {
         "seed": [7, 8],
@@ -224,6 +225,7 @@ def test_values_equal_a_trace_of_the_same_inputs(
                 np.testing.assert_allclose(rounded, values, rtol=1e-3, atol=1e-4 * scale, err_msg=space)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stored", [True, False])
 def test_log_sum_exps(
     take: Callable[..., xr.Dataset], shared: FluxPipeline, picture: npt.NDArray[np.uint8], stored: bool
@@ -256,6 +258,7 @@ def test_guidance_distilled_model_encodes_with_zero_guidance(picture: npt.NDArra
     assert not seen[0]["pooled_projections"].any()
 
 
+@pytest.mark.slow
 def test_options_change_the_scores(take: Callable[..., xr.Dataset]) -> None:
     """A word of several tokens tells the pools apart; the modes of attention differ from block 1 on."""
     with pytest.warns(WorkbenchWarning, match=r"several tokens.*'skyscraper' \(2\).*pool=\"mean\""):
@@ -266,12 +269,14 @@ def test_options_change_the_scores(take: Callable[..., xr.Dataset]) -> None:
     assert all(not np.allclose(a, b, rtol=1e-3) for i, a in enumerate(modes) for b in modes[:i])
 
 
+@pytest.mark.slow
 def test_samples_do_not_depend_on_each_other(take: Callable[..., xr.Dataset]) -> None:
     both, second = take(samples=2, seed=4), take(seed=5)
     np.testing.assert_array_equal(both["output"][1], second["output"][0])
     assert not np.array_equal(both["output"][0], both["output"][1])
 
 
+@pytest.mark.slow
 def test_stopping_early(take: Callable[..., xr.Dataset], shared: FluxPipeline) -> None:
     def blocks(layers: list[int]) -> list[int]:
         with Passes(shared) as passes:
@@ -362,6 +367,7 @@ def test_second_call_opens(
     same(first, store.open(first.attrs["key"], home))
 
 
+@pytest.mark.slow
 def test_damage_is_found_and_mended_on_request(
     take: Callable[..., xr.Dataset], shared: FluxPipeline, home: Path
 ) -> None:
@@ -487,6 +493,7 @@ def test_interrupted_run_resumes(
     same(resumed, take(home=tmp_path / "uninterrupted", **options))
 
 
+@pytest.mark.slow
 def test_interrupted_twice(take: Callable[..., xr.Dataset], shared: FluxPipeline, tmp_path: Path) -> None:
     options: dict[str, Any] = {"timesteps": range(100, 600, 100)}
     for _ in range(2):
@@ -686,6 +693,7 @@ def test_model_says_what_it_is_made_for(take: Callable[..., xr.Dataset], folder:
     assert files(home) == before
 
 
+@pytest.mark.slow
 def test_model_by_path(take: Callable[..., xr.Dataset], folder: Path) -> None:
     by_path = take(model=folder)
     assert (by_path.attrs["model"], by_path.attrs["model_from"]) == ("a model", "folder")
@@ -701,6 +709,7 @@ def test_model_by_path(take: Callable[..., xr.Dataset], folder: Path) -> None:
     assert take(model=Location(), seed=1).attrs["model"] == "a model"
 
 
+@pytest.mark.slow
 def test_unfamiliar_picture(take: Callable[..., xr.Dataset], folder: Path) -> None:
     (folder / "workbench.json").write_text(json.dumps({"familiar_psnr": 60}))
     with pytest.warns(WorkbenchWarning, match=r"knows drawn scenes only.*at \d+\.\d dB; scenes reach 60 dB.*load FLUX"):

@@ -49,6 +49,8 @@ class Made:
         What turns classifier-free guidance off, as `generate` takes it; None where it has none.
     batched : bool
         Whether both branches are in one batch, the unconditional one first.
+    quick : bool
+        Whether everything is tried on it at each run, not only where slow tests run too.
     """
 
     pipeline: Callable[..., Any]
@@ -56,6 +58,7 @@ class Made:
     plain: dict[str, Any] = field(default_factory=dict)
     unguided: dict[str, Any] | None = None
     batched: bool = False
+    quick: bool = False
 
 
 CLASSIFIER_FREE: dict[str, Any] = {
@@ -64,7 +67,7 @@ CLASSIFIER_FREE: dict[str, Any] = {
     "unguided": {"guidance": 1.0},
 }
 FAMILIES = {
-    "sd3": Made(sd3_pipeline, **CLASSIFIER_FREE, batched=True),
+    "sd3": Made(sd3_pipeline, **CLASSIFIER_FREE, batched=True, quick=True),
     "flux2": Made(flux2_pipeline, {"guidance": 3.0}, {"guidance_scale": 3.0}),
     "klein": Made(klein_pipeline, {"guidance": 3.0}, {"guidance_scale": 3.0}, {"guidance": 1.0}),
     "qwen": Made(
@@ -75,7 +78,15 @@ FAMILIES = {
     ),
     "chroma": Made(chroma_pipeline, **CLASSIFIER_FREE),
 }
-GUIDED = [name for name, made in FAMILIES.items() if made.unguided is not None]
+
+
+def params(guided: bool = False) -> list[Any]:
+    """Names of the families (those with two branches), marked as slow where they are not quick."""
+    return [
+        pytest.param(name, marks=() if made.quick else pytest.mark.slow)
+        for name, made in FAMILIES.items()
+        if made.unguided is not None or not guided
+    ]
 
 
 @cache
@@ -98,7 +109,7 @@ def loaded(path: Path) -> Any:
     return wb.load_model(path, device="cpu", dtype=torch.float32)
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=params())
 def name(request: pytest.FixtureRequest) -> str:
     parameter: str = request.param
     return parameter
@@ -191,7 +202,7 @@ def test_in_bfloat16_and_what_a_call_leaves_behind_changes_no_key(name: str, ima
     assert fingerprint(pipe) == before
 
 
-@pytest.mark.parametrize("name", GUIDED, indirect=True)
+@pytest.mark.parametrize("name", params(guided=True), indirect=True)
 def test_the_branch_of_guidance_that_was_asked_for_is_recorded(name: str, pipe: Any) -> None:
     with calls(pipe) as seen:
         plain(name, pipe, steps=1)
@@ -209,7 +220,7 @@ def test_the_branch_of_guidance_that_was_asked_for_is_recorded(name: str, pipe: 
         assert relative_error(stored(ds, timestep=0), other) > 1e-3, "the other one is another"
 
 
-@pytest.mark.parametrize("name", GUIDED, indirect=True)
+@pytest.mark.parametrize("name", params(guided=True), indirect=True)
 @pytest.mark.parametrize(
     "edit",
     [

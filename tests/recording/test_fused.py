@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -126,10 +129,34 @@ def test_a_traced_model_is_read_as_without_the_kernels(dtype: torch.dtype, monke
         assert off(with_kernels[name], values.double()) < 1e-2, name
 
 
+_INTERPRETED = """
+import torch
+from workbench.recording import kernels
+from workbench.store.residuals import split
+
+generator = torch.Generator().manual_seed(0)
+for scale in (1e-6, 0.1, 1, 30, 200, 3000, 20000):
+    scores = torch.randn(3, 1300, generator=generator).mul(scale).clamp(-65000, 65000)
+    scores[0, :6] = torch.tensor([512.25, -512.25, 256.125, 65504.0, 511.9999, -0.0])
+    half, rest = torch.empty_like(scores, dtype=torch.float16), torch.empty_like(scores, dtype=torch.int8)
+    summed, most = torch.empty(1300), torch.empty(())
+    kernels.reducing_kernel[(2,)](scores, scores.abs().max(), half, rest, summed, most, 3, 1300, BLOCK=1024)
+    assert all(map(torch.equal, (half, rest), split(scores, torch))), scale
+    torch.testing.assert_close(summed, scores.sum(0))
+    assert most == scores.abs().max()
+"""
+
+
+def test_the_reducing_kernel_gives_the_bits_of_the_host() -> None:
+    """In Triton's interpreter, which needs no GPU."""
+    pytest.importorskip("triton")
+    subprocess.run([sys.executable, "-c", _INTERPRETED], env={**os.environ, "TRITON_INTERPRET": "1"}, check=True)
+
+
 def test_the_cpu_takes_the_general_path() -> None:
     vectors = torch.zeros(1, 2, 3, 32, dtype=torch.bfloat16)
     assert not fused.fits((vectors,), (vectors,))
-    assert not fused.reduce(vectors[0].float(), *[torch.zeros(())] * 4)
+    assert not fused.reduce(vectors[0].float(), *[torch.zeros(())] * 5)
 
 
 def test_kernels_that_cannot_be_built_are_tried_once(

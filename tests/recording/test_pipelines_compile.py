@@ -83,6 +83,7 @@ def expected() -> tuple[dict[str, Tensor], Tensor, dict[str, Any]]:
     return *record(model, inputs, layers=range(3)), inputs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compile_", WAYS)
 def test_compiled_before_traced_and_traced_again(
     compile_: Callable[[Any, Any], Any], expected: tuple[dict[str, Tensor], Tensor, dict[str, Any]]
@@ -107,6 +108,7 @@ def test_compiled_before_traced_and_traced_again(
     assert backend.compiled == compiled, "a trace costs no compilation"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compile_", WAYS[:3])
 def test_compiled_during_and_after_a_trace(
     compile_: Callable[[Any, Any], Any], expected: tuple[dict[str, Tensor], Tensor, dict[str, Any]]
@@ -141,6 +143,7 @@ def test_the_module_behind_a_compiled_wrapper_may_be_traced(
     assert torch.equal(seen.scores["output"], scores["output"])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the transformer is compiled:workbench.schema.WorkbenchWarning")
 def test_runs_of_a_compiled_pipeline(home: Path) -> None:
     options: dict[str, Any] = {"steps": 2, "size": (16, 16), "layers": range(5), "home": home, "progress": False}

@@ -114,6 +114,7 @@ class Failure:
             raise self.error("on purpose")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 @pytest.mark.parametrize("where", ["block", "attention", "callback", "on_record", "on_pass"])
 def test_a_call_that_fails_leaves_the_pipeline_as_it_was(where: str, error: type[BaseException]) -> None:
@@ -144,6 +145,7 @@ def test_a_call_that_fails_leaves_the_pipeline_as_it_was(where: str, error: type
     assert seen.passes == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 @pytest.mark.parametrize("kind", ["capture", "generate"])
 def test_an_interrupted_run_resumes(kind: str, error: type[BaseException], home: Path) -> None:

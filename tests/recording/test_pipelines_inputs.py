@@ -222,6 +222,7 @@ def test_passes_that_guidance_names_otherwise_are_not_recorded(name: str, pipe: 
     assert seen.passes == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_dtypes(dtype: torch.dtype) -> None:
     pipe, exact = flux_pipeline(dtype=dtype), flux_pipeline()

@@ -73,6 +73,7 @@ def test_sequential_offload(expected: tuple[dict[str, Tensor], dict[str, Any]]) 
     assert torch.equal(seen.scores["output"][0], expected[0]["output"][1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offload_type", ["block_level", "leaf_level"])
 def test_group_offload(offload_type: str, expected: tuple[dict[str, Tensor], dict[str, Any]], tmp_path: Path) -> None:
     """Offloaded to disk, so that weights outside their block's turn are not just in the same place."""
@@ -93,6 +94,7 @@ def spoil(model: Any) -> None:
         parameter.data.fill_(float("nan"))
 
 
+@pytest.mark.slow
 def test_runs_with_offloaded_components(home: Path) -> None:
     options: dict[str, Any] = {"steps": 2, "size": (16, 16), "layers": range(5), "progress": False}
     plain = workbench.generate("a dog", ["dog", "sky"], model=flux_pipeline(), home=home, **options)
@@ -145,6 +147,7 @@ def test_projections_fused_under_the_trace_are_refused(
     check(model, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile:UserWarning")
 @pytest.mark.parametrize("backend", ["native", "_native_math", "flex"])
 def test_attention_backends(backend: str, expected: tuple[dict[str, Tensor], dict[str, Any]]) -> None:

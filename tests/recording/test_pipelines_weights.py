@@ -55,6 +55,7 @@ def check_quantised(model: Any, weight: Callable[[nn.Linear], Tensor]) -> None:
     np.testing.assert_allclose(quantised["output_total"], rounded["output_total"], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [8, 4])
 def test_torchao_weights(bits: int) -> None:
     quantization = pytest.importorskip("torchao.quantization")
@@ -104,6 +105,7 @@ def test_torchao_through_diffusers(tmp_path: Path, caplog: pytest.LogCaptureFixt
     check_quantised(model, lambda linear: linear.weight.dequantize())
 
 
+@pytest.mark.slow
 def test_gguf(tmp_path: Path) -> None:
     gguf = pytest.importorskip("gguf")
     from diffusers import GGUFQuantizationConfig
@@ -279,6 +281,7 @@ def second(model: Any) -> None:
     model.set_adapters(["one", "two"], [0.3, 0.2])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Already found a `peft_config` attribute:UserWarning")
 @pytest.mark.parametrize("change", [halve, disable, disable_and_enable, fuse, second])
 def test_adapters_changed_under_the_trace_count_from_the_next_pass(
@@ -298,6 +301,7 @@ def test_adapters_changed_under_the_trace_count_from_the_next_pass(
     assert same(after, before, 1e-4) == (change in (disable_and_enable, fuse))
 
 
+@pytest.mark.slow
 def test_a_scale_for_one_pass(inputs: dict[str, Any]) -> None:
     """`joint_attention_kwargs` scales the layers while the pass runs, and early exit leaves them as they were."""
     model, halved = with_lora(EVERYWHERE), with_lora(EVERYWHERE)

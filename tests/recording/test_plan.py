@@ -82,6 +82,7 @@ def test_key_depends_on_everything_but_the_module_names() -> None:
 def test_variables() -> None:
     declared = PLAN.variables()
     assert declared["output"] == (SCORE_DIMS, "float16")
+    assert declared["output_residual"] == (SCORE_DIMS, "int8")
     assert declared["output_total"] == (TOTAL_DIMS, "float32")
     assert declared["prompt"][0] == ("sample", "timestep", "layer", "head", "token", "y", "x")
     assert declared["prompt_total"][0] == ("sample", "timestep", "layer", "token", "y", "x")

@@ -90,6 +90,7 @@ def test_a_run_that_an_experiment_finishes_meanwhile_becomes_the_users_own(
     assert store.runs(home)[0].own
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mine_first", [True, False])
 def test_an_interrupted_run_is_the_users_own_if_he_had_a_part_in_it(
     mine_first: bool, take: Callable[..., xr.Dataset], pipe: FluxPipeline, home: Path, monkeypatch: pytest.MonkeyPatch
@@ -162,6 +163,7 @@ def test_only_a_name_can_be_loaded_again(tmp_path: Path) -> None:
         assert model_attrs(_pipe("org/name")) == {"model_from": "name"}, "an experiment loads what it is given"
 
 
+@pytest.mark.slow
 def test_two_folders_of_one_name_are_two_models(take: Callable[..., xr.Dataset], home: Path, tmp_path: Path) -> None:
     folders = [tmp_path / where / "my-flux" for where in ("one", "two")]
     for seed, folder in enumerate(folders):

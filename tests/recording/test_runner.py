@@ -68,6 +68,7 @@ def _check_alike(found: xr.Dataset, expected: xr.Dataset) -> None:
     xr.testing.assert_identical(found.load(), expected.load())
 
 
+@pytest.mark.slow
 def test_a_run_is_that_of_capture_and_is_found_again(pipe: FluxPipeline, tmp_path: Any) -> None:
     runs, watched = Runner(), Watched()
     found = _run(runs, pipe, ["dog", "sky"], watched)
@@ -222,6 +223,7 @@ def test_a_run_says_how_its_model_was_named_and_bad_options_come_before_loading(
     assert not runs.at_hand(folder)
 
 
+@pytest.mark.slow
 def test_a_photograph_is_warned_of_at_every_run_of_the_bundled_model() -> None:
     runs = Runner()
     noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)

@@ -194,6 +194,7 @@ def test_calls_from_four_threads_give_what_they_give_alone(shared: str, home: Pa
     assert {run.key for run in store.runs(home / "together")} == {run.key for run in store.runs(home / "alone")}
 
 
+@pytest.mark.slow
 def test_an_experiment_and_a_capture_both_finish(home: Path) -> None:
     pipe = flux_pipeline()
     options: dict[str, Any] = {"model": pipe, "home": home, "size": SIZE}
@@ -247,6 +248,7 @@ def _change_after(pipe: FluxPipeline, monkeypatch: pytest.MonkeyPatch, calls: in
     monkeypatch.setattr("workbench.models.runtime.foreign_code", lambda classes: [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["capture", "generate"])
 def test_nothing_is_stored_of_a_pipeline_that_changed_meanwhile(
     kind: str, home: Path, monkeypatch: pytest.MonkeyPatch
@@ -271,6 +273,7 @@ def test_nothing_is_stored_of_a_pipeline_that_changed_meanwhile(
     assert len(store.runs(home)) == 2
 
 
+@pytest.mark.slow
 def test_runs_of_an_experiment_are_discarded_with_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = flux_pipeline()
     options: dict[str, Any] = {"model": pipe, "size": SIZE, "home": home, "progress": False}

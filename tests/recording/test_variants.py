@@ -142,7 +142,17 @@ VARIANTS = {
 EDITS = ("qwen-edit", "qwen-edit-plus")
 FURTHER = ("fill", "control", *EDITS)
 """Those whose transformers read more than a noised picture."""
-WITH_GUIDANCE = [name for name, variant in VARIANTS.items() if variant.guided]
+QUICK = ("img2img", "kontext", "sd3-controlnet", "qwen-edit")
+"""Those on which everything is tried at each run, not only where slow tests run too."""
+
+
+def params(guided: bool = False) -> list[Any]:
+    """Names of the variants (those with guidance), marked as slow where they are not quick."""
+    return [
+        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+        for name, variant in VARIANTS.items()
+        if variant.guided or not guided
+    ]
 
 
 @cache
@@ -164,7 +174,7 @@ def small_references(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "calculate_dimensions", small)
 
 
-@pytest.fixture(params=VARIANTS)
+@pytest.fixture(params=params())
 def name(request: pytest.FixtureRequest) -> str:
     parameter: str = request.param
     return parameter
@@ -275,7 +285,7 @@ def test_scores_are_of_the_passes_of_the_plain_call_and_of_the_pictures_patches(
         assert relative_error(stored(ds, step), expected) < 1e-5
 
 
-@pytest.mark.parametrize("name", WITH_GUIDANCE, indirect=True)
+@pytest.mark.parametrize("name", params(guided=True), indirect=True)
 def test_under_guidance_the_branch_that_was_asked_for_is_recorded(name: str) -> None:
     pipe, variant = shared(name), VARIANTS[name]
     seen = calls(pipe, lambda: plain(name, pipe, **variant.plain))

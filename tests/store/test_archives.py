@@ -242,6 +242,7 @@ def _stored(home: Path) -> dict[str, tuple[str, str]]:
     return {run.key: (run.role, run.parent) for run in store.runs(home)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("runs", "derived", "expected"),
     [
@@ -265,6 +266,7 @@ def test_several_runs_travel_with_what_they_belong_to(
     assert again.read_bytes() == file.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_file_of_several_runs_opens_as_the_first(several: Path, tmp_path: Path) -> None:
     file = store.export_runs(["other", "mine"], tmp_path / "several.zarr.zip", several)
     xr.testing.assert_identical(wb.open(file, verify=True), _small())

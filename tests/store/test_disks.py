@@ -58,6 +58,7 @@ def _sizes(error: BaseException) -> tuple[int, int]:
     return int(found[1].replace(",", "")), int(found[2].replace(",", ""))
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up(mounted: Mount, tmp_path: Path) -> None:
     disk = mounted("size=1m")
     ds = synthetic.dataset(samples=2, grid=(16, 16), patch=2)
@@ -94,6 +95,7 @@ def test_a_disk_without_room_from_the_start(mounted: Mount) -> None:
     assert free < 64 << 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "share", [pytest.param(step / 8, marks=pytest.mark.slow if step % 4 else ()) for step in range(8)]
 )
@@ -134,6 +136,7 @@ def test_a_failed_commit_can_be_done_again(home: Path, monkeypatch: pytest.Monke
     store.verify("run", home)
 
 
+@pytest.mark.slow
 def test_a_read_only_disk_is_read_and_says_why_it_is_not_written(mounted: Mount) -> None:
     disk = mounted("size=2m")
     ds = overflowing()
@@ -171,6 +174,7 @@ def test_a_folder_without_permission_is_read_and_says_why_it_is_not_written(home
             folder.chmod(0o755)
 
 
+@pytest.mark.slow
 @needs_fcntl
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])
 def test_a_disk_without_locks_says_so_and_is_still_read(

@@ -43,6 +43,7 @@ def _visible(state: power.State) -> bool:
     return "runs/run.zarr/manifest.json" in state
 
 
+@pytest.mark.slow
 @needs_proc
 @pytest.mark.parametrize(
     "work", [power.compute, power.prune, *(slow(work) for work in (power.take_in, power.discard, power.upload))]
@@ -103,6 +104,7 @@ def _resumed(home: Path, done: int) -> None:
     xr.testing.assert_identical(run.dataset().load(), expected.dataset())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lost", "done"),
     [
@@ -124,6 +126,7 @@ def test_what_an_unfinished_run_lost_is_written_again(
     _resumed(home, done)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["wide", "run.zarr/seed", "run.zarr/output_total"])
 def test_a_folder_that_an_unfinished_run_lost_is_made_again(folder: str, home: Path) -> None:
     shutil.rmtree(_interrupted(home) / folder)
@@ -137,6 +140,7 @@ def test_an_unfinished_run_that_lost_its_folder_while_it_was_widened_goes_on(hom
     _resumed(home, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line",
     [

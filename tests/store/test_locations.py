@@ -27,6 +27,7 @@ def _reversed(value: Any) -> Any:
     return [_reversed(item) for item in value] if isinstance(value, list) else value
 
 
+@pytest.mark.slow
 @given(recipes)
 def test_key_does_not_depend_on_the_order_of_a_mapping(recipe: dict[str, Any]) -> None:
     assert store.content_key(recipe) == store.content_key(_reversed(recipe))

@@ -70,6 +70,7 @@ def test_a_damaged_manifest_is_left_to_whoever_opens_the_run(home: Path) -> None
     assert not list(home.rglob("*.own"))
 
 
+@pytest.mark.slow
 def test_a_run_that_is_gone_leaves_no_claim(place: Path | str) -> None:
     save(_derived(), place, "run")
     store.claim("run", place)

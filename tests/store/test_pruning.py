@@ -49,6 +49,7 @@ def test_by_age(home: Path) -> None:
     assert _gone(store.prune(home, older_than="12h")) == []
 
 
+@pytest.mark.slow
 def test_by_number(home: Path) -> None:
     _made(home, a=0, b=1, c=2, d=3)
     assert _gone(store.prune(home, keep=2)) == ["c", "d"]
@@ -194,6 +195,7 @@ def _with_experiments(home: Path, mine: dict[str, float], made: dict[str, tuple[
     return size
 
 
+@pytest.mark.slow
 def test_a_number_is_that_of_the_users_own_runs(home: Path) -> None:
     _with_experiments(home, {"a": 3, "b": 4}, {f"x{index}": ("a", 0) for index in range(5)})
     done = store.prune(home, keep=2)
@@ -202,6 +204,7 @@ def test_a_number_is_that_of_the_users_own_runs(home: Path) -> None:
     assert _keys(home) == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_runs_of_experiments_go_before_any_of_the_users(home: Path) -> None:
     size = _with_experiments(home, {"a": 50, "b": 60}, {"x": ("a", 0), "y": ("b", 1)})
     assert _gone(store.prune(home, keep=1, dry_run=True)) == ["x", "y", "b"]
@@ -257,6 +260,7 @@ def _of_versions(home: Path, monkeypatch: pytest.MonkeyPatch, **versions: int) -
         place(ds.assign_attrs(capture_version=version, **made), home, key)
 
 
+@pytest.mark.slow
 def test_superseded_runs_are_marked_and_only_they_go(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     versions = {"first": 1, "second": 2, "third": 3, "newer": 4, "made1": 1, "made3": 3}
     _of_versions(home, monkeypatch, **versions)

@@ -150,6 +150,7 @@ def test_what_is_said_about_one_run(three: Path) -> None:
     assert store.info(three / "runs" / "abc2.zarr") == store.runs(three)[0]
 
 
+@pytest.mark.slow
 def test_an_opened_run_goes_to_other_formats_and_chunks(three: Path, tmp_path: Path) -> None:
     run = store.open("abc1", three)
     assert all(set(variable.encoding) <= {"preferred_chunks"} for variable in run.variables.values())

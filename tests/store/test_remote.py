@@ -252,6 +252,7 @@ class _ServiceError(Exception):
 _ServiceError.__module__ = "botocore.exceptions"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     [
@@ -268,6 +269,7 @@ def test_faults_of_network_and_service_name_the_url(fault: Exception, monkeypatc
     _fails_with(fault, StoreError, r"cannot use memory://.*your credentials open", monkeypatch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "bug",
     [
@@ -464,6 +466,7 @@ def test_a_url_of_no_run_is_called_so(location: str) -> None:
         store.open(location)
 
 
+@pytest.mark.slow
 def test_a_bucket_that_does_not_exist(bucket: str) -> None:
     with pytest.raises(StoreError, match=r"cannot use s3://no-such-bucket/x: .*expected a place that exists"):
         store.check_writable("s3://no-such-bucket/x")
@@ -476,6 +479,7 @@ def test_a_url_that_was_made_a_path_is_noticed() -> None:
     assert store.home("file:///tmp/runs") == Path("/tmp/runs")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("missing", "url"), [("fsspec", "memory://x"), ("s3fs", "s3://bucket/x")])
 def test_without_the_libraries_the_error_says_what_to_install(missing: str, url: str) -> None:
     code = (

@@ -48,6 +48,7 @@ words = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     concepts=st.lists(words, min_size=1, max_size=3, unique=True),
@@ -277,6 +278,7 @@ def test_a_journal_line_cut_short_is_written_again(home: Path) -> None:
     xr.testing.assert_identical(run.dataset(), ds)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rename", [1, 2])
 def test_a_promotion_cut_short_loses_nothing(rename: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ds = overflowing()

@@ -95,6 +95,7 @@ def test_a_photograph_is_warned_about_and_a_scene_is_not(recwarn: pytest.Warning
         wb.capture(noisy, ["sky", "grass"], store=False, progress=False)
 
 
+@pytest.mark.slow
 def test_generate_draws_what_was_asked() -> None:
     ground = BACKGROUNDS[1]
     ds = wb.generate(f"a red heart on {ground}", ["heart", ground], seed=1, store=False, progress=False)
@@ -146,6 +147,7 @@ def _check_demo(printed: str, picture: Path) -> None:
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_misuse_is_warned_about() -> None:
     scene = render(SPLITS["test"][0])
     with pytest.warns(WorkbenchWarning, match=r"512 x 512 pixels are outside .* Leave size out for its own 128 x 128"):

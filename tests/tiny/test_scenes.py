@@ -46,6 +46,7 @@ def test_a_seed_means_one_scene(seed: int) -> None:
     assert (first.image != other.image).any()
 
 
+@pytest.mark.slow
 def test_sizes_and_relations_are_those_of_the_masks() -> None:
     """Widths as drawn, of objects that nothing lies in front of; how two objects lie by the middles of their masks."""
     widths: dict[str, list[int]] = {word: [] for word in scenes.SIZES}
@@ -178,6 +179,7 @@ def test_impossible_scenes_are_refused(wrong: dict[str, int]) -> None:
         scenes.render(**wrong)
 
 
+@pytest.mark.slow
 def test_every_word_is_one_token_and_every_caption_fits() -> None:
     clip, t5 = components.tokenizers()
     for word in components.VOCABULARY:
@@ -219,6 +221,7 @@ def test_there_are_words_enough() -> None:
     assert min(map(len, (scenes.OBJECTS, scenes.BACKGROUNDS, scenes.COLOUR_WORDS))) >= 10
 
 
+@pytest.mark.slow
 def test_colours_are_free_of_shapes() -> None:
     pairs: set[tuple[str, str]] = set()
     for seed in range(1500):

@@ -160,7 +160,7 @@ def sinks(
     concept; ``peak_ratio``, the strongest patch's share by that of an even spread; and, without ``concept``,
     ``common_share``: the share of the ``top`` patches that take most from all concepts together, averaged over
     concepts. A high ``top_share`` may be a small object; a high ``common_share`` is a sink, the same patches whatever
-    the concept. Computed from scores in float16: shares are good to about 1 %.
+    the concept. Shares are good to about 0.1 %; to 1 % in runs of earlier capture versions, whose scores are float16.
 
     Raises
     ------

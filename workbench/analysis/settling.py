@@ -15,24 +15,24 @@ from workbench.schema import InputError
 
 
 def settling(ds: xr.Dataset, threshold: float = 0.8, **options: Unpack[HeatmapOptions]) -> xr.Dataset:
-    """Agreement of the maps with those of the last timestep, and since when it holds.
+    """IoU of the segments with those of the last timestep, and since when it is high.
 
     Parameters
     ----------
     ds
         A captured dataset of several timesteps.
     threshold
-        A concept has settled at the first timestep from which on its agreement stays at or above this, before the last
-        one, which agrees with itself.
+        A concept has settled at the first timestep from which on its IoU stays at or above this, before the last one,
+        where it is 1.
     **options
         Those of :func:`workbench.analysis.heatmaps.heatmap`, except ``keep``, ``upsample`` and the space ``prompt``.
 
     Returns
     -------
-    A dataset of ``agreement`` (sample, timestep, concept): IoU of the concept's segment with its segment at the last,
-    least noisy, timestep chosen; NaN where it is in neither; and ``settled`` (sample, concept): the timestep, NaN for a
-    concept that is nowhere in the last segmentation, or that never settled: its attribute ``comment`` then names it.
-    Attributes record the choice.
+    A dataset of ``last_timestep_iou`` (sample, timestep, concept): IoU of the concept's segment with its segment at the
+    last, least noisy, timestep chosen; NaN where it is in neither; and ``settled`` (sample, concept): the timestep, NaN
+    for a concept that is nowhere in the last segmentation, or that never settled: its attribute ``comment`` then names
+    it. Attributes record the choice.
 
     Raises
     ------
@@ -63,26 +63,26 @@ def settling(ds: xr.Dataset, threshold: float = 0.8, **options: Unpack[HeatmapOp
     )
     known = (labels >= 0).all(plane)
     known = known & known.isel({schema.TIMESTEP: -1}, drop=True)
-    agreement = xr.apply_ufunc(resampling.ratio, both, either).where(known)
+    iou = xr.apply_ufunc(resampling.ratio, both, either).where(known)
 
     # From the last timestep backwards: settled as long as nothing falls below; timesteps that were not captured say
     # nothing.
-    backwards = (agreement.fillna(1.0) >= threshold).isel({schema.TIMESTEP: slice(None, None, -1)})
+    backwards = (iou.fillna(1.0) >= threshold).isel({schema.TIMESTEP: slice(None, None, -1)})
     steady = backwards.cumprod(schema.TIMESTEP).astype(bool).isel({schema.TIMESTEP: slice(None, None, -1)})
-    earlier = agreement[schema.TIMESTEP] > agreement[schema.TIMESTEP].min()
-    settled = agreement[schema.TIMESTEP].where(steady & agreement.notnull() & earlier).max(schema.TIMESTEP)
+    earlier = iou[schema.TIMESTEP] > iou[schema.TIMESTEP].min()
+    settled = iou[schema.TIMESTEP].where(steady & iou.notnull() & earlier).max(schema.TIMESTEP)
     ends = final.any(plane) & known.isel({schema.TIMESTEP: -1}, drop=True)
     settled = settled.where(ends)
     never = (ends & settled.isnull()).any(schema.SAMPLE)
     if never.any():
         settled.attrs["comment"] = (
             f"never settled, in one sample or more: {', '.join(map(str, never[schema.CONCEPT].to_numpy()[never]))}. No "
-            f"timestep before the last agrees with it to {threshold:g} or more up to the end."
+            f"timestep before the last has an IoU with it of {threshold:g} or more up to the end."
         )
     record = {name: value for name, value in labels.attrs.items() if not name.startswith("flag_")}
     return xr.Dataset(
         {
-            "agreement": agreement.transpose(schema.SAMPLE, schema.TIMESTEP, schema.CONCEPT),
+            "last_timestep_iou": iou.transpose(schema.SAMPLE, schema.TIMESTEP, schema.CONCEPT),
             "settled": settled.transpose(schema.SAMPLE, schema.CONCEPT),
         },
         attrs=record | {"threshold": threshold},

@@ -140,7 +140,8 @@ def sweep(
     most
         Greedy: how many to add at most; all by default.
     interval
-        ``"bootstrap"``: the percentile bootstrap of the value over all observations. ``"t"``: Student's t interval of
+        ``"bootstrap"``: the percentile bootstrap of the value over all observations; in the mean over concepts, one
+        that a resample lacks keeps its value over all observations. ``"t"``: Student's t interval of
         the mean over observations of each one's own value (for IoU the mIoU of each picture), which is
         ``<variable>_each``.
     confidence
@@ -371,8 +372,7 @@ def _assemble(
             add(entry, own, value, drawn, each)
             continue
         add(entry, (*own, schema.CONCEPT), value, drawn, each)
-        # The mean is always over the same concepts: one that a draw lacks keeps its value over all observations.
-        overall = None if drawn is None else resampling.mean_over_concepts(np.where(np.isnan(drawn), value, drawn))
+        overall = None if drawn is None else resampling.mean_of_draws(drawn, value)
         means = resampling.mean_over_concepts(each)
         add(f"mean_{entry}", own, resampling.mean_over_concepts(value), overall, means)
     found = xr.Dataset(variables)

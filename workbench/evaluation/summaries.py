@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -39,7 +39,7 @@ class Summary:
     values
         By metric of :data:`METRICS`; NaN for what it does not have.
     low, high
-        Ends of the bootstrap intervals over images.
+        Ends of the bootstrap intervals over images; a class that a draw lacks keeps its IoU over the set.
     per_class
         IoU of each class over the set, by position; NaN for what is nowhere.
     images, failures
@@ -116,17 +116,17 @@ class _Held:
             return Summary(nothing, nothing, nothing, np.array([]), 0, failures, (0, 0))
         weights = resampling.draws(images, _DRAWS, 0) if images >= resampling.LEAST else None
         values, low, high = ({} for _ in range(3))  # type: dict[str, float], dict[str, float], dict[str, float]
-        merits: list[tuple[str, NDArray[Any], Callable[[NDArray[Any]], NDArray[np.float64]]]] = [
-            ("accuracy", np.stack(self.sums["accuracy"]), lambda sums: resampling.ratio(sums[..., 0], sums[..., 1]))
-        ]
-        merits += [
-            (f"miou_{name}", np.stack(self.sums[name]), lambda sums: mean_iou((sums[..., 0, :], sums[..., 1, :])))
-            for name in ("set", "stacked")
-            if self.sums[name]
-        ]
-        for name, parts, merit in merits:
-            values[name] = float(merit(parts.sum(0)))
-            drawn = None if weights is None else merit(resampling.resampled(weights, parts.astype(np.float64)))
+        for name, kind in (("accuracy", "accuracy"), ("miou_set", "set"), ("miou_stacked", "stacked")):
+            if not self.sums[kind]:
+                continue
+            # (image, above or below, class); accuracy is the fraction of a single one.
+            parts = np.stack(self.sums[kind]).astype(np.float64).reshape(images, 2, -1)
+            fractions = resampling.ratio(*parts.sum(0))
+            values[name] = float(resampling.mean_over_concepts(fractions))
+            drawn = None
+            if weights is not None:
+                each = resampling.ratio(*resampling.resampled(weights, parts).swapaxes(0, 1))
+                drawn = resampling.mean_of_draws(each, fractions)
             low[name], high[name] = _ends(drawn)
         for name, numbers in self.means.items():
             found = np.asarray(numbers, dtype=np.float64)

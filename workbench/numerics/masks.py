@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from workbench.numerics.resampling import mean_over_concepts
 from workbench.schema import InputError
 
 Masks: TypeAlias = Mapping[str, NDArray[np.bool_]]
@@ -67,24 +66,6 @@ def iou(scenes: Iterable[tuple[Masks, Masks]]) -> dict[str, float]:
     return {word: both / either if either else float("nan") for word, (both, either) in sums.items()}
 
 
-def mean_iou(scenes: Iterable[tuple[Masks, Masks]]) -> float:
-    """Mean over the words of :func:`iou`, leaving out words that are nowhere.
-
-    With the two words "foreground" and "background" this is the mIoU of Helbling et al. 2025, as their public code
-    computes it.
-
-    Parameters
-    ----------
-    scenes
-        Pairs of predicted and true masks.
-
-    Returns
-    -------
-    A figure in 0 .. 1; NaN without any word.
-    """
-    return float(mean_over_concepts(np.array(list(iou(scenes).values()))))
-
-
 def pixel_accuracy(predicted: ArrayLike, truth: ArrayLike) -> float:
     """Share of the labelled pixels that are given a right word.
 
@@ -108,33 +89,6 @@ def pixel_accuracy(predicted: ArrayLike, truth: ArrayLike) -> float:
     return int((left & right).any(-3).sum()) / labelled if labelled else float("nan")
 
 
-def average_precision(truth: ArrayLike, values: ArrayLike, void: ArrayLike | None = None) -> float:
-    """Area under the precision-recall curve of a map, as scikit-learn defines it.
-
-    Parameters
-    ----------
-    truth
-        Bool, any shape.
-    values
-        Floats of the same shape: higher means more likely true.
-    void
-        Bool, of the same shape: what is left out.
-
-    Returns
-    -------
-    A figure in 0 .. 1; NaN when nothing is true.
-
-    Raises
-    ------
-    InputError
-        If ``truth`` or ``void`` is not boolean, the shapes differ, or a value is NaN.
-    """
-    from sklearn.metrics import average_precision_score  # type: ignore[import-untyped]
-
-    target, level = _with_values(truth, values, void)
-    return float(average_precision_score(target.ravel(), level.ravel())) if target.any() else float("nan")
-
-
 def _alike(predicted: ArrayLike, truth: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
     left, right = np.asarray(predicted), np.asarray(truth)
     if left.dtype != bool or right.dtype != bool or left.shape != right.shape:
@@ -143,19 +97,3 @@ def _alike(predicted: ArrayLike, truth: ArrayLike) -> tuple[NDArray[Any], NDArra
             "shape, with the pixels in the last two axes."
         )
     return left, right
-
-
-def _with_values(
-    truth: ArrayLike, values: ArrayLike, void: ArrayLike | None
-) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """Truth and values in one shape, without what is void."""
-    target, level = np.asarray(truth), np.asarray(values, dtype=np.float64)
-    if target.dtype != bool or target.shape != level.shape or not np.isfinite(level).all():
-        raise InputError(
-            f"truth is {target.dtype} {target.shape}, values are {level.shape}; expected bool and finite numbers "
-            "of one shape."
-        )
-    if void is None:
-        return target, level
-    known = ~_alike(void, target)[0]
-    return target[known], level[known]

@@ -41,6 +41,15 @@ def mean_over_concepts(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return ratio(np.where(known, values, 0).sum(-1), known.sum(-1).astype(np.float64))
 
 
+def mean_of_draws(drawn: NDArray[np.float64], value: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Means over concepts, the last axis, of draws (draw, ..., concept): always over the same concepts.
+
+    A concept that a draw lacks, NaN there, keeps its value (..., concept) over all observations; one that has none
+    either is left out.
+    """
+    return mean_over_concepts(np.where(np.isnan(drawn), value, drawn))
+
+
 def interval(drawn: NDArray[np.float64], confidence: float) -> NDArray[np.float64]:
     """Lower and upper end (bound, ...) of the central part of draws (draw, ...); draws without a value are left out."""
     tail = (1 - confidence) / 2

@@ -201,8 +201,10 @@ def scores(
     return _on(vectors.device, run)
 
 
-def reduce(values: Tensor, magnitude: Tensor, half: Tensor, summed: Tensor, most: Tensor) -> bool:
-    """Round scores (head, concept, patch) to float16, sum them over heads, and keep their magnitude, in given tensors.
+def reduce(values: Tensor, magnitude: Tensor, half: Tensor, rest: Tensor, summed: Tensor, most: Tensor) -> bool:
+    """Split scores (head, concept, patch) as stored, sum them over heads, and keep their magnitude, in given tensors.
+
+    ``half`` and ``rest`` are what :func:`workbench.store.residuals.split` gives, bit for bit.
 
     Returns
     -------
@@ -215,7 +217,7 @@ def reduce(values: Tensor, magnitude: Tensor, half: Tensor, summed: Tensor, most
 
     def run(kernels: Any) -> bool:
         grid = (-(-length // _LENGTH),)
-        kernels.reducing_kernel[grid](values, magnitude, half, summed, most, len(values), length, BLOCK=_LENGTH)
+        kernels.reducing_kernel[grid](values, magnitude, half, rest, summed, most, len(values), length, BLOCK=_LENGTH)
         return True
 
     return bool(_on(values.device, run))

@@ -190,8 +190,11 @@ def joining_kernel(
 
 
 @triton.jit(do_not_specialize=["heads", "length"])
-def reducing_kernel(scores, magnitude, half, summed, most, heads, length, BLOCK: tl.constexpr):
-    """Scores (head, length) in float16, their sums over heads, and their magnitude; grid (blocks of the length)."""
+def reducing_kernel(scores, magnitude, half, rest, summed, most, heads, length, BLOCK: tl.constexpr):
+    """Scores (head, length) in float16 with the rest, their sums over heads, their magnitude; grid (blocks of length).
+
+    The rest is that of :func:`workbench.store.residuals.split`: all but the last rounding is exact.
+    """
     if tl.program_id(0) == 0:
         tl.store(most, tl.load(magnitude))
     places = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -199,10 +202,20 @@ def reducing_kernel(scores, magnitude, half, summed, most, heads, length, BLOCK:
     total = tl.zeros((BLOCK,), tl.float32)
     scores += places
     half += places
+    rest += places
     for _ in range(heads):
         values = tl.load(scores, mask=inside, other=0.0)
-        tl.store(half, values.to(tl.float16), mask=inside)
+        rounded = values.to(tl.float16)
+        wide = rounded.to(tl.float32)
+        exponents = tl.maximum(((wide.to(tl.int32, bitcast=True) >> 23) & 255) - 18, 117)
+        per_step = ((254 - exponents) << 23).to(tl.float32, bitcast=True)
+        # Added to 1.5 * 2^23, a small number is rounded to a whole one, ties to even, also in a fused product.
+        counts = ((values - wide) * per_step + 12582912.0) - 12582912.0
+        counts = tl.minimum(tl.maximum(counts, -128.0), 127.0)
+        tl.store(half, rounded, mask=inside)
+        tl.store(rest, counts.to(tl.int32).to(tl.int8), mask=inside)
         total += values
         scores += length
         half += length
+        rest += length
     tl.store(summed + places, total, mask=inside)

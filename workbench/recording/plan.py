@@ -61,10 +61,12 @@ from workbench.schema import (
     Y,
     in_branches,
     patch_centres,
+    residual,
     score_dims,
     total,
     total_dims,
 )
+from workbench.store import residuals
 from workbench.store.pieces import Writer
 
 Variable: TypeAlias = tuple[tuple[str, ...], str]
@@ -233,6 +235,7 @@ class Plan:
         declared: dict[str, Variable] = {}
         for space in self.spaces:
             declared[space] = (score_dims(space), "float16")
+            declared[residual(space)] = (score_dims(space), residuals.DTYPE)
             declared[total(space)] = (total_dims(space), "float32")
         if self.lse:
             declared |= dict.fromkeys(LSE, (LSE_DIMS, "float32"))

@@ -1,7 +1,7 @@
-"""What is stored of a piece: its scores in float16, their sums over heads, and whether float16 holds them.
+"""What is stored of a piece: its scores in float16 with the rest, their sums over heads, and whether float16 fits.
 
-All of it is a few tensor operations that run wherever the scores are: on a GPU before the copy, which is then half as
-long, or on the host. On the CPU both give the same bits.
+All of it is a few tensor operations that run wherever the scores are: on a GPU before the copy, which is then a
+quarter shorter, or on the host. On the CPU both give the same bits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from torch import Tensor
 from workbench.recording import fused
 from workbench.recording.checks import magnitude, not_finite
 from workbench.recording.reading import Record
-from workbench.schema import TraceError, total
+from workbench.schema import TraceError, residual, total
+from workbench.store.residuals import split
 
 HALF_LIMIT: Final = 65520.0
 """What does not stay below this rounds to infinity in float16."""
@@ -50,6 +51,7 @@ class Layout:
         for name, scores in piece.scores.items():
             shape = tuple(scores.shape[1:])
             self._add(name + _HALF, shape, torch.float16)
+            self._add(residual(name), shape, torch.int8)
             self._add(total(name), shape[1:], torch.float32)
             self._add(name + _MAGNITUDE, (), torch.float32)
         for name, values in (*piece.lse.items(), *piece.mass.items()):
@@ -83,12 +85,14 @@ def reduce_into(views: Mapping[str, Tensor], piece: Record) -> None:
         Scores (batch 1, head, concept, patch), log-sum-exps (batch 1, head, concept), mass (batch 1, head, text).
     """
     for name, scores in piece.scores.items():
-        half, summed, most = views[name + _HALF], views[total(name)], views[name + _MAGNITUDE]
+        half, rest = views[name + _HALF], views[residual(name)]
+        summed, most = views[total(name)], views[name + _MAGNITUDE]
         known = piece.magnitudes.get(name)
         known = magnitude(scores) if known is None else known
-        if not fused.reduce(scores[0], known, half, summed, most):
+        if not fused.reduce(scores[0], known, half, rest, summed, most):
             torch.sum(scores[0], dim=0, out=summed)
-            half.copy_(scores[0])
+            for view, part in zip((half, rest), split(scores[0], torch), strict=True):
+                view.copy_(part)
             most.copy_(known)
     for name, values in (*piece.lse.items(), *piece.mass.items()):
         views[name].copy_(values[0])
@@ -109,8 +113,9 @@ def stored_values(views: Mapping[str, Tensor], piece: Record, grid: tuple[int, i
     Returns
     -------
     dict of str to ndarray
-        ``<space>`` in float16, or in float32 when a value would overflow; ``<space>_total``, summed over heads in
-        float32 before anything is rounded; log-sum-exps and mass in float32 where there are any.
+        ``<space>`` in float16 with its residual, or in float32 with one of zeros when a value would overflow;
+        ``<space>_total``, summed over heads in float32 before anything is rounded; log-sum-exps
+        and mass in float32 where there are any.
 
     Raises
     ------
@@ -121,7 +126,8 @@ def stored_values(views: Mapping[str, Tensor], piece: Record, grid: tuple[int, i
     for name in piece.scores:
         fits = float(views[name + _MAGNITUDE]) < HALF_LIMIT  # not when one of them is NaN
         scores = views[name + _HALF] if fits else piece.scores[name][0].cpu()
-        for key, tensor in ((name, scores), (total(name), views[total(name)])):
+        rest = views[residual(name)] if fits else torch.zeros_like(scores, dtype=torch.int8)
+        for key, tensor in ((name, scores), (residual(name), rest), (total(name), views[total(name)])):
             array = tensor.numpy()
             values[key] = array.reshape(*array.shape[:-1], *grid)
         if not fits:

@@ -94,7 +94,7 @@ class Stream:
     buffered : int
         Bytes that pieces under way may take.
     on_device : bool
-        Whether a GPU sums and rounds before the copy; otherwise the host does, behind a copy twice as long.
+        Whether a GPU sums and rounds before the copy; otherwise the host does, behind a copy a third longer.
     branches : sequence of str
         Branches of guidance whose pieces come. Those of several are written together, once all have come.
 

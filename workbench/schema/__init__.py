@@ -43,8 +43,9 @@ Variables
 ===============================  ===================================================  ==================================
 name                             dimensions                                           dtype
 ===============================  ===================================================  ==================================
-``<space>``                      sample, timestep, layer, head, concept, y, x         float16, or float32 when a value
-                                                                                      would overflow
+``<space>``                      sample, timestep, layer, head, concept, y, x         float32, to 1/2048 under 512;
+                                                                                      float16 in runs of earlier capture
+                                                                                      versions
 ``<space>_total``                sample, timestep, layer, concept, y, x               float32: summed over heads before
                                                                                       rounding
 ``prompt``, ``prompt_total``     the same with ``token`` in place of ``concept``      the same

@@ -65,6 +65,7 @@ ATTEND_MODES: Final = ("both", "image", "concepts", "none")
 POOLS: Final = ("first", "last", "mean")
 """How the text encoder's tokens of one concept become one vector: the first token (paper), or their mean."""
 TOTAL_SUFFIX: Final = "_total"
+RESIDUAL_SUFFIX: Final = "_residual"
 HEAD_COUNT: Final = "head_count"
 """Attribute: of how many heads ``<space>_total`` is the sum."""
 
@@ -96,13 +97,18 @@ MODEL_ORIGINS: Final = ("name", "folder", "pipeline")
 
 SCHEMA_VERSION: Final = 1
 """Version of the dataset contract, in ``attrs["schema_version"]``."""
-CAPTURE_VERSION: Final = 2
+CAPTURE_VERSION: Final = 3
 """Part of every content key: raised whenever the same call would give other numbers."""
 
 
 def total(space: str) -> str:
     """Name of the variable that holds a space's scores summed over heads."""
     return space + TOTAL_SUFFIX
+
+
+def residual(space: str) -> str:
+    """Name of what a stored run keeps beside a space's scores in float16 (:mod:`workbench.store.residuals`)."""
+    return space + RESIDUAL_SUFFIX
 
 
 def score_dims(space: str) -> tuple[str, ...]:

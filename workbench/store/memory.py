@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from workbench.schema import residual
 from workbench.store.locations import plain
 from workbench.store.pieces import Array, Part, Piece, Variable, Writer, string_type
+from workbench.store.residuals import join, kept_with_residuals
 
 
 class _MemoryWriter(Writer):
@@ -18,7 +21,7 @@ class _MemoryWriter(Writer):
         super().__init__(template, variables)
         self._lock = threading.Lock()
         self._arrays = {
-            name: np.full(self._shape(var), np.nan if np.dtype(var.dtype).kind == "f" else 0, var.dtype)
+            name: np.full(self._shape(var), _nothing(np.dtype(var.dtype)), var.dtype)
             for name, var in self._variables.items()
         }
 
@@ -41,7 +44,7 @@ class _MemoryWriter(Writer):
     def _erase(self, piece: Piece) -> None:
         for name, array in self._arrays.items():
             if self._variables[name].in_pieces:
-                array[piece] = np.nan
+                array[piece] = _nothing(array.dtype)
 
     def finish(self) -> None:
         """Make sure that everything is there, each variable in the type that its values need."""
@@ -49,10 +52,20 @@ class _MemoryWriter(Writer):
         for name, variable in self._variables.items():
             if name not in wide:
                 self._arrays[name] = self._arrays[name].astype(variable.dtype, copy=False)
+        for name in kept_with_residuals(self._arrays):
+            rounded, counts = self._arrays[name], self._arrays.pop(residual(name))
+            scores = self._arrays[name] = np.empty(rounded.shape, np.float32)
+            for at in np.ndindex(*scores.shape[:2]):
+                scores[at] = join(rounded[at], counts[at])
 
     def dataset(self) -> xr.Dataset:
         variables = {name: (self._variables[name].dims, array) for name, array in self._arrays.items()}
         return string_type(self._template, str).assign(variables).assign_attrs(plain(self.attrs))
+
+
+def _nothing(dtype: np.dtype[Any]) -> float:
+    """What stands where nothing was written."""
+    return np.nan if dtype.kind == "f" else 0
 
 
 @contextmanager

@@ -36,6 +36,7 @@ from workbench.store.manifest import NewerError, damage_of, damaged, read_manife
 from workbench.store.metadata import ROOT, check_metadata
 from workbench.store.pieces import string_type
 from workbench.store.remote import RemoteRun
+from workbench.store.residuals import joined
 from workbench.store.run_store import RunStore
 
 _NEWER: Final = "made by a newer version"
@@ -181,7 +182,7 @@ def open_contents(contents: Contents, *, verify: bool = False) -> xr.Dataset:
             coord.variable.load()
         if ROLE in ds.attrs and contents.claimed():  # it is what the user asked for himself
             ds.attrs = {name: value for name, value in ds.attrs.items() if name not in (ROLE, PARENT)}
-        ds = _unencoded(ds)
+        ds = joined(_unencoded(ds))
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         if isinstance(error, StoreError):
             raise

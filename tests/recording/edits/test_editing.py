@@ -15,7 +15,7 @@ from peft import LoraConfig
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tests.families import FAMILIES, Sample
+from tests.families import Sample, params
 from tests.tiny_pipelines.flux_like import drop_modulation
 from tests.tiny_random import concept_embeddings, flux_inputs, flux_transformer
 from tests.traced import snapshot
@@ -69,7 +69,7 @@ class Edited(Sample):
         return attention
 
 
-@pytest.fixture(params=[name for name, family in FAMILIES.items() if family.edited])
+@pytest.fixture(params=params(edited=True))
 def sample(request: pytest.FixtureRequest) -> Edited:
     return Edited.of(request.param)
 
@@ -600,6 +600,7 @@ def test_the_image_s_attention_to_text_is_not_told_where_it_is_replaced(flux: Ed
     ]
 
 
+@pytest.mark.slow
 def test_edits_of_a_model_with_lora_are_those_of_the_merged_one() -> None:
     model, targets = flux_transformer(), ["to_q", "to_v", "add_k_proj", "to_out.0", "proj_out", "linear_1"]
     with torch.random.fork_rng():
@@ -627,6 +628,7 @@ def test_edits_of_a_model_with_lora_are_those_of_the_merged_one() -> None:
     assert same(adapted.run(), plain)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.compile
 @pytest.mark.parametrize("how", ["sequential", "group", "compiled"])
 def test_edits_of_offloaded_and_compiled_models_are_those_of_the_plain_one(flux: Edited, how: str) -> None:

@@ -99,6 +99,7 @@ def test_interventions_are_part_of_the_key_and_of_the_record(home: Path) -> None
         ds.wb.validate(values=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [capture, generate])
 def test_skipped_blocks_are_missing(make: Any, home: Path) -> None:
     ds = make(SkipBlock([1, 4], timesteps=(500, 1000)), samples=2, store=True, home=home)
@@ -115,6 +116,7 @@ def test_skipped_blocks_are_missing(make: Any, home: Path) -> None:
     assert ds["output_total"].sel(layer=1).isnull().all(["concept", "y", "x"]).sum() == 2 * len(late)
 
 
+@pytest.mark.slow
 def test_what_changes_nothing_gives_the_same_run() -> None:
     plain = capture()
     assert same(capture(ScaleHeads(range(5), factor=1), MaskText(tokens=()), AttendMode("both")), plain)
@@ -202,6 +204,7 @@ def test_patching_every_block_gives_the_other_run(tmp_path: Path) -> None:
     assert not np.array_equal(patched["output"].isel(layer=0), expected["output"].isel(layer=0))
 
 
+@pytest.mark.slow
 def test_a_whole_generation_is_patched_step_by_step() -> None:
     """From the second block on, the first step is that of the source; what is drawn then starts from other noise."""
     # Concepts attend to nothing, but are modulated with the timestep alone, so they are the same in all runs.
@@ -223,6 +226,7 @@ def test_mean_heads_take_the_mean_of_each_pass() -> None:
     assert not np.array_equal(others["output"].sel(layer=2), capture(MeanHeads(1, heads=0))["output"].sel(layer=2))
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     edits = (SkipBlock(1, timesteps=(500, 1000)), MeanHeads(2, heads=1))
     expected = capture(*edits)
@@ -269,6 +273,7 @@ def test_random_directions_differ_per_picture_prompt_and_noise() -> None:
     assert all(torch.equal(one, shared[0]) for one in shared)
 
 
+@pytest.mark.slow
 def test_a_run_draws_its_own_random_directions() -> None:
     plain = {"samples": 2}
     same = RandomDirection(SkipBlock(1), 5, shared=True)

@@ -99,6 +99,7 @@ def test_a_checker_learns() -> None:
     assert before.shapes + before.backgrounds - before.extra < after.shapes + after.backgrounds - after.extra
 
 
+@pytest.mark.slow
 def test_pictures_are_made_from_the_captions(untrained: Any) -> None:
     captions = [render(seed).caption for seed in range(3)]
     pictures = list(caption_checks.generated(untrained, captions, batch=2))

@@ -11,6 +11,7 @@ import pytest
 from workbench.tiny.training import control
 
 
+@pytest.mark.slow
 def test_two_pipelines_are_scored_layer_by_layer(
     untrained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,6 +36,7 @@ def test_rankings_go_by_better_whatever_the_direction() -> None:
     assert found.where(entropy == entropy.min()).max() == -1
 
 
+@pytest.mark.slow
 def test_every_row_of_the_card(untrained: Any) -> None:
     found = criteria.rows(untrained, 500.0, 2, {"mine": lambda ds: rank_heads(ds, "iou")["iou"]})
     assert list(found) == [*criteria.CRITERIA, "mine"]

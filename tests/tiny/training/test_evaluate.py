@@ -109,6 +109,7 @@ def test_centred_scores_do_not_depend_on_an_offset_of_each_concept() -> None:
     assert as_stored[1] < as_stored[0] - 0.3
 
 
+@pytest.mark.slow
 def test_what_a_file_holds_already_is_kept(
     monkeypatch: pytest.MonkeyPatch, untrained: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -63,10 +63,11 @@ def test_a_direction_tells_what_is_there() -> None:
     heights = outputs @ found
     assert (heights[present > 0.5].mean() - heights[present < 0.5].mean()).item() == pytest.approx(1, abs=1e-4)
     assert heights[present > 0.5].std() < 0.15
-    assert gauge.agreement(heights, present) > 0.99
+    assert gauge.accuracy(heights, present) > 0.99
     assert found.abs().argmax() == 7
 
 
+@pytest.mark.slow
 def test_settled_scores_have_their_spread_and_absent_words_score_low(
     student: tuple[Student, Words], bank: Bank
 ) -> None:

@@ -8,6 +8,7 @@ from workbench.tiny.training import held_out, origins
 from workbench.tiny.training.card_tables import _honest
 
 
+@pytest.mark.slow
 def test_test_scenes_are_told_apart_by_what_was_seen(untrained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     two = ("new words together", "hard: all of these")
     monkeypatch.setattr(held_out, "KINDS", {name: held_out.KINDS[name] for name in two})
@@ -26,12 +27,14 @@ def test_test_scenes_are_told_apart_by_what_was_seen(untrained: Any, monkeypatch
     assert any(line.startswith("| test, not seen | 1 | ") for line in lines)
 
 
+@pytest.mark.slow
 def test_nothing_new_is_no_row(untrained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(held_out, "KINDS", {})
     found = held_out.held_out(untrained, ([0], 300.0), {"seen": {"test": [1000]}, "hard": [4001]}, 1)
     assert list(found) == ["test"]
 
 
+@pytest.mark.slow
 def test_an_origin_moves_maps_and_no_picture(untrained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(origins.SPLITS, "validation", range(0, 1))
     monkeypatch.setattr(origins, "ORIGINS", {"as trained": 0.0, "twice as far": -2.0})

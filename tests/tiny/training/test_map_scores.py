@@ -38,7 +38,7 @@ def test_an_interval_is_wider_for_fewer_scenes_and_holds_the_mean() -> None:
     scenes = [render(seed) for seed in range(24)]
     rng = np.random.default_rng(0)
     tallies = [map_scores.tally(s, s.words, map_scores.chance(s, rng, len(s.words))) for s in scenes]
-    few, many = map_scores.figure(tallies[:6]), map_scores.figure(tallies)
+    few, many = map_scores.figure(tallies), map_scores.figure(4 * tallies)
     assert few.interval[1] - few.interval[0] > many.interval[1] - many.interval[0] > 0
     assert many.interval[0] <= many.words <= many.interval[1]
     one = map_scores.figure(tallies[:1])
@@ -63,3 +63,13 @@ def test_nothing_by_patches_beats_the_oracle() -> None:
 def test_an_oracle_of_single_pixels_is_the_truth() -> None:
     scene = render(5)
     np.testing.assert_array_equal(map_scores.oracle(scene, patch=1), scene.labels)
+
+
+def test_a_word_that_a_draw_lacks_keeps_its_value() -> None:
+    """One scene of ten has the second word: a third of the draws do without it."""
+    tallies = np.zeros((10, 2, len(map_scores.NOUNS)), dtype=np.int64)
+    tallies[:, :, 0] = 8, 10
+    tallies[0, :, 1] = 8, 10
+    found = map_scores.figure(tallies)
+    assert found.words == pytest.approx(0.8)
+    assert found.interval == pytest.approx((0.8, 0.8))

@@ -129,6 +129,7 @@ def test_word_losses_are_not_asked_for_in_noise(bank: Bank) -> None:
     assert losses["flow"].item() > 0
 
 
+@pytest.mark.slow
 def test_only_rows_without_a_caption_are_asked_for_words(bank: Bank) -> None:
     student, words = new_student("cpu")
     batch = _batch(bank, rows=32)
@@ -180,6 +181,7 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(bank: Bank, tmp_p
     torch.testing.assert_close(weights(tmp_path / "parts", 1, 3, 4), whole, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @MIXED
 @pytest.mark.parametrize(("presence", "colour"), [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)])
 def test_a_recipe_weighs_the_word_losses(bank: Bank, tmp_path: Path, presence: float, colour: float) -> None:
@@ -194,6 +196,7 @@ def test_a_recipe_weighs_the_word_losses(bank: Bank, tmp_path: Path, presence: f
     assert trainer.student.denoiser.proj_out.weight.grad.any(), "flow matching is always asked for"
 
 
+@pytest.mark.slow
 @MIXED
 def test_a_loss_that_is_not_finite_ends_the_training(bank: Bank, tmp_path: Path) -> None:
     stage = Stage(size=32, most=2, steps=3, rows=4, scenes=20, levels=((0.5, 1.0), (0.5, 1.0)), length=16)
@@ -206,6 +209,7 @@ def test_a_loss_that_is_not_finite_ends_the_training(bank: Bank, tmp_path: Path)
     assert (tmp_path / "checkpoint.pt").read_bytes() == saved
 
 
+@pytest.mark.slow
 @MIXED
 def test_a_training_s_log_can_be_drawn(bank: Bank, tmp_path: Path) -> None:
     stage = Stage(size=32, most=2, steps=2, rows=2, scenes=20, levels=((0.5, 1.0), (0.5, 1.0)), length=16)

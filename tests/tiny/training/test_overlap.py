@@ -11,6 +11,7 @@ from workbench.tiny import scenes
 from workbench.tiny.training import overlap
 
 
+@pytest.mark.slow
 def test_what_a_training_has_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten test scenes are trained on: they are found, and no hard scene has words that one of them shows together."""
     monkeypatch.setitem(scenes.SPLITS, "validation", range(0, 3))
@@ -50,6 +51,7 @@ class _Here:
         return None
 
 
+@pytest.mark.slow
 def test_the_bundled_models_splits_hold_in_a_sample() -> None:
     """What the card reports rests on the file: some of it is checked against pixels."""
     found = overlap.splits_of(bundled_folder("tiny-flux"))

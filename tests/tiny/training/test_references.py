@@ -67,6 +67,7 @@ def test_attention_outputs_are_what_goes_into_the_projection(untrained: Any) -> 
         references.attention_outputs(untrained, scene, 9, 300.0)
 
 
+@pytest.mark.slow
 def test_every_reference_is_scored(untrained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(references, "PROBE_SCENES", 3)
     monkeypatch.setattr(references, "FOREST_SCENES", 4)

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
+from sklearn.metrics import average_precision_score
 
 from tests.synthetic import dataset
-from workbench.numerics import masks
 from workbench.schema import SchemaError, SelectionError
 from workbench.widgets.explore import arrays
 from workbench.widgets.explore.state import State
@@ -91,7 +91,7 @@ def test_the_overview_compares_with_the_truth_as_score_does() -> None:
             choice = {"timesteps": timestep, "layers": layer}
             assert found[t, at] == pytest.approx(float(ds.wb.score(**choice).mean_iou), rel=1e-5)
             maps = ds.wb.heatmap(**choice, upsample="nearest")
-            expected = [masks.average_precision(ds.truth[c].values, maps[c].values) for c in range(3)]
+            expected = [average_precision_score(ds.truth[c].values.ravel(), maps[c].values.ravel()) for c in range(3)]
             assert precision[t, at] == pytest.approx(np.mean(expected), rel=1e-5)
 
 

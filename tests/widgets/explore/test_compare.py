@@ -121,6 +121,7 @@ def test_two_models_of_one_name_correspond_by_relative_depth(ds: xr.Dataset, dee
     assert aligned(State.default(ds), ds, alike).layers == State.default(ds).layers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

@@ -9,7 +9,7 @@ from workbench.numerics.scores import softmax
 from workbench.widgets.explore import cube
 
 
-@pytest.mark.parametrize("scale", [1.0, 300.0])
+@pytest.mark.parametrize("scale", [1.0, 50.0])
 def test_unpacked_scores_are_closer_than_float16(scale: float) -> None:
     ds = dataset(samples=2, spaces=("output", "prompt"))
     ds["output_total"] = ds.output_total * scale + 40
@@ -53,3 +53,23 @@ def test_constant_scores_stay_constant() -> None:
     ds["output_total"] = xr.full_like(ds.output_total, 2.5)
     for part in cube.pack(ds, "output"):
         np.testing.assert_array_equal(cube.unpack(part), np.float32(2.5))
+
+
+def test_scores_that_span_too_much_for_sixteen_bits_are_sent_as_they_are() -> None:
+    """Of a large model thousands of the sum over heads lie between the least and the greatest score of a concept."""
+    ds = dataset(missing=[(0, 500.0, 1)])
+    ds["output_total"] = ds.output_total * 2000
+    for index, part in enumerate(cube.pack(ds, "output")):
+        exact = ds.output_total.isel(timestep=index).to_numpy()
+        assert part.levels.dtype == np.float32
+        np.testing.assert_array_equal(cube.unpack(part)[:, :, :, 0], exact)
+
+
+def test_no_map_is_off_by_more_than_two_thousandths() -> None:
+    ds = dataset(seed=3)
+    for span in (500.0, 520.0):
+        span /= float(np.ptp(ds.output_total.to_numpy(), axis=(-2, -1)).max())
+        wide = ds.output_total * span
+        for index, part in enumerate(cube.pack(ds.assign(output_total=wide), "output")):
+            exact = wide.isel(timestep=index).to_numpy()
+            assert np.abs(softmax(cube.unpack(part)[:, :, :, 0], 2) - softmax(exact, 2)).max() < 0.002

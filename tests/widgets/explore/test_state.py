@@ -63,6 +63,7 @@ def test_a_state_survives_json(ds: xr.Dataset, data: st.DataObject) -> None:
     assert State.from_json(json.loads(json.dumps(state.to_json())), ds) == state
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::workbench.schema.WorkbenchWarning")
 @pytest.mark.parametrize("ds", [PICTURES, CAPTURE], ids=["generate", "capture"])
 @given(data=st.data())

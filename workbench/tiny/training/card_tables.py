@@ -170,8 +170,8 @@ def report(result: Mapping[str, Any]) -> str:
     layers, time = result["default_layers"], result["timestep"]
     lines = [
         f"Mean IoU on {result['scenes']} test scenes; layers {layers[0]} to {layers[-1]}, timestep {time:g}; in "
-        f"brackets 95 % of the bootstrap draws over scenes. On the right, {result['distractors']} words that are not "
-        "in the scene are asked for as well.",
+        f"brackets 95 % of the bootstrap draws over scenes; a word that a draw lacks keeps its IoU over all scenes. On "
+        f"the right, {result['distractors']} words that are not in the scene are asked for as well.",
         "",
     ]
     named = [

@@ -94,7 +94,7 @@ def direction(concepts: Tensor, present: Tensor) -> Tensor:
     return found / gap
 
 
-def agreement(heights: Tensor, present: Tensor) -> float:
+def accuracy(heights: Tensor, present: Tensor) -> float:
     """Share of examples that lie on their side of the middle between the two kinds' means."""
     there = present > 0.5
     middle = (heights[there].mean() + heights[~there].mean()) / 2
@@ -172,6 +172,6 @@ def settle(student: Student, words: Words, bank: Bank, batches: int = 30, rows: 
         if depth in SUPERVISED:
             found = direction(one.concepts, present)
             shift(attention, STRENGTH * spread * found)
-            right = agreement(one.concepts @ found, present)
+            right = accuracy(one.concepts @ found, present)
             logger.info("block %d: outputs tell %.1f %% of the words that are there from others", depth, 100 * right)
         scale(attention, (SPREAD / spread) ** 0.5)

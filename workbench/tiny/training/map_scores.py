@@ -34,7 +34,8 @@ class Figure:
     per_word
         IoU of each word.
     interval
-        2.5 % and 97.5 % points of ``words`` over bootstrap draws of the scenes.
+        2.5 % and 97.5 % points of ``words`` over bootstrap draws of the scenes, as sweeps have them: a word that a draw
+        lacks keeps its IoU over all scenes.
     """
 
     words: float
@@ -77,8 +78,7 @@ def figure(tallies: Iterable[Tally], draws: int = 1000, seed: int = 0) -> Figure
     ratio = resampling.ratio(*sums)
     weights = resampling.draws(len(counts), draws, seed)
     drawn = resampling.ratio(*resampling.resampled(weights, counts.astype(np.float64)).swapaxes(0, 1))
-    # A word that a draw lacks counts as not found: the mean is always over the same words.
-    low, high = resampling.interval(mean(np.nan_to_num(drawn), NOUNS), 0.95)
+    low, high = resampling.interval(resampling.mean_of_draws(drawn, ratio), 0.95)
     per_word = {word: float(value) for word, value, there in zip(NOUNS, ratio, known, strict=True) if there}
     words, objects, backgrounds = (float(mean(ratio, some)) for some in (NOUNS, OBJECTS, BACKGROUNDS))
     return Figure(words, objects, backgrounds, per_word, (float(low), float(high)))

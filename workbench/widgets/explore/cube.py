@@ -16,6 +16,8 @@ LARGEST: Final = 64_000_000
 """In bytes: a larger cube stays with the kernel, which then computes every map."""
 LEVELS: Final = 65535
 """Scores are sent as whole numbers from 0 to this."""
+COARSEST: Final = 2.0**-7
+"""The largest step of these: two scores that are off by half of it each move a softmax by no more than 0.002."""
 
 
 class Part(NamedTuple):
@@ -25,8 +27,8 @@ class Part(NamedTuple):
     damaged ones.
     """
 
-    levels: NDArray[np.uint16]
-    """(sample, layer, concept, frame, y, x)"""
+    levels: NDArray[np.uint16] | NDArray[np.float32]
+    """(sample, layer, concept, frame, y, x); the scores themselves where steps would be coarser than COARSEST."""
     low: NDArray[np.float32]
     """(sample, layer, concept)"""
     step: NDArray[np.float32]
@@ -34,7 +36,7 @@ class Part(NamedTuple):
 
 
 def size(ds: xr.Dataset, space: str) -> int:
-    """Bytes of a space's packed cube."""
+    """Bytes of a space's packed cube; twice as many where its scores span so much that they are sent as they are."""
     return int(ds[schema.total(space)].size) * 2
 
 
@@ -42,7 +44,7 @@ def pack(ds: xr.Dataset, space: str) -> Iterator[Part]:
     """The cube of a space, one timestep after the other.
 
     Sixteen bits between the least and the greatest score of each (sample, timestep, layer, concept) are closer to the
-    stored scores than float16 is, and take as little.
+    stored scores than float16 is, and take as little. Where these lie more than 512 apart, a timestep is float32.
 
     Parameters
     ----------
@@ -73,6 +75,9 @@ def _packed(values: NDArray[np.float32]) -> Part:
     known = np.where(finite[..., None, None, None], values, np.float32(0))
     low = known.min(within)
     step = (known.max(within) - low) / np.float32(LEVELS)
+    if step.max(initial=0) > COARSEST:
+        marked = np.where(finite, np.float32(1), np.float32(np.nan))
+        return Part(np.ascontiguousarray(known, np.float32), np.zeros_like(low), marked)
     spread = (..., None, None, None)
     levels = np.rint((known - low[spread]) / np.where(step > 0, step, np.float32(1))[spread])
     return Part(

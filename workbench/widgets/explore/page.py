@@ -68,8 +68,8 @@ def save_html(ds: xr.Dataset, path: str | os.PathLike[str], *, state: Mapping[st
 def page(ds: xr.Dataset, state: State) -> str:
     """The text of the HTML file.
 
-    It holds the scores summed over heads in 16 bits, the pictures, and the overviews of the shown sample; everything
-    that comes from the dataset is packed, so that no text of it is ever read as markup.
+    It holds the scores summed over heads, in 16 bits where these will do, the pictures, and the overviews of the shown
+    sample; everything that comes from the dataset is packed, so that no text of it is ever read as markup.
 
     Parameters
     ----------

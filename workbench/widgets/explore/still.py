@@ -161,8 +161,8 @@ class _Moment:
         if len(self.names) > 1:
             areas = ", ".join(f"{name} {share}" for _, name, share in self.areas()[:_MOST_NAMES])
             said += f" Share of the patches where each is strongest: {areas}."
-        if (agreement := self.agreement()) is not None:
-            said += f" Mean IoU with the truth: {agreement:.3f}."
+        if (iou := self.mean_iou()) is not None:
+            said += f" Mean IoU with the truth: {iou:.3f}."
         return said
 
     @property
@@ -187,7 +187,7 @@ class _Moment:
         order = sorted(range(len(self.names)), key=lambda index: -counts[index])
         return [(index, self.names[index], f"{100 * counts[index] / labels.size:.0f} %") for index in order]
 
-    def agreement(self) -> float | None:
+    def mean_iou(self) -> float | None:
         """Mean IoU with the truth, where there is one."""
         if schema.TRUTH not in self.ds or dim_of(self.state.space) == schema.TOKEN:
             return None

@@ -104,7 +104,10 @@ class StoreKernel {
       });
     }
     const [levels, low, step] = buffers;
-    this.cube.add(timestep, new Uint16Array(bytes(levels)), floats(low), floats(step));
+    const data = bytes(levels);
+    const steps = floats(step);
+    const wide = data.byteLength === 4 * steps.length * this.cube.frames * this.patches;
+    this.cube.add(timestep, new (wide ? Float32Array : Uint16Array)(data), floats(low), steps);
     if (!this.cube.complete) return;
     if (!this.fresh) this.schedule();
     this.tell("slow");
