@@ -497,6 +497,22 @@ def test_edits_and_other_runs_work_as_without_inputs() -> None:
     np.testing.assert_array_equal(itself["image"], untouched["image"])
 
 
+def test_an_experiment_is_on_the_pipeline_with_its_inputs() -> None:
+    pipe, variant = shared("qwen-edit"), VARIANTS["qwen-edit"]
+    options: dict[str, Any] = {"model": pipe, "size": SIZE, "steps": 1, "layers": [1, 2], "store": False}
+    edit = MaskText(1, tokens="dog")
+    with pytest.raises(InputError, match="makes no picture without image"):
+        wb.intervene(PROMPT, CONCEPTS, edit, progress=False, control=None, **options)
+    options["inputs"] = variant.inputs
+    result = wb.intervene(PROMPT, CONCEPTS, edit, progress=False, control=None, **options)
+    first, second = (
+        generated(pipe, variant.inputs, steps=1, layers=[1, 2], interventions=edits)["image"].astype(float)
+        for edits in ((), edit)
+    )
+    error = float(((first - second) ** 2).mean())
+    assert result["psnr"].item() == pytest.approx(10 * np.log10(255**2 / error))
+
+
 # --- sizes and files ---------------------------------------------------------------------------------------------
 def test_the_picture_takes_the_images_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = flux_variant(FluxImg2ImgPipeline)

@@ -32,12 +32,14 @@ def provenance(ds: xr.Dataset) -> dict[str, Any]:
 
     Returns
     -------
-    ``key``, ``kind``, ``model``, ``model_revision``, ``prompt``, ``concepts``, ``edit`` (in words), ``created`` and
-    ``versions`` (of the libraries that recorded it); what a dataset does not say is left out.
+    ``key``, ``kind``, ``model``, ``model_revision``, ``prompt``, ``inputs``, ``concepts``, ``edit`` (in words),
+    ``created`` and ``versions`` (of the libraries that recorded it); what a dataset does not say is left out.
     """
     attrs = schema.read_attributes(ds.attrs)
     concepts = [str(name) for name in ds[schema.CONCEPT].to_numpy()] if schema.CONCEPT in ds.coords else []
-    facts = {name: attrs.get(name) for name in ("key", "kind", "model", "model_revision", "prompt", "created")}
+    facts = {
+        name: attrs.get(name) for name in ("key", "kind", "model", "model_revision", "prompt", "inputs", "created")
+    }
     versions = attrs.get("versions")
     facts |= {"concepts": concepts, "edit": edit_of(attrs)}
     facts["versions"] = json.loads(versions) if isinstance(versions, str) else versions

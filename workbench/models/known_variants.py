@@ -81,7 +81,7 @@ VARIANTS: Final = (
         ("StableDiffusion3ControlNetPipeline",),
         models=("Stable Diffusion 3 medium", "3.5 medium", "3.5 large"),
         guidance="guidance=",
-        note="inputs: control_image and the ControlNet's scales; a capture leaves the ControlNet out",
+        note="inputs: control_image and the ControlNet's scales; seeds torch's own generator too",
     ),
     _row(
         "Qwen-Image from a picture, or with a ControlNet",

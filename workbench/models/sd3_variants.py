@@ -49,7 +49,9 @@ class SD3ControlNetAdapter(SD3VariantAdapter):
         negative_prompt: str | None = None,
         true_guidance: float = 1.0,
     ) -> Picture:
-        with torch.random.fork_rng():
+        kind = self.device.type if self.device.type != "cpu" else "cuda"
+        devices = range(torch.get_device_module(kind).device_count())
+        with torch.random.fork_rng(devices, device_type=kind):  # as many as are seeded
             torch.manual_seed(seed)
             return super().generate(
                 prompt,
