@@ -102,7 +102,7 @@ FAMILIES = {
     "flux-guided-batch": Family(
         lambda: flux_transformer(guidance_embeds=True, num_attention_heads=3), lambda m: flux_inputs(m, batch=2)
     ),
-    "flux-kontext": Family(flux_transformer, lambda m: flux_inputs(m, reference=(3, 8)), edited=False),
+    "flux-kontext": Family(flux_transformer, lambda m: flux_inputs(m, batch=2, reference=(3, 8))),
     "flux-controlnet": Family(
         flux_transformer,
         lambda m: _controlled(flux_inputs(m), m, controlnet_block_samples=2, controlnet_single_block_samples=1),
@@ -124,6 +124,7 @@ FAMILIES = {
     ),
     "sd3.5-bfloat16": Family(lambda: sd3_transformer().bfloat16(), sd3_inputs, edited=False),
     "flux2": Family(flux2_transformer, flux2_inputs, edited=False),
+    "flux2-reference": Family(flux2_transformer, lambda m: flux2_inputs(m, reference=(3, 8)), edited=False),
     "flux2-klein-batch": Family(lambda: flux2_transformer(guidance_embeds=False), lambda m: flux2_inputs(m, batch=2)),
     "flux2-fused": Family(lambda: _fused(flux2_transformer()), flux2_inputs, edited=False),
     "flux2-bfloat16": Family(lambda: flux2_transformer().bfloat16(), flux2_inputs, edited=False),

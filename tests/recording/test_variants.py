@@ -34,6 +34,7 @@ from torch import Tensor
 
 import workbench as wb
 from tests.references import relative_error
+from tests.tiny_pipelines.flux2 import flux2_pipeline, klein_pipeline
 from tests.tiny_pipelines.qwen import qwen_pipeline
 from tests.tiny_pipelines.sd3 import sd3_pipeline
 from tests.tiny_pipelines.variants import flux_controlnet, flux_variant, qwen_variant, sd3_variant
@@ -55,6 +56,8 @@ pytestmark = [
 PROMPT, CONCEPTS, SIZE, GRID, STEPS = "a dog on grass", ["dog", "sky"], (24, 32), (6, 8), 3
 PICTURE = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
 OTHER = np.random.default_rng(1).integers(0, 256, (20, 36, 3), dtype=np.uint8)
+PHOTO = np.random.default_rng(2).integers(0, 256, (80, 64, 3), dtype=np.uint8)
+"""As large as FLUX.2 takes references."""
 MASK = np.tile(np.arange(40) > 20, (30, 1))
 GUIDED = {"negative_prompt": "a cat", "true_guidance": 3.0}
 
@@ -138,6 +141,15 @@ VARIANTS = {
     "qwen-controlnet": qwen(QwenImageControlNetPipeline, {"control_image": PICTURE}, {"control_image": OTHER}),
     "qwen-edit": qwen(QwenImageEditPipeline, {"image": PICTURE}, {"image": OTHER}),
     "qwen-edit-plus": qwen(QwenImageEditPlusPipeline, {"image": [PICTURE, OTHER]}, {"image": [OTHER, PICTURE]}),
+    "flux2": Variant(flux2_pipeline, {"image": [PHOTO, PHOTO[:64]]}, {"image": PHOTO}, text=512, **UNGUIDED),
+    "klein": Variant(
+        klein_pipeline,
+        {"image": PHOTO},
+        {"image": PHOTO[:64]},
+        guided={"guidance": 3.0},
+        plain={"guidance_scale": 3.0},
+        text=512,
+    ),
 }
 EDITS = ("qwen-edit", "qwen-edit-plus")
 FURTHER = ("fill", "control", *EDITS)
@@ -566,6 +578,7 @@ def test_the_picture_takes_the_images_shape(tmp_path: Path, monkeypatch: pytest.
         ("img2img", {"image": PICTURE[:2]}, "inputs has no image in 'image': the image has 2 x 40 pixels"),
         ("img2img", {1: PICTURE}, "inputs has the name 1; expected strings"),
         ("img2img", ["image"], "inputs is a list; expected a mapping"),
+        ("klein", {"image": PICTURE}, "reference image of 30 x 40 pixels cannot be used .*: give another size"),
         ("fill", VARIANTS["fill"].inputs | {"true_cfg_scale": 2.0}, "which FluxFillPipeline does not take"),
     ],
 )
@@ -621,7 +634,7 @@ def test_a_capture_is_of_the_transformer_alone_or_refused(name: str) -> None:
     ds = wb.capture(PICTURE, CONCEPTS, model=pipe, **options)
     validate(ds, values=True)
     assert "left_out" not in ds.attrs
-    if name != "sd3-inpaint":  # the same weights
+    if name not in ("sd3-inpaint", "flux2", "klein"):  # of the same weights as the family's main pipeline, but not it
         family = {"sd3": sd3_pipeline, "qwe": qwen_pipeline}.get(name[:3], flux_pipeline)
         main = wb.capture(PICTURE, CONCEPTS, model=family(), **options)
         np.testing.assert_array_equal(ds["output"], main["output"])

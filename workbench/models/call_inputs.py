@@ -41,3 +41,7 @@ KEPT: Final[Mapping[str, str]] = {
     "prompt_3": "every text encoder reads the one prompt whose tokens are recorded",
 }
 """What ``generate`` decides itself, and why."""
+REFERENCE: Final = (
+    "the tokens of reference images: picture, text and concepts attend to them, no score is recorded of them"
+)
+"""What is said of images that stand behind the picture."""

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from workbench.models.hooks import Hooks
-from workbench.models.joint import JointAdapter, Tap, Taps, numbered
-from workbench.models.transformer import WHOLE, BlockCall, Concepts, ConceptStream, Layer, Projection, for_batch
-from workbench.schema import ModelError
+from workbench.models.joint import Tap, Taps, numbered
+from workbench.models.references import ReferenceAdapter
+from workbench.models.transformer import BlockCall, Concepts, ConceptStream, Layer, Projection, for_batch
 
 
-class FluxLikeAdapter(JointAdapter):
+class FluxLikeAdapter(ReferenceAdapter):
     """A transformer of dual-stream blocks, then single-stream blocks, with FLUX.1's names.
 
     Attributes
@@ -67,22 +67,6 @@ class FluxLikeAdapter(JointAdapter):
     def timesteps(self, given: Mapping[str, Any]) -> Tensor:
         timestep: Tensor = given["timestep"]
         return timestep.double() * 1000
-
-    def begin(self, given: Mapping[str, Any]) -> None:
-        super().begin(given)
-        # Some pipelines append the tokens of a reference image to the picture's.
-        own = _of_picture(given)
-        self.patches = WHOLE if bool(own.all()) else slice(0, int(own.sum()))
-        if not bool(own[self.patches].all()):
-            raise ModelError(
-                "img_ids has tokens of another image (another first coordinate) among those of the picture: give them "
-                "behind the picture's, as FluxKontextPipeline does."
-            )
-
-    def grid(self, given: Mapping[str, Any]) -> tuple[int, int]:
-        places = _ids(given)[_of_picture(given)][:, 1:3]
-        rows, columns = (int(extent) + 1 for extent in places.amax(dim=0) - places.amin(dim=0))
-        return rows, columns
 
     def watch_start(self, hooks: Hooks, concepts: Concepts, on_start: Callable[[ConceptStream], None]) -> None:
         model: Any = self.transformer
@@ -151,15 +135,3 @@ class FluxLikeAdapter(JointAdapter):
             # As the model's own blocks do with text tokens.
             hidden = hidden.clip(-65504, 65504)
         return replace(stream, hidden=hidden)
-
-
-def _ids(given: Mapping[str, Any]) -> Tensor:
-    """Position ids (token, 3) of a pass: image, row and column, from any row and column on."""
-    ids: Tensor = given["img_ids"]
-    return ids[0] if ids.ndim == 3 else ids
-
-
-def _of_picture(given: Mapping[str, Any]) -> Tensor:
-    """Which of the image's tokens are patches of the picture, (token,): those of the image that comes first."""
-    images = _ids(given)[:, 0]
-    return images == images[:1]

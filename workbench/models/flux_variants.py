@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from workbench.models.call_inputs import REFERENCE
 from workbench.models.flux import SCHNELL_STEPS, FluxPipelineAdapter
-from workbench.models.variants import REFERENCE, Variant
+from workbench.models.variants import Variant
 
 
 class FluxVariantAdapter(Variant, FluxPipelineAdapter):

@@ -143,7 +143,7 @@ FAMILIES: Final = (
         pipeline_adapter="workbench.models.flux2_pipeline:Flux2PipelineAdapter",
         models=("FLUX.2-dev",),
         guidance="guidance= (distilled)",
-        note="its text processor needs torchvision",
+        note="its text processor needs torchvision; inputs: image, one or a list, attended to and not recorded",
         licences=(Licence("FLUX [dev] Non-Commercial License", ("FLUX.2-dev",), NON_COMMERCIAL),),
     ),
     Family(
@@ -154,6 +154,7 @@ FAMILIES: Final = (
         pipeline_adapter="workbench.models.klein_pipeline:KleinPipelineAdapter",
         models=("FLUX.2-klein",),
         guidance="guidance=",
+        note="inputs: image, one or a list, attended to and not recorded",
         licences=(
             Licence(APACHE, ("FLUX.2-klein-4B",)),
             Licence("FLUX Non-Commercial License", ("FLUX.2-klein-9B",), NON_COMMERCIAL),

@@ -11,10 +11,11 @@ import torch
 from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus
 from PIL.Image import Image
 
+from workbench.models.call_inputs import REFERENCE
 from workbench.models.pipeline import Text
 from workbench.models.qwen_pipeline import QwenPipelineAdapter
 from workbench.models.templates import TemplateReader
-from workbench.models.variants import REFERENCE, Variant
+from workbench.models.variants import Variant
 
 _PAD = "<|image_pad|>"
 

@@ -18,10 +18,6 @@ from workbench.models.guidance import Branch
 from workbench.models.pipeline import PipelineAdapter, Schedule
 from workbench.schema import InputError
 
-REFERENCE = "the tokens of reference images: picture, text and concepts attend to them, no score is recorded of them"
-"""What is said of images that stand behind the picture."""
-
-
 _PICTURES = ("image", "mask_image", "control_image")
 _SETTINGS = (
     STRENGTH,
