@@ -37,7 +37,7 @@ from tests.references import relative_error
 from tests.tiny_pipelines.flux2 import flux2_pipeline, klein_pipeline
 from tests.tiny_pipelines.qwen import qwen_pipeline
 from tests.tiny_pipelines.sd3 import sd3_pipeline
-from tests.tiny_pipelines.variants import flux_controlnet, flux_variant, qwen_variant, sd3_variant
+from tests.tiny_pipelines.variants import flux_controlnet, flux_variant, qwen_variant, redux_prior, sd3_variant
 from tests.tiny_random import flux_pipeline
 from workbench import store
 from workbench.interventions import ITSELF, MaskText, NullText, Patch, Source
@@ -418,6 +418,23 @@ def test_embeddings_take_the_place_of_the_prompt(kind: Any) -> None:
     assert ds.attrs["inputs"]["prompt_embeds"] == untouched.attrs["inputs"]["prompt_embeds"]
 
 
+def test_flux_redux_feeds_the_text() -> None:
+    """Its prior makes embeddings of a prompt and a picture: longer than any prompt's."""
+    pipe = flux_pipeline()
+    prior = redux_prior(pipe)
+    made = dict(prior(Image.fromarray(PHOTO), prompt=PROMPT))
+    ds = generated(pipe, made, prompt="", steps=2)
+    assert ds.attrs["text_length"] == made["prompt_embeds"].shape[1] == 512 + 4
+    plain = pipe(
+        **made,
+        height=SIZE[0],
+        width=SIZE[1],
+        num_inference_steps=2,
+        generator=torch.Generator("cpu").manual_seed(0),
+    )
+    np.testing.assert_array_equal(ds["image"][0], np.asarray(plain.images[0]))
+
+
 @pytest.mark.parametrize(
     ("inputs", "options", "message"),
     [
@@ -467,6 +484,24 @@ def test_inputs_are_in_the_key_and_in_the_attributes(name: str, home: Path) -> N
         assert not np.array_equal(other["image"], ds["image"])
         keys.add(other.attrs["key"])
     assert len(keys) == 1 + len(variant.changed)
+
+
+def test_inputs_survive_other_files(tmp_path: Path) -> None:
+    ds = generated(shared("inpaint"), VARIANTS["inpaint"].inputs, steps=2)
+    ds.wb.to_netcdf(tmp_path / "run.nc")
+    with xr.open_dataset(tmp_path / "run.nc") as read:
+        validate(read)
+        assert wb.schema.read_attributes(read.attrs)["inputs"] == ds.attrs["inputs"]
+
+
+def test_embeddings_are_in_the_key(home: Path) -> None:
+    pipe = flux_pipeline()
+    options: dict[str, Any] = {"store": True, "home": home, "record": [0], "layers": [0], "steps": 1, "prompt": ""}
+    keys = [generated(pipe, embeddings(seed=seed), **options).attrs["key"] for seed in (4, 4, 5)]
+    halved = {name: value.bfloat16() for name, value in embeddings().items()}
+    keys.append(generated(pipe, halved, **options).attrs["key"])
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 3
 
 
 def test_without_inputs_a_run_has_the_key_it_always_had(home: Path) -> None:
@@ -560,6 +595,7 @@ def test_the_picture_takes_the_images_shape(tmp_path: Path, monkeypatch: pytest.
         ("img2img", {"image": PICTURE, "joint_attention_kwargs": 1}, "runs with it were never tried"),
         ("img2img", {}, r'no picture without image: give inputs=\{"image": …\}; it also takes strength'),
         ("inpaint", {"image": PICTURE}, "makes no picture without mask_image"),
+        ("inpaint", {"image": PICTURE, "mask_image": MASK[:20]}, "mask_image has 20 x 40 pixels, and image 30 x 40"),
         ("control", {}, r"makes no picture without control_image: give inputs=\{\"control_image\": …\}\."),
         ("img2img", {"image": PICTURE, "strength": 0.0}, "strength is 0.0; expected a number above 0, up to 1"),
         ("img2img", {"image": PICTURE, "strength": 1.2}, "strength is 1.2; expected a number above 0, up to 1"),

@@ -13,6 +13,7 @@ from diffusers import (
     FluxControlPipeline,
     FluxFillPipeline,
     FluxImg2ImgPipeline,
+    FluxPriorReduxPipeline,
     QwenImageControlNetModel,
     QwenImageControlNetPipeline,
     QwenImageEditPipeline,
@@ -21,12 +22,19 @@ from diffusers import (
     StableDiffusion3ControlNetPipeline,
     StableDiffusion3InpaintPipeline,
 )
+from diffusers.pipelines.flux.modeling_flux import ReduxImageEncoder
 from torch import nn
-from transformers import Qwen2VLImageProcessorPil, Qwen2VLProcessor
+from transformers import (
+    Qwen2VLImageProcessorPil,
+    Qwen2VLProcessor,
+    SiglipImageProcessorPil,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+)
 
 from tests.tiny_pipelines.qwen import QWEN_CONFIG, qwen_pipeline
 from tests.tiny_pipelines.sd3 import SD3_CONFIG, sd3_pipeline
-from tests.tiny_random import FLUX_CONFIG, flux_pipeline
+from tests.tiny_random import FLUX_CONFIG, JOINT_DIM, flux_pipeline
 
 _CHANNELS: dict[Any, dict[str, int]] = {
     FluxFillPipeline: {"in_channels": 16 + 16 + 16, "out_channels": 16},
@@ -60,6 +68,19 @@ def flux_variant(kind: type[Any] = FluxImg2ImgPipeline, dtype: torch.dtype = tor
     """
     more: dict[str, Any] = {"controlnet": flux_controlnet().to(dtype)} if kind is FluxControlNetPipeline else {}
     return _around(kind, flux_pipeline(dtype=dtype, **(_CHANNELS.get(kind, {}) | overrides)).components | more)
+
+
+def redux_prior(pipe: Any) -> FluxPriorReduxPipeline:
+    """FLUX.1 Redux around the text encoders of a tiny FLUX.1 pipeline: an image becomes four tokens."""
+    config = SiglipVisionConfig(
+        hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=16
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        encoder, embedder = SiglipVisionModel(config).eval(), ReduxImageEncoder(8, JOINT_DIM).eval()
+    images = SiglipImageProcessorPil(size={"height": 32, "width": 32})
+    parts = {name: getattr(pipe, name) for name in ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")}
+    return FluxPriorReduxPipeline(encoder, images, embedder, **parts)
 
 
 def sd3_variant(kind: type[Any], dtype: torch.dtype = torch.float32, **overrides: Any) -> Any:

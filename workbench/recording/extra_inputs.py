@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from PIL import Image
@@ -21,6 +21,9 @@ from workbench.schema import InputError, noted, warn
 if TYPE_CHECKING:
     from workbench.models.pipeline import PipelineAdapter
     from workbench.recording.request import Request
+
+_ALIKE: Final = 0.02
+"""How far aspect ratios may be apart, relatively: one pixel of a side of 50."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def read_extra(inputs: Mapping[str, Any] | None) -> ExtraInputs:
     Raises
     ------
     InputError
-        If an image cannot be read, or an embedding is no such tensor.
+        If an image cannot be read, a mask is of another shape than its image, or an embedding is no such tensor.
     """
     if inputs is None:
         return ExtraInputs()
@@ -80,7 +83,8 @@ def read_extra(inputs: Mapping[str, Any] | None) -> ExtraInputs:
             pixels = [_image(name, one) for one in (value if isinstance(value, list | tuple) else [value])]
             if not pixels:
                 raise InputError(f"inputs has no image in {name!r}: give one, or leave it out.")
-            shape = shape or (pixels[0].shape[0], pixels[0].shape[1])
+            if name not in MASKS:
+                shape = shape or (pixels[0].shape[0], pixels[0].shape[1])
             images, described = [Image.fromarray(one) for one in pixels], [_described_image(one) for one in pixels]
             several = isinstance(value, list | tuple)
             found.values[name] = images if several else images[0]
@@ -92,6 +96,7 @@ def read_extra(inputs: Mapping[str, Any] | None) -> ExtraInputs:
                 found.values[name] = found.described[name] = _number(name, value)
             except InputError as error:
                 found.unread[name] = str(error)
+    _check_masks(found.values)
     return replace(found, shape=shape)
 
 
@@ -196,6 +201,19 @@ def _image(name: str, value: Any) -> Pixels:
         if name not in MASKS or not note.endswith("converted to RGB."):  # masks are grey
             warn(f"inputs, {name!r}: {note}", stacklevel=4)
     return pixels
+
+
+def _check_masks(values: Mapping[str, Any]) -> None:
+    """Refuse a mask whose image has other sides: both are brought to the picture's, and would no longer fit."""
+    for name, of in (("mask_image", "image"), ("control_mask", "control_image")):
+        mask, image = values.get(name), values.get(of)
+        if not isinstance(mask, Image.Image) or not isinstance(image, Image.Image):
+            continue
+        if abs(mask.height / image.height / (mask.width / image.width) - 1) > _ALIKE:
+            raise InputError(
+                f"{name} has {mask.height} x {mask.width} pixels, and {of} {image.height} x {image.width}: give a mask "
+                "of the same aspect ratio."
+            )
 
 
 def _described_image(pixels: Pixels) -> dict[str, Any]:
