@@ -14,7 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from tests.tiny_pipelines.flux2 import flux2_inputs, flux2_transformer
-from tests.tiny_pipelines.flux_like import chroma_inputs, chroma_transformer
+from tests.tiny_pipelines.flux_like import (
+    bria_inputs,
+    bria_transformer,
+    chroma_inputs,
+    chroma_transformer,
+    longcat_inputs,
+    longcat_transformer,
+    ovis_inputs,
+    ovis_transformer,
+)
 from tests.tiny_pipelines.qwen import qwen_inputs, qwen_transformer
 from tests.tiny_pipelines.sd3 import sd3_inputs, sd3_transformer
 from tests.tiny_random import concept_embeddings, flux_inputs, flux_transformer
@@ -141,6 +150,15 @@ FAMILIES = {
     "chroma": Family(chroma_transformer, chroma_inputs, edited=False),
     "chroma-masked-batch": Family(chroma_transformer, lambda m: chroma_inputs(m, batch=2, masked=3)),
     "chroma-bfloat16": Family(lambda: chroma_transformer().bfloat16(), lambda m: chroma_inputs(m, masked=3), False),
+    "longcat": Family(longcat_transformer, lambda m: longcat_inputs(m, batch=2)),
+    "longcat-edit": Family(longcat_transformer, lambda m: longcat_inputs(m, reference=(2, 5)), edited=False),
+    "longcat-fused": Family(lambda: _fused(longcat_transformer()), longcat_inputs, edited=False),
+    "ovis-batch": Family(ovis_transformer, lambda m: ovis_inputs(m, batch=2), edited=False),
+    "ovis-bfloat16": Family(lambda: ovis_transformer().bfloat16(), ovis_inputs, edited=False),
+    "bria": Family(bria_transformer, bria_inputs, edited=False),
+    "bria-bfloat16-batch": Family(
+        lambda: bria_transformer().bfloat16(), lambda m: bria_inputs(m, batch=2), edited=False
+    ),
 }
 
 

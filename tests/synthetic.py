@@ -103,6 +103,34 @@ def dataset(
     return xr.Dataset(variables, coords=coords, attrs=attrs)
 
 
+def many(singles: dict[str, xr.Dataset]) -> xr.Dataset:
+    """Datasets of one image each, by their names, as ``capture_many`` would return them."""
+    words = list(dict.fromkeys(word for one in singles.values() for word in one[schema.CONCEPT].values.tolist()))
+    alike = len({tuple(one[schema.CONCEPT].values.tolist()) for one in singles.values()}) == 1
+    order = np.array(
+        [
+            [held.index(word) if word in held else -1 for word in words]
+            for held in (one[schema.CONCEPT].values.tolist() for one in singles.values())
+        ]
+    )
+    wide = []
+    for one in singles.values():
+        one = one.reindex({schema.CONCEPT: words}) if not alike else one
+        masks = {schema.TRUTH: one[schema.TRUTH].fillna(0).astype(bool)} if schema.TRUTH in one else {}
+        wide.append(one.assign(masks))
+    joined = xr.concat(wide, schema.ITEM, coords="minimal", compat="override", combine_attrs="override")
+    coords = {
+        schema.ITEM: np.arange(len(singles)),
+        schema.NAME: (schema.ITEM, list(singles)),
+        schema.RUN: (schema.ITEM, [f"run-of-{name}" for name in singles]),
+        schema.IMAGE_HASH: (schema.ITEM, [f"hash-of-{name}" for name in singles]),
+    }
+    if not alike:
+        coords[schema.ASKED] = ((schema.ITEM, schema.CONCEPT), order >= 0)
+        coords[schema.ORDER] = ((schema.ITEM, schema.CONCEPT), order)
+    return joined.assign_coords(coords).assign_attrs(key="many")
+
+
 def _coords(
     concepts: Sequence[str],
     samples: int,

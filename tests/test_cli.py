@@ -10,6 +10,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import workbench
 from tests import synthetic
@@ -72,6 +73,37 @@ def test_generate_from_a_picture(monkeypatch: pytest.MonkeyPatch, capsys: pytest
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default::workbench.schema.WorkbenchWarning")
+def test_capture_of_a_folder_is_one_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    shutil.copy(SCENE, tmp_path / "first.png")
+    Image.open(SCENE).crop((0, 0, 96, 64)).save(tmp_path / "second.png")
+    (tmp_path / "third.png").write_bytes(b"no image")
+    command = ("capture", tmp_path, *WORDS, "--layer", 0)
+    code, out, err = run(monkeypatch, capsys, *command)
+    assert code == 0
+    assert "1 item (first)" in out
+    assert "1 item (second)" in out
+    assert "failed third: " in out
+    assert "1 of 3 images were skipped" in err
+    made = json.loads(run(monkeypatch, capsys, *command, "--json")[1])
+    assert (made["kind"], len(made["groups"])) == ("many", 2)
+    shown = run(monkeypatch, capsys, "show", made["key"])[1]
+    assert "1 item (second)" in shown
+    listed = run(monkeypatch, capsys, "runs")[1].splitlines()
+    assert [line.split()[1] for line in listed if line.startswith(made["key"])] == ["many"]
+    assert any(line.startswith("  + 2 items") for line in listed)
+    assert run(monkeypatch, capsys, "verify", made["key"])[:1] == (0,)
+    code, _, err = run(monkeypatch, capsys, "export", made["key"], tmp_path / "x.zarr.zip")
+    assert (code, "is a run of many images" in err) == (2, True)
+    gc.collect()  # what was shown is read no longer
+    assert "2 items" in run(monkeypatch, capsys, "prune", "--keep", 0)[1]
+    assert "no runs yet" in run(monkeypatch, capsys, "runs")[1]
+    code, _, err = run(monkeypatch, capsys, *command, "--figure", tmp_path / "x.png")
+    assert (code, "--figure draws one image" in err) == (2, True)
+
+
 @pytest.mark.filterwarnings("default::workbench.schema.WorkbenchWarning")
 def test_capture_records_attention_and_mends_damage(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

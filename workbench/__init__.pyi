@@ -21,9 +21,11 @@ from .live import start as start
 from .models.known import families as families
 from .models.loading import load_model as load_model
 from .recording.capturing import capture as capture
+from .recording.capturing_many import capture_many as capture_many
 from .recording.generating import generate as generate
 from .recording.tracing import trace as trace
 from .store import open as open
+from .store import open_many as open_many
 from .store import runs as runs
 from .widgets.explore.compare import compare as compare
 from .widgets.explore.explorer import explore as explore

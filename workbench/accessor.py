@@ -34,7 +34,9 @@ _THUMBNAIL = 96
 class WorkbenchAccessor:
     """Heat maps, segmentations and figures of merit of a captured dataset.
 
-    Every method returns new labelled data and leaves the dataset as it is.
+    Every method returns new labelled data and leaves the dataset as it is. Of a run of many images
+    (:func:`workbench.capture_many`) each item is measured by itself, with the numbers of a capture of its image alone,
+    and the results lie along ``item``; a sweep takes the items as observations, as of several datasets.
     """
 
     def __init__(self, ds: xr.Dataset) -> None:
@@ -55,8 +57,10 @@ class WorkbenchAccessor:
         See :func:`workbench.analysis.heatmaps.scores`.
         """
         from workbench.analysis.heatmaps import scores
+        from workbench.analysis.items import is_many, scores_of_items
 
-        return scores(
+        of = scores_of_items if is_many(self._ds) else scores
+        return of(
             self._ds,
             space,
             layers=layers,
@@ -76,8 +80,9 @@ class WorkbenchAccessor:
         See :func:`workbench.analysis.heatmaps.heatmap`.
         """
         from workbench.analysis.heatmaps import heatmap
+        from workbench.analysis.items import over_items
 
-        return heatmap(self._ds, **options)
+        return over_items(self._ds, lambda one: heatmap(one, **options))
 
     def segment(self, **options: Unpack[HeatmapOptions]) -> xr.DataArray:
         """The strongest concept of each patch: (y, x) indices, named in ``attrs["flag_meanings"]``.
@@ -85,8 +90,9 @@ class WorkbenchAccessor:
         Takes the options of :meth:`heatmap`. See :func:`workbench.analysis.heatmaps.segment`.
         """
         from workbench.analysis.heatmaps import segment
+        from workbench.analysis.items import over_items
 
-        return segment(self._ds, **options)
+        return over_items(self._ds, lambda one: segment(one, **options))
 
     def mask(self, concept: str, rule: str | float = "mean", **options: Unpack[HeatmapOptions]) -> xr.DataArray:
         """Where a concept is: (y, x) bool. ``rule`` is ``"mean"``, ``"argmax"`` or a threshold.
@@ -94,8 +100,18 @@ class WorkbenchAccessor:
         Takes the options of :meth:`heatmap` as well. See :func:`workbench.analysis.heatmaps.mask`.
         """
         from workbench.analysis.heatmaps import mask
+        from workbench.analysis.items import over_items
 
-        return mask(self._ds, concept, rule, **options)
+        return over_items(self._ds, lambda one: mask(one, concept, rule, **options))
+
+    def item(self, which: str | int) -> xr.Dataset:
+        """One item of a run of many images, by its name or its label, as the dataset of a capture of its image alone.
+
+        See :func:`workbench.analysis.items.item`.
+        """
+        from workbench.analysis.items import item
+
+        return item(self._ds, which)
 
     def with_truth(
         self, truth: Truth, *, labels: Any = None, ignore: Ignored = None, resize: bool = False
@@ -103,7 +119,8 @@ class WorkbenchAccessor:
         """A dataset with the variable ``truth``, (concept, pixel_y, pixel_x) bool.
 
         ``ignore``, a value of a label map or the name of a mask, says which pixels are ``void``: left out of every
-        comparison.
+        comparison. Of a run of many images it is one truth for each item: a mapping from names, a list, or a function
+        of the name.
         See :func:`workbench.analysis.truth.with_truth`.
         """
         from workbench.analysis.truth import with_truth
@@ -118,9 +135,10 @@ class WorkbenchAccessor:
         ``null="patches"`` or ``"concepts"``, or other datasets, adds the same scores of maps that cannot know the
         answer. Takes the options of :meth:`heatmap` as well. See :func:`workbench.analysis.metrics.score`.
         """
+        from workbench.analysis.items import over_items
         from workbench.analysis.metrics import score
 
-        return score(self._ds, null=null, repeats=repeats, seed=seed, **options)
+        return over_items(self._ds, lambda one: score(one, null=null, repeats=repeats, seed=seed, **options))
 
     def sweep(
         self, over: Swept | tuple[Swept, Swept], how: How = "only", **options: Unpack[SweepOptions]
@@ -149,26 +167,29 @@ class WorkbenchAccessor:
         See :func:`workbench.analysis.heads.rank_heads`.
         """
         from workbench.analysis.heads import rank_heads
+        from workbench.analysis.items import over_items
 
-        return rank_heads(self._ds, metric, **options)
+        return over_items(self._ds, lambda one: rank_heads(one, metric, **options))
 
     def leakage(self, *, truth: bool | None = None, **options: Unpack[HeatmapOptions]) -> xr.Dataset:
         """Concept by concept confusion: what share of a concept's region the map of another one takes.
 
         See :func:`workbench.analysis.leakage.leakage`.
         """
+        from workbench.analysis.items import over_items
         from workbench.analysis.leakage import leakage
 
-        return leakage(self._ds, truth=truth, **options)
+        return over_items(self._ds, lambda one: leakage(one, truth=truth, **options))
 
     def settling(self, threshold: float = 0.8, **options: Unpack[HeatmapOptions]) -> xr.Dataset:
         """Agreement with the last timestep, and the timestep since which it holds, for each concept.
 
         See :func:`workbench.analysis.settling.settling`.
         """
+        from workbench.analysis.items import over_items
         from workbench.analysis.settling import settling
 
-        return settling(self._ds, threshold, **options)
+        return over_items(self._ds, lambda one: settling(one, threshold, **options))
 
     def sinks(
         self, top: int = 1, *, of: Literal["image", "all"] = "image", **choice: Unpack[ScoreChoice]
@@ -178,8 +199,9 @@ class WorkbenchAccessor:
         See :func:`workbench.analysis.attention.sinks`.
         """
         from workbench.analysis.attention import sinks
+        from workbench.analysis.items import over_items
 
-        return sinks(self._ds, top, of=of, **choice)
+        return over_items(self._ds, lambda one: sinks(one, top, of=of, **choice))
 
     def text_sinks(self, top: int = 1, **choice: Unpack[PieceChoice]) -> xr.Dataset:
         """Share of the image's attention to text that padding and the strongest ``top`` tokens take, head by head.
@@ -187,8 +209,9 @@ class WorkbenchAccessor:
         See :func:`workbench.analysis.attention.text_sinks`.
         """
         from workbench.analysis.attention import text_sinks
+        from workbench.analysis.items import over_items
 
-        return text_sinks(self._ds, top, **choice)
+        return over_items(self._ds, lambda one: text_sinks(one, top, **choice))
 
     def concept_share(self, **choice: Unpack[ScoreChoice]) -> xr.DataArray:
         """Share of each concept's attention that goes to concepts instead of patches, head by head.
@@ -196,14 +219,16 @@ class WorkbenchAccessor:
         See :func:`workbench.analysis.attention.concept_share`.
         """
         from workbench.analysis.attention import concept_share
+        from workbench.analysis.items import over_items
 
-        return concept_share(self._ds, **choice)
+        return over_items(self._ds, lambda one: concept_share(one, **choice))
 
     def self_attention(self, **choice: Unpack[ScoreChoice]) -> xr.DataArray:
         """The former name of :meth:`concept_share`, with a warning."""
         from workbench.analysis.attention import self_attention
+        from workbench.analysis.items import over_items
 
-        return self_attention(self._ds, **choice)
+        return over_items(self._ds, lambda one: self_attention(one, **choice))
 
     def to_netcdf(self, path: str | os.PathLike[str], **options: Any) -> None:
         """Write as :meth:`xarray.Dataset.to_netcdf` does, also attributes that netCDF cannot hold, as JSON.
@@ -248,10 +273,12 @@ class WorkbenchAccessor:
 
     def _summary(self) -> str:
         """One paragraph in plain text: what was captured, from which model."""
+        from workbench.analysis.items import is_many
         from workbench.analysis.normalising import normalised
         from workbench.interventions import edit_of
 
-        ds = normalised(self._ds, branches=True)
+        many = is_many(self._ds)
+        ds = normalised(self._ds.isel({schema.ITEM: 0}) if many else self._ds, branches=True)
         spaces = [space for space in schema.SPACES if schema.total(space) in ds.data_vars]
         if not spaces:
             return "No captured scores in this dataset: it has no variable such as 'output_total'."
@@ -264,7 +291,8 @@ class WorkbenchAccessor:
                 if (inputs := schema.read_attributes(ds.attrs).get(schema.INPUTS))
                 else []
             ),
-            _listed("concept", _values(ds, schema.CONCEPT)),
+            *([_listed("item", _values(self._ds, schema.NAME))] if many else []),
+            _listed("concept", _values(self._ds if many else ds, schema.CONCEPT)),
             _listed("layer", _values(ds, schema.LAYER)),
             _listed("timestep", _values(ds, schema.TIMESTEP)),
             _count(ds.sizes.get(schema.SAMPLE, 1), "sample"),
@@ -275,10 +303,13 @@ class WorkbenchAccessor:
             parts.append(f"heat maps from layers {_ranges(list(default))} unless told otherwise")
         if missing := ds.attrs.get("missing"):
             parts.append(f"{_count(len(missing), 'piece')} missing")
-        parts.append(f"{_bytes(ds.nbytes)} uncompressed")
+        if failed := ds.attrs.get(schema.FAILED):
+            parts.append(f"{_count(len(failed), 'image')} failed")
+        parts.append(f"{_bytes(self._ds.nbytes)} uncompressed")
         if role := ds.attrs.get(schema.ROLE):
             parent = ds.attrs.get(schema.PARENT)
-            parts.append(f"made as the {role} of an experiment" + f" with run {parent}" * bool(parent))
+            of = "a run of many images," if role == schema.OF_MANY else "an experiment"
+            parts.append(f"made as the {role} of {of}" + f" with run {parent}" * bool(parent))
         return "; ".join(parts) + "."
 
     def _thumbnail(self) -> str:

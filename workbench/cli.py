@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench import __version__, evaluation_commands, view_commands
+from workbench import __version__, evaluation_commands, model_commands, view_commands
 from workbench.lab import lab
 from workbench.options import (
     Attend,
@@ -36,14 +36,15 @@ from workbench.options import (
     Verify,
     read_inputs,
 )
-from workbench.schema import InputError, WorkbenchError
+from workbench.schema import FAILED, MANY, InputError, WorkbenchError
+from workbench.schema.paths import is_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import xarray as xr
 
-    from workbench.store import Run
+    from workbench.store import Pruned, Run
 
 
 app = typer.Typer(
@@ -81,7 +82,7 @@ _RUN = "Key of a run, its beginning, or the path or URL of a run."
     cls=Command, epilog="Example: workbench capture data/scenes/scene-08.png house heart grass --figure maps.png"
 )
 def capture(
-    image: Annotated[Path, typer.Argument(help="Image file.")],
+    image: Annotated[Path, typer.Argument(help="Image file, or a folder of them.")],
     concepts: Annotated[list[str], typer.Argument(help="Concept words.")],
     model: Model = "tiny-flux",
     prompt: Annotated[str, typer.Option(help="What the model is told about the image.")] = "",
@@ -102,7 +103,10 @@ def capture(
     figure: Figure = None,
     as_json: Json = False,
 ) -> None:
-    """Record concept attention of an image file."""
+    """Record concept attention of an image file, or of all in a folder as one dataset.
+
+    Of a folder, images that cannot be captured are skipped, and listed; the same call tries them again.
+    """
     asked: dict[str, Any] = {
         "model": model,
         "prompt": prompt,
@@ -116,11 +120,16 @@ def capture(
         "pool": pool,
         "home": home,
     }
+    if figure is not None and is_folder(image):
+        raise InputError(f"{image} is a folder, and --figure draws one image: leave it out, or capture one image.")
     _check(figure, concepts, image=image, **asked)
     import workbench as wb
 
-    ds = wb.capture(image, concepts, **asked, lse=lse, text_mass=text_mass, verify=verify_stored, progress=not as_json)
-    _finish(ds, figure, home, as_json)
+    recorded: dict[str, Any] = {"lse": lse, "text_mass": text_mass, "verify": verify_stored, "progress": not as_json}
+    if is_folder(image):
+        _finish(wb.capture_many(image, concepts, **asked, **recorded, errors="skip"), None, home, as_json)
+        return
+    _finish(wb.capture(image, concepts, **asked, **recorded), figure, home, as_json)
 
 
 @app.command(
@@ -197,7 +206,9 @@ def show(
 
     if figure is not None:
         _check_figure(figure)
-    _finish(wb.open(run, home), figure, home, as_json, store.info(run, home))
+    told = store.info(run, home)
+    found = wb.open_many(run, home) if told.kind == MANY else wb.open(run, home)
+    _finish(found, figure, home, as_json, told)
 
 
 @_command(epilog="Example: workbench runs --json")
@@ -217,7 +228,7 @@ def runs(
     elif found:
         typer.echo(found.table(every=every))
         own, made = ([run for run in found if run.own is mine] for mine in (True, False))
-        more = f"; and {_count(made)} of experiments, {_readable(sum(run.size for run in made))}" if made else ""
+        more = f"; and {_made(made)}, {_readable(sum(run.size for run in made))}" if made else ""
         typer.echo(f"{_count(own)}, {_readable(sum(run.size for run in own))}{more}")
         if old := [run for run in found if run.superseded]:
             typer.echo(f"{_count(old)} superseded, which no call finds any more: workbench prune --superseded")
@@ -320,8 +331,8 @@ def prune(
     for reason in dict.fromkeys(item.reason for item in made):
         alike = [item for item in made if item.reason == reason]
         size = _readable(sum(item.size for item in alike))
-        typer.echo(f"{verb} {_count(alike)} of an experiment  {size}  ({reason})")
-    more = f" and {_count(made)} of experiments" if made else ""
+        typer.echo(f"{verb} {_made(alike, 'an experiment')}  {size}  ({reason})")
+    more = f" and {_made(made)}" if made else ""
     typer.echo(f"{verb} {_count(own)}{more}, {_readable(sum(item.size for item in gone))}")
 
 
@@ -435,27 +446,45 @@ def _count(items: Sequence[object]) -> str:
     return counted(items)
 
 
-def _finish(ds: xr.Dataset, figure: Path | None, home: str | None, as_json: bool, run: Run | None = None) -> None:
+def _made(runs: Sequence[Run | Pruned], experiments: str = "experiments") -> str:
+    from workbench.store.listing import made_runs
+
+    return made_runs([run.role for run in runs], experiments)
+
+
+def _finish(
+    found: xr.Dataset | xr.DataTree, figure: Path | None, home: str | None, as_json: bool, run: Run | None = None
+) -> None:
     """Print what a run holds, and draw it when asked."""
+    import xarray as xr
+
     from workbench import figures, store
 
+    groups = {"": found} if isinstance(found, xr.Dataset) else {name: one.to_dataset() for name, one in found.items()}
+    ds = next(iter(groups.values()))
     if figure is not None:
         options: dict[str, Any] = {"samples": int(ds["sample"][0])} if ds.attrs["kind"] == "generate" else {}
         figures.concept_grid(ds, **options).savefig(figure, dpi=200)
     run = run or store.info(ds.attrs["key"], home)
     if as_json:
         summary = _described(run) | {"sizes": dict(ds.sizes), "attrs": ds.attrs, "figure": str(figure or "")}
+        if len(groups) > 1:
+            summary["groups"] = {name: dict(one.sizes) for name, one in groups.items()}
         typer.echo(json.dumps(summary, indent=2))
         return
-    typer.echo(str(ds.wb))
+    for one in groups.values():
+        typer.echo(str(one.wb))
     typer.echo(f"key   {run.key}")
     typer.echo(f"made  {_when(run.created)}")
-    typer.echo(f"size  {_readable(run.size)}")
+    typer.echo(f"size  {_readable(run.size)}{' without its items' * (run.kind == MANY)}")
     typer.echo(f"path  {run.path}")
+    for failure in ds.attrs.get(FAILED, ()):
+        typer.echo(f"failed {failure['name']}: {failure['error']}")
     if figure is not None:
         typer.echo(f"drawn {figure.absolute()}")
 
 
+model_commands.register(app)
 view_commands.register(app)
 evaluation_commands.register(app)
 

@@ -23,6 +23,9 @@ from workbench.schema.paths import expanded
 LARGEST_AREA: Final = 64_000_000
 """An image with more pixels is refused: scale it down first, the model sees far fewer."""
 
+IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+"""What the names of the files end in that are taken from a folder of images."""
+
 _ADDRESS: Final = re.compile(r"(?i)(?:[a-z][a-z0-9+.-]+://|data:)")
 _FRAMED: Final = ("GIF", "PNG", "TIFF", "WEBP")
 """Formats whose further frames are images of their own; phones put a small copy beside a photograph (MPO)."""

@@ -503,17 +503,15 @@ def test_one_layer_and_one_timestep_are_shown(lab: chromium.Notebook, ds: xr.Dat
 
 def test_maps_of_scores_that_span_thousands(lab: chromium.Notebook, ds: xr.Dataset) -> None:
     """Sums over the heads of a large model: steps of sixteen bits would be coarser than their differences."""
-    code = (
-        "ds.assign(output_total=ds.output_total + 9000 * (ds.x > 20)).astype('float32').isel(layer=[1], timestep=[0])"
-    )
+    code = "ds.assign(output_total=ds.output_total + np.float32(9000) * (ds.x > 20)).isel(layer=[1], timestep=[0])"
     lab.clear()
-    lab.run(f"view = wb.explore({code}, state={PLAIN})\nview")
+    lab.run(f"import numpy as np\nview = wb.explore({code}, state={PLAIN})\nview")
     view = View(lab.page.locator(".wb-view"))
     view.settle()
-    held = "root => root.workbench.cubeState === 'ready'"
+    held = "root => root.dataset.cube === 'ready'"
     lab.page.wait_for_function(held, arg=view.root.element_handle(), polling="raf", timeout=60_000)
     view.select("reduce", "mean_softmax")  # the first maps came from the kernel
-    shown = view.root.evaluate("root => Array.from(root.workbench.maps)")
-    maps = eval(code, {"ds": ds}).wb.heatmap().transpose("concept", "y", "x").to_numpy()
+    shown = view.root.evaluate("root => Array.from(root.workbench.maps.values)")
+    maps = eval(code, {"ds": ds, "np": np}).wb.heatmap(reduce="mean_softmax").transpose("concept", "y", "x").to_numpy()
     np.testing.assert_allclose(np.reshape(shown, maps.shape), maps, atol=0.002)
     lab.run("view.close()")

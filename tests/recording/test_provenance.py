@@ -17,7 +17,7 @@ import workbench as wb
 from tests.tiny_random import flux_pipeline
 from workbench import store
 from workbench.interventions import SkipBlock
-from workbench.recording import capturing, opening
+from workbench.recording import image_capture, opening
 from workbench.recording.provenance import derived, model_attrs, model_name
 from workbench.schema import WorkbenchWarning, validate
 
@@ -100,7 +100,7 @@ def test_an_interrupted_run_is_the_users_own_if_he_had_a_part_in_it(
 
     def begin() -> None:
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-            patched.setattr(capturing, "_record", stopped)
+            patched.setattr(image_capture, "_record", stopped)
             take()
 
     if mine_first:

@@ -16,7 +16,7 @@ from tests.store import processes
 from tests.store.replay import overflowing, parts, place, read_slowly, replay, save
 from tests.store.test_earlier_versions import FOLDER
 from workbench import store
-from workbench.schema import InputError, StoreError
+from workbench.schema import CAPTURE_VERSION, InputError, StoreError
 from workbench.store.pruning import Pruned
 
 NOW = datetime.now(UTC)
@@ -29,6 +29,20 @@ def _made(home: Path, **ages: float) -> int:
         ds = synthetic.dataset(timesteps=(500.0,), dual=1, single=0, default_layers=(0,)).assign_attrs(created=created)
         place(ds, home, key)
     return store.runs(home)[0].size
+
+
+def _many(home: Path, key: str, items: list[str], days: float) -> None:
+    """Store a run of many images of that age."""
+    created = (NOW - timedelta(days=days)).isoformat(timespec="seconds")
+    record = {"model": "m", "prompt": "", "concepts": ["dog"], "created": created, "schema_version": 1}
+    register = store.register(key, record | {"capture_version": CAPTURE_VERSION}, home)
+    register.enter([store.Item(item, place, item) for place, item in enumerate(items)])
+
+
+def _item(home: Path, key: str, parent: str, days: float) -> None:
+    created = (NOW - timedelta(days=days)).isoformat(timespec="seconds")
+    ds = synthetic.dataset(timesteps=(500.0,), dual=1, single=0, default_layers=(0,))
+    place(ds.assign_attrs(created=created, role="item", parent=parent), home, key)
 
 
 def _gone(done: list[Pruned], what: str = "run") -> list[str]:
@@ -298,3 +312,42 @@ def test_superseded_runs_at_a_url_go(monkeypatch: pytest.MonkeyPatch) -> None:
         save(synthetic.dataset(timesteps=(500.0,)).assign_attrs(capture_version=version), url, key)
     assert _gone(store.prune(url, superseded=True, force=True)) == ["first"]
     assert [run.key for run in store.runs(url)] == ["second"]
+
+
+def test_items_go_with_all_runs_of_many_images_that_name_them(home: Path) -> None:
+    for key, parent, days in (("i1", "old", 40), ("i2", "old", 40), ("i3", "new", 1)):
+        _item(home, key, parent, days)
+    _made(home, mine=40)
+    _many(home, "old", ["i1", "i2", "mine"], 40)
+    _many(home, "new", ["i2", "i3"], 1)
+    assert str(store.runs(home)).count("items") == 2 - 1, "one has two items that it made first, and one has one"
+    assert "  + 1 item, " in str(store.runs(home))
+    done = store.prune(home, older_than="30d")
+    assert _gone(done) == ["mine", "old", "i1"]
+    assert done[2].reason == "an item of old, which goes"
+    assert {run.key for run in store.runs(home)} == {"new", "i2", "i3"}
+    assert sorted(_gone(store.prune(home, older_than="1h"))) == ["i2", "i3", "new"]
+    assert not list((home / "many").iterdir())
+
+
+def test_a_run_of_many_images_stays_whole_and_counts_with_its_items(home: Path) -> None:
+    size = _made(home, newer=1)
+    for key in ("i1", "i2"):
+        _item(home, key, "many", 9)
+    _many(home, "many", ["i1", "i2"], 2)
+    assert _gone(store.prune(home, keep=2)) == []
+    assert _gone(store.prune(home, max_size=4 * size)) == []
+    assert _gone(store.prune(home, max_size=2 * size, dry_run=True)) == ["many", "i1", "i2"]
+    held = store.open("many", home)
+    done = store.prune(home, keep=1)
+    assert [(item.key, item.kept) for item in done if item.what == "run"] == [("many", "being read")]
+    assert held.sizes["item"] == 2
+    del held
+    gc.collect()
+    assert _gone(store.prune(home, keep=1)) == ["many", "i1", "i2"]
+
+
+def test_items_of_a_run_that_is_gone_are_like_those_of_an_experiment(home: Path) -> None:
+    _item(home, "i1", "gone", 9)
+    _made(home, mine=1)
+    assert _gone(store.prune(home, keep=1)) == ["i1"]

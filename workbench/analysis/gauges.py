@@ -10,6 +10,7 @@ import xarray as xr
 
 from workbench import schema
 from workbench.analysis.heatmaps import segment
+from workbench.analysis.items import items_of
 from workbench.analysis.normalising import normalised
 from workbench.analysis.selection import Labels, Numbers
 from workbench.analysis.sweeps import sweep
@@ -53,7 +54,7 @@ def gauge_report(
     Parameters
     ----------
     data
-        A captured dataset, or several of different images.
+        A captured dataset, or several of different images; a run of many images is several.
     spaces
         The spaces to compare; by default all that every dataset holds.
     metric
@@ -77,7 +78,7 @@ def gauge_report(
     InputError, SelectionError
         As :func:`workbench.analysis.sweeps.sweep`.
     """
-    datasets = [normalised(ds) for ds in ([data] if isinstance(data, xr.Dataset) else data)]
+    datasets = [normalised(one) for ds in ([data] if isinstance(data, xr.Dataset) else data) for one in items_of(ds)]
     if not datasets:
         raise InputError("got no dataset; expected a captured dataset or a list of them.")
     held = [name for name in schema.SPACES if name != schema.PROMPT]

@@ -71,8 +71,9 @@ def normalised(ds: xr.Dataset, *, branches: bool = False) -> xr.Dataset:
     Raises
     ------
     InputError
-        If it is no dataset, a dimension is gone or unknown, a coordinate is absent, of the wrong kind or repeats a
-        value, or a variable holds no scores any more; or if it has both branches of guidance, and the caller takes one.
+        If it is no dataset, it is of several items, a dimension is gone or unknown, a coordinate is absent, of the
+        wrong kind or repeats a value, or a variable holds no scores any more; or if it has both branches of guidance,
+        and the caller takes one.
     SelectionError
         If its sums over heads are of other heads than those it holds, and per-head scores are not there.
     """
@@ -80,6 +81,7 @@ def normalised(ds: xr.Dataset, *, branches: bool = False) -> xr.Dataset:
         raise InputError(
             f"got {type(ds).__name__}; expected the dataset that wb.capture, wb.generate or wb.open returned."
         )
+    ds = one_item(ds)
     attrs = schema.read_attributes(ds.attrs)
     if any(value is not ds.attrs[name] for name, value in attrs.items()):
         ds = ds.assign_attrs(attrs)
@@ -96,6 +98,24 @@ def normalised(ds: xr.Dataset, *, branches: bool = False) -> xr.Dataset:
     _check_coordinates(ds)
     ds = _in_order(ds)
     return _with_totals(_with_records(ds))
+
+
+def one_item(ds: xr.Dataset) -> xr.Dataset:
+    """What a dataset holds of the only item that it is of, as the capture of that image alone.
+
+    Raises
+    ------
+    InputError
+        If it is of several items.
+    """
+    if schema.ITEM in ds.dims:
+        if ds.sizes[schema.ITEM] != 1:
+            raise InputError(
+                f"this dataset holds {ds.sizes[schema.ITEM]} items: choose one, ds.isel(item=0) or ds.wb.item('name'), "
+                "or call the methods of ds.wb, which take all of them."
+            )
+        ds = ds.isel({schema.ITEM: 0})
+    return schema.of_item(ds)
 
 
 def _dims_of(name: str, ds: xr.Dataset) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from workbench import schema
 from workbench.analysis import selection
 from workbench.analysis.evaluation import FULL, Observation, Values, evaluate, observe, pick, words
 from workbench.analysis.heatmaps import check_center
+from workbench.analysis.items import items_of
 from workbench.analysis.normalising import normalised
 from workbench.analysis.selection import Labels, Numbers
 from workbench.analysis.steps import Progress, Steps
@@ -105,7 +106,7 @@ def sweep(
     Parameters
     ----------
     data
-        A captured dataset, or several of different pictures.
+        A captured dataset, or several of different pictures; a run of many images is several.
     over
         ``"layer"``, ``"timestep"``, ``"head"``, ``"sample"`` or ``"space"``, or two of them: every cell then is a
         choice. What is not swept is averaged, as in :func:`workbench.analysis.heatmaps.heatmap`; swept layers are
@@ -250,7 +251,7 @@ def _datasets(data: Any) -> list[xr.Dataset]:
     datasets = [data] if isinstance(data, xr.Dataset) else list(data) if isinstance(data, Sequence) else []
     if not datasets or not all(isinstance(ds, xr.Dataset) for ds in datasets):
         raise InputError(f"got {type(data).__name__}; expected a captured dataset or a list of them.")
-    return [normalised(ds) for ds in datasets]
+    return [normalised(one) for ds in datasets for one in items_of(ds)]
 
 
 def _swept(over: Any) -> tuple[str, ...]:

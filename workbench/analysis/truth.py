@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import xarray as xr
 
 from workbench import schema
@@ -28,22 +29,26 @@ def with_truth(
     Parameters
     ----------
     ds
-        A captured dataset of one picture.
+        A captured dataset of one picture, or a run of many images.
     truth, labels, ignore, resize
         As in :func:`workbench.truth.read_regions`: a mapping from concept to mask; a label map with ``labels``; a
         DataArray; or a dataset with a truth. Pixels that ``ignore`` names count for nothing and against nothing. Masks
-        have the size of the processed image unless ``resize`` is true.
+        have the size of the processed image unless ``resize`` is true. Of a run of many images ``truth`` has one of
+        these for each item: a mapping from names, a list in the order of the items, or a function of the name.
 
     Returns
     -------
     A new dataset with ``truth``, (concept, pixel_y, pixel_x) bool, in place of an earlier one, and ``void``,
-    (pixel_y, pixel_x) bool, where there are such pixels; nothing is written to the store.
+    (pixel_y, pixel_x) bool, where there are such pixels, both with ``item`` first where there are items; nothing is
+    written to the store.
 
     Raises
     ------
     InputError
         If the masks do not fit the dataset, or it holds several pictures.
     """
+    if isinstance(ds, xr.Dataset) and schema.ITEM in ds.dims:
+        return _of_items(ds, truth, labels, ignore, resize)
     ds = normalised(ds)
     sizes = [ds.sizes.get(dim) for dim in (schema.PIXEL_Y, schema.PIXEL_X)]
     height, width = sizes
@@ -55,6 +60,32 @@ def with_truth(
     concepts = [str(name) for name in ds[schema.CONCEPT].to_numpy()]
     regions = read_regions(truth, concepts, (height, width), labels=labels, ignore=ignore, resize=resize)
     return ds.drop_vars(schema.VOID, errors="ignore").assign(regions.variables())
+
+
+def _of_items(ds: xr.Dataset, truth: Any, labels: Values | None, ignore: Ignored, resize: bool) -> xr.Dataset:
+    """Masks of every item; what an item was not asked is nowhere."""
+    count = ds.sizes[schema.ITEM]
+    names = [str(name) for name in ds[schema.NAME].to_numpy()] if schema.NAME in ds.coords else [""] * count
+    given = schema.PerItem.read("masks", truth)
+    given.check(names, count)
+    words = [str(word) for word in ds[schema.CONCEPT].to_numpy()]
+    plane = (schema.PIXEL_Y, schema.PIXEL_X)
+    sizes = [ds.sizes[dim] for dim in plane]
+    masks, voids = np.zeros((count, len(words), *sizes), bool), np.zeros((count, *sizes), bool)
+    for place in range(count):
+        own = given.of(names[place], place)
+        try:
+            one = with_truth(schema.item_at(ds, place), own, labels=labels, ignore=ignore, resize=resize)
+        except InputError as error:
+            raise type(error)(f"{schema.item_name(ds.isel({schema.ITEM: place}))}: {error}") from error
+        at = [words.index(str(word)) for word in one[schema.CONCEPT].to_numpy()]
+        masks[place, at] = one[schema.TRUTH].transpose(schema.CONCEPT, *plane)
+        if schema.VOID in one:
+            voids[place] = one[schema.VOID].transpose(*plane)
+    found = ds.drop_vars(schema.VOID, errors="ignore").assign(
+        {schema.TRUTH: ((schema.ITEM, schema.CONCEPT, *plane), masks)}
+    )
+    return found.assign({schema.VOID: ((schema.ITEM, *plane), voids)}) if voids.any() else found
 
 
 def masks_of(ds: xr.Dataset) -> xr.DataArray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
@@ -42,8 +42,8 @@ class Case:
     hidden : tuple of int
         Positions in the text, as the blocks have it, that the model masks; from ``encoder_hidden_states_mask`` where
         the prompt is not given.
-    options : mapping of str to Any
-        Further arguments of the traces.
+    own_positions : tuple of int or None
+        Position of each concept in the text that it is on its own, as :func:`workbench.trace` takes them.
     """
 
     transformer: Any
@@ -52,7 +52,7 @@ class Case:
     prompt: Tensor | None = None
     pooled: Tensor | None = None
     hidden: tuple[int, ...] | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    own_positions: tuple[int, ...] | None = None
 
     @cached_property
     def adapter(self) -> TransformerAdapter:
@@ -132,27 +132,32 @@ class Case:
         with torch.no_grad():
             return output_of(self.transformer(**self.inputs))
 
-    def traced(self, concepts: Tensor | None = None, **options: Any) -> tuple[Tensor, Trace]:
-        """What the model gives inside a trace of all layers and spaces, and that trace, closed.
+    def trace(self, concepts: Tensor | Sequence[int] | None = None, **options: Any) -> Trace:
+        """A trace of all layers and spaces.
 
         Parameters
         ----------
-        concepts : Tensor, optional
-            In place of the case's own.
+        concepts : Tensor or sequence of int, optional
+            Embeddings, or which of the case's own concepts; all of those by default.
         **options
-            Of the trace, in place of the case's own.
+            Of the trace.
         """
-        wanted = {"layers": self.layers, "spaces": self.spaces} | dict(self.options) | options
-        with torch.no_grad(), trace(self.transformer, self._given(concepts), **wanted) as seen:
+        wanted: dict[str, Any] = {"layers": self.layers, "spaces": self.spaces} | options
+        if isinstance(concepts, Tensor):
+            return trace(self.transformer, concepts, **wanted)
+        chosen = list(range(self.embeddings.shape[1]) if concepts is None else concepts)
+        own = None if self.own_positions is None else [self.own_positions[place] for place in chosen]
+        return trace(self.transformer, self.embeddings[:, chosen], own_positions=own, **wanted)
+
+    def traced(self, concepts: Tensor | Sequence[int] | None = None, **options: Any) -> tuple[Tensor, Trace]:
+        """What the model gives inside such a trace, and that trace, closed."""
+        with torch.no_grad(), self.trace(concepts, **options) as seen:
             output = output_of(self.transformer(**self.inputs))
         return output, seen
 
-    def scores(self, concepts: Tensor | None = None, **options: Any) -> dict[str, Tensor]:
-        """Scores (layer, batch, head, concept, patch) by space; as :meth:`traced`."""
+    def scores(self, concepts: Tensor | Sequence[int] | None = None, **options: Any) -> dict[str, Tensor]:
+        """Scores (layer, batch, head, concept, patch) by space; as :meth:`trace`."""
         return self.traced(concepts, **options)[1].scores
-
-    def _given(self, concepts: Tensor | None) -> Tensor:
-        return self.embeddings if concepts is None else concepts
 
     def compare(self, actual: Tensor, expected: Tensor, layers: Sequence[int], what: str) -> float:
         """Compare values (layer, …) layer by layer.

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from workbench.evaluation.datasets import DataSet, Labels, Task, check_count, unique_names
 from workbench.evaluation.pixels import read_image, read_labels
+from workbench.images import IMAGE_SUFFIXES
 from workbench.numerics.confusion import VOID
 from workbench.schema import InputError
 from workbench.schema.paths import expanded
 
-IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 ADE_IMAGES: Final = 2000
 ADE_CLASSES: Final = 150
 ADE_EXPECTED: Final = (

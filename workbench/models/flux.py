@@ -55,10 +55,8 @@ class FluxPipelineAdapter(T5Text, FluxLikePipeline):
 
     transformer_side: ClassVar[type[FluxAdapter]] = FluxAdapter
     t5_tokenizer = "tokenizer_2"
-
-    @property
-    def extras(self) -> tuple[str, ...]:
-        return EMBEDDINGS
+    leaves_sigmas = True
+    extras: ClassVar[tuple[str, ...]] = EMBEDDINGS
 
     @property
     def text_length(self) -> int:
@@ -105,9 +103,6 @@ class FluxPipelineAdapter(T5Text, FluxLikePipeline):
     @property
     def default_guidance(self) -> float | None:
         return DEV_GUIDANCE if self._guided else None
-
-    def sigmas(self, steps: int) -> list[float] | None:
-        return None if self.component("scheduler").config.get("use_flow_sigmas") else super().sigmas(steps)
 
     def guidance(self, options: Mapping[str, Any]) -> Mapping[str, Branch]:
         if self._embeddings is not None and options["negative_prompt"] is not None:

@@ -33,12 +33,9 @@ class Flux2PipelineAdapter(TemplatePipeline):
 
     transformer_side: ClassVar[type[Flux2Adapter]] = Flux2Adapter
     language_model = "Mistral"
+    extras: ClassVar[tuple[str, ...]] = ("image",)
 
     # --- references ---------------------------------------------------------------------------------------------
-    @property
-    def extras(self) -> tuple[str, ...]:
-        return ("image",)
-
     @property
     def several(self) -> bool:
         return True

@@ -18,16 +18,19 @@ from workbench.models.schedules import checked_schedule
 
 
 class FluxLikePipeline(ScaledLatents):
-    """Packed latents of an ``AutoencoderKL``, and a schedule that is shifted by the number of tokens."""
+    """Packed latents of an ``AutoencoderKL``, and a schedule that is shifted by the number of tokens.
+
+    Attributes
+    ----------
+    leaves_sigmas : bool
+        Whether the pipeline leaves the spacing to a scheduler that has its own.
+    """
+
+    leaves_sigmas: ClassVar[bool] = False
 
     @property
     def patch(self) -> int:
         return int(self.pipe.vae_scale_factor) * 2
-
-    def sigmas(self, steps: int) -> list[float] | None:
-        """What the pipeline gives the scheduler, before it is shifted; None for the scheduler's own."""
-        spaced: list[float] = np.linspace(1.0, 1 / steps, steps).tolist()
-        return spaced
 
     def schedule(self, steps: int, height: int, width: int) -> Schedule:
         scheduler = self.component("scheduler")
@@ -40,7 +43,8 @@ class FluxLikePipeline(ScaledLatents):
             config.get("base_shift", 0.5),
             config.get("max_shift", 1.15),
         )
-        sigmas = self.sigmas(steps)
+        own = self.leaves_sigmas and config.get("use_flow_sigmas")
+        sigmas = None if own else np.linspace(1.0, 1 / steps, steps).tolist()
         checked = checked_schedule(
             scheduler, steps, lambda copied: retrieve_timesteps(copied, steps, "cpu", sigmas=sigmas, mu=shift)
         )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from workbench.models.call_inputs import REFERENCE
+from workbench.models.call_inputs import EMBEDDINGS, REFERENCE
 from workbench.models.flux import SCHNELL_STEPS, FluxPipelineAdapter
-from workbench.models.variants import Variant
+from workbench.models.variants import FROM_PICTURE, WITH_CONTROLNET, Variant
 
 
 class FluxVariantAdapter(Variant, FluxPipelineAdapter):
@@ -14,6 +14,8 @@ class FluxVariantAdapter(Variant, FluxPipelineAdapter):
 
     ``FluxInpaintPipeline`` does so too, and puts the noised picture back outside of the mask after every step.
     """
+
+    extras: ClassVar[tuple[str, ...]] = (*FROM_PICTURE, *EMBEDDINGS)
 
     @property
     def default_steps(self) -> int:
@@ -31,6 +33,7 @@ class FluxChannelsAdapter(FluxVariantAdapter):
     They are as many tokens as without: a masked picture with its mask, or a control image.
     """
 
+    extras: ClassVar[tuple[str, ...]] = (*FROM_PICTURE, "control_image", *EMBEDDINGS)
     uncaptured: ClassVar[str] = "its transformer reads further pictures, in channels beside those of the noised one"
 
 
@@ -39,6 +42,8 @@ class FluxControlNetAdapter(FluxVariantAdapter):
 
     Text and concepts see them through the image alone. A real image is captured without them.
     """
+
+    extras: ClassVar[tuple[str, ...]] = (*WITH_CONTROLNET, "control_mode", *EMBEDDINGS)
 
     @property
     def default_guidance(self) -> float | None:
@@ -51,9 +56,7 @@ class FluxControlNetAdapter(FluxVariantAdapter):
 class FluxKontextAdapter(FluxVariantAdapter):
     """``FluxKontextPipeline``: the tokens of a reference image stand behind those of the picture."""
 
-    @property
-    def extras(self) -> tuple[str, ...]:
-        return (*super().extras, "_auto_resize")
+    extras: ClassVar[tuple[str, ...]] = ("image", "_auto_resize", *EMBEDDINGS)
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -119,6 +119,8 @@ class PipelineAdapter(ABC):
         How noise is added: by a flow, ``sigma * noise + (1 - sigma) * latents``, unless the family says otherwise.
     scheduler : str
         Name of a scheduler class that runs what it announces.
+    extras : tuple of str
+        Inputs of the calls of its pipelines that may be given beside those :meth:`generate` has arguments for.
     uncaptured : str
         Why the pipeline's transformer cannot be shown a real image alone; empty where it can.
     extra : mapping of str to Any
@@ -128,6 +130,7 @@ class PipelineAdapter(ABC):
     transformer_side: ClassVar[type[TransformerAdapter]]
     process: ClassVar[str] = FLOW
     scheduler: ClassVar[str] = "FlowMatchEulerDiscreteScheduler"
+    extras: ClassVar[tuple[str, ...]] = ()
     uncaptured: ClassVar[str] = ""
 
     def __init__(self, pipe: Any, info: Mapping[str, Any] | None = None) -> None:
@@ -136,13 +139,13 @@ class PipelineAdapter(ABC):
         self.extra: Mapping[str, Any] = MappingProxyType({})
 
     @property
-    def extras(self) -> tuple[str, ...]:
-        """Inputs of the pipeline's own call that may be given beside those :meth:`generate` has arguments for."""
-        return ()
+    def taken(self) -> tuple[str, ...]:
+        """Those of :attr:`extras` that this pipeline has."""
+        return self.extras
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Those among :attr:`extras` without which it makes no picture."""
+        """Those of them without which it makes no picture."""
         return ()
 
     @property
@@ -170,7 +173,7 @@ class PipelineAdapter(ABC):
         Parameters
         ----------
         inputs : mapping of str to Any
-            By name, of :attr:`extras`; images are PIL images.
+            By name, of :attr:`taken`; images are PIL images.
         """
         other = type(self)(self.pipe, self.info)
         other.extra = MappingProxyType(dict(inputs))

@@ -15,13 +15,15 @@ from workbench.models.call_inputs import REFERENCE
 from workbench.models.pipeline import Text
 from workbench.models.qwen_pipeline import QwenPipelineAdapter
 from workbench.models.templates import TemplateReader
-from workbench.models.variants import Variant
+from workbench.models.variants import FROM_PICTURE, WITH_CONTROLNET, Variant
 
 _PAD = "<|image_pad|>"
 
 
 class QwenVariantAdapter(Variant, QwenPipelineAdapter):
     """``QwenImageImg2ImgPipeline``, ``QwenImageInpaintPipeline`` and ``QwenImageControlNetPipeline``."""
+
+    extras: ClassVar[tuple[str, ...]] = (*FROM_PICTURE, *WITH_CONTROLNET)
 
     @property
     def default_steps(self) -> int:
@@ -35,6 +37,7 @@ class QwenEditBase(QwenVariantAdapter):
     same pictures, and stands where a prompt's first token does, behind them. No text is cut off.
     """
 
+    extras: ClassVar[tuple[str, ...]] = ("image",)
     uncaptured: ClassVar[str] = "its text encoder and its transformer read the picture that is to be edited"
 
     @property

@@ -22,8 +22,7 @@ class ReferenceAdapter(JointAdapter):
 
     def begin(self, given: Mapping[str, Any]) -> None:
         super().begin(given)
-        own = self._of_picture(given)
-        if bool(own.all()):
+        if given.get("img_ids") is None or bool((own := self._of_picture(given)).all()):
             self.patches = WHOLE
             return
         self.patches = slice(0, int(own.sum()))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 
 from workbench.models.latents import Picture
 from workbench.models.pipeline import Schedule
 from workbench.models.sd3_pipeline import SD3PipelineAdapter
-from workbench.models.variants import Variant
+from workbench.models.variants import FROM_PICTURE, WITH_CONTROLNET, Variant
 from workbench.schema import ModelError
 
 
 class SD3VariantAdapter(Variant, SD3PipelineAdapter):
     """``StableDiffusion3Img2ImgPipeline`` and ``StableDiffusion3InpaintPipeline``: they begin with a noised picture."""
+
+    extras: ClassVar[tuple[str, ...]] = FROM_PICTURE
 
     @property
     def default_steps(self) -> int:
@@ -29,6 +33,8 @@ class SD3ControlNetAdapter(SD3VariantAdapter):
     It encodes the control image with noise of torch's own generator, which is seeded for the call and put back behind
     it. A real image is captured without the ControlNet.
     """
+
+    extras: ClassVar[tuple[str, ...]] = WITH_CONTROLNET
 
     def schedule(self, steps: int, height: int, width: int) -> Schedule:
         if self.component("scheduler").config.get("use_dynamic_shifting"):

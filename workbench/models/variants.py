@@ -11,21 +11,23 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
 
 from workbench.models.call_inputs import STRENGTH
 from workbench.models.guidance import Branch
 from workbench.models.pipeline import PipelineAdapter, Schedule
 from workbench.schema import InputError
 
-_PICTURES = ("image", "mask_image", "control_image")
-_SETTINGS = (
-    STRENGTH,
-    "control_mode",
+FROM_PICTURE: Final = ("image", "mask_image", STRENGTH)
+"""Inputs of pipelines that begin with a picture, inside a mask or everywhere."""
+WITH_CONTROLNET: Final = (
+    "control_image",
     "controlnet_conditioning_scale",
     "control_guidance_start",
     "control_guidance_end",
 )
+"""Inputs of pipelines with a ControlNet."""
+_PICTURES: Final = ("image", "mask_image", "control_image")
 
 
 class Variant(PipelineAdapter):
@@ -42,12 +44,12 @@ class Variant(PipelineAdapter):
         return None if found is None else found.default
 
     @property
-    def extras(self) -> tuple[str, ...]:
-        return (*(name for name in (*_PICTURES, *_SETTINGS) if name in self.known), *super().extras)
+    def taken(self) -> tuple[str, ...]:
+        return tuple(name for name in self.extras if name in self.known)
 
     @property
     def needs(self) -> tuple[str, ...]:
-        return tuple(name for name in _PICTURES if name in self.known)
+        return tuple(name for name in self.taken if name in _PICTURES)
 
     @property
     def several(self) -> bool:

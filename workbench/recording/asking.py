@@ -18,9 +18,11 @@ from workbench.recording.arguments import (
     check_vocabulary,
 )
 from workbench.recording.extra_inputs import ExtraInputs, read_extra
+from workbench.recording.named_images import name_images
 from workbench.recording.pictures import read_image
 from workbench.recording.request import check_home, read_request
 from workbench.schema import InputError, WorkbenchError, noted
+from workbench.schema.paths import is_folder
 
 
 def model_facts(model: str) -> dict[str, Any]:
@@ -84,7 +86,7 @@ def check_asked(
     concepts, prompt, model, layers, spaces, samples, seed, size, attend, pool, home
         As in :func:`workbench.capture`.
     image, timesteps
-        As in :func:`workbench.capture`.
+        As in :func:`workbench.capture`; a folder as in :func:`workbench.capture_many`.
     steps, record, guidance, negative_prompt, true_guidance, inputs
         As in :func:`workbench.generate`.
 
@@ -123,7 +125,7 @@ def check_asked(
     if timesteps is not None:
         tried(check_timesteps, timesteps)
     if image is not None:
-        tried(read_image, image)
+        tried(name_images if is_folder(image) else read_image, image)
     if steps is not None:
         tried(check_count, "steps", steps, 1, MOST_STEPS)
     for name, scale in (("guidance", guidance), ("true_guidance", true_guidance)):

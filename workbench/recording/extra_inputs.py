@@ -111,12 +111,12 @@ def with_extra(adapter: PipelineAdapter, extra: ExtraInputs) -> PipelineAdapter:
     """
     pipeline = type(adapter.pipe).__name__
     for name in (*extra.values, *extra.unread):
-        if name not in adapter.extras:
+        if name not in adapter.taken:
             raise InputError(f"inputs holds {name!r}, {_why_not(adapter, name)}. {_taken(adapter, name)}")
     for problem in extra.unread.values():
         raise InputError(problem)
     if lacking := [name for name in adapter.needs if name not in extra.values]:
-        others = [name for name in adapter.extras if name not in (*lacking, *EMBEDDINGS)]
+        others = [name for name in adapter.taken if name not in (*lacking, *EMBEDDINGS)]
         given = ", ".join(f'"{name}": …' for name in lacking)
         more = f"; it also takes {', '.join(others)}" if others else ""
         raise InputError(f"{pipeline} makes no picture without {' and '.join(lacking)}: give inputs={{{given}}}{more}.")
@@ -167,7 +167,7 @@ def _taken(adapter: PipelineAdapter, name: str) -> str:
 
     from workbench.models.family import family_of
 
-    taken = ", ".join(adapter.extras)
+    taken = ", ".join(adapter.taken)
     told = f"Of its own it takes {taken}." if taken else "It takes none of its own: leave inputs out."
     if name not in IMAGES or name in _known(type(adapter.pipe)):
         return told

@@ -29,7 +29,7 @@ from workbench.recording.request import Request
 from workbench.recording.sessions import ENCODED_CONCEPT, once
 from workbench.recording.text_warnings import warn_of_embeddings
 from workbench.recording.tracing import Trace, trace
-from workbench.schema import warn
+from workbench.schema import ModelError, warn
 from workbench.store.pieces import Writer
 
 logger = logging.getLogger(__name__)
@@ -51,6 +51,23 @@ def open_adapter(model: Any) -> PipelineAdapter:
         pipeline_adapter_for(pipe)
     adapter = pipeline_adapter_for(pipe, info_of(pipe))
     refuse_shortcuts(adapter.inner.transformer)
+    return adapter
+
+
+def open_for_images(model: Any) -> PipelineAdapter:
+    """As :func:`open_adapter`, of a model that real images can be captured with.
+
+    Raises
+    ------
+    ModelError
+        Also if its transformer cannot be shown a real image alone.
+    """
+    adapter = open_adapter(model)
+    if adapter.uncaptured:
+        raise ModelError(
+            f"{type(adapter.pipe).__name__} cannot be shown a real image alone: {adapter.uncaptured}. Make pictures "
+            "with it, with generate, or capture with the family's main model."
+        )
     return adapter
 
 

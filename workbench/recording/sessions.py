@@ -23,6 +23,8 @@ Watch: TypeAlias = Callable[[int, int, Writer], None]
 ENCODED_CONCEPT: Final = "concept"
 ENCODED_PROMPT: Final = "prompt"
 ENCODED_IMAGE: Final = "image"
+UNFAMILIAR: Final = "unfamiliar"
+"""What the key of an image begins with that was compared with what its model knows."""
 _ENCODED: Final = (ENCODED_CONCEPT, ENCODED_PROMPT, ENCODED_IMAGE)
 """What the keys of encodings begin with."""
 _MOST: Final = 256
@@ -52,6 +54,7 @@ class _Session:
     cancel: Event | None
     watch: Watch | None = None
     encodings: Encodings | None = None
+    images: int | None = None
     kept: dict[Hashable, Any] = field(default_factory=dict)
     endings: list[Callable[[], None]] = field(default_factory=list)
     identified: tuple[Any, Any] | None = None
@@ -62,7 +65,11 @@ _session: ContextVar[_Session | None] = ContextVar("session", default=None)
 
 @contextmanager
 def session(
-    cancel: Event | None = None, *, watch: Watch | None = None, encodings: Encodings | None = None
+    cancel: Event | None = None,
+    *,
+    watch: Watch | None = None,
+    encodings: Encodings | None = None,
+    images: int | None = None,
 ) -> Iterator[None]:
     """Inside, equal things are encoded once; the pipeline must not be changed meanwhile, or its runs are thrown away.
 
@@ -74,8 +81,10 @@ def session(
         Told of every forward pass, in the thread of the run.
     encodings
         What earlier sessions have encoded; what this one encodes is added when it ends well.
+    images
+        How many encoded images are kept, the newest ones; all of them by default.
     """
-    here = _Session(cancel, watch, encodings)
+    here = _Session(cancel, watch, encodings, images)
     token = _session.set(here)
     try:
         yield
@@ -110,6 +119,9 @@ def once(pipe: Any, key: Hashable, make: Callable[[], _T]) -> _T:
     found: tuple[Any, _T] | None = here.kept.get((id(pipe), key))
     if found is None:
         found = here.kept[id(pipe), key] = (pipe, make())
+        if here.images is not None:
+            _forget(here.kept, ENCODED_IMAGE, here.images)
+            _forget(here.kept, UNFAMILIAR, here.images)
     return found[1]
 
 
@@ -127,6 +139,13 @@ def passed(done: int, total: int, run: Writer) -> None:
     here = _session.get()
     if here is not None and here.watch is not None:
         here.watch(done, total, run)
+
+
+def _forget(kept: dict[Hashable, Any], kind: str, most: int) -> None:
+    """Of what is kept under keys that begin with a kind, keep the newest."""
+    held = [key for key in kept if isinstance(key, tuple) and isinstance(key[1], tuple) and key[1][0] == kind]
+    for key in held[: max(0, len(held) - most)]:
+        del kept[key]
 
 
 def _is_encoding(key: Hashable, pipe: Any) -> bool:

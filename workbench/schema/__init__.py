@@ -27,6 +27,15 @@ name                   dimension     values
 ``position``           ``token``     integers >= 0, strictly increasing: the token's place in the text sequence
 ``text``               ``text``      integers 0, 1, 2, ...: place in the text sequence (with ``text_mass`` only)
 ``padding``            ``text``      booleans: after the prompt's own tokens and its end of text
+``item``               ``item``      integers >= 0: the image's place in the call (of many images only; first in all
+                                     variables)
+``name``               ``item``      strings: what the image is called
+``run``                ``item``      strings: key of the item's own stored run
+``image_hash``         ``item``      strings: as the attribute of a run of one image, which is then ``""``
+``asked``              item,         booleans: whether the concept was asked of the item; of the others all scores are
+                       concept       NaN and masks false. Only where items were asked different concepts
+``order``              item,         integers: place of the concept among those that the item was asked, -1 where it was
+                       concept       not; beside ``asked``
 ``frame``              ``frame``     numbers, increasing: the middle of each latent frame, in frames of the picture
                                      (of a video only; before ``y`` in all that has it)
 ``y``, ``x``           itself        floats: patch centres in pixels
@@ -59,6 +68,8 @@ name                             dimensions                                     
                                  image's attention to each text token, averaged over
                                  patches
 ===============================  ===================================================  ==================================
+
+In a run of many images all of them have the dimension ``item`` before these.
 
 Attributes
 ----------
@@ -108,9 +119,12 @@ name                  type                meaning
                                           "dtype": ..., "shape": ...}``; only where there are any
 ``left_out``          str                 what attends beside patches and text and is not recorded; only where there is
                                           anything
-``role``              str                 one of :data:`ROLES`; only in a run that was made for an experiment
+``role``              str                 one of :data:`ROLES`; only in a run that was made for an experiment, or as an
+                                          item of a run of many images
 ``parent``            str                 key of the run that such a run belongs to; ``""`` for an experiment's own
                                           baseline
+``failed``            list of dict        images that could not be captured, as ``{"name": "a", "error": "..."}``; only
+                                          in a run of many images, where there are any
 ``missing``           list of dict        pieces that do not exist, as ``{"sample": 0, "timestep": 500.0, "layer": 3}``
                                           by coordinate value; every score of such a piece is NaN
 ====================  ==================  =============================================================================
@@ -120,7 +134,11 @@ from workbench.schema.attributes import pack_attributes as pack_attributes
 from workbench.schema.attributes import read_attributes as read_attributes
 from workbench.schema.checking import validate as validate
 from workbench.schema.errors import *
+from workbench.schema.items import item_at as item_at
+from workbench.schema.items import item_name as item_name
+from workbench.schema.items import of_item as of_item
 from workbench.schema.names import *
 from workbench.schema.notes import noted as noted
 from workbench.schema.notes import warn as warn
+from workbench.schema.per_item import PerItem as PerItem
 from workbench.schema.upgrading import upgraded as upgraded

@@ -13,12 +13,12 @@ from typing import Any, Final
 import numpy as np
 
 _NESTED: Final = frozenset(
-    {"missing", "interventions", "inputs", "plan", "controls", "keys", "guidance", "true_guidance", "readout"}
+    {"missing", "failed", "interventions", "inputs", "plan", "controls", "keys", "guidance", "true_guidance", "readout"}
 )
 """Attributes that may be JSON in a file."""
 _LISTS: Final = frozenset(
     {
-        *("spaces", "seeds", "size", "default_layers", "missing", "interventions", "plan", "controls"),
+        *("spaces", "seeds", "size", "default_layers", "missing", "failed", "interventions", "plan", "controls"),
         *("samples", "timesteps", "layers", "heads", "softmax_over", "timesteps_asked", "over", "metrics", "concepts"),
         *("flag_values", "flag_meanings"),
     }

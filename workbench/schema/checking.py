@@ -13,6 +13,7 @@ import xarray as xr
 
 from workbench.schema.attributes import read_attributes
 from workbench.schema.errors import SchemaError
+from workbench.schema.items import item_at, item_name
 from workbench.schema.names import *
 from workbench.schema.upgrading import upgraded
 
@@ -91,6 +92,7 @@ _OPTIONAL_ATTRIBUTES: Final[Mapping[str, _Rule]] = {
     LEFT_OUT: (_is_str, "a string"),
     FAMILY: (_is_str, "a string"),
     FAMILY_FROM: (_is_str, "a string"),
+    FAILED: (_is_list(lambda item: isinstance(item, Mapping)), "a list of dicts"),
 }
 _GENERATE_ATTRIBUTES: Final[Mapping[str, _Rule]] = {
     "steps": (_is_positive, "a positive int"),
@@ -116,6 +118,16 @@ def validate(ds: xr.Dataset, *, values: bool = False) -> None:
         With one line for each problem found; or if the dataset is of a newer schema version.
     """
     ds = upgraded(ds.assign_attrs(read_attributes(ds.attrs)))
+    problems = _problems(ds, values) if ITEM not in ds.dims else _many_problems(ds, values)
+    if problems:
+        raise SchemaError(
+            f"the dataset breaks the contract in {len(problems)} place{'s' * (len(problems) > 1)} "
+            "(workbench.schema describes it):\n" + "\n".join(f"- {problem}" for problem in problems)
+        )
+
+
+def _problems(ds: xr.Dataset, values: bool) -> list[str]:
+    """What is wrong with a dataset of one image."""
     problems = _attribute_problems(ds.attrs)
     problems += _coordinate_problems(ds)
     problems += _variable_problems(ds)
@@ -124,11 +136,32 @@ def validate(ds: xr.Dataset, *, values: bool = False) -> None:
     problems += _head_problems(ds)
     if values and not problems:
         problems += _value_problems(ds)
+    return problems
+
+
+def _many_problems(ds: xr.Dataset, values: bool) -> list[str]:
+    """What is wrong with a dataset of many images: with their dimension and the first; with ``values`` with each."""
+    problems = [
+        f"variable {name!r} lies along {variable.dims}; expected {ITEM!r} first"
+        for name, variable in ds.data_vars.items()
+        if variable.dims[:1] != (ITEM,)
+    ]
+    if not ds.sizes[ITEM]:
+        problems.append(f"dimension {ITEM!r} has length 0; expected an image or more")
+    problems += _rule_problems(ds, _ITEM_COORDINATES)
+    if (ASKED in ds.coords) != (ORDER in ds.coords):
+        problems.append(f"one of the coordinates {ASKED!r} and {ORDER!r} is there without the other")
+    elif ASKED in ds.coords:
+        if {ds[name].dims for name in (ASKED, ORDER)} != {(ITEM, CONCEPT)}:
+            problems.append(f"coordinates {ASKED!r} and {ORDER!r} are expected along {(ITEM, CONCEPT)}")
+        elif ds[ASKED].dtype != bool or not np.array_equal(ds[ASKED].values, ds[ORDER].values >= 0):
+            problems.append(f"coordinate {ASKED!r} is expected to be true where {ORDER!r} is 0 or more")
     if problems:
-        raise SchemaError(
-            f"the dataset breaks the contract in {len(problems)} place{'s' * (len(problems) > 1)} "
-            "(workbench.schema describes it):\n" + "\n".join(f"- {problem}" for problem in problems)
-        )
+        return problems
+    for place in range(ds.sizes[ITEM]) if values else (0,):
+        found = _problems(item_at(ds, place), values)
+        problems += [f"{item_name(ds.isel({ITEM: place}))}: {problem}" for problem in found]
+    return problems
 
 
 def _attribute_problems(attrs: Mapping[Any, Any]) -> list[str]:
@@ -212,6 +245,12 @@ _BRANCH_COORDINATES: Final[tuple[_CoordinateRule, ...]] = (
 _FRAME_COORDINATES: Final[tuple[_CoordinateRule, ...]] = (
     (FRAME, FRAME, lambda v: v.dtype.kind in "iuf" and bool((v[1:] > v[:-1]).all()), "numbers, increasing"),
 )
+_ITEM_COORDINATES: Final[tuple[_CoordinateRule, ...]] = (
+    (ITEM, ITEM, lambda v: v.dtype.kind in "iu" and bool((v >= 0).all()) and len(set(v)) == len(v), "integers >= 0"),
+    (NAME, ITEM, _strings, "strings"),
+    (RUN, ITEM, _strings, "strings"),
+    (IMAGE_HASH, ITEM, _strings, "strings"),
+)
 _PROMPT_COORDINATES: Final[tuple[_CoordinateRule, ...]] = ((PROMPT, SAMPLE, _strings, "strings"),)
 
 
@@ -229,6 +268,17 @@ def _coordinate_problems(ds: xr.Dataset) -> list[str]:
     rules += _FRAME_COORDINATES if FRAME in ds.dims else ()
     if ds.attrs.get("kind") == "generate" and not with_tokens:
         rules += _PROMPT_COORDINATES
+    if problems := _rule_problems(ds, rules):
+        return problems
+    flow = ds.attrs.get(PROCESS, FLOW) == FLOW
+    if flow and not np.allclose(ds[SIGMA].values * 1000, ds[TIMESTEP].values, rtol=1e-6):
+        problems.append(f"coordinate {SIGMA!r} is {_short(ds[SIGMA].values)}; expected timestep / 1000")
+    if not flow and not _falling_sigmas(ds[SIGMA].values):
+        problems.append(f"coordinate {SIGMA!r} is {_short(ds[SIGMA].values)}; expected floats in (0, 1], decreasing")
+    return problems
+
+
+def _rule_problems(ds: xr.Dataset, rules: tuple[_CoordinateRule, ...]) -> list[str]:
     problems = []
     for name, dim, holds, expected in rules:
         if name not in ds.coords:
@@ -237,13 +287,6 @@ def _coordinate_problems(ds: xr.Dataset) -> list[str]:
             problems.append(f"coordinate {name!r} lies along {ds[name].dims}; expected {(dim,)}")
         elif not holds(ds[name].values):
             problems.append(f"coordinate {name!r} is {ds[name].dtype} {_short(ds[name].values)}; expected {expected}")
-    if problems:
-        return problems
-    flow = ds.attrs.get(PROCESS, FLOW) == FLOW
-    if flow and not np.allclose(ds[SIGMA].values * 1000, ds[TIMESTEP].values, rtol=1e-6):
-        problems.append(f"coordinate {SIGMA!r} is {_short(ds[SIGMA].values)}; expected timestep / 1000")
-    if not flow and not _falling_sigmas(ds[SIGMA].values):
-        problems.append(f"coordinate {SIGMA!r} is {_short(ds[SIGMA].values)}; expected floats in (0, 1], decreasing")
     return problems
 
 

@@ -8,6 +8,14 @@ from pathlib import Path
 from workbench.schema.errors import InputError
 
 
+def is_folder(path: object) -> bool:
+    """Whether something is the path of a folder; a path that cannot be one, being too long for example, is none."""
+    try:
+        return isinstance(path, str | os.PathLike) and Path(path).expanduser().is_dir()
+    except (OSError, ValueError, RuntimeError):
+        return False
+
+
 def expanded(path: str | os.PathLike[str], name: str) -> Path:
     """A path with ``~`` as the folder of a user.
 

@@ -7,6 +7,8 @@ is complete; an interrupted run takes up where it stopped. A lock for each key k
 same run: the second waits, and then finds it finished. While a dataset opened from a run is alive, :func:`prune` leaves
 the run alone. After a power cut a run is whole or absent; see :mod:`workbench.store.durability`.
 
+A run of many images names the runs of its items; see :mod:`workbench.store.many`.
+
 Runs that were made for experiments are told from the user's own, which include those that he asks for later with the
 same call; see :mod:`workbench.store.ownership`.
 
@@ -24,6 +26,14 @@ from workbench.store.former import export_run as export_run
 from workbench.store.former import import_run as import_run
 from workbench.store.locations import content_key as content_key
 from workbench.store.locations import home as home
+from workbench.store.locks import unwritten as unwritten
+from workbench.store.many import Item as Item
+from workbench.store.many import Register as Register
+from workbench.store.many import keep as keep
+from workbench.store.many import register as register
+from workbench.store.many_opening import grouped as grouped
+from workbench.store.many_opening import one_or_tree as one_or_tree
+from workbench.store.many_opening import open_many as open_many
 from workbench.store.memory import in_memory as in_memory
 from workbench.store.ownership import claim as claim
 from workbench.store.ownership import discard_for_anew as discard_for_anew

@@ -21,6 +21,7 @@ from workbench.store.listing import Runs, families
 from workbench.store.locations import MANIFEST, check_key, partial_path, run_path
 from workbench.store.locks import exclusively
 from workbench.store.manifest import Manifest, damage_of, damaged, parse_manifest, read_manifest
+from workbench.store.many import Register
 from workbench.store.metadata import ROOT, check_metadata
 from workbench.store.ownership import claim, is_derived
 from workbench.store.reading import listed, locate, open_contents, summary
@@ -42,8 +43,9 @@ def export_runs(
 ) -> Path:
     """Write runs into one file, which :func:`import_runs` reads.
 
-    The first one is at the root of the file, so that :func:`workbench.open` and plain xarray open it there. Of a run
-    that was made for an experiment the runs that it belongs to come along, where they are stored.
+    The first one is at the root of the file, so that :func:`workbench.open` and plain xarray open it there; the latter
+    shows per-head scores in float16, with the rest beside them (:mod:`workbench.store.residuals`). Of a run that was
+    made for an experiment the runs that it belongs to come along, where they are stored.
 
     Parameters
     ----------
@@ -79,6 +81,11 @@ def export_runs(
     if target.exists():
         raise InputError(f"the file {target} exists already; expected a new name, or remove it first")
     chosen = _chosen([runs] if isinstance(runs, str | os.PathLike) else list(runs), home, derived)
+    if many := [contents.key for contents in chosen.values() if isinstance(contents, Register)]:
+        raise InputError(
+            f"{many[0]} is a run of many images, which one file does not hold yet: export its items by their keys, "
+            "ds.run.values, or write the dataset with ds.wb.to_netcdf or ds.to_zarr."
+        )
     reading = [RunStore(contents) for contents in chosen.values()]  # nobody removes the runs meanwhile
     manifests = {prefix: read_manifest(contents) for prefix, contents in chosen.items()}
     for contents in chosen.values():

@@ -14,6 +14,7 @@ from workbench.store.contents import Contents, Folder
 from workbench.store.locations import MANIFEST, check_key, is_key, run_path
 from workbench.store.locations import home as home_of
 from workbench.store.locks import check_locks
+from workbench.store.many import find_register, registers
 
 REMOVED = ".removed"
 """What the name of a run ends in that is being removed, in the folder of the partial runs."""
@@ -38,16 +39,16 @@ def find_contents(key: str, home: str | os.PathLike[str] | None = None) -> Conte
     if isinstance(place, str):
         return remote.find(key, place)
     path = run_path(key, place)
-    return Folder(path) if (path / MANIFEST).is_file() else None
+    return Folder(path) if (path / MANIFEST).is_file() else find_register(key, place)
 
 
 def all_contents(home: str | os.PathLike[str] | None = None) -> list[Contents]:
-    """The files of every finished run, by key."""
+    """The files of every finished run, by key, and the registers of those of many images."""
     place = home_of(home)
     if isinstance(place, str):
         return list(remote.all_runs(place))
-    found = [Folder(manifest.parent) for manifest in sorted((place / "runs").glob(f"*.zarr/{MANIFEST}"))]
-    return [contents for contents in found if is_key(contents.key)]
+    found: list[Folder] = [Folder(manifest.parent) for manifest in (place / "runs").glob(f"*.zarr/{MANIFEST}")]
+    return sorted([*(each for each in found if is_key(each.key)), *registers(place)], key=lambda each: each.key)
 
 
 def hide(run: Path, home: Path) -> Path:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from workbench.schema import OF_MANY
 from workbench.store.times import told
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Run:
     key : str
         What :func:`open` takes.
     kind : str
-        ``"capture"`` or ``"generate"``.
+        ``"capture"``, ``"generate"``, or ``"many"`` for a run of many images.
     model : str
         Name of the model.
     concepts : tuple of str
@@ -44,10 +45,11 @@ class Run:
     edit : str
         What was edited in the network, in words; empty for an unedited run.
     role : str
-        ``"baseline"``, ``"edit"`` or ``"control"`` of the experiment it was made for; empty for the user's own run,
-        which is also what a run becomes that he asks for with a call of his own; opening it does not.
+        ``"baseline"``, ``"edit"`` or ``"control"`` of the experiment it was made for, ``"item"`` of many images; empty
+        for the user's own run, which is also what a run becomes that he asks for with a call of his own; opening it
+        does not.
     parent : str
-        Key of the run that it belongs to, when it was made for an experiment.
+        Key of the run that it belongs to, when it was made for an experiment or as an item.
     superseded : bool
         Whether the call that made it now computes another run, because its numbers would differ.
     """
@@ -100,8 +102,8 @@ class Family:
 
     @property
     def summary(self) -> str:
-        """``"56 runs of an experiment"``."""
-        return f"{counted(self.derived)} of an experiment"
+        """``"56 runs of an experiment"``, ``"12 items"`` of many images, or both."""
+        return made_runs([run.role for run in self.derived])
 
 
 def families(runs: Sequence[Run]) -> list[Family]:
@@ -148,6 +150,15 @@ def _root(run: Run, by_key: dict[str, Run]) -> str:
 def counted(runs: Sequence[object]) -> str:
     """``"3 runs"``."""
     return f"{len(runs)} run{'s' * (len(runs) != 1)}"
+
+
+def made_runs(roles: Sequence[str], experiments: str = "an experiment") -> str:
+    """How many runs that the user did not ask for by themselves there are, by what they were made for."""
+    items = sum(role == OF_MANY for role in roles)
+    others = len(roles) - items
+    said = [f"{others} run{'s' * (others != 1)} of {experiments}"] if others else []
+    said += [f"{items} item{'s' * (items != 1)}"] if items else []
+    return " and ".join(said)
 
 
 def readable(size: int) -> str:

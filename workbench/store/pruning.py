@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from workbench.schema import InputError, StoreError
+from workbench.schema import OF_MANY, InputError, StoreError
 from workbench.store import remote
 from workbench.store.catalogue import REMOVED, check_writable, find_contents, hide
 from workbench.store.listing import Run, families, readable
 from workbench.store.locations import CLAIMED, claim_path, is_key, lock_path, run_path
 from workbench.store.locations import home as home_of
 from workbench.store.locks import unwritten
+from workbench.store.many import registers
 from workbench.store.reader_locks import unread
 from workbench.store.reading import runs
 from workbench.store.remote import RemoteRun
@@ -80,8 +82,9 @@ def prune(
     alone, all but the newest go. The newest ``keep`` of the user's own runs stay in any case, and so does a run that a
     process is writing, or reading: while a dataset opened from it is alive. Runs that were made for experiments count
     as older than all of the user's own for ``keep`` and ``max_size``, are removed before them, and go with the run that
-    they belong to. Unfinished runs go when nobody writes them and they
-    were last written before ``older_than``, or 7 days ago; so do the files of locks that nobody holds.
+    they belong to. The items of a run of many images count with it and go with it alone, unless another such run that
+    stays names them, or the user asked for them himself. Unfinished runs go when nobody writes them and they were last
+    written before ``older_than``, or 7 days ago; so do the files of locks that nobody holds.
 
     Parameters
     ----------
@@ -125,20 +128,21 @@ def prune(
         )
     now = datetime.now(UTC)
     found = list(runs(place))
-    chosen = _chosen(found, now, age, keep, bytes_, superseded)
+    named = {} if isinstance(place, str) else {each.key: each.runs() for each in registers(place)}
+    chosen = _chosen(found, named, now, age, keep, bytes_, superseded)
     limit = now - min(_ABANDONED if age is None else age, _LONGEST)
     if isinstance(place, str):
         uploads = _prune_uploads(place, min(limit, now - _UPLOADING), dry_run)
         staged = _prune_partial(remote.staging(place), limit, dry_run)
-        return [*_prune_remote([*chosen, *_following(chosen, found).values()], place, dry_run), *uploads, *staged]
+        following = [(one.run, one.reason) for one in _following(chosen, found, named)]
+        return [*_prune_remote([*chosen, *following], place, dry_run), *uploads, *staged]
     if not place.exists():
         return []
     check_writable(place)
     removed = [_prune_run(run, reason, place, dry_run, force) for run, reason in chosen]
     left = {item.key for item in removed if item.kept}
-    for (head, _), (run, reason) in _following(chosen, found).items():
-        if head not in left:
-            removed.append(_prune_run(run, reason, place, dry_run, force))
+    going = [one for one in _following(chosen, found, named) if not one.heads & left]
+    removed += [_prune_run(one.run, one.reason, place, dry_run, force) for one in going]
     rest = [*_prune_partial(place, limit, dry_run), *_prune_locks(place, dry_run)]
     if not dry_run:
         _prune_claims(place)
@@ -146,11 +150,19 @@ def prune(
 
 
 def _chosen(
-    found: list[Run], now: datetime, age: timedelta | None, keep: int | None, limit: int | None, superseded: bool
+    found: list[Run],
+    named: Mapping[str, set[str]],
+    now: datetime,
+    age: timedelta | None,
+    keep: int | None,
+    limit: int | None,
+    superseded: bool,
 ) -> list[tuple[Run, str]]:
     """The runs that go by themselves, each with the reason; those of experiments first."""
-    own = [run for run in found if run.own]
-    derived = sorted((run for run in found if not run.own), key=lambda run: run.created, reverse=True)
+    bound = {run.key: run for run in found if run.role == OF_MANY and any(run.key in keys for keys in named.values())}
+    derived = [run for run in found if not run.own and run.key not in bound]
+    derived.sort(key=lambda run: run.created, reverse=True)
+    own = [_with_items(run, bound, named.get(run.key, set())) for run in found if run.own]
     chosen, total = [], 0
     for index, run in enumerate([*own, *derived]):  # the newest first
         stays = bool(run.note) or (keep is not None and run.own and index < keep)
@@ -170,15 +182,38 @@ def _chosen(
     return sorted(chosen, key=lambda item: item[0].own)
 
 
-def _following(chosen: list[tuple[Run, str]], found: list[Run]) -> dict[tuple[str, str], tuple[Run, str]]:
-    """The runs that go because the one that they belong to goes, by the key of that one and their own."""
+def _with_items(run: Run, items: dict[str, Run], keys: set[str]) -> Run:
+    """A run with the size of those of its items that no run before it counts, which are taken out."""
+    return replace(run, size=run.size + sum(items.pop(key).size for key in keys & items.keys()))
+
+
+class _Following(NamedTuple):
+    """A run that goes with the runs that it belongs to."""
+
+    heads: frozenset[str]
+    run: Run
+    reason: str
+
+
+def _following(chosen: list[tuple[Run, str]], found: list[Run], named: Mapping[str, set[str]]) -> list[_Following]:
+    """The runs that go because what they belong to goes: an experiment with its run, items with all that name them."""
     going = {run.key for run, reason in chosen if reason != _SUPERSEDED}
-    return {
-        (family.head.key, run.key): (run, f"made for {family.head.key}, which goes")
-        for family in families(found)
-        for run in family.derived
-        if family.head.key in going and run.key not in going and not run.note
-    }
+    needed = set().union(*(keys for key, keys in named.items() if key not in going))
+    heads: dict[str, set[str]] = {}
+    for family in families(found):
+        for run in family.derived:
+            heads.setdefault(run.key, set()).add(family.head.key)
+    for head, keys in named.items():
+        for key in keys:
+            heads.setdefault(key, set()).add(head)
+    following = []
+    for run in found:
+        gone = heads.get(run.key, set()) & going
+        if run.own or run.note or not gone or run.key in going | needed:
+            continue
+        reason = f"{'an item of' if run.role == OF_MANY else 'made for'} {min(gone)}, which goes"
+        following.append(_Following(frozenset(gone), run, reason))
+    return following
 
 
 def _prune_run(run: Run, reason: str, home: Path, dry_run: bool, force: bool) -> Pruned:

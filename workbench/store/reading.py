@@ -16,6 +16,7 @@ from workbench.schema import (
     EDIT,
     HEAD,
     HEAD_COUNT,
+    MANY,
     PARENT,
     ROLE,
     SCHEMA_VERSION,
@@ -33,6 +34,7 @@ from workbench.store.listing import Runs, families
 from workbench.store.locations import check_key, is_url
 from workbench.store.locations import home as home_of
 from workbench.store.manifest import NewerError, damage_of, damaged, read_manifest
+from workbench.store.many import Register
 from workbench.store.metadata import ROOT, check_metadata
 from workbench.store.pieces import string_type
 from workbench.store.remote import RemoteRun
@@ -152,14 +154,23 @@ def open(
     -------
     xarray.Dataset
         Coordinates in memory, variables lazy, without dask. A run of an earlier schema version is upgraded to the
-        present one; what is stored stays as it is.
+        present one; what is stored stays as it is. Of a run of many images, the items that are complete by now.
 
     Raises
     ------
     StoreError
-        When there is no such run, several begin so, it is damaged, or a newer version of the package wrote it.
+        When there is no such run, several begin so, it is damaged, or a newer version of the package wrote it; or when
+        it is of many images of several sizes, which :func:`workbench.open_many` opens.
     """
-    return open_contents(locate(key_or_path, home), verify=verify)
+    contents = locate(key_or_path, home)
+    if isinstance(contents, Register):
+        from workbench.store.many_opening import open_uniform
+        from workbench.store.verifying import verify as verify_run
+
+        if verify:
+            verify_run(contents.location)
+        return open_uniform(contents)
+    return open_contents(contents, verify=verify)
 
 
 def open_contents(contents: Contents, *, verify: bool = False) -> xr.Dataset:
@@ -260,7 +271,9 @@ def locate(key_or_path: str | os.PathLike[str], home: str | os.PathLike[str] | N
 def _at(path: Path) -> Contents:
     if "\0" in str(path) or (path.is_file() and not zipfile.is_zipfile(path)):
         raise StoreError(f"{str(path)!r} is no finished run; expected the folder of one, or an exported .zarr.zip")
-    return Archive(path) if path.is_file() else Folder(path)
+    if path.is_file():
+        return Archive(path)
+    return Register(path) if path.parent.name == MANY and not (path / ROOT).exists() else Folder(path)
 
 
 def _named(stored: list[Contents]) -> str:

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from workbench.schema import StoreError
 from workbench.store import remote
-from workbench.store.catalogue import all_contents, check_writable, find, hide
+from workbench.store.catalogue import all_contents, check_writable, find, find_contents, hide
 from workbench.store.contents import Contents
 from workbench.store.locations import check_key, is_key, run_path
 from workbench.store.locations import home as home_of
 from workbench.store.locks import exclusively
 from workbench.store.manifest import NewerError, damage_of, damaged
+from workbench.store.many import Register, find_register
 from workbench.store.reading import locate
 
 
@@ -39,7 +40,7 @@ def damage(key_or_path: str | os.PathLike[str], home: str | os.PathLike[str] | N
     StoreError
         When there is no such run, or a newer version of the package wrote it.
     """
-    return damage_of(locate(key_or_path, home))
+    return _damage(locate(key_or_path, home))
 
 
 def verify(key_or_path: str | os.PathLike[str], home: str | os.PathLike[str] | None = None) -> None:
@@ -51,8 +52,21 @@ def verify(key_or_path: str | os.PathLike[str], home: str | os.PathLike[str] | N
         When there is no such run, or a file is missing, added or changed; the message names the files.
     """
     contents = locate(key_or_path, home)
-    if problems := damage_of(contents):
+    if problems := _damage(contents):
         raise damaged(contents, problems)
+
+
+def _damage(contents: Contents, items: bool = True) -> list[str]:
+    """What is damaged in a run; in one of many images also in the runs of its items, unless these are looked at too."""
+    problems = damage_of(contents)
+    if not isinstance(contents, Register):
+        return problems
+    problems += contents.problems()
+    for item in contents.items()[0] if items else ():
+        run = find_contents(item.run, contents.home)
+        found = ["the run was removed"] if run is None else damage_of(run)
+        problems += [f"{item.name} ({item.run}): {problem}" for problem in found]
+    return problems
 
 
 @dataclass(frozen=True)
@@ -106,7 +120,7 @@ def check(
     for contents in chosen:
         stored = is_key(contents.key) and find(contents.key, home) == contents.location
         try:
-            yield Checked(contents.key, contents.location, damage_of(contents), stored)
+            yield Checked(contents.key, contents.location, _damage(contents, runs is not None), stored)
         except NewerError as error:
             yield Checked(contents.key, contents.location, [], stored, str(error))
 
@@ -126,6 +140,8 @@ def _located(runs: Iterable[str | os.PathLike[str]], home: str | os.PathLike[str
 def discard(key: str, home: str | os.PathLike[str] | None = None) -> None:
     """Remove a finished run, damaged or not, so that the next call computes it again. Nothing to remove is no error.
 
+    Of a run of many images the runs of its items stay, and are found again by that call.
+
     It waits while another process writes the run. A dataset that is open reports an error when it is read further.
 
     Raises
@@ -143,7 +159,8 @@ def discard(key: str, home: str | os.PathLike[str] | None = None) -> None:
         return
     check_writable(place)
     with exclusively(key, place):
-        run_folder: Path = run_path(key, place)
+        register = find_register(key, place)
+        run_folder: Path = run_path(key, place) if register is None else register.location
         if run_folder.exists():
             hidden = hide(run_folder, place)
             try:
