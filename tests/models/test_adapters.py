@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.families import FAMILIES, Sample, params
+from tests.families import FAMILIES, LONE, Sample, params
 from tests.traced import snapshot
 from workbench.models.family import adapter_for
 from workbench.recording.tracing import trace
 from workbench.schema import ATTEND_MODES, SPACES
+
+pytestmark = pytest.mark.filterwarnings(LONE)
 
 
 class Scored(Sample):
@@ -41,15 +43,14 @@ def each(request: pytest.FixtureRequest) -> Scored:
 )
 def test_output_is_bit_identical_and_scores_are_in_shape(each: Scored, attend: str) -> None:
     with torch.no_grad():
-        plain = each.model(**each.inputs).sample
+        plain = each.output()
         with trace(
             each.model, each.concepts, layers=each.layers, spaces=SPACES, attend=attend, vectors=True, lse=True
         ) as seen:
-            traced = each.model(**each.inputs).sample
+            traced = each.output()
     assert torch.equal(plain, traced)
     adapter = adapter_for(each.model)
-    batch, patches = len(each.inputs["hidden_states"]), each.patches
-    tokens = each.inputs["encoder_hidden_states"].shape[1]
+    batch, patches, tokens = each.batch, each.patches, each.length
     for space in SPACES:
         rows = tokens if space == "prompt" else each.concepts.shape[1]
         assert seen.scores[space].shape == (len(each.layers), batch, adapter.heads, rows, patches)
@@ -106,15 +107,17 @@ def test_prompt_as_concepts_equals_the_models_own_text_stream(each: Scored) -> N
     """Same tokens, modulation and keys: in every layer the stream's queries are those of the model's own text."""
     prompt, tokens = each.prompt, each.prompt.shape[1]
     scores = each.scores(prompt, pooled=each.inputs.get("pooled_projections"), positions=range(tokens))
+    before = adapter_for(each.model).registers
     for layer in range(len(each.layers)):
-        assert each.close(scores["cross"][layer], scores["prompt"][layer, :, :, :tokens]), layer
+        own = scores["prompt"][layer, :, :, before : before + tokens]
+        assert each.close(scores["cross"][layer], own), layer
 
 
 def test_masked_text_gets_none_of_the_images_attention(sample: Scored) -> None:
     with torch.no_grad(), trace(sample.model, sample.concepts, layers=sample.layers, text_mass=True) as seen:
         sample.model(**sample.inputs)
-    tokens = sample.prompt.shape[1]
     mass = seen.mass["text_mass"]
-    assert mass.shape[-1] == sample.inputs["encoder_hidden_states"].shape[1]
-    assert (mass[..., :tokens] > 0).all()
-    assert not mass[..., tokens:].any()
+    assert mass.shape[-1] == sample.length
+    seen_tokens = sample.length - sample.masked
+    assert (mass[..., :seen_tokens] > 0).all()
+    assert not mass[..., seen_tokens:].any()

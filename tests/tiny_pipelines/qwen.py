@@ -11,7 +11,7 @@ from diffusers import (
     QwenImagePipeline,
     QwenImageTransformer2DModel,
 )
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 
 from tests.tiny_pipelines.texts import qwen_tokenizer
 
@@ -94,32 +94,16 @@ def qwen_inputs(
     }
 
 
-def qwen_pipeline(
-    seed: int = 0, dtype: torch.dtype = torch.float32, shown: bool = False, **overrides: Any
-) -> QwenImagePipeline:
-    """Complete random Qwen-Image with 4-pixel patches.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of all weights.
-    dtype : torch.dtype
-        Of all models.
-    shown : bool
-        Whether its text encoder can be shown pictures.
-    **overrides
-        Configuration of the transformer that differs from `QWEN_CONFIG`.
-    """
-    tokenizer = qwen_tokenizer(TEMPLATE, *([EDIT_TEMPLATE] if shown else []))
-    if shown:
-        tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>", *SEEN]})
+def qwen_encoder_config(tokenizer: Qwen2Tokenizer, layers: int = 2) -> Qwen2_5_VLConfig:
+    """A tiny Qwen2.5-VL that reads the texts of a tokenizer, and is shown pictures where it has tokens for them."""
+    shown = set(SEEN) <= set(tokenizer.get_vocab())
     start, end, image, video = tokenizer.convert_tokens_to_ids(list(SEEN)) if shown else range(4)
-    config = Qwen2_5_VLConfig(
+    return Qwen2_5_VLConfig(
         text_config={
             "vocab_size": len(tokenizer),
             "hidden_size": TEXT_DIM,
             "intermediate_size": 16,
-            "num_hidden_layers": 2,
+            "num_hidden_layers": layers,
             "num_attention_heads": 2,
             "num_key_value_heads": 1,
             "max_position_embeddings": 2048,
@@ -140,6 +124,28 @@ def qwen_pipeline(
         image_token_id=image,
         video_token_id=video,
     )
+
+
+def qwen_pipeline(
+    seed: int = 0, dtype: torch.dtype = torch.float32, shown: bool = False, **overrides: Any
+) -> QwenImagePipeline:
+    """Complete random Qwen-Image with 4-pixel patches.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of all weights.
+    dtype : torch.dtype
+        Of all models.
+    shown : bool
+        Whether its text encoder can be shown pictures.
+    **overrides
+        Configuration of the transformer that differs from `QWEN_CONFIG`.
+    """
+    tokenizer = qwen_tokenizer(TEMPLATE, *([EDIT_TEMPLATE] if shown else []))
+    if shown:
+        tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>", *SEEN]})
+    config = qwen_encoder_config(tokenizer)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         encoder = Qwen2_5_VLForConditionalGeneration(config)

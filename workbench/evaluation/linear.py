@@ -80,13 +80,15 @@ def linear_scores(
     found = []
     with own_defaults(), turn(pipe, "an evaluation"), torch.no_grad():
         try:
-            embeddings, _ = adapter.encode_concepts(concepts, protocol.pool)
+            encoded = [adapter.encode_concept(concept, protocol.pool) for concept in concepts]
+            embeddings = torch.cat([each.vector for each in encoded], dim=1)
             text = adapter.encode_prompt(caption)
             posterior = adapter.encode_image(resize(image, (height, width)))
             chosen: dict[str, Any] = {
                 "attend": protocol.attend,
                 "vectors": True,
                 "own_positions": adapter.concept_positions(concepts, protocol.pool),
+                "own_texts": [each.text for each in encoded] if adapter.inner.refines else None,
             }
             with trace(adapter.transformer, embeddings, protocol.layers, (space,), **chosen) as seen:
                 for seed in range(protocol.seed, protocol.seed + protocol.samples):

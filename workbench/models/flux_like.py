@@ -20,6 +20,8 @@ class FluxLikeAdapter(ReferenceAdapter):
 
     Attributes
     ----------
+    text_width : str
+        Entry of the configuration that is the width of text embeddings.
     timer : str
         Name of the module whose output modulates the blocks.
     concept_position : int or None
@@ -28,6 +30,7 @@ class FluxLikeAdapter(ReferenceAdapter):
     """
 
     rotates_pairs = True
+    text_width: ClassVar[str] = "joint_attention_dim"
     timer: ClassVar[str]
     concept_position: ClassVar[int | None] = None
 
@@ -36,7 +39,7 @@ class FluxLikeAdapter(ReferenceAdapter):
         self.transformer = transformer
         self.heads = config["num_attention_heads"]
         self.head_dim = config["attention_head_dim"]
-        self.embedding_dim = config["joint_attention_dim"]
+        self.embedding_dim = config[self.text_width]
         self.layers = numbered(
             ("dual", "transformer_blocks", config["num_layers"]),
             ("single", "single_transformer_blocks", config["num_single_layers"]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,8 +9,8 @@ import torch
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift, retrieve_timesteps
 from torch import Tensor
 
-from workbench.models.guidance import Branch, alone, in_passes, refuse_true_guidance
-from workbench.models.latents import Picture, ScaledLatents, rgb
+from workbench.models.classifier_free import ClassifierFree
+from workbench.models.latents import ScaledLatents
 from workbench.models.pipeline import PipelineAdapter, Schedule, Text
 from workbench.models.readers import TextReader
 from workbench.models.schedules import checked_schedule
@@ -90,58 +89,5 @@ class T5Text(PipelineAdapter):
         return list(range(len(words))), words
 
 
-class GuidedFluxLike(FluxLikePipeline):
-    """Ordinary classifier-free guidance in passes of their own, the conditional one first.
-
-    Attributes
-    ----------
-    usual_steps, usual_guidance : int, float
-        What the pipeline takes where nothing is said.
-    """
-
-    usual_steps: ClassVar[int]
-    usual_guidance: ClassVar[float]
-
-    @property
-    def default_steps(self) -> int:
-        return int(self.info.get("steps", self.usual_steps))
-
-    @property
-    def default_guidance(self) -> float:
-        return float(self.info.get("guidance", self.usual_guidance))
-
-    def guidance(self, options: Mapping[str, Any]) -> Mapping[str, Branch]:
-        refuse_true_guidance(options)
-        return self.guided() if options["guidance"] > 1 else alone()
-
-    def guided(self) -> Mapping[str, Branch]:
-        """Where the branches are when there is guidance."""
-        return in_passes()
-
-    def call_options(self) -> dict[str, Any]:
-        """What the pipeline is called with beside what every one is."""
-        return {"max_sequence_length": self.text_length}
-
-    def generate(
-        self,
-        prompt: str,
-        *,
-        steps: int,
-        guidance: float | None,
-        seed: int,
-        size: tuple[int, int],
-        negative_prompt: str | None = None,
-        true_guidance: float = 1.0,
-    ) -> Picture:
-        result = self.pipe(
-            prompt,
-            negative_prompt=negative_prompt,
-            height=size[0],
-            width=size[1],
-            num_inference_steps=steps,
-            guidance_scale=self.default_guidance if guidance is None else guidance,
-            generator=torch.Generator("cpu").manual_seed(seed),
-            output_type="pil",
-            **self.call_options(),
-        )
-        return rgb(result.images)
+class GuidedFluxLike(ClassifierFree, FluxLikePipeline):
+    """Ordinary classifier-free guidance in passes of their own, the conditional one first."""

@@ -207,7 +207,9 @@ def generate(
             timesteps=tuple(schedule.timesteps[step] for step in recorded),
             steps=recorded,
             layers=blocks,
-            tokens=plan_tokens(adapter, request.spaces, (negative_prompt or "") if branch == UNCONDITIONAL else prompt),
+            tokens=plan_tokens(adapter, request.spaces, prompt)
+            if branch != UNCONDITIONAL
+            else plan_tokens(adapter.negative(), request.spaces, negative_prompt or ""),
             size=(height, width),
             options={
                 "sigmas": list(schedule.sigmas),
@@ -320,7 +322,7 @@ def _record(
                 made = " and ".join(
                     f"{count} {f'{name} ' if len(branches) > 1 else ''}passes" for name, count in recorder.steps.items()
                 )
-                sigmas = [adapter.sigma(timestep) for timestep in ran]
+                sigmas = [adapter.sigma(timestep, plan.size) for timestep in ran]
                 raise TraceError(
                     f"the pipeline made {made} at sigmas {sigmas}, but announced {list(schedule.sigmas)}: its "
                     "scheduler takes several passes a step or has options of its own, or guidance is off in some "
