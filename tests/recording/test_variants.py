@@ -252,7 +252,7 @@ def item(value: Any, place: int) -> Any:
 
 
 def adapter_of(name: str, pipe: Any) -> PipelineAdapter:
-    return with_extra(open_adapter(pipe), read_extra(VARIANTS[name].inputs))
+    return with_extra(open_adapter(pipe), read_extra(VARIANTS[name].inputs))[0]
 
 
 def traced(name: str, pipe: Any, given: dict[str, Any], **options: Any) -> Tensor:
@@ -470,7 +470,7 @@ def test_inputs_are_in_the_key_and_in_the_attributes(name: str, home: Path) -> N
     ds = generated(pipe, variant.inputs, **options)
     assert generated(pipe, pictures(variant.inputs), **options).attrs["created"] == ds.attrs["created"], "opened"
     described = wb.open(ds.attrs["key"], home).attrs["inputs"]
-    assert described.keys() == variant.inputs.keys()
+    assert described.keys() >= variant.inputs.keys()
     for given, value in variant.inputs.items():
         if isinstance(value, list):
             assert [one["size"] for one in described[given]] == [list(one.shape[:2]) for one in value]
@@ -484,6 +484,15 @@ def test_inputs_are_in_the_key_and_in_the_attributes(name: str, home: Path) -> N
         assert not np.array_equal(other["image"], ds["image"])
         keys.add(other.attrs["key"])
     assert len(keys) == 1 + len(variant.changed)
+
+
+def test_numbers_that_are_left_out_are_the_pipelines_own_and_part_of_the_run(home: Path) -> None:
+    pipe, image = shared("controlnet"), {"control_image": PICTURE}
+    options: dict[str, Any] = {"store": True, "home": home, "record": [0], "layers": [0], "steps": 1}
+    own = {"controlnet_conditioning_scale": 1.0, "control_guidance_start": 0.0, "control_guidance_end": 1.0}
+    ds = generated(pipe, image, **options)
+    assert {name: value for name, value in ds.attrs["inputs"].items() if name != "control_image"} == own
+    assert generated(pipe, image | own, **options).attrs["key"] == ds.attrs["key"]
 
 
 def test_inputs_survive_other_files(tmp_path: Path) -> None:

@@ -198,7 +198,7 @@ def intervene(
 
     adapter = open_adapter(model)
     if prompted:
-        adapter = with_extra(adapter, read_extra(options.get("inputs")))
+        adapter, _ = with_extra(adapter, read_extra(options.get("inputs")))
     recorded = [
         layer.index
         for layer in check_layers(list(adapter.default_layers) if layers is None else layers, adapter.layers)

@@ -100,8 +100,10 @@ def read_extra(inputs: Mapping[str, Any] | None) -> ExtraInputs:
     return replace(found, shape=shape)
 
 
-def with_extra(adapter: PipelineAdapter, extra: ExtraInputs) -> PipelineAdapter:
-    """The adapter of calls with these inputs.
+def with_extra(adapter: PipelineAdapter, extra: ExtraInputs) -> tuple[PipelineAdapter, ExtraInputs]:
+    """The adapter of calls with these inputs, and the inputs with the pipeline's own numbers for those left out.
+
+    A later version of the pipeline may have others: what they are is part of a run.
 
     Raises
     ------
@@ -127,7 +129,11 @@ def with_extra(adapter: PipelineAdapter, extra: ExtraInputs) -> PipelineAdapter:
         raise InputError(f"strength is {strength!r}; expected a number above 0, up to 1.")
     _check_embeddings(adapter, extra.values)
     adapter.refuse(extra.values)
-    return adapter.with_inputs(extra.values)
+    known = _known(type(adapter.pipe))
+    usual = {name: known[name].default for name in adapter.taken if name in known}
+    own = {name: value for name, value in usual.items() if isinstance(value, bool | int | float)}
+    whole = replace(extra, values=own | extra.values, described=own | extra.described)
+    return adapter.with_inputs(whole.values), whole
 
 
 def check_replaced(extra: ExtraInputs, request: Request) -> None:

@@ -129,10 +129,11 @@ def generate(
     inputs
         Further inputs of the pipeline's own call, by its own names: ``{"image": "photo.png", "strength": 0.6}``.
         ``workbench models`` says which are taken. Images are read as :func:`workbench.capture` reads them, and given to
-        the pipeline as PIL images, which it resizes. They are part of the run: ``attrs["inputs"]`` has numbers, and of
-        images and tensors a hash of their content. With a ``strength`` only the last steps of the schedule run, and
-        those are recorded. Tokens of a reference image (FLUX.1 Kontext) take part in attention, also in that of the
-        concepts; only the patches of the picture are recorded, as ``attrs["left_out"]`` says.
+        the pipeline as PIL images, which it resizes. They are part of the run: ``attrs["inputs"]`` has numbers, the
+        pipeline's own where none is given, and of images and tensors a hash of their content. With a ``strength`` only
+        the last steps of the schedule run, and those are recorded. Tokens of reference images (FLUX.1 Kontext, FLUX.2,
+        Qwen-Image-Edit) take part in attention, also in that of the concepts; only the patches of the picture are
+        recorded, as ``attrs["left_out"]`` says.
 
     Returns
     -------
@@ -184,7 +185,8 @@ def generate(
     check_replaced(extra, request)
     request = replace(request, unwritable=check_home(home) if store else None)
 
-    adapter, words = with_extra(open_adapter(model), extra), request.concepts
+    adapter, extra = with_extra(open_adapter(model), extra)
+    words = request.concepts
     with own_defaults(), turn(adapter.pipe, f"a picture of {quoted(words)}", progress):
         name = model_name(model)
         check_offered(adapter.inner, name, request.spaces, attend)
