@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tests.tiny_pipelines.auraflow import auraflow_inputs, auraflow_transformer
 from tests.tiny_pipelines.cogview4 import cogview4_inputs, cogview4_transformer
 from tests.tiny_pipelines.flux2 import flux2_inputs, flux2_transformer
+from tests.tiny_pipelines.flux3 import flux3_inputs, flux3_transformer, rounded
 from tests.tiny_pipelines.flux_like import (
     bria_inputs,
     bria_transformer,
@@ -210,6 +211,11 @@ FAMILIES = {
     "bria-bfloat16-batch": Family(
         lambda: bria_transformer().bfloat16(), lambda m: bria_inputs(m, batch=2), edited=False
     ),
+    "flux3": Family(flux3_transformer, flux3_inputs, edited=False),
+    "flux3-edit-batch": Family(flux3_transformer, lambda m: flux3_inputs(m, batch=2, reference=(2, 5))),
+    "flux3-fused": Family(lambda: _fused(flux3_transformer()), flux3_inputs, edited=False),
+    "flux3-distilled": Family(lambda: flux3_transformer(flow_map=True), flux3_inputs, edited=False),
+    "flux3-bfloat16": Family(lambda: rounded(flux3_transformer()), flux3_inputs, edited=False),
     "z-image": Family(z_image_transformer, z_image_inputs, quick=True),
     "z-image-batch": Family(
         lambda: z_image_transformer(n_refiner_layers=1), lambda m: z_image_inputs(m, batch=2, text=32), edited=False

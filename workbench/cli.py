@@ -246,7 +246,7 @@ def models(as_json: Json = False) -> None:
         return
     for family in families():
         typer.echo(f"{family.name}: {', '.join(family.models)}")
-        typer.echo(f"  capture, generate  {', '.join(family.pipelines)}")
+        typer.echo(f"  capture, generate  {', '.join(family.pipelines) or 'no'}")
         typer.echo(f"  trace              {', '.join(family.transformers)}")
         typer.echo(f"  guidance           {family.guidance}")
         for licence in family.licences:

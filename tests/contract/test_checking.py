@@ -14,9 +14,14 @@ import torch
 import xarray as xr
 
 from tests.test_cli import run
+from tests.tiny_pipelines.auraflow import auraflow_pipeline
+from tests.tiny_pipelines.cogview4 import cogview4_pipeline
 from tests.tiny_pipelines.flux2 import flux2_pipeline, klein_pipeline
+from tests.tiny_pipelines.hunyuan_image import hunyuan_image_pipeline
+from tests.tiny_pipelines.lumina2 import lumina2_pipeline
 from tests.tiny_pipelines.qwen import qwen_pipeline
 from tests.tiny_pipelines.sd3 import sd3_pipeline
+from tests.tiny_pipelines.z_image import z_image_pipeline
 from tests.tiny_random import flux_pipeline
 from workbench.contract import RULES, Report, check_model
 from workbench.contract.checking import SCENE
@@ -48,7 +53,21 @@ def told(report: Report) -> dict[str, str]:
 
 # --- pipelines ---------------------------------------------------------------------------------------------------
 @pytest.mark.slow
-@pytest.mark.parametrize("make", [flux_pipeline, sd3_pipeline, flux2_pipeline, klein_pipeline, qwen_pipeline])
+@pytest.mark.parametrize(
+    "make",
+    [
+        flux_pipeline,
+        sd3_pipeline,
+        flux2_pipeline,
+        klein_pipeline,
+        qwen_pipeline,
+        z_image_pipeline,
+        hunyuan_image_pipeline,
+        auraflow_pipeline,
+        lumina2_pipeline,
+        cogview4_pipeline,
+    ],
+)
 def test_every_family_keeps_the_rules_about_pipelines(make: Callable[[], Any]) -> None:
     case = case_of(make())
     found = {name: rule(case) for name, rule in PIPELINE_RULES.items()}

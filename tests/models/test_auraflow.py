@@ -16,6 +16,7 @@ from workbench.interventions import MaskText
 from workbench.models.family import adapter_for, pipeline_adapter_for
 from workbench.models.fingerprint import fingerprint
 from workbench.recording.edits.resolving import resolve
+from workbench.recording.text_warnings import word_remarks
 from workbench.recording.tracing import trace
 from workbench.schema import InputError, ModelError
 
@@ -100,6 +101,13 @@ def test_a_concept_takes_its_own_tokens(adapter: Any, pool: str, first: int, sto
     assert not own[0][2:].any(), "padding is zero"
     with pytest.raises(InputError, match="reads no token of the concept ''"):
         adapter.encode_concepts([""])
+
+
+def test_remarks_of_a_concept_are_of_its_own_tokens(adapter: Any) -> None:
+    """Which are not where the same tokens of a prompt are."""
+    assert word_remarks(adapter, "dog", "first") == []
+    (told,) = word_remarks(adapter, "skyscraper", "first")
+    assert "has 2 tokens (sky, scraper)" in told
 
 
 # --- the pipeline ------------------------------------------------------------------------------------------------

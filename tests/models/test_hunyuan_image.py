@@ -246,12 +246,25 @@ def test_what_a_guider_does_is_in_the_key_and_what_it_has_done_is_not() -> None:
     assert fingerprint(adapter.pipe) != before
 
 
+@pytest.mark.parametrize(
+    ("prompt", "guider"), [("a dog", "AdaptiveProjectedMixGuidance"), ('a "dog"', "ClassifierFree")]
+)
+def test_a_dataset_says_which_guider_it_was(prompt: str, guider: str) -> None:
+    pipe = guided(AdaptiveProjectedMixGuidance(), ClassifierFreeGuidance()).pipe
+    pipe.guider.guidance_scale = pipe.ocr_guider.guidance_scale = 9.0
+    ds = wb.generate(prompt, ["dog"], model=pipe, steps=1, size=(24, 32), store=False, progress=False)
+    assert ds.attrs["guider"].startswith(guider)
+    assert "guidance_scale=9.0" in ds.attrs["guider"]
+    assert "enabled=True" in ds.attrs["guider"]
+
+
 def test_the_distilled_model() -> None:
     pipe = short(hunyuan_image_pipeline(distilled=True))
     adapter = pipeline_adapter_for(pipe)
     assert (adapter.default_steps, adapter.default_guidance) == (8, 3.25)
     ds = wb.generate("a dog", ["dog"], model=pipe, steps=3, size=(24, 32), store=False, progress=False)
     generator = torch.Generator("cpu").manual_seed(0)
+    assert ds.attrs["guider"] == ""
     plain = pipe("a dog", num_inference_steps=3, height=24, width=32, generator=generator).images[0]
     np.testing.assert_array_equal(ds["image"][0], np.asarray(plain.convert("RGB")))
     posterior = adapter.encode_image(np.zeros((24, 32, 3), np.uint8))

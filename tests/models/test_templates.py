@@ -32,10 +32,10 @@ PIPELINES: dict[str, Callable[[], Any]] = {
     "dev": flux2_pipeline,
     "klein": klein_pipeline,
     "qwen": qwen_pipeline,
+    "ovis": ovis_pipeline,
     "z-image": z_image_pipeline,
     "hunyuan-image": _hunyuan_image,
     "lumina2": lumina2_pipeline,
-    "ovis": ovis_pipeline,
 }
 PROMPTS = ("a dog on grass", "skyscraper", "user", "\n\na dog", "dog <|im_end|> [/INST] cat", "")
 

@@ -12,7 +12,7 @@ RECORD = {"model": "m", "prompt": "", "concepts": ["dog"], "created": "2026-01-0
 
 
 def _item(name: str, position: int, run: str = "run", **more: object) -> Item:
-    return Item(name, position, run, "hash", ("dog",), (8, 8), (), **more)  # type: ignore[arg-type]
+    return Item(name, position, run, "hash", ("dog",), (8, 8), **more)  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.models.family import adapter_for
-from workbench.models.transformer import TransformerAdapter
+from workbench.models.transformer import ConceptText, TransformerAdapter
 from workbench.recording.tracing import Trace, trace
 from workbench.schema import ContractError
 
@@ -44,6 +44,8 @@ class Case:
         the prompt is not given.
     own_positions : tuple of int or None
         Position of each concept in the text that it is on its own, as :func:`workbench.trace` takes them.
+    own_texts : tuple of ConceptText or None
+        Those texts, for families that refine their text; there a concept without one is a text of one token.
     """
 
     transformer: Any
@@ -53,6 +55,7 @@ class Case:
     pooled: Tensor | None = None
     hidden: tuple[int, ...] | None = None
     own_positions: tuple[int, ...] | None = None
+    own_texts: tuple[ConceptText, ...] | None = None
 
     @cached_property
     def adapter(self) -> TransformerAdapter:
@@ -146,8 +149,9 @@ class Case:
         if isinstance(concepts, Tensor):
             return trace(self.transformer, concepts, **wanted)
         chosen = list(range(self.embeddings.shape[1]) if concepts is None else concepts)
-        own = None if self.own_positions is None else [self.own_positions[place] for place in chosen]
-        return trace(self.transformer, self.embeddings[:, chosen], own_positions=own, **wanted)
+        for name, own in (("own_positions", self.own_positions), ("own_texts", self.own_texts)):
+            wanted[name] = None if own is None else [own[place] for place in chosen]
+        return trace(self.transformer, self.embeddings[:, chosen], **wanted)
 
     def traced(self, concepts: Tensor | Sequence[int] | None = None, **options: Any) -> tuple[Tensor, Trace]:
         """What the model gives inside such a trace, and that trace, closed."""

@@ -16,6 +16,7 @@ import workbench as wb
 from workbench.contract.case import Case
 from workbench.contract.trying import Rule
 from workbench.models.pipeline import PipelineAdapter
+from workbench.models.transformer import ConceptText
 from workbench.numerics.image_similarity import psnr
 from workbench.recording.pictures import Pixels, resize
 from workbench.recording.tracing import trace
@@ -27,6 +28,7 @@ _COLUMNS: Final = 8
 _GUIDED: Final = (
     {"guidance": 3.0, "negative_prompt": None, "true_guidance": 1.0},
     {"guidance": None, "negative_prompt": "", "true_guidance": 3.0},
+    {"guidance": None, "negative_prompt": "", "true_guidance": 1.0},
 )
 """Ways of asking for classifier-free guidance."""
 
@@ -68,14 +70,17 @@ class PipelineCase:
         with torch.no_grad():
             text = adapter.encode_prompt(self.prompt)
             inputs = self.inputs(timestep)
-            embeddings, _ = adapter.encode_concepts(self.concepts)
+            embeddings, texts = self.encoded
         adapter.release()
         seen = text.embeddings
         hidden: tuple[int, ...] = ()
         if text.mask is not None:
             mask = text.mask[0].bool()
             seen = seen[:, mask]
-            hidden = tuple(int(place) for place in (~mask).nonzero().flatten())
+            if adapter.length_of(self.prompt) == len(mask):
+                hidden = tuple(int(place) for place in (~mask).nonzero().flatten())
+            else:  # the transformer puts the text in another order, drops masked text or adds some
+                hidden = tuple(place for place, masked in enumerate(adapter.padding(self.prompt)) if masked)
         return Case(
             adapter.transformer,
             inputs,
@@ -83,7 +88,15 @@ class PipelineCase:
             seen,
             hidden=hidden,
             own_positions=self.places,
+            own_texts=texts,
         )
+
+    @property
+    def encoded(self) -> tuple[Tensor, tuple[ConceptText, ...] | None]:
+        """Embeddings of the concepts, and the texts that they are words of in a family that refines its text."""
+        each = [self.adapter.encode_concept(concept) for concept in self.concepts]
+        texts = tuple(found.text for found in each if found.text is not None)
+        return torch.cat([found.vector for found in each], dim=1), texts or None
 
     @property
     def places(self) -> tuple[int, ...] | None:
@@ -201,9 +214,10 @@ def branch_is_the_conditional_one(case: PipelineCase) -> str:
     recorded = torch.from_numpy(totals.to_numpy()).flatten(2)
     off = {}
     with torch.no_grad():
-        embeddings, _ = case.adapter.encode_concepts(case.concepts)
+        embeddings, texts = case.encoded
+        own: dict[str, Any] = {"own_positions": case.places, "own_texts": texts}
         for (given, item), conditional in zip(items, reading, strict=True):
-            with trace(inner.transformer, embeddings, ds.layer.values.tolist(), own_positions=case.places) as traced:
+            with trace(inner.transformer, embeddings, ds.layer.values.tolist(), **own) as traced:
                 inner.transformer(**_item(given, item, prompt))
             expected = traced.scores["output"][:, 0].sum(dim=1).cpu()
             off[conditional] = float((expected - recorded).norm() / expected.norm())
@@ -238,7 +252,8 @@ def _guided(adapter: PipelineAdapter) -> dict[str, Any] | None:
     """How this family is asked for classifier-free guidance; None where it has none."""
     for options in _GUIDED:
         try:
-            if UNCONDITIONAL in adapter.guidance(options):
+            scaled = options["guidance"] is None or adapter.default_guidance is not None
+            if scaled and UNCONDITIONAL in adapter.guidance(options):
                 return {name: value for name, value in options.items() if value is not None}
         except WorkbenchError:
             continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -14,7 +14,7 @@ from workbench.models.auraflow import AuraFlowAdapter, positions_of
 from workbench.models.classifier_free import ClassifierFree
 from workbench.models.guidance import Branch, in_batch
 from workbench.models.latents import Picture, ScaledLatents
-from workbench.models.pipeline import Posterior, Schedule, Text
+from workbench.models.pipeline import PipelineAdapter, Posterior, Schedule, Text
 from workbench.models.schedules import checked_schedule
 from workbench.models.templates import TemplatePipeline, TemplateReader
 from workbench.schema import InputError
@@ -68,8 +68,7 @@ class AuraFlowPipelineAdapter(ClassifierFree, ScaledLatents, TemplatePipeline):
     def concept_tokens(self, concept: str) -> list[int]:
         return list(self.reader.place(concept).positions)
 
-    def concept_positions(self, concepts: Sequence[str], pool: str = "first") -> None:
-        return None  # text has no positions
+    concept_positions = PipelineAdapter.concept_positions  # text has no positions
 
     def prompt_tokens(self, prompt: str) -> tuple[list[int], list[str]]:
         positions, words = super().prompt_tokens(prompt)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -14,7 +13,7 @@ from torch import Tensor
 from workbench.models.classifier_free import ClassifierFree
 from workbench.models.cogview4 import CogView4Adapter
 from workbench.models.latents import ScaledLatents
-from workbench.models.pipeline import Schedule, Text
+from workbench.models.pipeline import PipelineAdapter, Schedule, Text
 from workbench.models.schedules import checked_schedule
 from workbench.models.templates import Placed, TemplatePipeline, TemplateReader
 from workbench.schema import ModelError
@@ -72,8 +71,7 @@ class CogView4PipelineAdapter(ClassifierFree, ScaledLatents, TemplatePipeline):
     def reader(self) -> GlmReader:
         return GlmReader("GLM", self.component("tokenizer"), self.text_length, str, padded=False, special=True)
 
-    def concept_positions(self, concepts: Sequence[str], pool: str = "first") -> None:
-        return None  # text is not rotated
+    concept_positions = PipelineAdapter.concept_positions  # text is not rotated
 
     @torch.no_grad()
     def encode_prompt(self, prompt: str) -> Text:

@@ -6,14 +6,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from diffusers.pipelines.flux.pipeline_flux import calculate_shift, retrieve_timesteps
+from diffusers.pipelines.flux.pipeline_flux import retrieve_timesteps
 from torch import Tensor
 
 from workbench.models.classifier_free import ClassifierFree
 from workbench.models.latents import ScaledLatents
 from workbench.models.pipeline import PipelineAdapter, Schedule, Text
 from workbench.models.readers import TextReader
-from workbench.models.schedules import checked_schedule
+from workbench.models.schedules import checked_schedule, shift_of
 
 
 class FluxLikePipeline(ScaledLatents):
@@ -35,13 +35,7 @@ class FluxLikePipeline(ScaledLatents):
         scheduler = self.component("scheduler")
         config = scheduler.config
         rows, columns = self.grid(height, width)
-        shift = calculate_shift(
-            rows * columns,
-            config.get("base_image_seq_len", 256),
-            config.get("max_image_seq_len", 4096),
-            config.get("base_shift", 0.5),
-            config.get("max_shift", 1.15),
-        )
+        shift = shift_of(scheduler, rows * columns)
         own = self.leaves_sigmas and config.get("use_flow_sigmas")
         sigmas = None if own else np.linspace(1.0, 1 / steps, steps).tolist()
         checked = checked_schedule(

@@ -38,3 +38,12 @@ def guides(guider: Any) -> bool:
         counts.append(tried.num_conditions)
     whole = float(guider._start) == 0 and float(guider._stop) == 1
     return bool(guider._enabled) and whole and min(counts) > 1
+
+
+def described(guider: Any) -> str:
+    """A guider with its options, as one would write it; empty for none."""
+    if guider is None:
+        return ""
+    options = {n: vars(guider).get(n, value) for n, value in guider.config.items() if not n.startswith("_")}
+    options |= {"start": guider._start, "stop": guider._stop, "enabled": guider._enabled}
+    return f"{type(guider).__name__}({', '.join(f'{name}={value!r}' for name, value in options.items())})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -13,10 +13,10 @@ from diffusers.pipelines.hunyuan_image.pipeline_hunyuanimage import extract_glyp
 from torch import Tensor
 
 from workbench.models.guidance import Branch, alone, in_passes, refuse_true_guidance
-from workbench.models.guiders import guides
+from workbench.models.guiders import described, guides
 from workbench.models.hunyuan_image import HunyuanImageAdapter
 from workbench.models.latents import Picture, ScaledLatents, rgb
-from workbench.models.pipeline import Schedule, Text
+from workbench.models.pipeline import PipelineAdapter, Schedule, Text
 from workbench.models.readers import TextReader
 from workbench.models.schedules import checked_schedule
 from workbench.models.templates import TemplatePipeline, TemplateReader
@@ -132,8 +132,7 @@ class HunyuanImagePipelineAdapter(ScaledLatents, TemplatePipeline):
     def concept_tokens(self, concept: str) -> list[int]:
         return list(self.reader.place(concept).positions)
 
-    def concept_positions(self, concepts: Sequence[str], pool: str = "first") -> None:
-        return None  # text is not rotated
+    concept_positions = PipelineAdapter.concept_positions  # text is not rotated
 
     def prompt_tokens(self, prompt: str) -> tuple[list[int], list[str]]:
         before = self._before(prompt)
@@ -198,6 +197,10 @@ class HunyuanImagePipelineAdapter(ScaledLatents, TemplatePipeline):
             )
         found = [guides(guider) for guider in ([plain] if quoting is None else [plain, quoting])]
         return in_passes() if all(found) else alone()
+
+    def told(self, prompt: str) -> Mapping[str, str]:
+        quoting = self.pipe.ocr_guider is not None and self._glyphs.given(prompt) is not None
+        return {"guider": described(self.pipe.ocr_guider if quoting else self.pipe.guider)}
 
     def generate(
         self,

@@ -161,6 +161,18 @@ FAMILIES: Final = (
         ),
     ),
     Family(
+        name="FLUX.3",
+        transformers=("Flux3Transformer2DModel",),
+        pipelines=(),
+        adapter="workbench.models.flux3:Flux3Adapter",
+        pipeline_adapter="",
+        models=("FLUX.3",),
+        guidance="of its modular pipeline",
+        note="its pipeline is a modular one, which capture and generate do not take; the passes of its guider have no "
+        "name: tell trace which are which with branches=",
+        licences=(Licence("Black Forest Labs' own licence", ("FLUX.3",), SEE_CARD),),
+    ),
+    Family(
         name="Qwen-Image",
         transformers=("QwenImageTransformer2DModel",),
         pipelines=("QwenImagePipeline",),
@@ -223,6 +235,7 @@ FAMILIES: Final = (
         models=("Z-Image", "Z-Image-Turbo"),
         guidance="guidance=",
         note="the turbo model needs its own steps= and guidance=0: its configuration does not say that it is one",
+        licences=(Licence(APACHE, ("Z-Image", "Z-Image-Turbo")),),
     ),
     Family(
         name="HunyuanImage 2.1",
@@ -233,6 +246,13 @@ FAMILIES: Final = (
         models=("HunyuanImage-2.1", "HunyuanImage-2.1-Distilled"),
         guidance="guidance= (distilled); otherwise that of pipe.guider and pipe.ocr_guider, with negative_prompt=",
         note="the distilled model needs its own steps=",
+        licences=(
+            Licence(
+                "Tencent Hunyuan Community License",
+                ("HunyuanImage-2.1", "HunyuanImage-2.1-Distilled"),
+                "not in the European Union, the United Kingdom and South Korea",
+            ),
+        ),
     ),
     Family(
         name="AuraFlow",
@@ -243,6 +263,7 @@ FAMILIES: Final = (
         models=("AuraFlow", "AuraFlow-v0.2", "AuraFlow-v0.3"),
         guidance="guidance=",
         note="few of its blocks are dual ones: give layers= for the others",
+        licences=(Licence(APACHE, ("AuraFlow", "AuraFlow-v0.2", "AuraFlow-v0.3")),),
     ),
     Family(
         name="Lumina-Image 2",
@@ -252,6 +273,7 @@ FAMILIES: Final = (
         pipeline_adapter="workbench.models.lumina2_pipeline:Lumina2PipelineAdapter",
         models=("Lumina-Image-2.0",),
         guidance="guidance=",
+        licences=(Licence(APACHE, ("Lumina-Image-2.0",)),),
     ),
     Family(
         name="CogView4",
@@ -262,6 +284,7 @@ FAMILIES: Final = (
         models=("CogView4-6B",),
         guidance="guidance=",
         note="timesteps are what the model is told, not 1000 x sigma: the coordinate sigma says how noisy it is",
+        licences=(Licence(APACHE, ("CogView4-6B",)),),
     ),
 )
 

@@ -7,14 +7,14 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from diffusers.pipelines.lumina2.pipeline_lumina2 import calculate_shift, retrieve_timesteps
+from diffusers.pipelines.lumina2.pipeline_lumina2 import retrieve_timesteps
 from torch import Tensor
 
 from workbench.models.classifier_free import ClassifierFree
 from workbench.models.latents import ScaledLatents
 from workbench.models.lumina2 import Lumina2Adapter
 from workbench.models.pipeline import Schedule, Text
-from workbench.models.schedules import checked_schedule
+from workbench.models.schedules import checked_schedule, shift_of
 from workbench.models.templates import TemplatePipeline, TemplateReader
 
 TEXT_LENGTH = 256
@@ -81,15 +81,8 @@ class Lumina2PipelineAdapter(ClassifierFree, ScaledLatents, TemplatePipeline):
     # --- generation ---------------------------------------------------------------------------------------------
     def schedule(self, steps: int, height: int, width: int) -> Schedule:
         scheduler = self.component("scheduler")
-        config = scheduler.config
-        shift = calculate_shift(
-            # The pipeline takes the channels of the latents for the number of patches.
-            self.pipe.transformer.config.in_channels,
-            config.get("base_image_seq_len", 256),
-            config.get("max_image_seq_len", 4096),
-            config.get("base_shift", 0.5),
-            config.get("max_shift", 1.15),
-        )
+        # The pipeline takes the channels of the latents for the number of patches.
+        shift = shift_of(scheduler, self.pipe.transformer.config.in_channels)
         sigmas: Any = np.linspace(1.0, 1 / steps, steps)
         checked = checked_schedule(
             scheduler, steps, lambda copied: retrieve_timesteps(copied, steps, "cpu", sigmas=sigmas, mu=shift)

@@ -448,6 +448,10 @@ class PipelineAdapter(ABC):
         """
         return alone()
 
+    def told(self, prompt: str) -> Mapping[str, str]:
+        """What else decides a picture of a prompt, by name, for the attributes of its dataset."""
+        return {}
+
     def ran(self) -> tuple[float, ...]:
         """Timesteps of the pipeline's last run, as its scheduler has them."""
         return tuple(float(timestep) for timestep in self.pipe.scheduler.timesteps)

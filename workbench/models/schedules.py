@@ -85,6 +85,31 @@ def checked_schedule(
     return sigmas
 
 
+def shift_of(scheduler: Any, tokens: int, most: float = 1.15) -> float:
+    """How far the pipelines that take FLUX.1's way shift the sigmas of a picture of so many tokens.
+
+    Parameters
+    ----------
+    scheduler : SchedulerMixin
+        The pipeline's, whose configuration may say otherwise.
+    tokens : int
+        Of the picture.
+    most : float
+        The shift of a picture of 4096 tokens, where the configuration says none.
+    """
+    from diffusers.pipelines.flux.pipeline_flux import calculate_shift
+
+    config = scheduler.config
+    shift: float = calculate_shift(
+        tokens,
+        config.get("base_image_seq_len", 256),
+        config.get("max_image_seq_len", 4096),
+        config.get("base_shift", 0.5),
+        config.get("max_shift", most),
+    )
+    return shift
+
+
 def _check_timesteps(scheduler: Any, steps: int, sigmas: tuple[float, ...]) -> None:
     if len(sigmas) != steps:
         raise _refused(scheduler, f"takes {len(sigmas)} passes for {steps} steps; expected one pass a step")

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import torch
 from diffusers.pipelines.z_image.pipeline_z_image import (
-    calculate_shift,
     get_default_z_image_sigmas,
     retrieve_timesteps,
 )
@@ -17,7 +16,7 @@ from workbench.models.classifier_free import ClassifierFree
 from workbench.models.guidance import Branch, in_batch
 from workbench.models.latents import ScaledLatents
 from workbench.models.pipeline import Schedule, Text
-from workbench.models.schedules import checked_schedule
+from workbench.models.schedules import checked_schedule, shift_of
 from workbench.models.templates import TemplatePipeline, TemplateReader
 from workbench.models.z_image import ZImageAdapter, padded
 
@@ -91,15 +90,8 @@ class ZImagePipelineAdapter(ClassifierFree, ScaledLatents, TemplatePipeline):
     # --- generation ---------------------------------------------------------------------------------------------
     def schedule(self, steps: int, height: int, width: int) -> Schedule:
         scheduler = self.component("scheduler")
-        config = scheduler.config
         rows, columns = self.grid(height, width)
-        shift = calculate_shift(
-            rows * columns,
-            config.get("base_image_seq_len", 256),
-            config.get("max_image_seq_len", 4096),
-            config.get("base_shift", 0.5),
-            config.get("max_shift", 1.15),
-        )
+        shift = shift_of(scheduler, rows * columns)
         sigmas = get_default_z_image_sigmas(steps)
         checked = checked_schedule(
             scheduler, steps, lambda copied: retrieve_timesteps(copied, steps, "cpu", sigmas=sigmas, mu=shift)

@@ -12,7 +12,6 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-import numpy as np
 import xarray as xr
 from tqdm.auto import tqdm
 
@@ -408,17 +407,8 @@ class _Many:
 
     def _capture(self, register: Register, name: str, place: int, planned: ImageCapture) -> None:
         """Record a run, or open it, and enter it into the register."""
-        ds = planned.dataset()
-        plan, declared = planned.plan, planned.plan.variables()
-        item = Item(
-            name,
-            place,
-            ds.attrs["key"],
-            plan.options["image_hash"],
-            plan.concepts,
-            plan.size,
-            tuple(known for known, (_, dtype) in declared.items() if ds[known].dtype != np.dtype(dtype)),
-        )
+        key, plan = planned.dataset().attrs["key"], planned.plan
+        item = Item(name, place, key, plan.options["image_hash"], plan.concepts, plan.size)
         if (name, item.run) not in self.known:
             register.enter([item])
             self.known[name, item.run] = item

@@ -228,7 +228,7 @@ def generate(
             known: dict[str, Any] = guided | {"steps": schedule.length, "negative_prompt": negative_prompt or ""}
             if extra.described:
                 known |= {INPUTS: extra.described} | ({LEFT_OUT: adapter.left_out} if adapter.left_out else {})
-            return template.assign_attrs(known)
+            return template.assign_attrs(known | dict(adapter.told(prompt)))
 
         image = (SAMPLE, PIXEL_Y, PIXEL_X, CHANNEL)
         return opened_or_recorded(

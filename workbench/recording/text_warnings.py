@@ -103,8 +103,7 @@ def word_remarks(adapter: PipelineAdapter, word: str, pool: str) -> list[str]:
     adapter.own_positions([word], pool)
     reader, *_ = adapter.readers(made=False)
     found = [*_unknown(reader, [word], "concept"), *_cut(reader, [word], "concept")]
-    own, texts = set(adapter.concept_tokens(word)), zip(*adapter.prompt_tokens(word), strict=True)
-    pieces = [text for position, text in texts if position in own]
+    pieces = reader.words(word)
     if len(pieces) > 1 and pool == "first" and not found:
         found.append(
             f"{shown(repr(word))} has {len(pieces)} tokens ({', '.join(pieces)}), of which only the first one's "

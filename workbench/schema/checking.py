@@ -90,9 +90,9 @@ _OPTIONAL_ATTRIBUTES: Final[Mapping[str, _Rule]] = {
     PROCESS: (_is_str, "a string"),
     INPUTS: (lambda value: isinstance(value, Mapping), "a dict"),
     LEFT_OUT: (_is_str, "a string"),
+    FAILED: (_is_list(lambda item: isinstance(item, Mapping)), "a list of dicts"),
     FAMILY: (_is_str, "a string"),
     FAMILY_FROM: (_is_str, "a string"),
-    FAILED: (_is_list(lambda item: isinstance(item, Mapping)), "a list of dicts"),
 }
 _GENERATE_ATTRIBUTES: Final[Mapping[str, _Rule]] = {
     "steps": (_is_positive, "a positive int"),

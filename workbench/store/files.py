@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -48,7 +49,8 @@ def write_file(path: Path, data: Any, *, sync: bool = False) -> Digest:
         Size and checksum of the data.
     """
     view = memoryview(data).cast("B")
-    unfinished = path.with_name(path.name + UNFINISHED)
+    # Two processes may write the same file, without a lock where both write the same.
+    unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{UNFINISHED}")
     try:
         with unfinished.open("wb") as file:
             file.write(view)

@@ -51,8 +51,6 @@ class Item(NamedTuple):
         What it was asked.
     size
         Height and width of its processed image, in pixels.
-    wide
-        Variables that are float32 because a value would overflow float16.
     error
         Why it failed; empty for one that was captured.
     """
@@ -63,7 +61,6 @@ class Item(NamedTuple):
     image_hash: str = ""
     concepts: tuple[str, ...] = ()
     size: tuple[int, int] = (0, 0)
-    wide: tuple[str, ...] = ()
     error: str = ""
 
     @classmethod
@@ -86,7 +83,6 @@ class Item(NamedTuple):
             str(told["image_hash"]),
             tuple(map(str, told["concepts"])),
             (int(height), int(width)),
-            tuple(map(str, told["wide"])),
             str(told["error"]),
         )
 

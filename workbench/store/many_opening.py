@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -29,6 +29,7 @@ from workbench.schema import (
     RUN,
     SCHEMA_VERSION,
     StoreError,
+    residual,
 )
 from workbench.store import reader_locks
 from workbench.store.catalogue import find_contents
@@ -37,11 +38,14 @@ from workbench.store.manifest import read_manifest
 from workbench.store.many import Item, Register, keep
 from workbench.store.metadata import ROOT, check_metadata
 from workbench.store.reading import locate, open_contents
+from workbench.store.residuals import join
 from workbench.store.run_store import RunStore
 
 _OPEN: Final = 8
 """Items that stay open, to be read further."""
 
+_Read: TypeAlias = Callable[[str, tuple[Any, ...]], NDArray[Any]]
+"""Reads part of a variable of an item, by its name and positions along its dimensions."""
 Groups: TypeAlias = dict[str, xr.Dataset]
 """Datasets by the size of their images, ``"<height>x<width>"``."""
 
@@ -154,7 +158,7 @@ class _Reader:
     def __init__(self, register: Register, runs: Sequence[str]) -> None:
         self._register = register
         self._runs = tuple(runs)
-        self._open: OrderedDict[int, Mapping[str, Any]] = OrderedDict()
+        self._open: OrderedDict[int, _Read] = OrderedDict()
         self._lock = threading.Lock()
         keep(self, register)
         for run in dict.fromkeys(self._runs):
@@ -170,8 +174,8 @@ class _Reader:
             raise self._gone(number)
         return open_contents(contents)
 
-    def array(self, number: int, name: str) -> Any:
-        """A variable of one item, which ``oindex`` or ``isel`` reads."""
+    def read(self, number: int, name: str, key: tuple[Any, ...]) -> NDArray[Any]:
+        """Part of a variable of one item, by positions along each dimension."""
         with self._lock:
             if number in self._open:
                 self._open.move_to_end(number)
@@ -179,9 +183,10 @@ class _Reader:
                 self._open[number] = self._opened(number)
                 if len(self._open) > _OPEN:
                     self._open.popitem(last=False)
-            return self._open[number][name]
+            opened = self._open[number]
+        return opened(name, key)
 
-    def _opened(self, number: int) -> Mapping[str, Any]:
+    def _opened(self, number: int) -> _Read:
         contents = find_contents(self._runs[number], self._register.home)
         if contents is None:
             raise self._gone(number)
@@ -196,8 +201,9 @@ class _Reader:
                 "says which files are damaged"
             ) from error
         if group.attrs.get("schema_version") == SCHEMA_VERSION:
-            return _Arrays(group)
-        return {str(name): variable for name, variable in open_contents(contents).variables.items()}
+            return _Arrays(group).read
+        variables = open_contents(contents).variables  # as the present version has them
+        return lambda name, key: np.asarray(variables[name][key].to_numpy())
 
     def _gone(self, number: int) -> StoreError:
         return StoreError(
@@ -206,23 +212,18 @@ class _Reader:
         )
 
 
-class _Arrays(Mapping[str, Any]):
+class _Arrays:
     """The arrays of a group, each opened once."""
 
     def __init__(self, group: zarr.Group) -> None:
-        self._group = group
-        self._held: dict[str, Any] = {}
+        self._arrays = dict(group.arrays())
 
-    def __getitem__(self, name: str) -> Any:
-        if name not in self._held:
-            self._held[name] = self._group[name]
-        return self._held[name]
-
-    def __iter__(self) -> Any:
-        return iter(self._group)
-
-    def __len__(self) -> int:
-        return len(list(self._group))
+    def read(self, name: str, key: tuple[Any, ...]) -> NDArray[Any]:
+        """Part of an array, with what its rounding took away where that was kept."""
+        values = np.asarray(self._arrays[name].oindex[key])
+        if residual(name) not in self._arrays:
+            return values
+        return join(values, np.asarray(self._arrays[residual(name)].oindex[key])).reshape(values.shape)
 
 
 class _ItemArray(BackendArray):
@@ -292,10 +293,7 @@ class _ItemArray(BackendArray):
             into[(slice(None),) * lead + (np.array(there)[order],)] = part
 
     def _part(self, place: int, key: list[Any]) -> NDArray[Any]:
-        array = self._reader.array(self._numbers[place], self._name)
-        if isinstance(array, xr.Variable):
-            return np.asarray(array[tuple(key)].to_numpy())
-        return np.asarray(array.oindex[tuple(key)])
+        return self._reader.read(self._numbers[place], self._name, tuple(key))
 
 
 def _dataset(
@@ -315,12 +313,9 @@ def _dataset(
     variables: dict[str, xr.Variable] = {}
     for name, variable in first.data_vars.items():
         dims = tuple(map(str, variable.dims))
-        dtype = variable.dtype
-        if any(name in item.wide for item in chosen):
-            dtype = np.dtype(np.float32)
         mapped = None if alike or CONCEPT not in dims else (dims.index(CONCEPT), own)
         shape = (len(chosen), *(sizes[dim] for dim in dims))
-        array = _ItemArray(reader, str(name), numbers, shape, dtype, mapped)
+        array = _ItemArray(reader, str(name), numbers, shape, variable.dtype, mapped)
         chunks = {ITEM: 1, **variable.encoding.get("preferred_chunks", {})}
         whole = xr.Variable((ITEM, *dims), indexing.LazilyIndexedArray(array), variable.attrs)
         whole.encoding = {"preferred_chunks": {dim: min(size, whole.sizes[dim]) for dim, size in chunks.items()}}
