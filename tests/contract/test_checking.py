@@ -17,6 +17,7 @@ from tests.test_cli import run
 from tests.tiny_pipelines.auraflow import auraflow_pipeline
 from tests.tiny_pipelines.cogview4 import cogview4_pipeline
 from tests.tiny_pipelines.flux2 import flux2_pipeline, klein_pipeline
+from tests.tiny_pipelines.flux_like import bria_pipeline, chroma_pipeline, longcat_pipeline, ovis_pipeline
 from tests.tiny_pipelines.hunyuan_image import hunyuan_image_pipeline
 from tests.tiny_pipelines.lumina2 import lumina2_pipeline
 from tests.tiny_pipelines.qwen import qwen_pipeline
@@ -56,16 +57,9 @@ def told(report: Report) -> dict[str, str]:
 @pytest.mark.parametrize(
     "make",
     [
-        flux_pipeline,
-        sd3_pipeline,
-        flux2_pipeline,
-        klein_pipeline,
-        qwen_pipeline,
-        z_image_pipeline,
-        hunyuan_image_pipeline,
-        auraflow_pipeline,
-        lumina2_pipeline,
-        cogview4_pipeline,
+        *(flux_pipeline, sd3_pipeline, flux2_pipeline, klein_pipeline, qwen_pipeline, chroma_pipeline),
+        *(longcat_pipeline, ovis_pipeline, bria_pipeline, z_image_pipeline, hunyuan_image_pipeline),
+        *(auraflow_pipeline, lumina2_pipeline, cogview4_pipeline),
     ],
 )
 def test_every_family_keeps_the_rules_about_pipelines(make: Callable[[], Any]) -> None:

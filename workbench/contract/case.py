@@ -18,7 +18,7 @@ from workbench.schema import ContractError
 
 _TOLERANCE: Final = {torch.float64: 1e-5, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 """Of the largest absolute value, for a few blocks."""
-_BLOCKS: Final = 5
+_BLOCKS: Final = 8
 """That many; rounding adds up as the square root of the depth."""
 
 
@@ -45,7 +45,9 @@ class Case:
     own_positions : tuple of int or None
         Position of each concept in the text that it is on its own, as :func:`workbench.trace` takes them.
     own_texts : tuple of ConceptText or None
-        Those texts, for families that refine their text; there a concept without one is a text of one token.
+        Those texts, for a family that refines its text, likewise.
+    modes : tuple of str or None
+        What concepts attend to in :func:`.picture_is_untouched`; all that the family has where None.
     """
 
     transformer: Any
@@ -56,6 +58,7 @@ class Case:
     hidden: tuple[int, ...] | None = None
     own_positions: tuple[int, ...] | None = None
     own_texts: tuple[ConceptText, ...] | None = None
+    modes: tuple[str, ...] | None = None
 
     @cached_property
     def adapter(self) -> TransformerAdapter:

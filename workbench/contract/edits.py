@@ -37,7 +37,7 @@ def edits_land_where_they_say(case: Case) -> str:
         If it is otherwise; the edit is named.
     """
     plain, seen = _run(case)
-    token = getattr(case.adapter, "registers", 0)
+    token = case.adapter.registers
     for name, place in _places(case).items():
         # Not bit for bit: a copy lies otherwise in memory, and products of matrices then round otherwise.
         off = case.off(_output_under(case, place), plain)

@@ -16,7 +16,7 @@ import workbench as wb
 from workbench.contract.case import Case
 from workbench.contract.trying import Rule
 from workbench.models.pipeline import PipelineAdapter
-from workbench.models.transformer import ConceptText
+from workbench.models.transformer import Concepts
 from workbench.numerics.image_similarity import psnr
 from workbench.recording.pictures import Pixels, resize
 from workbench.recording.tracing import trace
@@ -70,7 +70,7 @@ class PipelineCase:
         with torch.no_grad():
             text = adapter.encode_prompt(self.prompt)
             inputs = self.inputs(timestep)
-            embeddings, texts = self.encoded
+        given = self.given
         adapter.release()
         seen = text.embeddings
         hidden: tuple[int, ...] = ()
@@ -84,24 +84,21 @@ class PipelineCase:
         return Case(
             adapter.transformer,
             inputs,
-            embeddings,
+            given.embeddings,
             seen,
             hidden=hidden,
-            own_positions=self.places,
-            own_texts=texts,
+            own_positions=given.own_positions,
+            own_texts=given.texts,
         )
 
-    @property
-    def encoded(self) -> tuple[Tensor, tuple[ConceptText, ...] | None]:
-        """Embeddings of the concepts, and the texts that they are words of in a family that refines its text."""
-        each = [self.adapter.encode_concept(concept) for concept in self.concepts]
+    @cached_property
+    def given(self) -> Concepts:
+        """What a trace is given for the concepts."""
+        with torch.no_grad():
+            each = [self.adapter.encode_concept(concept) for concept in self.concepts]
         texts = tuple(found.text for found in each if found.text is not None)
-        return torch.cat([found.vector for found in each], dim=1), texts or None
-
-    @property
-    def places(self) -> tuple[int, ...] | None:
-        """Positions that the concepts take in the text, in a family whose text has some."""
-        return self.adapter.concept_positions(self.concepts)
+        places = self.adapter.concept_positions(self.concepts)
+        return Concepts(torch.cat([found.vector for found in each], dim=1), own_positions=places, texts=texts or None)
 
     def inputs(self, timestep: float) -> dict[str, Any]:
         """Arguments of the transformer for the small picture."""
@@ -213,11 +210,16 @@ def branch_is_the_conditional_one(case: PipelineCase) -> str:
     totals = ds["output_total"].isel(sample=0, timestep=0).transpose(LAYER, CONCEPT, Y, X)
     recorded = torch.from_numpy(totals.to_numpy()).flatten(2)
     off = {}
+    concepts = case.given
     with torch.no_grad():
-        embeddings, texts = case.encoded
-        own: dict[str, Any] = {"own_positions": case.places, "own_texts": texts}
         for (given, item), conditional in zip(items, reading, strict=True):
-            with trace(inner.transformer, embeddings, ds.layer.values.tolist(), **own) as traced:
+            with trace(
+                inner.transformer,
+                concepts.embeddings,
+                ds.layer.values.tolist(),
+                own_positions=concepts.own_positions,
+                own_texts=concepts.texts,
+            ) as traced:
                 inner.transformer(**_item(given, item, prompt))
             expected = traced.scores["output"][:, 0].sum(dim=1).cpu()
             off[conditional] = float((expected - recorded).norm() / expected.norm())

@@ -33,7 +33,8 @@ def picture_is_untouched(case: Case) -> str:
             "into eval mode, or turn on torch.use_deterministic_algorithms."
         )
     rows, columns = case.adapter.grid(case.adapter.given((), dict(case.inputs)))
-    for attend in case.adapter.attends:
+    modes = case.modes or case.adapter.attends
+    for attend in modes:
         traced, seen = case.traced(attend=attend, lse=True)
         if not torch.equal(plain, traced):
             raise ContractError(
@@ -44,13 +45,14 @@ def picture_is_untouched(case: Case) -> str:
         for space, scores in seen.scores.items():
             concepts = scores.shape[3] if space == PROMPT else case.embeddings.shape[1]
             expected = (len(case.layers), len(case.text), case.adapter.heads, concepts, rows * columns)
-            if tuple(scores.shape) != expected:
+            if tuple(scores.shape) != expected or scores.dtype != torch.float32:
                 raise ContractError(
-                    f"scores of the space {space!r} have the shape {tuple(scores.shape)}; expected (layer, batch, "
+                    f"scores of the space {space!r} are {scores.dtype} of shape {tuple(scores.shape)}; expected "
+                    "float32 of (layer, batch, "
                     f"head, concept, patch) = {expected}: look at heads, grid and patches of "
                     f"{type(case.adapter).__name__}."
                 )
-    return f"output bit-identical, {', '.join(case.adapter.attends)}"
+    return f"output bit-identical, {', '.join(modes)}"
 
 
 def model_is_left_as_it_was(case: Case) -> str:
@@ -94,7 +96,7 @@ def heads_make_the_whole(case: Case) -> str:
     whole, summed = concept @ image.transpose(-1, -2), seen.scores["output"].sum(dim=2)
     lengths = concept.norm(dim=-1).amax() * image.norm(dim=-1).amax()
     off = float((whole - summed).abs().max() / lengths)
-    if not off <= 1e-4:
+    if not off <= 1e-5:
         raise ContractError(
             f"scores of the heads of {case.named} do not sum to those of whole vectors: off by {off:.2g}."
         )
@@ -153,7 +155,7 @@ def prompt_is_its_own_concepts(case: Case) -> str:
         return "not tried: the family has no queries of concepts or of the prompt"
     tokens = case.text.shape[1]
     scores = case.scores(case.text, pooled=case.own_pooled, positions=range(tokens), spaces=("cross", PROMPT))
-    before = getattr(case.adapter, "registers", 0)
+    before = case.adapter.registers
     own = scores[PROMPT][:, :, :, before : before + tokens]
     worst = case.compare(scores["cross"], own, case.layers, "scores of the prompt as concepts, and its own,")
     return f"off by {worst:.1e} in {len(case.layers)} layers"
