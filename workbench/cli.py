@@ -35,6 +35,7 @@ from workbench.options import (
     TextMass,
     Verify,
     read_inputs,
+    read_size,
 )
 from workbench.schema import FAILED, MANY, InputError, WorkbenchError
 from workbench.schema.paths import is_folder
@@ -115,7 +116,7 @@ def capture(
         "spaces": spaces,
         "samples": samples,
         "seed": seed,
-        "size": _size(size),
+        "size": read_size(size),
         "attend": attend,
         "pool": pool,
         "home": home,
@@ -176,7 +177,7 @@ def generate(
         "spaces": spaces,
         "samples": samples,
         "seed": seed,
-        "size": _size(size),
+        "size": read_size(size),
         "attend": attend,
         "pool": pool,
         "home": home,
@@ -374,15 +375,6 @@ def import_(
 
 
 _command(epilog="Example: workbench lab --folder my-notebooks -- --port 9999")(lab)
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.strip().isdecimal() and len(part) < 10 for part in parts):
-        raise InputError(f"size is {text!r}; expected height x width in pixels, such as 1024x768.")
-    return int(parts[0]), int(parts[1])
 
 
 def _described(run: Run) -> dict[str, Any]:

@@ -41,6 +41,22 @@ Pipeline = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
 
 
+def read_size(text: str | None) -> tuple[int, int] | None:
+    """Height and width in pixels from ``1024x768``.
+
+    Raises
+    ------
+    InputError
+        If it is anything else.
+    """
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.strip().isdecimal() and len(part) < 10 for part in parts):
+        raise InputError(f"size is {text!r}; expected height x width in pixels, such as 1024x768.")
+    return int(parts[0]), int(parts[1])
+
+
 def read_inputs(given: Sequence[str] | None) -> dict[str, Any] | None:
     """Inputs from ``name=value`` each: numbers, true and false as such, several values of a name as a list.
 

@@ -1,9 +1,10 @@
-"""Names of the inputs of diffusers' pipelines: of which kind they are, and which of them ``generate`` sets itself."""
+"""Inputs of the calls of diffusers' pipelines: their kinds, who sets them, and what an adapter says of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from types import MappingProxyType
+from typing import Any, ClassVar, Final, Self
 
 MASKS: Final = frozenset({"mask_image", "control_mask"})
 """Inputs that are masks."""
@@ -45,3 +46,70 @@ REFERENCE: Final = (
     "the tokens of reference images: picture, text and concepts attend to them, no score is recorded of them"
 )
 """What is said of images that stand behind the picture."""
+
+
+class CallInputs:
+    """What a pipeline's call is given beside what :meth:`.pipeline.PipelineAdapter.generate` has arguments for.
+
+    Parameters
+    ----------
+    pipe : DiffusionPipeline
+        The pipeline.
+    info : mapping
+        What is known about it.
+
+    Attributes
+    ----------
+    extras : tuple of str
+        Names of inputs that calls of pipelines of its kind may be given.
+    extra : mapping of str to Any
+        Those that were given, see :meth:`with_inputs`.
+    """
+
+    extras: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, pipe: Any, info: Mapping[str, Any]) -> None:
+        self.pipe = pipe
+        self.info = info
+        self.extra: Mapping[str, Any] = MappingProxyType({})
+
+    @property
+    def taken(self) -> tuple[str, ...]:
+        """Those of :attr:`extras` that this pipeline has."""
+        return self.extras
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Those of them without which it makes no picture."""
+        return ()
+
+    @property
+    def left_out(self) -> str:
+        """What attends beside patches and text in its calls and is not recorded; empty where there is nothing."""
+        return ""
+
+    @property
+    def several(self) -> bool:
+        """Whether each of its images may be a list of them."""
+        return False
+
+    def refuse(self, inputs: Mapping[str, Any]) -> None:
+        """Refuse inputs that the pipeline's call cannot take together.
+
+        Raises
+        ------
+        InputError
+            If it cannot.
+        """
+
+    def with_inputs(self, inputs: Mapping[str, Any]) -> Self:
+        """An adapter of the same pipeline whose calls get further inputs.
+
+        Parameters
+        ----------
+        inputs : mapping of str to Any
+            By name, of :attr:`taken`; images are PIL images.
+        """
+        other = type(self)(self.pipe, self.info)
+        other.extra = MappingProxyType(dict(inputs))
+        return other

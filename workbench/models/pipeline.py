@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from workbench.models.call_inputs import CallInputs
 from workbench.models.guidance import Branch, alone
 from workbench.models.readers import TextReader
 from workbench.models.transformer import ConceptText, Layer, TransformerAdapter
@@ -119,7 +120,7 @@ class Posterior:
         return self.mean + self.std * drawn, noise
 
 
-class PipelineAdapter(ABC):
+class PipelineAdapter(CallInputs, ABC):
     """Encoders and input conventions of one family's pipeline.
 
     Parameters
@@ -138,65 +139,17 @@ class PipelineAdapter(ABC):
         How noise is added: by a flow, ``sigma * noise + (1 - sigma) * latents``, unless the family says otherwise.
     scheduler : str
         Name of a scheduler class that runs what it announces.
-    extras : tuple of str
-        Inputs of the calls of its pipelines that may be given beside those :meth:`generate` has arguments for.
     uncaptured : str
         Why the pipeline's transformer cannot be shown a real image alone; empty where it can.
-    extra : mapping of str to Any
-        The inputs that were given, see :meth:`with_inputs`.
     """
 
     transformer_side: ClassVar[type[TransformerAdapter]]
     process: ClassVar[str] = FLOW
     scheduler: ClassVar[str] = "FlowMatchEulerDiscreteScheduler"
-    extras: ClassVar[tuple[str, ...]] = ()
     uncaptured: ClassVar[str] = ""
 
     def __init__(self, pipe: Any, info: Mapping[str, Any] | None = None) -> None:
-        self.pipe = pipe
-        self.info: Mapping[str, Any] = MappingProxyType(dict(info or {}))
-        self.extra: Mapping[str, Any] = MappingProxyType({})
-
-    @property
-    def taken(self) -> tuple[str, ...]:
-        """Those of :attr:`extras` that this pipeline has."""
-        return self.extras
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Those of them without which it makes no picture."""
-        return ()
-
-    @property
-    def left_out(self) -> str:
-        """What attends beside patches and text in its calls and is not recorded; empty where there is nothing."""
-        return ""
-
-    @property
-    def several(self) -> bool:
-        """Whether each of its images may be a list of them."""
-        return False
-
-    def refuse(self, inputs: Mapping[str, Any]) -> None:  # noqa: B027 - most have nothing to refuse
-        """Refuse inputs that the pipeline's call cannot take together.
-
-        Raises
-        ------
-        InputError
-            If it cannot.
-        """
-
-    def with_inputs(self, inputs: Mapping[str, Any]) -> Self:
-        """An adapter of the same pipeline whose calls get further inputs.
-
-        Parameters
-        ----------
-        inputs : mapping of str to Any
-            By name, of :attr:`taken`; images are PIL images.
-        """
-        other = type(self)(self.pipe, self.info)
-        other.extra = MappingProxyType(dict(inputs))
-        return other
+        super().__init__(pipe, MappingProxyType(dict(info or {})))
 
     @property
     def transformer(self) -> nn.Module:
