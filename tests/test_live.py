@@ -225,6 +225,9 @@ def test_a_mode_that_cannot_be_had_says_why() -> None:
     assert "pass a dataset" in wb.ablate(SCENE.image, WORDS).meta["lacks"]["sweep"]
     edited = dataset().assign_attrs(interventions=[{"edit": "SkipBlock", "layers": [1]}])
     assert "was edited itself (SkipBlock(1))" in wb.ablate(edited).meta["lacks"]["intervention"]
+    inputs = {"image": {"image": "abc", "size": [64, 64]}, "strength": 0.6}
+    lacks = wb.ablate(dataset().assign_attrs(inputs=inputs)).meta["lacks"]["intervention"]
+    assert "were made with image, strength, of which the dataset keeps hashes at most. Give them again" in lacks
     assert wb.ablate(edited).meta["title"].endswith("edited: SkipBlock(1)")
     for origin in ("folder", "pipeline"):
         named = dataset().assign_attrs(model="tiny-flux", model_from=origin)

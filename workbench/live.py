@@ -328,6 +328,12 @@ def _from_dataset(ds: xr.Dataset, model: Any, options: dict[str, Any]) -> _Labor
             f"the dataset was recorded from a {attrs[schema.MODEL_FROM]}, {attrs['model']}, which cannot be loaded by "
             "that name. Pass it, ablate(ds, model=...)."
         )
+    if attrs.get(schema.INPUTS) and "inputs" not in options:
+        names = ", ".join(schema.read_attributes(attrs)[schema.INPUTS])
+        raise InputError(
+            f"its pictures were made with {names}, of which the dataset keeps hashes at most. Give them again: "
+            "ablate(ds, model=..., inputs=...)."
+        )
     facts = labels(ds) | {"truth": schema.TRUTH in ds, "prompted": attrs.get("kind") == "generate"}
     facts["heads"] = facts["heads"] or []
     seeds = [int(seed) for seed in attrs.get("seeds", [0])]

@@ -37,6 +37,7 @@ from workbench.recording.arguments import (
 )
 from workbench.recording.capturing import capture
 from workbench.recording.edits.resolving import resolve
+from workbench.recording.extra_inputs import read_extra, with_extra
 from workbench.recording.generating import generate
 from workbench.recording.opening import open_adapter
 from workbench.recording.pictures import read_image
@@ -198,6 +199,8 @@ def intervene(
     others = _references(references, control, subject, prompted)
 
     adapter = open_adapter(model)
+    if prompted:
+        adapter, _ = with_extra(adapter, read_extra(options.get("inputs")))
     recorded = [
         layer.index
         for layer in check_layers(list(adapter.default_layers) if layers is None else layers, adapter.layers)

@@ -15,7 +15,7 @@ import numpy as np
 _NESTED: Final = frozenset(
     {
         *("missing", "failed", "interventions", "plan", "controls", "keys", "guidance", "true_guidance", "readout"),
-        "origin",
+        *("origin", "inputs"),
     }
 )
 """Attributes that may be JSON in a file."""

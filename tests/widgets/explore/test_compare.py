@@ -153,6 +153,9 @@ def test_titles_say_what_differs(ds: xr.Dataset) -> None:
     assert titles([ds, ds]) == ["A: the same run", "B: the same run"]
     assert titles([ds.assign_attrs(key="a1"), ds.assign_attrs(key="b2")]) == ["A: a1", "B: b2"]
     assert titles([ds, ds.isel(timestep=[0])]) == ["A: timesteps 750, 500, 250", "B: timestep 750"]
+    inputs = {"image": {"image": "0123456789ab", "size": [4, 4]}, "strength": 0.6, "scales": [0.5, 1]}
+    made = titles([ds, ds.assign_attrs(inputs=inputs)])
+    assert made == ["A: no further inputs", "B: image 01234567, strength 0.6, scales 0.5, 1"]
     long = titles([ds, ds.assign_attrs(prompt="dog " * 100)])
     assert len(long[1]) < 120
 

@@ -126,6 +126,18 @@ def _prompt(ds: xr.Dataset) -> str:
     return f"prompt “{text}”" if text else "no prompt"
 
 
+def _inputs(ds: xr.Dataset) -> str:
+    """Further inputs of the pipeline: numbers, and of images and tensors the beginning of their hashes."""
+
+    def told(value: Any) -> str:
+        if isinstance(value, Mapping):
+            return next((str(value[kind])[:8] for kind in ("image", "tensor") if kind in value), "")
+        return ", ".join(map(told, value)) if isinstance(value, list | tuple) else str(value)
+
+    held = schema.read_attributes(ds.attrs).get(schema.INPUTS) or {}
+    return ", ".join(f"{name} {told(value)}" for name, value in held.items()) or "no further inputs"
+
+
 def _edit(ds: xr.Dataset) -> str:
     edit = edit_of(ds.attrs)
     return f"edited: {edit}" if edit else "not edited"
@@ -142,6 +154,7 @@ _FACTS: Final[Mapping[str, Callable[[xr.Dataset], Any]]] = {
     "prompt": _prompt,
     "concepts": _concepts,
     "picture": _joined("image_hash", "picture"),
+    "inputs": _inputs,
     "seeds": _seeds,
     "timesteps": _labels(schema.TIMESTEP),
     "layers": _labels(schema.LAYER),
