@@ -16,11 +16,11 @@ TESTED_LOWEST := tests/models tests/contract tests/recording/test_selfcheck.py t
 TESTING := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses auto
 DOCUMENTED := schema numerics store models recording interventions experiments analysis figures widgets tiny evaluation contract
 
-.PHONY: help install demo test test-slow test-all soak bench bench-gpu bench-tiny bench-widgets lint docs readme lowest
+.PHONY: help install demo test test-slow test-all soak bench bench-gpu bench-tiny bench-widgets bench-charts lint docs readme lowest
 
 help:
 	@echo "make demo | test | test-slow | test-all | soak | lowest | lint | docs | readme | install    (TORCH=$(TORCH))"
-	@echo "make bench | bench-gpu | bench-tiny | bench-widgets"
+	@echo "make bench | bench-gpu | bench-tiny | bench-widgets | bench-charts"
 
 install: $(INSTALLED)
 
@@ -80,6 +80,10 @@ bench-tiny: $(INSTALLED)
 # Times, sizes and memory of explore() in JupyterLab; needs Chromium, like the tests marked `browser`.
 bench-widgets: $(INSTALLED)
 	$(PY) -m tests.benchmarks.widgets
+
+# Curves and matrices of the views beside the same ones in plotly: bytes, and times in the browser.
+bench-charts: $(INSTALLED)
+	$(PY) -m tests.benchmarks.charts
 
 # Kill processes that compute a run, many times, and capture from many threads; look at what becomes of the runs.
 soak: $(INSTALLED)

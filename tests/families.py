@@ -145,10 +145,29 @@ def _fused(model: Any, unfused: bool = False) -> nn.Module:
     return transformer
 
 
+def _controlled(inputs: dict[str, Any], transformer: Any, **blocks: int) -> dict[str, Any]:
+    """The same inputs with residuals of a ControlNet, as many under each name."""
+    generator = torch.Generator().manual_seed(5)
+    rows, columns = adapter_for(transformer).grid(inputs)
+    batch, tokens = len(inputs["timestep"]), rows * columns
+    width = transformer.config.num_attention_heads * transformer.config.attention_head_dim
+
+    def residuals(count: int) -> list[Tensor]:
+        return [torch.randn(batch, tokens, width, generator=generator) for _ in range(count)]
+
+    return inputs | {name: residuals(count) for name, count in blocks.items()}
+
+
 FAMILIES = {
     "flux": Family(flux_transformer, flux_inputs, quick=True),
     "flux-guided-batch": Family(
         lambda: flux_transformer(guidance_embeds=True, num_attention_heads=3), lambda m: flux_inputs(m, batch=2)
+    ),
+    "flux-kontext": Family(flux_transformer, lambda m: flux_inputs(m, batch=2, reference=(3, 8))),
+    "flux-controlnet": Family(
+        flux_transformer,
+        lambda m: _controlled(flux_inputs(m), m, controlnet_block_samples=2, controlnet_single_block_samples=1),
+        edited=False,
     ),
     "flux-control": Family(lambda: flux_transformer(in_channels=32, out_channels=16), flux_inputs),
     "flux-fused": Family(lambda: _fused(flux_transformer()), flux_inputs),
@@ -161,8 +180,12 @@ FAMILIES = {
     "sd3-without-norms": Family(lambda: sd3_transformer(qk_norm=None), sd3_inputs, edited=False),
     "sd3.5-fused": Family(lambda: _fused(sd3_transformer()), sd3_inputs),
     "sd3.5-unfused": Family(lambda: _fused(sd3_transformer(), unfused=True), sd3_inputs, edited=False),
+    "sd3.5-controlnet": Family(
+        sd3_transformer, lambda m: _controlled(sd3_inputs(m), m, block_controlnet_hidden_states=2), edited=False
+    ),
     "sd3.5-bfloat16": Family(lambda: sd3_transformer().bfloat16(), sd3_inputs, edited=False),
     "flux2": Family(flux2_transformer, flux2_inputs, edited=False),
+    "flux2-reference": Family(flux2_transformer, lambda m: flux2_inputs(m, reference=(3, 8)), edited=False),
     "flux2-klein-batch": Family(lambda: flux2_transformer(guidance_embeds=False), lambda m: flux2_inputs(m, batch=2)),
     "flux2-fused": Family(lambda: _fused(flux2_transformer()), flux2_inputs, edited=False),
     "flux2-bfloat16": Family(lambda: flux2_transformer().bfloat16(), flux2_inputs, edited=False),
@@ -171,6 +194,9 @@ FAMILIES = {
     "qwen-masked-batch": Family(qwen_transformer, lambda m: qwen_inputs(m, batch=2, masked=2), quick=True),
     "qwen-edit": Family(
         lambda: qwen_transformer(zero_cond_t=True), lambda m: qwen_inputs(m, reference=(2, 5)), edited=False
+    ),
+    "qwen-controlnet": Family(
+        qwen_transformer, lambda m: _controlled(qwen_inputs(m), m, controlnet_block_samples=2), edited=False
     ),
     "qwen-bfloat16": Family(lambda: qwen_transformer().bfloat16(), qwen_inputs, edited=False),
     "chroma": Family(chroma_transformer, chroma_inputs, edited=False),

@@ -133,3 +133,5 @@ def test_the_summary_of_an_edited_run_says_so() -> None:
     assert "edited: &lt;script&gt;" in ds.wb._repr_html_()
     assert repr(ds.wb).endswith("made as the control of an experiment with run abc.")
     assert "edited" not in repr(dataset().wb)
+    ds = dataset().assign_attrs(inputs={"image": {"image": "abc", "size": [4, 4]}, "strength": 0.6})
+    assert "; made with image, strength; " in repr(ds.wb)

@@ -58,6 +58,20 @@ def test_capture_show_and_runs(
     assert f"size  {made['bytes'] / 1e3:.1f} kB" in out
 
 
+def test_generate_from_a_picture(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    inputs = ("--input", f"image={SCENE}", "--input", "strength=0.5")
+    made = ("generate", "a sun on sand", "sun", "sand", "--steps", 4, *inputs, "--json")
+    code, out, _ = run(monkeypatch, capsys, *made, "--pipeline", "FluxImg2ImgPipeline")
+    assert code == 0
+    found = json.loads(out)
+    assert (found["sizes"]["timestep"], found["attrs"]["inputs"]["strength"]) == (2, 0.5)
+    assert found["model"] == "tiny-flux"
+    code, _, err = run(monkeypatch, capsys, *made)
+    assert code == 2
+    assert "FluxPipeline does not take" in err
+    assert "load_model(…, pipeline='FluxImg2ImgPipeline')" in err
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default::workbench.schema.WorkbenchWarning")
 def test_capture_of_a_folder_is_one_run(
@@ -276,13 +290,17 @@ def test_wrong_calls_end_before_torch_is_imported() -> None:
     codes, out, err, torch = _ended(
         ("capture", "missing.png", "elk", "--layer", "99", "--figure", "nodir/x.png"),
         ("generate", "a sun on mars", "sun", "--record", "99", "--figure", "x.txt"),
+        ("generate", "a sun on sand", "sun", "--input", "image=missing.jpg"),
+        ("generate", "a sun on sand", "sun", "--input", "image"),
         ("capture", SCENE, "sun", "--model", "no-such-model"),
         ("show", "ffff", "--figure", "nodir/x.png"),
         ("verify", "ffff"),
     )
-    assert (codes, out, torch) == ([2, 2, 1, 2, 1], b"", False)
+    assert (codes, out, torch) == ([2, 2, 2, 2, 1, 2, 1], b"", False)
     for says in (b"does not know 'elk'", b"does not know 'mars'", b"unknown model", b"nodir/x.png", b"no run 'ffff'"):
         assert says in err
+    assert b"no image in 'image': there is no image file at missing.jpg" in err
+    assert b"--input is 'image'; expected name=value" in err
 
 
 @pytest.mark.slow

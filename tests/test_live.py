@@ -86,6 +86,20 @@ def test_an_experiment_from_a_dataset_and_its_code_agree(monkeypatch: pytest.Mon
     view.close()
 
 
+def test_the_code_of_a_stored_run_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
+    wb.capture(SCENE.image, WORDS, timesteps=300, progress=False)
+    (run,) = (one for one in wb.runs() if one.own)
+    view = wb.ablate(run)
+    assert view.meta["uses"] == []
+    panel = Panel(view, monkeypatch)
+    for mode, form in (("sweep", {}), ("intervention", {"layers": [1, 1], "control": "none"})):
+        assert panel.ask(type="run", mode=mode, form=form)[0]["type"] == "done"
+        code = panel.ask(type="plot", mode=mode, number=1)[0]["code"]
+        exec(code.replace("model=", "progress=False, model="), made := {})
+        xr.testing.assert_identical(made["found"], view.results[mode][0])
+    view.close()
+
+
 QUICK = ("SkipBlock", "MaskText", "Patch")
 """Kinds of edits that are not left to the slow tests: of blocks, of attention, and with a run to take from."""
 
@@ -211,6 +225,9 @@ def test_a_mode_that_cannot_be_had_says_why() -> None:
     assert "pass a dataset" in wb.ablate(SCENE.image, WORDS).meta["lacks"]["sweep"]
     edited = dataset().assign_attrs(interventions=[{"edit": "SkipBlock", "layers": [1]}])
     assert "was edited itself (SkipBlock(1))" in wb.ablate(edited).meta["lacks"]["intervention"]
+    inputs = {"image": {"image": "abc", "size": [64, 64]}, "strength": 0.6}
+    lacks = wb.ablate(dataset().assign_attrs(inputs=inputs)).meta["lacks"]["intervention"]
+    assert "were made with image, strength, of which the dataset keeps hashes at most. Give them again" in lacks
     assert wb.ablate(edited).meta["title"].endswith("edited: SkipBlock(1)")
     for origin in ("folder", "pipeline"):
         named = dataset().assign_attrs(model="tiny-flux", model_from=origin)

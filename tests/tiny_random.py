@@ -38,24 +38,49 @@ def flux_transformer(seed: int = 0, **overrides: Any) -> FluxTransformer2DModel:
 
 
 def flux_inputs(
-    transformer: FluxTransformer2DModel, batch: int = 1, grid: tuple[int, int] = (4, 6), text: int = 7, seed: int = 1
+    transformer: FluxTransformer2DModel,
+    batch: int = 1,
+    grid: tuple[int, int] = (4, 6),
+    text: int = 7,
+    reference: tuple[int, int] | None = None,
+    seed: int = 1,
 ) -> dict[str, Any]:
-    """Random inputs of a FLUX.1 transformer, in its own dtype."""
+    """Random inputs of a FLUX.1 transformer, in its own dtype.
+
+    Parameters
+    ----------
+    transformer : FluxTransformer2DModel
+        The model.
+    batch : int
+        Images.
+    grid : tuple of int
+        Patches per column and row.
+    text : int
+        Tokens of the prompt.
+    reference : tuple of int, optional
+        Patches per column and row of a reference image, whose tokens are behind the picture's.
+    seed : int
+        Of the inputs.
+    """
     config = transformer.config
     generator = torch.Generator().manual_seed(seed)
-    rows, columns = grid
-    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    grids = [grid] if reference is None else [grid, reference]
+    places = [
+        torch.cartesian_prod(torch.tensor([float(image)]), torch.arange(float(rows)), torch.arange(float(columns)))
+        for image, (rows, columns) in enumerate(grids)
+    ]
+    img_ids = torch.cat(places)
 
     def draw(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator).to(transformer.dtype)
 
     return {
-        "hidden_states": draw(batch, rows * columns, config.in_channels),
+        "hidden_states": draw(batch, len(img_ids), config.in_channels),
         "encoder_hidden_states": draw(batch, text, config.joint_attention_dim),
         "pooled_projections": draw(batch, config.pooled_projection_dim),
         "timestep": torch.linspace(0.3, 0.7, batch).to(transformer.dtype),
         "guidance": torch.full((batch,), 3.5) if config.guidance_embeds else None,
-        "img_ids": torch.stack([torch.zeros(rows * columns), y.flatten(), x.flatten()], dim=1),
+        "img_ids": img_ids,
         "txt_ids": torch.zeros(text, 3),
     }
 

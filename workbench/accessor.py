@@ -286,6 +286,11 @@ class WorkbenchAccessor:
             f"{', '.join(spaces)} scores of {ds.attrs.get('model', 'an unnamed model')}",
             *([f"edited: {edit}"] if (edit := edit_of(ds.attrs)) else []),
             *([f"of the {branch} branch"] if (branch := _branch(ds)) else []),
+            *(
+                [f"made with {', '.join(inputs)}"]
+                if (inputs := schema.read_attributes(ds.attrs).get(schema.INPUTS))
+                else []
+            ),
             *([_listed("item", _values(self._ds, schema.NAME))] if many else []),
             _listed("concept", _values(self._ds if many else ds, schema.CONCEPT)),
             _listed("layer", _values(ds, schema.LAYER)),

@@ -21,10 +21,12 @@ from workbench.options import (
     Figure,
     Group,
     Home,
+    Inputs,
     Json,
     Layers,
     Lse,
     Model,
+    Pipeline,
     Pool,
     Samples,
     Seed,
@@ -32,6 +34,8 @@ from workbench.options import (
     Spaces,
     TextMass,
     Verify,
+    read_inputs,
+    read_size,
 )
 from workbench.schema import FAILED, MANY, InputError, WorkbenchError
 from workbench.schema.paths import is_folder
@@ -112,7 +116,7 @@ def capture(
         "spaces": spaces,
         "samples": samples,
         "seed": seed,
-        "size": _size(size),
+        "size": read_size(size),
         "attend": attend,
         "pool": pool,
         "home": home,
@@ -136,6 +140,8 @@ def generate(
     prompt: Annotated[str, typer.Argument(help="What to draw.")],
     concepts: Annotated[list[str], typer.Argument(help="Concept words.")],
     model: Model = "tiny-flux",
+    pipeline: Pipeline = None,
+    inputs: Inputs = None,
     steps: Annotated[int | None, typer.Option(help="Length of the schedule.")] = None,
     record: Annotated[
         list[int] | None, typer.Option("--record", help="Step to record, from 0; repeat for more; all by default.")
@@ -171,14 +177,17 @@ def generate(
         "spaces": spaces,
         "samples": samples,
         "seed": seed,
-        "size": _size(size),
+        "size": read_size(size),
         "attend": attend,
         "pool": pool,
         "home": home,
+        "inputs": read_inputs(inputs),
     }
     _check(figure, concepts, prompt=prompt, **asked)
     import workbench as wb
 
+    if pipeline is not None:
+        asked["model"] = wb.load_model(model, pipeline=pipeline)
     ds = wb.generate(
         prompt, concepts, **asked, lse=lse, text_mass=text_mass, verify=verify_stored, progress=not as_json
     )
@@ -366,15 +375,6 @@ def import_(
 
 
 _command(epilog="Example: workbench lab --folder my-notebooks -- --port 9999")(lab)
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.strip().isdecimal() and len(part) < 10 for part in parts):
-        raise InputError(f"size is {text!r}; expected height x width in pixels, such as 1024x768.")
-    return int(parts[0]), int(parts[1])
 
 
 def _described(run: Run) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from workbench.schema import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -27,7 +29,66 @@ Home = Annotated[
     str | None, typer.Option(help="Folder or URL of the runs; WORKBENCH_HOME or the cache folder by default.")
 ]
 Figure = Annotated[Path | None, typer.Option(help="Also write the concept grid to this file (.png, .pdf or .svg).")]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input", help="Further input of the pipeline, image=photo.png or strength=0.6; repeat for more (see models)."
+    ),
+]
+Pipeline = Annotated[
+    str | None, typer.Option(help="Class to load the model as, where it is not its own: FluxImg2ImgPipeline.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
+
+
+def read_size(text: str | None) -> tuple[int, int] | None:
+    """Height and width in pixels from ``1024x768``.
+
+    Raises
+    ------
+    InputError
+        If it is anything else.
+    """
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.strip().isdecimal() and len(part) < 10 for part in parts):
+        raise InputError(f"size is {text!r}; expected height x width in pixels, such as 1024x768.")
+    return int(parts[0]), int(parts[1])
+
+
+def read_inputs(given: Sequence[str] | None) -> dict[str, Any] | None:
+    """Inputs from ``name=value`` each: numbers, true and false as such, several values of a name as a list.
+
+    Raises
+    ------
+    InputError
+        If one has no name or no value.
+    """
+    found: dict[str, Any] = {}
+    for one in given or ():
+        name, _, text = one.partition("=")
+        if not name or not text:
+            raise InputError(f"--input is {one!r}; expected name=value, such as image=photo.png or strength=0.6.")
+        value = _value(text)
+        found[name] = value if name not in found else [*_listed(found[name]), value]
+    return found or None
+
+
+def _value(text: str) -> Any:
+    """A number, True or False where it is written like one; else the text."""
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 class _NamesEveryUnknown:

@@ -15,6 +15,7 @@ def test_facts_of_a_run_are_plain() -> None:
     assert facts["concepts"] == ["dog", "grass", "sky"]
     assert facts["versions"] == {"workbench": "0"}
     assert "prompt" not in facts
+    assert provenance(ds.assign_attrs(inputs={"strength": 0.6}))["inputs"] == {"strength": 0.6}
 
 
 def test_names_of_files_come_from_the_run() -> None:

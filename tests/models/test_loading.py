@@ -12,7 +12,7 @@ import diffusers.pipelines.pipeline_utils as hub
 import psutil
 import pytest
 import torch
-from diffusers import DiffusionPipeline, FluxPipeline
+from diffusers import DiffusionPipeline, FluxImg2ImgPipeline, FluxPipeline
 from huggingface_hub import errors
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
@@ -53,6 +53,12 @@ def test_a_folder_in_float32(saved: Path) -> None:
     assert isinstance(pipe, FluxPipeline)
     assert fingerprint(pipe) == fingerprint(flux_pipeline()), "the very weights that were saved"
     assert all(parameter.device.type == "cpu" for part in models(pipe).values() for parameter in part.parameters())
+
+
+def test_as_another_pipeline_around_the_same_transformer(saved: Path) -> None:
+    pipe = load_model(saved, dtype=torch.float32, pipeline="FluxImg2ImgPipeline")
+    assert isinstance(pipe, FluxImg2ImgPipeline)
+    assert info_of(pipe) == info_of(load_model(saved, dtype=torch.float32))
 
 
 def test_other_models_are_bfloat16_by_default(saved: Path) -> None:
@@ -296,6 +302,9 @@ def test_not_enough_gpu_memory(monkeypatch: pytest.MonkeyPatch, saved: Path) -> 
         ({"device": "xpu:0"}, "device is 'xpu:0', but torch sees no XPU device here: use 'cpu'"),
         ({"device": "meta"}, "device is 'meta', but torch sees no META device here: use 'cpu'"),
         ({"dtype": "float32"}, "dtype is 'float32'; expected a torch dtype such as torch.bfloat16"),
+        ({"pipeline": "FluxPipline"}, "pipeline is 'FluxPipline'; expected one around the transformer of .*Img2Img"),
+        ({"pipeline": "QwenImagePipeline"}, "'QwenImagePipeline'; expected one around the transformer of .*FluxPipeli"),
+        ({"pipeline": "FluxControlNetPipeline"}, "needs controlnet, and .* has none: load it with diffusers, and pass"),
     ],
 )
 def test_refused_arguments(monkeypatch: pytest.MonkeyPatch, saved: Path, options: dict[str, Any], message: str) -> None:

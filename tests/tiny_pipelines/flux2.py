@@ -46,23 +46,49 @@ def flux2_transformer(seed: int = 0, **overrides: Any) -> Flux2Transformer2DMode
 
 
 def flux2_inputs(
-    transformer: Flux2Transformer2DModel, batch: int = 1, grid: tuple[int, int] = (4, 6), text: int = 7, seed: int = 1
+    transformer: Flux2Transformer2DModel,
+    batch: int = 1,
+    grid: tuple[int, int] = (4, 6),
+    text: int = 7,
+    reference: tuple[int, int] | None = None,
+    seed: int = 1,
 ) -> dict[str, Any]:
-    """Random inputs of a FLUX.2 transformer, in its own dtype."""
+    """Random inputs of a FLUX.2 transformer, in its own dtype.
+
+    Parameters
+    ----------
+    transformer : Flux2Transformer2DModel
+        The model.
+    batch : int
+        Images.
+    grid : tuple of int
+        Patches per column and row.
+    text : int
+        Tokens of the prompt.
+    reference : tuple of int, optional
+        Patches per column and row of a reference image, whose tokens are behind the picture's.
+    seed : int
+        Of the inputs.
+    """
     config = transformer.config
     generator = torch.Generator().manual_seed(seed)
-    rows, columns = (torch.arange(side) for side in grid)
+    grids = [grid] if reference is None else [grid, reference]
     one = torch.arange(1)
+    places = [
+        torch.cartesian_prod(torch.tensor([10 * image]), *(torch.arange(side) for side in sides), one)
+        for image, sides in enumerate(grids)
+    ]
+    img_ids = torch.cat(places)
 
     def random(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator).to(transformer.dtype)
 
     return {
-        "hidden_states": random(batch, grid[0] * grid[1], config.in_channels),
+        "hidden_states": random(batch, len(img_ids), config.in_channels),
         "encoder_hidden_states": random(batch, text, config.joint_attention_dim),
         "timestep": torch.linspace(0.3, 0.7, batch).to(transformer.dtype),
         "guidance": torch.full((batch,), 4.0) if config.guidance_embeds else None,
-        "img_ids": torch.cartesian_prod(one, rows, columns, one).expand(batch, -1, -1),
+        "img_ids": img_ids.expand(batch, -1, -1),
         "txt_ids": torch.cartesian_prod(one, one, one, torch.arange(text)).expand(batch, -1, -1),
     }
 

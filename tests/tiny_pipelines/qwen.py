@@ -20,6 +20,15 @@ TEMPLATE = (
     "relationships of the objects and background:<|im_end|>\n<|im_start|>user\n<|im_start|>assistant\n"
 )
 """The words of the pipeline's template: one token each, so that the 34 tokens it drops are those before the prompt."""
+EDIT_TEMPLATE = (
+    "<|im_start|>system\nDescribe the key features of the input image (color, shape, size, texture, objects, "
+    "background), then explain how the user's text instruction should alter or modify the image. Generate a new image "
+    "that meets the user's requirements while maintaining consistency with the original input where appropriate."
+    "<|im_end|>\n<|im_start|>user\nPicture 1:<|im_end|>\n<|im_start|>assistant\n"
+)
+"""Those of the edit pipelines, which drop 64."""
+SEEN = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+"""Tokens of a text encoder that is shown pictures."""
 TEXT_DIM = 16
 QWEN_CONFIG: dict[str, Any] = {
     "patch_size": 2,
@@ -86,7 +95,9 @@ def qwen_inputs(
 
 
 def qwen_encoder_config(tokenizer: Qwen2Tokenizer, layers: int = 2) -> Qwen2_5_VLConfig:
-    """A tiny Qwen2.5-VL that reads the texts of a tokenizer."""
+    """A tiny Qwen2.5-VL that reads the texts of a tokenizer, and is shown pictures where it has tokens for them."""
+    shown = set(SEEN) <= set(tokenizer.get_vocab())
+    start, end, image, video = tokenizer.convert_tokens_to_ids(list(SEEN)) if shown else range(4)
     return Qwen2_5_VLConfig(
         text_config={
             "vocab_size": len(tokenizer),
@@ -106,11 +117,18 @@ def qwen_encoder_config(tokenizer: Qwen2Tokenizer, layers: int = 2) -> Qwen2_5_V
             "intermediate_size": 16,
             "num_heads": 2,
             "out_hidden_size": TEXT_DIM,
+            "fullatt_block_indexes": [0],
         },
+        vision_start_token_id=start,
+        vision_end_token_id=end,
+        image_token_id=image,
+        video_token_id=video,
     )
 
 
-def qwen_pipeline(seed: int = 0, dtype: torch.dtype = torch.float32, **overrides: Any) -> QwenImagePipeline:
+def qwen_pipeline(
+    seed: int = 0, dtype: torch.dtype = torch.float32, shown: bool = False, **overrides: Any
+) -> QwenImagePipeline:
     """Complete random Qwen-Image with 4-pixel patches.
 
     Parameters
@@ -119,10 +137,14 @@ def qwen_pipeline(seed: int = 0, dtype: torch.dtype = torch.float32, **overrides
         Seed of all weights.
     dtype : torch.dtype
         Of all models.
+    shown : bool
+        Whether its text encoder can be shown pictures.
     **overrides
         Configuration of the transformer that differs from `QWEN_CONFIG`.
     """
-    tokenizer = qwen_tokenizer(TEMPLATE)
+    tokenizer = qwen_tokenizer(TEMPLATE, *([EDIT_TEMPLATE] if shown else []))
+    if shown:
+        tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>", *SEEN]})
     config = qwen_encoder_config(tokenizer)
     with torch.random.fork_rng():
         torch.manual_seed(seed)

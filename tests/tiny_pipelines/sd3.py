@@ -101,7 +101,7 @@ def sd3_pipeline(
             up_block_types=("UpDecoderBlock2D",) * 2,
             block_out_channels=(4, 8),
             layers_per_block=1,
-            latent_channels=4,
+            latent_channels=overrides.get("in_channels", SD3_CONFIG["in_channels"]),
             norm_num_groups=2,
             use_quant_conv=False,
             use_post_quant_conv=False,

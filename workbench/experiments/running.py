@@ -15,7 +15,9 @@ import xarray as xr
 from PIL import Image
 from tqdm.auto import tqdm
 
+from workbench.analysis.origin import as_text, provenance
 from workbench.analysis.steps import check_progress
+from workbench.analysis.truth import truth_hash, with_truth
 from workbench.experiments.assembly import INTERVENTION, Experiment, edits_of, least_repeats
 from workbench.experiments.controls import CONTROLS, Control, controls_of
 from workbench.experiments.effects import OF_CONCEPT, SIZES, Outcome, truth_of
@@ -35,6 +37,7 @@ from workbench.recording.arguments import (
 )
 from workbench.recording.capturing import capture
 from workbench.recording.edits.resolving import resolve
+from workbench.recording.extra_inputs import read_extra, with_extra
 from workbench.recording.generating import generate
 from workbench.recording.opening import open_adapter
 from workbench.recording.pictures import read_image
@@ -196,6 +199,8 @@ def intervene(
     others = _references(references, control, subject, prompted)
 
     adapter = open_adapter(model)
+    if prompted:
+        adapter, _ = with_extra(adapter, read_extra(options.get("inputs")))
     recorded = [
         layer.index
         for layer in check_layers(list(adapter.default_layers) if layers is None else layers, adapter.layers)
@@ -261,6 +266,8 @@ def intervene(
         "layers": recorded,
         "readout": json.dumps(chosen),
         "iou_of": "baseline" if truth is None else "truth",
+        **({} if truth is None else {"truth_hash": truth_hash(with_truth(baseline.ds, truth))}),
+        "origin": as_text(provenance(baseline.ds.assign_attrs(created=""))),  # the same experiment has the same record
         "control": control or "none",
         "control_seed": seed,
         "shared_draws": shared_draws,

@@ -26,7 +26,7 @@ def pipeline_names() -> tuple[str, ...]:
 
 def transformer_names() -> tuple[str, ...]:
     """Names of all transformer classes that are served."""
-    return tuple(name for family in families() for name in family.transformers)
+    return tuple(dict.fromkeys(name for family in families() for name in family.transformers))
 
 
 def adapter_for(transformer: Any) -> TransformerAdapter:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from workbench.models.call_inputs import EMBEDDINGS
 from workbench.models.flux_like import FluxLikeAdapter
 from workbench.models.flux_like_pipeline import FluxLikePipeline, T5Text
 from workbench.models.guidance import Branch, by_true_guidance
@@ -15,6 +16,7 @@ from workbench.models.latents import Picture, rgb
 from workbench.models.pipeline import Text
 from workbench.models.readers import TextReader
 from workbench.models.transformer import Concepts, for_batch
+from workbench.schema import InputError
 
 DEV_TEXT_LENGTH = 512
 SCHNELL_TEXT_LENGTH = 256
@@ -46,17 +48,34 @@ class FluxAdapter(FluxLikeAdapter):
 
 
 class FluxPipelineAdapter(T5Text, FluxLikePipeline):
-    """Pipeline side of FLUX.1 (``FluxPipeline``): T5 text, zero pooled text for real images, packed latents."""
+    """Pipeline side of FLUX.1 (``FluxPipeline``): T5 text, zero pooled text for real images, packed latents.
+
+    Embeddings may take the place of the prompt, such as those that ``FluxPriorReduxPipeline`` makes of an image.
+    """
 
     transformer_side: ClassVar[type[FluxAdapter]] = FluxAdapter
     t5_tokenizer = "tokenizer_2"
     leaves_sigmas = True
+    extras: ClassVar[tuple[str, ...]] = EMBEDDINGS
 
     @property
     def text_length(self) -> int:
         if "text_length" in self.info:
             return int(self.info["text_length"])
         return DEV_TEXT_LENGTH if self._guided else SCHNELL_TEXT_LENGTH
+
+    @property
+    def _embeddings(self) -> Tensor | None:
+        """Text (1, token, embedding_dim) that takes the place of the prompt."""
+        return self.extra.get(EMBEDDINGS[0])
+
+    def length_of(self, prompt: str) -> int:
+        given = self._embeddings
+        return self.text_length if given is None or prompt else int(given.shape[1])
+
+    def padding(self, prompt: str) -> list[bool]:
+        # Of embeddings nobody knows which of them are padding.
+        return super().padding(prompt) if self._embeddings is None or prompt else [False] * self.length_of(prompt)
 
     @property
     def _guided(self) -> bool:
@@ -86,6 +105,11 @@ class FluxPipelineAdapter(T5Text, FluxLikePipeline):
         return DEV_GUIDANCE if self._guided else None
 
     def guidance(self, options: Mapping[str, Any]) -> Mapping[str, Branch]:
+        if self._embeddings is not None and options["negative_prompt"] is not None:
+            raise InputError(
+                f"negative_prompt is {options['negative_prompt']!r}, but the text is given as prompt_embeds, beside "
+                "which no negative prompt is read: leave it out, or give a prompt."
+            )
         return by_true_guidance(options)
 
     def generate(
@@ -103,7 +127,7 @@ class FluxPipelineAdapter(T5Text, FluxLikePipeline):
         if negative_prompt is not None:
             options |= {"negative_prompt": negative_prompt, "true_cfg_scale": true_guidance}
         result = self.pipe(
-            prompt,
+            prompt=prompt if self._embeddings is None else None,
             height=size[0],
             width=size[1],
             num_inference_steps=steps,
@@ -111,8 +135,14 @@ class FluxPipelineAdapter(T5Text, FluxLikePipeline):
             max_sequence_length=self.text_length,
             output_type="pil",
             **options,
+            **self._further(size),
         )
         return rgb(result.images)
+
+    def _further(self, size: tuple[int, int]) -> dict[str, Any]:
+        """The further inputs of a call, for a picture of a height and width."""
+        like = {"device": self.device, "dtype": self.pipe.transformer.dtype}
+        return {name: value.to(**like) if name in EMBEDDINGS else value for name, value in self.extra.items()}
 
     def inputs(
         self, noised: Tensor, timestep: float, text: Text, grid: tuple[int, int], guidance: float = 0.0

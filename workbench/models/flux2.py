@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from workbench.models.hooks import Hooks
-from workbench.models.joint import JointAdapter, Tap, Taps, numbered
+from workbench.models.joint import Tap, Taps, numbered
+from workbench.models.references import ReferenceAdapter
 from workbench.models.transformer import BlockCall, Concepts, ConceptStream, Layer, Projection, for_batch
 from workbench.schema import ModelError
 
@@ -21,7 +22,7 @@ KLEIN_POSITION = 3
 """Where klein's template puts the first token: behind the start of the user's turn."""
 
 
-class Flux2Adapter(JointAdapter):
+class Flux2Adapter(ReferenceAdapter):
     """Transformer side of FLUX.2 (``Flux2Transformer2DModel``): dev and klein.
 
     A text token's position is the last of four axes of its ids, so unlike FLUX.1's its rotary embedding is no identity:
@@ -55,12 +56,6 @@ class Flux2Adapter(JointAdapter):
     def timesteps(self, given: Mapping[str, Any]) -> Tensor:
         timestep: Tensor = given["timestep"]
         return timestep.double() * 1000
-
-    def grid(self, given: Mapping[str, Any]) -> tuple[int, int]:
-        # Position ids are (reference, row, column, 0).
-        ids: Tensor = given["img_ids"]
-        rows, columns = (int(largest) + 1 for largest in ids.reshape(-1, ids.shape[-1])[:, 1:3].amax(dim=0))
-        return rows, columns
 
     def watch_start(self, hooks: Hooks, concepts: Concepts, on_start: Callable[[ConceptStream], None]) -> None:
         model: Any = self.transformer

@@ -10,6 +10,7 @@ import torch
 from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu, format_input, retrieve_timesteps
 from torch import Tensor
 
+from workbench.models.call_inputs import REFERENCE
 from workbench.models.flux2 import Flux2Adapter
 from workbench.models.guidance import Branch, alone
 from workbench.models.latents import Picture, picture, pixel_tensor, rgb
@@ -32,6 +33,27 @@ class Flux2PipelineAdapter(TemplatePipeline):
 
     transformer_side: ClassVar[type[Flux2Adapter]] = Flux2Adapter
     language_model = "Mistral"
+    extras: ClassVar[tuple[str, ...]] = ("image",)
+
+    # --- references ---------------------------------------------------------------------------------------------
+    @property
+    def several(self) -> bool:
+        return True
+
+    @property
+    def left_out(self) -> str:
+        return REFERENCE if self.extra else ""
+
+    def refuse(self, inputs: Mapping[str, Any]) -> None:
+        images = inputs.get("image", [])
+        for image in images if isinstance(images, list) else [images]:
+            try:
+                self.pipe.image_processor.check_image_input(image)
+            except ValueError as error:
+                raise InputError(
+                    f"a reference image of {image.height} x {image.width} pixels cannot be used ({error}): give "
+                    "another size."
+                ) from error
 
     @property
     def patch(self) -> int:
@@ -159,6 +181,7 @@ class Flux2PipelineAdapter(TemplatePipeline):
             max_sequence_length=self.text_length,
             output_type="pil",
             **self._negative(negative_prompt),
+            **self.extra,
         )
         return rgb(result.images)
 

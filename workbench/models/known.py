@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from workbench.models.known_variants import VARIANTS
 from workbench.schema import InputError
 
 
@@ -106,6 +107,7 @@ FAMILIES: Final = (
         pipeline_adapter="workbench.models.flux:FluxPipelineAdapter",
         models=("FLUX.1-schnell", "FLUX.1-dev", "tiny-flux"),
         guidance="guidance= (distilled), true_guidance= with negative_prompt=",
+        note="inputs: prompt_embeds and pooled_prompt_embeds in place of a prompt, as FLUX.1 Redux makes them",
         licences=(
             Licence(APACHE, ("FLUX.1-schnell",)),
             Licence(
@@ -141,7 +143,7 @@ FAMILIES: Final = (
         pipeline_adapter="workbench.models.flux2_pipeline:Flux2PipelineAdapter",
         models=("FLUX.2-dev",),
         guidance="guidance= (distilled)",
-        note="its text processor needs torchvision",
+        note="its text processor needs torchvision; inputs: image, one or a list, attended to and not recorded",
         licences=(Licence("FLUX [dev] Non-Commercial License", ("FLUX.2-dev",), NON_COMMERCIAL),),
     ),
     Family(
@@ -152,6 +154,7 @@ FAMILIES: Final = (
         pipeline_adapter="workbench.models.klein_pipeline:KleinPipelineAdapter",
         models=("FLUX.2-klein",),
         guidance="guidance=",
+        note="inputs: image, one or a list, attended to and not recorded",
         licences=(
             Licence(APACHE, ("FLUX.2-klein-4B",)),
             Licence("FLUX Non-Commercial License", ("FLUX.2-klein-9B",), NON_COMMERCIAL),
@@ -177,9 +180,9 @@ FAMILIES: Final = (
         pipeline_adapter="workbench.models.qwen_pipeline:QwenPipelineAdapter",
         models=("Qwen-Image",),
         guidance="true_guidance= with negative_prompt=",
-        note="the transformer of its edit pipelines is recorded with trace only",
         licences=(Licence(APACHE, ("Qwen-Image", "Qwen-Image-Edit")),),
     ),
+    *(Family(**row) for row in VARIANTS),
     Family(
         name="Chroma",
         transformers=("ChromaTransformer2DModel",),
@@ -308,3 +311,10 @@ def families() -> tuple[Family, ...]:
 def family_named(pipeline: str) -> Family | None:
     """The family that serves a pipeline class of this name; None where none does."""
     return next((family for family in families() if pipeline in family.pipelines), None)
+
+
+def around_the_same(pipeline: str) -> tuple[str, ...]:
+    """Names of the pipeline classes, itself among them, whose transformers are of the same class."""
+    own = family_named(pipeline)
+    sides = set(() if own is None else own.transformers)
+    return tuple(one for family in families() if sides & set(family.transformers) for one in family.pipelines)

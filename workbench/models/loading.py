@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 import os
@@ -35,6 +36,7 @@ def load_model(
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     offload: str | None = None,
+    pipeline: str | None = None,
 ) -> DiffusionPipeline:
     """Load a diffusers pipeline.
 
@@ -50,6 +52,9 @@ def load_model(
     offload
         ``"model"`` or ``"sequential"``: accelerate keeps the weights in host memory and moves them to ``device``
         component by component, or layer by layer.
+    pipeline
+        Name of the class to load it as, where it is not its own: ``"FluxImg2ImgPipeline"`` for FLUX.1. It is one around
+        the same transformer that needs no component beside those of the model, as a ControlNet would be.
 
     Returns
     -------
@@ -59,7 +64,7 @@ def load_model(
     Raises
     ------
     InputError
-        If ``dtype``, ``device`` or ``offload`` is unknown or asks for a GPU where there is none.
+        If ``dtype``, ``device``, ``offload`` or ``pipeline`` is unknown, or asks for a GPU where there is none.
     ModelError
         If the model is unknown, gated, of an unsupported class, damaged, or does not fit into memory.
     """
@@ -78,8 +83,10 @@ def load_model(
     folder = local_folder(name) or _download(name)
     chosen = dtype or (torch.float32 if name in BUNDLED or target.type == "mps" else torch.bfloat16)
     _check_class(folder)
+    if pipeline is not None:
+        _check_other(name, folder, pipeline)
     _check_memory(name, folder, chosen, target, offload)
-    return _load(folder, chosen, target, offload)
+    return _load(folder, chosen, target, pipeline, offload)
 
 
 @lru_cache(maxsize=1)
@@ -177,6 +184,24 @@ def _check_class(folder: Path) -> None:
             "pipeline around a supported transformer, load it with diffusers and record its call with workbench.trace."
         )
     adapter_class(family, "pipeline_adapter")  # with the pipeline, before diffusers looks for it
+
+
+def _check_other(name: str, folder: Path, pipeline: str) -> None:
+    """Refuse a class that is none around the transformer of the model, or needs more than the model has."""
+    from workbench.models.known import around_the_same
+
+    index = json_object(folder / "model_index.json")
+    others = around_the_same(str(index["_class_name"]))
+    if pipeline not in others:
+        raise InputError(
+            f"pipeline is {pipeline!r}; expected one around the transformer of {name}: {', '.join(others)}."
+        )
+    needed = inspect.signature(_pipeline_class(folder, pipeline).__init__).parameters.values()
+    if lacking := [one.name for one in needed if one.default is one.empty and one.name not in ("self", *index)]:
+        raise InputError(
+            f"pipeline is {pipeline!r}, which needs {' and '.join(lacking)}, and {name} has none: load it with "
+            "diffusers, and pass the pipeline as model=."
+        )
 
 
 def weight_bytes(folder: Path, dtype: torch.dtype) -> dict[str, int]:
@@ -278,7 +303,9 @@ def _check_memory(name: str, folder: Path, dtype: torch.dtype, device: torch.dev
             )
 
 
-def _load(folder: Path, dtype: torch.dtype, device: torch.device, offload: str | None) -> DiffusionPipeline:
+def _load(
+    folder: Path, dtype: torch.dtype, device: torch.device, pipeline: str | None, offload: str | None
+) -> DiffusionPipeline:
     from workbench.models.defaults import own_defaults
 
     variant = weight_variant(folder)
@@ -287,7 +314,7 @@ def _load(folder: Path, dtype: torch.dtype, device: torch.device, offload: str |
     logger.info("loading %s in %s for %s", folder, dtype, device)
     try:
         with own_defaults():
-            pipe: DiffusionPipeline = _pipeline_class(folder).from_pretrained(
+            pipe: DiffusionPipeline = _pipeline_class(folder, pipeline).from_pretrained(
                 folder, dtype=dtype, variant=variant or None, local_files_only=True
             )
     except (OSError, ValueError) as error:
@@ -304,18 +331,18 @@ def _load(folder: Path, dtype: torch.dtype, device: torch.device, offload: str |
     return pipe
 
 
-def _pipeline_class(folder: Path) -> Any:
-    """What loads the pipeline in a folder: diffusers, or the class itself where diffusers has none of its name."""
+def _pipeline_class(folder: Path, asked: str | None) -> Any:
+    """What loads the pipeline in a folder: diffusers, or the class itself where another is asked for or it has none."""
     from workbench.models.family import adapter_class
     from workbench.models.known import family_named
     from workbench.models.quiet import imported
 
-    named = str(json_object(folder / "model_index.json")["_class_name"])
+    named = asked or str(json_object(folder / "model_index.json")["_class_name"])
     if (family := family_named(named)) is not None and family.distribution:
         module = sys.modules[adapter_class(family, "pipeline_adapter").__module__]
         if isinstance(cls := getattr(module, named, None), type):
             return cls
-    return imported("diffusers", "DiffusionPipeline")
+    return imported("diffusers", asked or "DiffusionPipeline")
 
 
 def _lacking(folder: Path) -> str:

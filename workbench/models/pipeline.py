@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from workbench.models.call_inputs import CallInputs
 from workbench.models.guidance import Branch, alone
 from workbench.models.readers import TextReader
 from workbench.models.transformer import ConceptText, Layer, TransformerAdapter
@@ -73,10 +74,18 @@ class Schedule:
         As the scheduler has them, decreasing.
     sigmas : tuple of float
         How noisy the latents are at each, 0 to 1, decreasing.
+    skipped : int
+        Steps of the whole schedule that come before these and are left out, where a picture is the start.
     """
 
     timesteps: tuple[float, ...]
     sigmas: tuple[float, ...]
+    skipped: int = 0
+
+    @property
+    def length(self) -> int:
+        """Steps of the whole schedule."""
+        return self.skipped + len(self.timesteps)
 
     @classmethod
     def of_flow(cls, sigmas: Sequence[float]) -> Schedule:
@@ -111,7 +120,7 @@ class Posterior:
         return self.mean + self.std * drawn, noise
 
 
-class PipelineAdapter(ABC):
+class PipelineAdapter(CallInputs, ABC):
     """Encoders and input conventions of one family's pipeline.
 
     Parameters
@@ -130,15 +139,17 @@ class PipelineAdapter(ABC):
         How noise is added: by a flow, ``sigma * noise + (1 - sigma) * latents``, unless the family says otherwise.
     scheduler : str
         Name of a scheduler class that runs what it announces.
+    uncaptured : str
+        Why the pipeline's transformer cannot be shown a real image alone; empty where it can.
     """
 
     transformer_side: ClassVar[type[TransformerAdapter]]
     process: ClassVar[str] = FLOW
     scheduler: ClassVar[str] = "FlowMatchEulerDiscreteScheduler"
+    uncaptured: ClassVar[str] = ""
 
     def __init__(self, pipe: Any, info: Mapping[str, Any] | None = None) -> None:
-        self.pipe = pipe
-        self.info: Mapping[str, Any] = MappingProxyType(dict(info or {}))
+        super().__init__(pipe, MappingProxyType(dict(info or {})))
 
     @property
     def transformer(self) -> nn.Module:

@@ -133,14 +133,18 @@ class QwenPipelineAdapter(TemplatePipeline):
         true_guidance: float = 1.0,
     ) -> Picture:
         result = self.pipe(
-            prompt,
+            prompt=prompt,
             negative_prompt=negative_prompt,
             true_cfg_scale=true_guidance,
             height=size[0],
             width=size[1],
             num_inference_steps=steps,
             generator=torch.Generator("cpu").manual_seed(seed),
-            max_sequence_length=self.text_length,
             output_type="pil",
+            **self._further(),
         )
         return rgb(result.images)
+
+    def _further(self) -> dict[str, Any]:
+        """The further inputs of a call."""
+        return {"max_sequence_length": self.text_length, **self.extra}

@@ -34,7 +34,7 @@ class SD3PipelineAdapter(ScaledLatents):
 
     @property
     def patch(self) -> int:
-        return int(self.pipe.vae_scale_factor) * int(self.pipe.patch_size)
+        return int(self.pipe.vae_scale_factor) * int(self.pipe.transformer.config.patch_size)
 
     @property
     def _clip(self) -> TextReader:
@@ -121,7 +121,7 @@ class SD3PipelineAdapter(ScaledLatents):
         true_guidance: float = 1.0,
     ) -> Picture:
         result = self.pipe(
-            prompt,
+            prompt=prompt,
             negative_prompt=negative_prompt,
             height=size[0],
             width=size[1],
@@ -130,6 +130,7 @@ class SD3PipelineAdapter(ScaledLatents):
             generator=torch.Generator("cpu").manual_seed(seed),
             max_sequence_length=self._t5_length,
             output_type="pil",
+            **self.extra,
         )
         return rgb(result.images)
 

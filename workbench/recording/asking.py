@@ -17,6 +17,7 @@ from workbench.recording.arguments import (
     check_timesteps,
     check_vocabulary,
 )
+from workbench.recording.extra_inputs import ExtraInputs, read_extra
 from workbench.recording.named_images import name_images
 from workbench.recording.pictures import read_image
 from workbench.recording.request import check_home, read_request
@@ -76,6 +77,7 @@ def check_asked(
     guidance: float | None = None,
     negative_prompt: str | None = None,
     true_guidance: float | None = None,
+    inputs: Mapping[str, Any] | None = None,
 ) -> None:
     """Refuse a call of ``capture`` (with ``image``) or ``generate`` that cannot succeed, without torch.
 
@@ -85,7 +87,7 @@ def check_asked(
         As in :func:`workbench.capture`.
     image, timesteps
         As in :func:`workbench.capture`; a folder as in :func:`workbench.capture_many`.
-    steps, record, guidance, negative_prompt, true_guidance
+    steps, record, guidance, negative_prompt, true_guidance, inputs
         As in :func:`workbench.generate`.
 
     Raises
@@ -106,10 +108,11 @@ def check_asked(
             found.append(InputError(f"{error}: check the path."))
         return None
 
+    extra = tried(read_extra, inputs)
     request = read_request(
         concepts,
         prompt=prompt,
-        made=image is None,
+        made=image is None and not (extra or ExtraInputs()).replaces_prompt,
         layers=layers,
         spaces=spaces,
         samples=samples,

@@ -14,7 +14,7 @@ from workbench.interventions import Given
 from workbench.models.defaults import own_defaults
 from workbench.recording.arguments import check_timesteps, warn_beyond_training
 from workbench.recording.image_capture import check_ignore, plan_capture
-from workbench.recording.opening import open_adapter
+from workbench.recording.opening import open_for_images
 from workbench.recording.pictures import read_image
 from workbench.recording.provenance import model_name
 from workbench.recording.request import check_home, read_request
@@ -158,7 +158,7 @@ def capture(
     pixels = read_image(image)
     request = replace(request, unwritable=check_home(home) if store else None)
 
-    adapter = open_adapter(model)
+    adapter = open_for_images(model)
     with own_defaults(), turn(adapter.pipe, f"a capture of {quoted(request.concepts)}", progress):
         name = model_name(model)
         planned = plan_capture(adapter, request, pixels, model, name, times=times, truth=truth, ignore=ignore)

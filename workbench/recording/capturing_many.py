@@ -36,7 +36,7 @@ from workbench.recording.named_images import (
     name_images,
     read_concepts,
 )
-from workbench.recording.opening import open_adapter
+from workbench.recording.opening import open_for_images
 from workbench.recording.pictures import read_image
 from workbench.recording.provenance import derived, model_name
 from workbench.recording.request import Request, check_home, read_request
@@ -200,7 +200,7 @@ def capture_many(
     if common.unwritable is not None:
         raise common.unwritable
 
-    adapter = open_adapter(model)
+    adapter = open_for_images(model)
     many = _Many(
         adapter,
         common,

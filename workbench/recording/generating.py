@@ -30,6 +30,7 @@ from workbench.recording.arguments import (
     warn_beyond_training,
 )
 from workbench.recording.edits.sources import check_interventions
+from workbench.recording.extra_inputs import check_replaced, read_extra, with_extra
 from workbench.recording.opening import concept_embeddings, open_adapter, opened_or_recorded, traced
 from workbench.recording.pictures import Pixels
 from workbench.recording.plan import Plan, plan_tokens
@@ -46,6 +47,8 @@ from workbench.schema import (
     CHANNEL,
     CONDITIONAL,
     IMAGE,
+    INPUTS,
+    LEFT_OUT,
     PIXEL_X,
     PIXEL_Y,
     SAMPLE,
@@ -80,6 +83,7 @@ def generate(
     lse: bool = False,
     text_mass: bool = False,
     interventions: Given | Iterable[Given] = (),
+    inputs: Mapping[str, Any] | None = None,
     store: bool = True,
     home: str | Path | None = None,
     verify: bool = False,
@@ -89,12 +93,13 @@ def generate(
 
     The picture equals, bit for bit, what the plain pipeline makes from the same seed: ``pipe(prompt=prompt, height=,
     width=, num_inference_steps=steps, guidance_scale=guidance, max_sequence_length=<the model's text length>,
-    generator=torch.Generator("cpu").manual_seed(seed))``. Of a compiled pipeline it is the uncompiled one's picture.
+    generator=torch.Generator("cpu").manual_seed(seed))``, with ``inputs`` beside them. Of a compiled pipeline it is the
+    uncompiled one's picture.
 
     Parameters
     ----------
     prompt
-        What to draw.
+        What to draw; empty where ``inputs`` has embeddings in its place.
     concepts
         Words, 1 to 64.
     model
@@ -102,7 +107,7 @@ def generate(
     steps
         Length of the schedule; the model's own default otherwise (FLUX.1-dev 28, schnell 4).
     record
-        Index or indices of the steps to record, from 0; all by default.
+        Index or indices of the steps to record, of those that run, from 0; all by default.
     guidance
         Guidance scale, for models that take one (FLUX.1-dev: 3.5 by default).
     negative_prompt, true_guidance
@@ -119,7 +124,16 @@ def generate(
     seed
         Seed of the first picture's noise, drawn on the CPU.
     size
-        (height, width) in pixels, multiples of the model's patch; the model's native size by default.
+        (height, width) in pixels, multiples of the model's patch; the model's native size by default, with an image
+        among the inputs its aspect ratio at the model's native area.
+    inputs
+        Further inputs of the pipeline's own call, by its own names: ``{"image": "photo.png", "strength": 0.6}``.
+        ``workbench models`` says which are taken. Images are read as :func:`workbench.capture` reads them, and given to
+        the pipeline as PIL images, which it resizes. They are part of the run: ``attrs["inputs"]`` has numbers, the
+        pipeline's own where none is given, and of images and tensors a hash of their content. With a ``strength`` only
+        the last steps of the schedule run, and those are recorded. Tokens of reference images (FLUX.1 Kontext, FLUX.2,
+        Qwen-Image-Edit) take part in attention, also in that of the concepts; only the patches of the picture are
+        recorded, as ``attrs["left_out"]`` says.
 
     Returns
     -------
@@ -141,11 +155,15 @@ def generate(
     Examples
     --------
     >>> ds = workbench.generate("a red heart on grass", ["heart", "grass"], seed=3)  # doctest: +SKIP
+    >>> pipe = diffusers.FluxImg2ImgPipeline.from_pipe(workbench.load_model())  # doctest: +SKIP
+    >>> inputs = {"image": "scene.png", "strength": 0.6}
+    >>> ds = workbench.generate("a red heart on grass", ["heart"], model=pipe, inputs=inputs)  # doctest: +SKIP
     """
+    extra = read_extra(inputs)
     request = read_request(
         concepts,
         prompt=prompt,
-        made=True,
+        made=not extra.replaces_prompt,
         layers=layers,
         spaces=spaces,
         samples=samples,
@@ -164,15 +182,17 @@ def generate(
     chosen_steps = None if steps is None else check_count("steps", steps, 1, MOST_STEPS)
     check_negative(negative_prompt, true_guidance)
     check_branch(branch, request.spaces, text_mass, negative_prompt)
+    check_replaced(extra, request)
     request = replace(request, unwritable=check_home(home) if store else None)
 
-    adapter, words = open_adapter(model), request.concepts
+    adapter, extra = with_extra(open_adapter(model), extra)
+    words = request.concepts
     with own_defaults(), turn(adapter.pipe, f"a picture of {quoted(words)}", progress):
         name = model_name(model)
         check_offered(adapter.inner, name, request.spaces, attend)
         blocks = check_layers(layers, adapter.layers)
         check_vocabulary(words, " ".join([prompt, negative_prompt or ""]), name, adapter.info)
-        height, width = request.size or adapter.native
+        height, width = request.size or (adapter.native_size(*extra.shape) if extra.shape else adapter.native)
         grid = adapter.grid(height, width)
         warn_beyond_training(adapter, name, request.size)
         warn_of_text(adapter, words, [prompt, negative_prompt or ""], made=True)
@@ -196,14 +216,18 @@ def generate(
             options={
                 "sigmas": list(schedule.sigmas),
                 **guided,
-                # Without it, a run keeps the key it had before there was a choice.
+                # Without them, a run keeps the key it had before there was a choice.
                 **({} if branch == CONDITIONAL else {"branch": branch}),
+                **({"skipped_steps": schedule.skipped} if schedule.skipped else {}),
+                **({"inputs": extra.described} if extra.described else {}),
             },
         )
         check_interventions(adapter, plan, name, schedule.timesteps)
 
         def describe(template: xr.Dataset) -> xr.Dataset:
-            known = guided | {"steps": len(schedule.timesteps), "negative_prompt": negative_prompt or ""}
+            known: dict[str, Any] = guided | {"steps": schedule.length, "negative_prompt": negative_prompt or ""}
+            if extra.described:
+                known |= {INPUTS: extra.described} | ({LEFT_OUT: adapter.left_out} if adapter.left_out else {})
             return template.assign_attrs(known | dict(adapter.told(prompt)))
 
         image = (SAMPLE, PIXEL_Y, PIXEL_X, CHANNEL)
@@ -249,7 +273,7 @@ def _draw(adapter: PipelineAdapter, plan: Plan, sample: int, source: Source = IT
     """Call the pipeline for one picture, or for that of another run that interventions take from."""
     return adapter.generate(
         plan.prompts[sample] if source.prompt is None else source.prompt,
-        steps=len(plan.options["sigmas"]),
+        steps=len(plan.options["sigmas"]) + plan.options.get("skipped_steps", 0),
         guidance=plan.options["guidance"],
         seed=plan.seeds[sample] if source.seed is None else source.seed,
         size=plan.size,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -28,7 +29,7 @@ from workbench.recording.request import Request
 from workbench.recording.sessions import ENCODED_CONCEPT, once
 from workbench.recording.text_warnings import warn_of_embeddings
 from workbench.recording.tracing import Trace, trace
-from workbench.schema import warn
+from workbench.schema import ModelError, warn
 from workbench.store.pieces import Writer
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,23 @@ def open_adapter(model: Any) -> PipelineAdapter:
         pipeline_adapter_for(pipe)
     adapter = pipeline_adapter_for(pipe, info_of(pipe))
     refuse_shortcuts(adapter.inner.transformer)
+    return adapter
+
+
+def open_for_images(model: Any) -> PipelineAdapter:
+    """As :func:`open_adapter`, of a model that real images can be captured with.
+
+    Raises
+    ------
+    ModelError
+        Also if its transformer cannot be shown a real image alone.
+    """
+    adapter = open_adapter(model)
+    if adapter.uncaptured:
+        raise ModelError(
+            f"{type(adapter.pipe).__name__} cannot be shown a real image alone: {adapter.uncaptured}. Make pictures "
+            "with it, with generate, or capture with the family's main model."
+        )
     return adapter
 
 
@@ -131,8 +149,10 @@ def opened(key: str, home: str | os.PathLike[str] | None, progress: bool, verify
 
 def concept_embeddings(adapter: PipelineAdapter, plan: Plan) -> Concepts:
     """What a trace is given for the concepts, with a warning for words that are not read as a whole or alike."""
+    # Some text encoders are shown the image among the inputs.
+    seen = json.dumps(plan.options.get("inputs"), sort_keys=True)
     each = [
-        once(adapter.pipe, (ENCODED_CONCEPT, word, plan.pool), partial(adapter.encode_concept, word, plan.pool))
+        once(adapter.pipe, (ENCODED_CONCEPT, word, plan.pool, seen), partial(adapter.encode_concept, word, plan.pool))
         for word in plan.concepts
     ]
     embeddings = torch.cat([found.vector for found in each], dim=1)

@@ -99,7 +99,8 @@ name                  type                meaning
 ``default_layers``    list of int         layers of a heat map when none are given; written by the model adapter
 ``head_count``        int                 heads that ``<space>_total`` is the sum of (not in runs of early versions; the
                                           store adds it when it opens them)
-``steps``             int                 length of the schedule (``"generate"`` only)
+``steps``             int                 length of the schedule (``"generate"`` only), of which only the last steps ran
+                                          where ``inputs`` has a ``strength``
 ``guidance``          number or None      guidance scale; None when the model takes none (``"generate"`` only)
 ``branch``            str                 of guidance: ``"conditional"`` (also where it is absent), ``"unconditional"``
                                           or ``"both"`` (``"generate"`` only)
@@ -113,6 +114,11 @@ name                  type                meaning
 ``interventions``     list of dict        edits of the network, as :meth:`workbench.interventions.Intervention.as_dict`
                                           gives it; only where there are any
 ``edit``              str                 the same in words; only where there are any
+``inputs``            dict                further inputs of the pipeline's call by name: numbers as they are, images as
+                                          ``{"image": hash, "size": [height, width]}``, tensors as ``{"tensor": hash,
+                                          "dtype": ..., "shape": ...}``; only where there are any
+``left_out``          str                 what attends beside patches and text and is not recorded; only where there is
+                                          anything
 ``role``              str                 one of :data:`ROLES`; only in a run that was made for an experiment, or as an
                                           item of a run of many images
 ``parent``            str                 key of the run that such a run belongs to; ``""`` for an experiment's own

@@ -88,6 +88,8 @@ _OPTIONAL_ATTRIBUTES: Final[Mapping[str, _Rule]] = {
     EDIT: (_is_str, "a string"),
     BRANCH: _one_of((*BRANCHES, BOTH)),
     PROCESS: (_is_str, "a string"),
+    INPUTS: (lambda value: isinstance(value, Mapping), "a dict"),
+    LEFT_OUT: (_is_str, "a string"),
     FAILED: (_is_list(lambda item: isinstance(item, Mapping)), "a list of dicts"),
     FAMILY: (_is_str, "a string"),
     FAMILY_FROM: (_is_str, "a string"),

@@ -94,6 +94,10 @@ BOTH: Final = "both"
 PROCESS: Final = "process"
 """Attribute: how noise is added, where it is not by a flow, whose timestep is 1000 x sigma."""
 FLOW: Final = "flow"
+INPUTS: Final = "inputs"
+"""Attribute: further inputs of the pipeline's own call."""
+LEFT_OUT: Final = "left_out"
+"""Attribute: what attends beside the patches and the text and is not recorded."""
 
 # --- attributes that say where a run comes from ---------------------------------------------------------------
 PARENT: Final = "parent"
