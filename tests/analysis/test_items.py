@@ -31,7 +31,8 @@ def _single(name: str, words: tuple[str, ...], **more: Any) -> xr.Dataset:
     lse = {each: (schema.LSE_DIMS, rng.normal(size=shape).astype(np.float32)) for each in schema.LSE}
     mass = rng.random([*(ds.sizes[dim] for dim in schema.MASS_DIMS[:-1]), 16]).astype(np.float32) / 32
     coords = {"text": np.arange(16), "padding": ("text", np.arange(16) > 6)}
-    return ds.assign({**lse, "text_mass": (schema.MASS_DIMS, mass)}).assign_coords(coords)
+    ds = ds.assign({**lse, "text_mass": (schema.MASS_DIMS, mass)}).assign_coords(coords)
+    return ds.assign_attrs(key=f"run-of-{name}", image_hash=f"hash-of-{name}")  # as its item in a run of many images
 
 
 @pytest.fixture(params=["common", "of each"])

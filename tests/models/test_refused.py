@@ -37,8 +37,11 @@ def test_a_transformer(name: str) -> None:
 
 @pytest.mark.parametrize("name", PIPELINES)
 def test_a_pipeline(name: str, tmp_path: Path) -> None:
-    real: Any = getattr(diffusers, name)
-    for cls in (type(name, (), {}), real):
+    try:
+        real: list[Any] = [getattr(diffusers, name)]
+    except RuntimeError:  # it needs a newer transformers
+        real = []
+    for cls in (type(name, (), {}), *real):
         pipe = cls.__new__(cls)
         pipe.__dict__["transformer"] = flux_transformer()
         with pytest.raises(ModelError, match=sentence(name)):

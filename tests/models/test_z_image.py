@@ -173,6 +173,20 @@ def test_text_stands_behind_the_template_and_is_padded(adapter: Any) -> None:
     assert adapter.length_of("dog " * 40) == 64
 
 
+def test_concepts_that_begin_alike_are_no_less_apart(adapter: Any) -> None:
+    """Before the refiner their first tokens are equal; behind it they are not, and nobody is told that they are."""
+    words = ["boat", "brick"]
+    first, other = (adapter.encode_concept(word) for word in words)
+    assert torch.equal(first.vector, other.vector)
+    image = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    options: dict[str, Any] = {"model": adapter.pipe, "size": (24, 32), "store": False, "progress": False}
+    with pytest.warns(WorkbenchWarning) as told:
+        ds = wb.capture(image, words, **options)
+    assert not any("the same embedding" in str(each.message) for each in told)
+    boat, brick = (ds["output_total"].sel(concept=word) for word in words)
+    assert not np.allclose(boat, brick, rtol=1e-3)
+
+
 @pytest.mark.parametrize(("pool", "used"), [("first", (3,)), ("last", (4,)), ("mean", (3, 4))])
 def test_a_concept_is_encoded_with_its_whole_text(adapter: Any, pool: str, used: tuple[int, ...]) -> None:
     found = adapter.encode_concept("skyscraper", pool)

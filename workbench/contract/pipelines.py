@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Final
@@ -14,6 +14,7 @@ from torch import Tensor
 
 import workbench as wb
 from workbench.contract.case import Case
+from workbench.contract.rules import attention_of
 from workbench.contract.trying import Rule
 from workbench.models.pipeline import PipelineAdapter
 from workbench.models.transformer import Concepts
@@ -30,7 +31,7 @@ _GUIDED: Final = (
     {"guidance": None, "negative_prompt": "", "true_guidance": 3.0},
     {"guidance": None, "negative_prompt": "", "true_guidance": 1.0},
 )
-"""Ways of asking for classifier-free guidance."""
+"""Ways of asking for classifier-free guidance, where the family's own default is not one."""
 
 
 @dataclass(frozen=True)
@@ -72,24 +73,22 @@ class PipelineCase:
             inputs = self.inputs(timestep)
         given = self.given
         adapter.release()
-        seen = text.embeddings
-        hidden: tuple[int, ...] = ()
-        if text.mask is not None:
-            mask = text.mask[0].bool()
-            seen = seen[:, mask]
-            if adapter.length_of(self.prompt) == len(mask):
-                hidden = tuple(int(place) for place in (~mask).nonzero().flatten())
-            else:  # the transformer puts the text in another order, drops masked text or adds some
-                hidden = tuple(place for place, masked in enumerate(adapter.padding(self.prompt)) if masked)
-        return Case(
+        case = Case(
             adapter.transformer,
             inputs,
             given.embeddings,
-            seen,
-            hidden=hidden,
+            text.embeddings,
             own_positions=given.own_positions,
             own_texts=given.texts,
         )
+        # Some masks only weigh tokens, and some models cut or reorder what is masked: the blocks tell.
+        attention = attention_of(case)[0]
+        bias = attention.text_bias
+        hidden = () if bias is None else tuple((bias[0, 0, 0] == -torch.inf).nonzero().flatten().tolist())
+        seen = attention.text_key.shape[2] - len(hidden)
+        if text.mask is not None and seen < text.embeddings.shape[1]:
+            return replace(case, prompt=text.embeddings[:, text.mask[0].bool()], hidden=hidden)
+        return replace(case, hidden=hidden)
 
     @cached_property
     def given(self) -> Concepts:
@@ -252,7 +251,8 @@ def _quiet(case: PipelineCase) -> dict[str, Any]:
 
 def _guided(adapter: PipelineAdapter) -> dict[str, Any] | None:
     """How this family is asked for classifier-free guidance; None where it has none."""
-    for options in _GUIDED:
+    by_default = {"guidance": adapter.default_guidance, "negative_prompt": None, "true_guidance": 1.0}
+    for options in (by_default, *_GUIDED):
         try:
             scaled = options["guidance"] is None or adapter.default_guidance is not None
             if scaled and UNCONDITIONAL in adapter.guidance(options):

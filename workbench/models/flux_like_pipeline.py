@@ -44,8 +44,7 @@ class FluxLikePipeline(ScaledLatents):
         return Schedule.of_flow(checked)
 
     def noised(self, latents: Tensor, noise: Tensor, timestep: float) -> Tensor:
-        sigma = self.sigma(timestep)
-        mixed = sigma * noise + (1 - sigma) * latents
+        mixed = super().noised(latents, noise, timestep)
         tokens: Tensor = self.pipe._pack_latents(mixed, *mixed.shape)
         return tokens
 

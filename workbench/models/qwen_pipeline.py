@@ -84,8 +84,7 @@ class QwenPipelineAdapter(TemplatePipeline):
         return picture(self, vae.decode(scaled, return_dict=False)[0][:, :, 0])
 
     def noised(self, latents: Tensor, noise: Tensor, timestep: float) -> Tensor:
-        sigma = self.sigma(timestep)
-        mixed = sigma * noise + (1 - sigma) * latents
+        mixed = super().noised(latents, noise, timestep)
         tokens: Tensor = self.pipe._pack_latents(mixed, *mixed.shape)
         return tokens
 

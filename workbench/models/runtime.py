@@ -39,7 +39,10 @@ _OFFLOADING: Final = frozenset(
     }
 )
 """Hooks that move tensors and change no number."""
-_COLLECTING: Final = "transformers.utils.output_capturing.install_output_capuring_hook.<locals>.output_capturing_hook"
+_COLLECTING: Final = frozenset(
+    f"transformers.utils.output_capturing.install_output_{spelt}_hook.<locals>.output_capturing_hook"
+    for spelt in ("capuring", "capturing")  # in versions of transformers
+)
 """A hook that models of transformers keep once they were asked for hidden states; it puts outputs aside."""
 _HOOKS: Final = ("_forward_pre_hooks", "_forward_hooks")
 _OF_TORCH: Final = frozenset({*vars(nn.Module()), "_compiled_call_impl", "_hook_handles"}) - {"training"}
@@ -191,7 +194,7 @@ class _Description:
         self._classes.add(type(part))
         for kind in _HOOKS:
             for hook in getattr(part, kind).values():
-                if not (name_of(hook) == _COLLECTING and is_library(hook)):
+                if not (name_of(hook) in _COLLECTING and is_library(hook)):
                     self._refuse(path, f"has a forward hook, {name_of(hook)}")
         hooks = self._wrappers(path, part)
         forward = part.__dict__.get("forward")

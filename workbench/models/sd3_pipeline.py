@@ -134,10 +134,6 @@ class SD3PipelineAdapter(ScaledLatents):
         )
         return rgb(result.images)
 
-    def noised(self, latents: Tensor, noise: Tensor, timestep: float) -> Tensor:
-        sigma = self.sigma(timestep)
-        return sigma * noise + (1 - sigma) * latents
-
     def inputs(self, noised: Tensor, timestep: float, text: Text, grid: tuple[int, int]) -> dict[str, Any]:
         assert text.pooled is not None
         like = {"device": self.device, "dtype": self.pipe.transformer.dtype}

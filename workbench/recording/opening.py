@@ -156,7 +156,7 @@ def concept_embeddings(adapter: PipelineAdapter, plan: Plan) -> Concepts:
         for word in plan.concepts
     ]
     embeddings = torch.cat([found.vector for found in each], dim=1)
-    warn_of_embeddings(adapter, plan.concepts, embeddings, [found.count for found in each], plan.pool)
+    warn_of_embeddings(adapter, plan.concepts, each, plan.pool)
     texts = tuple(found.text for found in each if found.text is not None)
     places = adapter.concept_positions(plan.concepts, plan.pool)
     return Concepts(embeddings, own_positions=places, texts=texts or None)

@@ -366,8 +366,8 @@ def trace(
 
     Under classifier-free guidance only the conditional passes are recorded, where the pipeline names its passes with
     ``cache_context``, as ``FluxPipeline`` does. Pipelines that do not (image-to-image, inpainting, Kontext and
-    ControlNet of FLUX.1 in diffusers 0.42) have both recorded, and those that put both into one batch have all of its
-    items recorded, unless ``branches`` says which is which.
+    ControlNet of FLUX.1, Chroma and FLUX.3 in diffusers 0.42) have both recorded, and those that put both into one
+    batch have all of its items recorded, unless ``branches`` says which is which.
 
     While a trace is open, ``torch.compile`` is off in the whole process: a compiled transformer runs uncompiled, with
     the uncompiled model's output, and its compiled code is used again afterwards.
