@@ -568,6 +568,7 @@ def test_an_experiment_is_on_the_pipeline_with_its_inputs() -> None:
     )
     error = float(((first - second) ** 2).mean())
     assert result["psnr"].item() == pytest.approx(10 * np.log10(255**2 / error))
+    assert list(wb.schema.read_attributes(result.attrs)["inputs"]) == ["image"]
 
 
 # --- sizes and files ---------------------------------------------------------------------------------------------

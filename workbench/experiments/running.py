@@ -44,7 +44,7 @@ from workbench.recording.pictures import read_image
 from workbench.recording.provenance import asking, derived, model_name
 from workbench.recording.sessions import check_cancelled, session
 from workbench.recording.turns import quoted, turn
-from workbench.schema import BOTH, BRANCH, PROMPT, TIMESTEP, InputError, pack_attributes, read_attributes, warn
+from workbench.schema import BOTH, BRANCH, INPUTS, PROMPT, TIMESTEP, InputError, pack_attributes, read_attributes, warn
 from workbench.store import find
 
 if TYPE_CHECKING:
@@ -260,6 +260,7 @@ def intervene(
         "subject": "prompt" if prompted else "image",
         "prompt": outcomes[()].ds.attrs["prompt"],
         "image_hash": outcomes[()].ds.attrs["image_hash"],
+        **{name: value for name, value in outcomes[()].ds.attrs.items() if name == INPUTS},
         "model": model_name(model),
         "space": space,
         "concepts": list(words),
