@@ -63,6 +63,7 @@ def linear_scores(
     import torch
 
     from workbench.models.defaults import own_defaults
+    from workbench.recording.encoding import encoded_concepts, encoded_image, encoded_prompt
     from workbench.recording.opening import open_adapter
     from workbench.recording.pictures import resize
     from workbench.recording.tracing import trace
@@ -80,9 +81,9 @@ def linear_scores(
     found = []
     with own_defaults(), turn(pipe, "an evaluation"), torch.no_grad():
         try:
-            embeddings, _ = adapter.encode_concepts(concepts, protocol.pool)
-            text = adapter.encode_prompt(caption)
-            posterior = adapter.encode_image(resize(image, (height, width)))
+            embeddings, _ = encoded_concepts(adapter, concepts, protocol.pool)
+            text = encoded_prompt(adapter, caption)
+            posterior = encoded_image(adapter, resize(image, (height, width)))
             chosen: dict[str, Any] = {
                 "attend": protocol.attend,
                 "vectors": True,

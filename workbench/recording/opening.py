@@ -5,10 +5,8 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
-import torch
 import xarray as xr
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -20,12 +18,12 @@ from workbench.models.loading import BUNDLED, bundled, info_of, load_model
 from workbench.models.pipeline import PipelineAdapter
 from workbench.models.shortcuts import refuse_shortcuts
 from workbench.recording.edits.sources import resolved
+from workbench.recording.encoding import encoded_concepts
 from workbench.recording.identity import confirm, identity
 from workbench.recording.plan import Plan, Variables, writing
 from workbench.recording.provenance import is_derived, model_attrs
 from workbench.recording.reading import Record
 from workbench.recording.request import Request
-from workbench.recording.sessions import ENCODED_CONCEPT, once
 from workbench.recording.text_warnings import warn_of_embeddings
 from workbench.recording.tracing import Trace, trace
 from workbench.schema import warn
@@ -131,12 +129,7 @@ def opened(key: str, home: str | os.PathLike[str] | None, progress: bool, verify
 
 def concept_embeddings(adapter: PipelineAdapter, plan: Plan) -> Tensor:
     """Embeddings (1, concept, embedding_dim), with a warning for words that are not read as a whole or alike."""
-    each = [
-        once(adapter.pipe, (ENCODED_CONCEPT, word, plan.pool), partial(adapter.encode_concepts, [word], plan.pool))
-        for word in plan.concepts
-    ]
-    embeddings = torch.cat([vector for vector, _ in each], dim=1)
-    counts = [count for _, (count,) in each]
+    embeddings, counts = encoded_concepts(adapter, plan.concepts, plan.pool)
     warn_of_embeddings(adapter, plan.concepts, embeddings, counts, plan.pool)
     return embeddings
 
