@@ -10,14 +10,17 @@ VENV := .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 DOCUMENTING := $(VENV)/.installed-docs
+LOWEST := .venv-lowest
+TESTED_LOWEST := tests/models tests/contract tests/recording/test_selfcheck.py tests/recording/test_tracing.py \
+	tests/recording/test_capturing.py tests/store/test_writing.py tests/test_schema.py tests/test_accessor.py
 TESTING := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses auto
-DOCUMENTED := schema numerics store models recording interventions experiments analysis figures widgets tiny evaluation
+DOCUMENTED := schema numerics store models recording interventions experiments analysis figures widgets tiny evaluation contract
 
-.PHONY: help install demo test test-slow test-all soak bench bench-gpu bench-tiny bench-widgets lint docs
+.PHONY: help install demo test test-slow test-all soak bench bench-gpu bench-tiny bench-widgets bench-charts lint docs readme lowest
 
 help:
-	@echo "make demo | test | test-slow | test-all | soak | lint | docs | install    (TORCH=$(TORCH))"
-	@echo "make bench | bench-gpu | bench-tiny | bench-widgets"
+	@echo "make demo | test | test-slow | test-all | soak | lowest | lint | docs | readme | install    (TORCH=$(TORCH))"
+	@echo "make bench | bench-gpu | bench-tiny | bench-widgets | bench-charts"
 
 install: $(INSTALLED)
 
@@ -49,6 +52,19 @@ test-slow: $(INSTALLED)
 
 test-all: test test-slow
 
+# Adapters, and what is under them, at the lowest versions that pyproject.toml allows; torch is the one with CUDA.
+lowest: $(LOWEST)/.installed
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest --numprocesses auto --dist loadfile \
+		--no-loadscope-reorder -p no:cacheprovider -m "not slow" $(TESTED_LOWEST)
+
+$(LOWEST)/.installed: pyproject.toml tests/lowest.py
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install uv
+	$(PYTHON) -m tests.lowest > $(LOWEST)/requirements.txt
+	$(LOWEST)/bin/uv pip install --python $(LOWEST)/bin/python --resolution lowest-direct \
+		--requirement $(LOWEST)/requirements.txt --editable .
+	@touch $@
+
 # Every figure of the README's performance section; keep the machine idle meanwhile.
 bench: $(INSTALLED)
 	HF_HUB_OFFLINE=1 $(PY) -m tests.benchmarks
@@ -65,6 +81,10 @@ bench-tiny: $(INSTALLED)
 bench-widgets: $(INSTALLED)
 	$(PY) -m tests.benchmarks.widgets
 
+# Curves and matrices of the views beside the same ones in plotly: bytes, and times in the browser.
+bench-charts: $(INSTALLED)
+	$(PY) -m tests.benchmarks.charts
+
 # Kill processes that compute a run, many times, and capture from many threads; look at what becomes of the runs.
 soak: $(INSTALLED)
 	HF_HUB_OFFLINE=1 WORKBENCH_KILLS=$(KILLS) $(PY) -m pytest tests/store/test_killing.py
@@ -75,6 +95,10 @@ lint: $(INSTALLED)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+# The table of families in the README, from the adapters' own declarations; a test compares.
+readme: $(INSTALLED)
+	$(PY) -m workbench.models.features README.md
 
 # pdoc follows the package's list of public names; the packages below it are named here.
 docs: $(DOCUMENTING)

@@ -13,12 +13,31 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.tiny_pipelines.auraflow import auraflow_inputs, auraflow_transformer
+from tests.tiny_pipelines.cogview4 import cogview4_inputs, cogview4_transformer
 from tests.tiny_pipelines.flux2 import flux2_inputs, flux2_transformer
-from tests.tiny_pipelines.flux_like import chroma_inputs, chroma_transformer
+from tests.tiny_pipelines.flux3 import flux3_inputs, flux3_transformer, rounded
+from tests.tiny_pipelines.flux_like import (
+    bria_inputs,
+    bria_transformer,
+    chroma_inputs,
+    chroma_transformer,
+    longcat_inputs,
+    longcat_transformer,
+    ovis_inputs,
+    ovis_transformer,
+)
+from tests.tiny_pipelines.hunyuan_image import hunyuan_image_inputs, hunyuan_image_transformer
+from tests.tiny_pipelines.lumina2 import lumina2_inputs, lumina2_transformer
 from tests.tiny_pipelines.qwen import qwen_inputs, qwen_transformer
 from tests.tiny_pipelines.sd3 import sd3_inputs, sd3_transformer
+from tests.tiny_pipelines.z_image import z_image_inputs, z_image_transformer
 from tests.tiny_random import concept_embeddings, flux_inputs, flux_transformer
 from workbench.models.family import adapter_for
+from workbench.models.joint import JointAdapter
+
+LONE = "ignore:.*each is a text of one token"
+"""What a trace says of concepts as embeddings in families that refine their text, where any vector will do."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +80,46 @@ class Sample:
     @property
     def prompt(self) -> Tensor:
         """Embeddings of those tokens of the text that the model sees."""
-        embeddings: Tensor = self.inputs["encoder_hidden_states"]
-        mask = self.inputs.get("encoder_hidden_states_mask")
+        embeddings = self.text
+        mask = self.inputs.get("encoder_hidden_states_mask", self.inputs.get("encoder_attention_mask"))
         return embeddings if mask is None else embeddings[:, : int(mask[0].sum())]
+
+    @property
+    def text(self) -> Tensor:
+        """Embeddings (batch, token, width) of the text that the model is given."""
+        given = self.inputs.get("encoder_hidden_states", self.inputs.get("cap_feats"))
+        return given if isinstance(given, Tensor) else torch.stack(given)
+
+    @property
+    def length(self) -> int:
+        """Tokens of the text in the blocks, with those that the model adds to it."""
+        adapter = adapter_for(self.model)
+        assert isinstance(adapter, JointAdapter)
+        adapter.begin(self.inputs)
+        return adapter.text_length
+
+    @property
+    def masked(self) -> int:
+        """How many tokens of the text, at its end, are masked in the blocks."""
+        glyphs = self.inputs.get("encoder_attention_mask_2")
+        seen = self.prompt.shape[1]
+        masked = self.text.shape[1] - seen + (0 if glyphs is None else int((glyphs[0] == 0).sum()))
+        return min(masked, self.length - seen)
+
+    @property
+    def batch(self) -> int:
+        """Items of the batch."""
+        return len(self.text)
+
+    def output(self, inputs: dict[str, Any] | None = None) -> Tensor:
+        """What the model gives for its inputs, or for others."""
+        found = self.model(**(self.inputs if inputs is None else inputs)).sample
+        return torch.stack(found) if isinstance(found, list) else found
+
+    def others(self, *names: str) -> dict[str, Any]:
+        """The inputs with the tokens or rows of some, or of image and text, in another order."""
+        names = names or ("hidden_states", "encoder_hidden_states", "x", "cap_feats")
+        return {name: _flipped(value) if name in names else value for name, value in self.inputs.items()}
 
     @property
     def tolerance(self) -> float:
@@ -74,6 +130,11 @@ class Sample:
         """Whether values agree within the tolerance."""
         scale = float(expected.abs().max())
         return torch.allclose(actual.float(), expected.float(), rtol=0, atol=self.tolerance * scale)
+
+
+def _flipped(value: Any) -> Any:
+    """A batch, or a list of its items, in another order of the axis behind that of the batch."""
+    return value.flip(1) if isinstance(value, Tensor) else [item.flip(-2) for item in value]
 
 
 def _fused(model: Any, unfused: bool = False) -> nn.Module:
@@ -115,6 +176,50 @@ FAMILIES = {
     "chroma": Family(chroma_transformer, chroma_inputs, edited=False),
     "chroma-masked-batch": Family(chroma_transformer, lambda m: chroma_inputs(m, batch=2, masked=3)),
     "chroma-bfloat16": Family(lambda: chroma_transformer().bfloat16(), lambda m: chroma_inputs(m, masked=3), False),
+    "longcat": Family(longcat_transformer, lambda m: longcat_inputs(m, batch=2)),
+    "longcat-edit": Family(longcat_transformer, lambda m: longcat_inputs(m, reference=(2, 5)), edited=False),
+    "longcat-fused": Family(lambda: _fused(longcat_transformer()), longcat_inputs, edited=False),
+    "ovis-batch": Family(ovis_transformer, lambda m: ovis_inputs(m, batch=2), edited=False),
+    "ovis-bfloat16": Family(lambda: ovis_transformer().bfloat16(), ovis_inputs, edited=False),
+    "bria": Family(bria_transformer, bria_inputs, edited=False),
+    "bria-bfloat16-batch": Family(
+        lambda: bria_transformer().bfloat16(), lambda m: bria_inputs(m, batch=2), edited=False
+    ),
+    "flux3": Family(flux3_transformer, flux3_inputs, edited=False),
+    "flux3-edit-batch": Family(flux3_transformer, lambda m: flux3_inputs(m, batch=2, reference=(2, 5))),
+    "flux3-fused": Family(lambda: _fused(flux3_transformer()), flux3_inputs, edited=False),
+    "flux3-distilled": Family(lambda: flux3_transformer(flow_map=True), flux3_inputs, edited=False),
+    "flux3-bfloat16": Family(lambda: rounded(flux3_transformer()), flux3_inputs, edited=False),
+    "z-image": Family(z_image_transformer, z_image_inputs, quick=True),
+    "z-image-batch": Family(
+        lambda: z_image_transformer(n_refiner_layers=1), lambda m: z_image_inputs(m, batch=2, text=32), edited=False
+    ),
+    "z-image-bfloat16": Family(lambda: z_image_transformer().bfloat16(), z_image_inputs, edited=False),
+    "hunyuan-image": Family(hunyuan_image_transformer, hunyuan_image_inputs, edited=False),
+    "hunyuan-image-masked-batch": Family(
+        lambda: hunyuan_image_transformer(num_refiner_layers=1),
+        lambda m: hunyuan_image_inputs(m, batch=2, masked=2, glyphs=0),
+    ),
+    "hunyuan-image-distilled": Family(
+        lambda: hunyuan_image_transformer(guidance_embeds=True, use_meanflow=True), hunyuan_image_inputs, edited=False
+    ),
+    "hunyuan-image-bfloat16": Family(
+        lambda: hunyuan_image_transformer().bfloat16(), lambda m: hunyuan_image_inputs(m, masked=2), edited=False
+    ),
+    "auraflow": Family(auraflow_transformer, auraflow_inputs, edited=False),
+    "auraflow-fused-batch": Family(lambda: _fused(auraflow_transformer()), lambda m: auraflow_inputs(m, batch=2)),
+    "auraflow-unfused": Family(lambda: _fused(auraflow_transformer(), unfused=True), auraflow_inputs, edited=False),
+    "auraflow-bfloat16": Family(lambda: auraflow_transformer().bfloat16(), auraflow_inputs, edited=False),
+    "lumina2": Family(lumina2_transformer, lumina2_inputs),
+    "lumina2-masked-batch": Family(
+        lambda: lumina2_transformer(num_refiner_layers=1), lambda m: lumina2_inputs(m, batch=2, masked=2), edited=False
+    ),
+    "lumina2-bfloat16": Family(lambda: lumina2_transformer().bfloat16(), lumina2_inputs, edited=False),
+    "cogview4": Family(cogview4_transformer, cogview4_inputs),
+    "cogview4-masked-batch": Family(
+        cogview4_transformer, lambda m: cogview4_inputs(m, batch=2, masked=2), edited=False
+    ),
+    "cogview4-bfloat16": Family(lambda: cogview4_transformer().bfloat16(), cogview4_inputs, edited=False),
 }
 
 

@@ -86,6 +86,20 @@ def test_an_experiment_from_a_dataset_and_its_code_agree(monkeypatch: pytest.Mon
     view.close()
 
 
+def test_the_code_of_a_stored_run_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
+    wb.capture(SCENE.image, WORDS, timesteps=300, progress=False)
+    (run,) = (one for one in wb.runs() if one.own)
+    view = wb.ablate(run)
+    assert view.meta["uses"] == []
+    panel = Panel(view, monkeypatch)
+    for mode, form in (("sweep", {}), ("intervention", {"layers": [1, 1], "control": "none"})):
+        assert panel.ask(type="run", mode=mode, form=form)[0]["type"] == "done"
+        code = panel.ask(type="plot", mode=mode, number=1)[0]["code"]
+        exec(code.replace("model=", "progress=False, model="), made := {})
+        xr.testing.assert_identical(made["found"], view.results[mode][0])
+    view.close()
+
+
 QUICK = ("SkipBlock", "MaskText", "Patch")
 """Kinds of edits that are not left to the slow tests: of blocks, of attention, and with a run to take from."""
 

@@ -10,7 +10,9 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 
 def test_there_are_notebooks() -> None:
-    assert {"00_start", "01_quickstart", "02_sweeps", "03_interventions"} <= {path.stem for path in NOTEBOOKS}
+    assert {"00_start", "01_quickstart", "02_sweeps", "03_interventions", "06_your_own_model"} <= {
+        path.stem for path in NOTEBOOKS
+    }
 
 
 @pytest.mark.slow

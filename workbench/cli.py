@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench import __version__, evaluation_commands, view_commands
+from workbench import __version__, evaluation_commands, model_commands, view_commands
 from workbench.lab import lab
 from workbench.options import (
     Attend,
@@ -238,7 +238,7 @@ def models(as_json: Json = False) -> None:
         return
     for family in families():
         typer.echo(f"{family.name}: {', '.join(family.models)}")
-        typer.echo(f"  capture, generate  {', '.join(family.pipelines)}")
+        typer.echo(f"  capture, generate  {', '.join(family.pipelines) or 'no'}")
         typer.echo(f"  trace              {', '.join(family.transformers)}")
         typer.echo(f"  guidance           {family.guidance}")
         for licence in family.licences:
@@ -476,6 +476,7 @@ def _finish(
         typer.echo(f"drawn {figure.absolute()}")
 
 
+model_commands.register(app)
 view_commands.register(app)
 evaluation_commands.register(app)
 

@@ -23,9 +23,11 @@ from workbench.widgets.ablate.intervention_form import Interventions
 from workbench.widgets.ablate.results import INTERVENTION, SWEEP
 from workbench.widgets.ablate.sweep_form import spaces_of
 from workbench.widgets.ablate.tasks import Message, Mode, Sweeps, labels, side_by_side
+from workbench.widgets.explore.picker import opening
 from workbench.widgets.explore.state import State
 from workbench.widgets.shared.code import arguments, code
 from workbench.widgets.shared.description import picture
+from workbench.widgets.shared.kernel import variable_of
 from workbench.widgets.shared.refusals import drawable, problem, shown
 from workbench.widgets.shared.worker import Progress
 from workbench.widgets.start.starter import Start
@@ -82,7 +84,9 @@ def ablate(
     its place.
     """
     try:
-        return _panel(subject.open() if isinstance(subject, Run) else subject, concepts, model, options)
+        if isinstance(subject, Run):
+            return _panel(subject.open(), concepts, model, options, opening(subject))
+        return _panel(subject, concepts, model, options)
     except WorkbenchError as error:
         return Ablation(error=str(error))
 
@@ -168,7 +172,9 @@ class _Models:
         return self._runner
 
 
-def _panel(subject: Any, concepts: Sequence[str] | None, model: Any, options: dict[str, Any]) -> Ablation:
+def _panel(
+    subject: Any, concepts: Sequence[str] | None, model: Any, options: dict[str, Any], source: str = ""
+) -> Ablation:
     if wrong := sorted({*_OWN, "interventions", "record", "spaces", "layers", "truth"} & set(options)):
         raise InputError(f"ablate takes no {', '.join(wrong)}: the panel says what is changed, and keeps its runs.")
     if not isinstance(subject, xr.Dataset):
@@ -187,9 +193,13 @@ def _panel(subject: Any, concepts: Sequence[str] | None, model: Any, options: di
         }
         title = f"{', '.join(laboratory.facts['names'])} – {_named(laboratory.model)}"
         facts = {"model": _named(laboratory.model), "concepts": laboratory.facts["names"]}
-        return Ablation({INTERVENTION: Interventions(laboratory)}, lacks=lacks, title=title, facts=facts)
+        modes: dict[str, Mode] = {INTERVENTION: Interventions(laboratory)}
+        return Ablation(modes, lacks=lacks, title=title, facts=facts, uses=laboratory.uses)
     if sentence := problem(subject):
         raise InputError(_for_ablate(sentence))
+    name = variable_of(subject, "ds")
+    uses = [] if source else [name]
+    source = source or ("" if name == "ds" else f"ds = {name}")
     subject = shown(subject)
     if not spaces_of(subject):
         raise InputError("this dataset holds no space of concepts, only the prompt's tokens: capture 'output' as well.")
@@ -199,17 +209,22 @@ def _panel(subject: Any, concepts: Sequence[str] | None, model: Any, options: di
         from workbench.experiments.running import check_options
 
         check_options("ablate", options, subject.attrs.get("kind") == "generate", _OWN)
-    modes: dict[str, Mode] = {SWEEP: Sweeps(subject)}
+    modes = {SWEEP: Sweeps(subject)}
     lacks = {}
     try:
-        modes[INTERVENTION] = Interventions(_from_dataset(subject, model, options))
+        laboratory = _from_dataset(subject, model, options)
+        modes[INTERVENTION] = Interventions(laboratory)
+        uses += [one for one in laboratory.uses if one != "ds"]
     except InputError as error:
         lacks[INTERVENTION] = f"An intervention runs the network again, and here it cannot: {error}"
     names = [str(name) for name in subject[schema.CONCEPT].to_numpy()]
-    edited = [f"edited: {edit}"] if (edit := edit_of(subject.attrs)) else []
-    title = " – ".join([", ".join(names), str(subject.attrs.get("model") or "an unnamed model"), *edited])
+    about = [", ".join(names), str(subject.attrs.get("model") or "an unnamed model")]
+    about += [f"run {key[:8]}"] if (key := str(subject.attrs.get("key", ""))) else []
+    about += [f"edited: {edit}"] if (edit := edit_of(subject.attrs)) else []
+    title = " – ".join(about)
     image = picture(subject) if drawable(subject) else None
-    return Ablation(modes, lacks=lacks, title=title, picture=image, facts=provenance(subject))
+    facts = provenance(subject)
+    return Ablation(modes, lacks=lacks, title=title, picture=image, facts=facts, source=source, uses=uses)
 
 
 @dataclass
@@ -244,11 +259,21 @@ class _Laboratory:
     def call(self, plan: str, options: str) -> str:
         """The code of the same call."""
         names, given = code(list(self.facts["names"])), arguments(self.options)
-        model = repr(os.fspath(self.model)) if isinstance(self.model, str | os.PathLike) else "pipe"
+        model = repr(os.fspath(self.model)) if self._named else variable_of(self.model, "pipe")
         return (
             f"import workbench as wb\n\nplan = {plan}\n"
             f"found = wb.intervene({self.written}, {names}, plan, model={model}{options}{given})"
         )
+
+    @property
+    def uses(self) -> list[str]:
+        """The variables of the notebook that the code uses."""
+        picture = [self.written] if self.written.isidentifier() else ["ds"] if self.ds is not None else []
+        return [*picture, *([] if self._named else [variable_of(self.model, "pipe")])]
+
+    @property
+    def _named(self) -> bool:
+        return isinstance(self.model, str | os.PathLike)
 
     def pair(self, found: xr.Dataset, at: int, layer: int | None = None) -> Message:
         """The maps and pictures without and with one intervention, at the read-out or in one layer."""
@@ -352,7 +377,7 @@ def _from_subject(subject: Any, concepts: Sequence[str], model: Any, options: di
 
     names = list(check_concepts(concepts))
     prompted = is_prompt(subject)
-    written = repr(subject) if isinstance(subject, str) else "image"
+    written = repr(os.fspath(subject)) if isinstance(subject, str | os.PathLike) else variable_of(subject, "image")
     subject = subject if prompted else read_image(subject)
     adapter = open_adapter(model)
     every = [layer.index for layer in adapter.layers]

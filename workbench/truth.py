@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, cast
@@ -49,6 +50,11 @@ class Regions(NamedTuple):
         if self.void is None:
             return {schema.TRUTH: (dims, self.masks)}
         return {schema.TRUTH: (dims, self.masks, {_BESIDE: schema.VOID}), schema.VOID: (dims[1:], self.void)}
+
+
+def bits_hash(masks: NDArray[np.bool_]) -> str:
+    """A hash of masks, which the same masks share."""
+    return hashlib.sha256(np.packbits(masks).tobytes()).hexdigest()[:20]
 
 
 def read_truth(

@@ -7,7 +7,7 @@ import xarray as xr
 from tests.synthetic import dataset
 from workbench import schema
 from workbench.analysis.normalising import normalised
-from workbench.analysis.truth import void_of, with_truth
+from workbench.analysis.truth import truth_hash, void_of, with_truth
 from workbench.schema import InputError
 
 
@@ -78,3 +78,12 @@ def test_joined_datasets_keep_their_void_pixels(join: str) -> None:
     )
     joined = xr.concat([first, second], join, data_vars="all")
     np.testing.assert_array_equal(void_of(normalised(joined)), void)
+
+
+def test_a_hash_tells_one_truth_from_another() -> None:
+    ds = dataset(truth=True)
+    other = ds.assign(truth=ds.truth.copy(data=~ds.truth.to_numpy()))
+    void = ds.assign(void=(("pixel_y", "pixel_x"), np.zeros(ds.truth.shape[1:], bool)))
+    assert truth_hash(ds) == truth_hash(ds.transpose(...))
+    assert len({truth_hash(ds), truth_hash(other), truth_hash(void), truth_hash(dataset())}) == 4
+    assert truth_hash(dataset()) == ""

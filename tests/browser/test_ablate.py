@@ -192,6 +192,12 @@ def test_two_way_sweeps_truth_by_hand_and_errors(panel: Locator, ds: xr.Dataset,
     values = cells.evaluate_all("all => all.map((one) => Number(one.dataset.value))")
     np.testing.assert_allclose(values, ds.wb.sweep(("layer", "head")).mean_iou.to_numpy().ravel())
     _check_nothing_is_clipped(view)
+    tops = [view.locator(f"[data-cell='{layer},0']").bounding_box()["y"] for layer in (0, 1, 2)]
+    assert tops[0] > tops[1] > tops[2], "upwards is deeper"
+    view.locator("[data-cell='1,1']").click()
+    _maps(view, 1, "1,1")
+    panel.page.keyboard.press("ArrowUp")
+    _maps(view, 1, "2,1")
     view.locator("[data-cell='2,1']").click()
     shown = _maps(view, 1, "2,1")
     one = ds.wb.heatmap(layers=2, heads=1).transpose("concept", "y", "x").to_numpy()
@@ -218,6 +224,17 @@ def test_two_way_sweeps_truth_by_hand_and_errors(panel: Locator, ds: xr.Dataset,
     np.testing.assert_allclose(drawn, found.ap.sel(concept="dog"))
     assert not view.locator(".wb-error").is_visible()
     panel.screenshot(path=SCREENSHOTS / "ablate-drawn.png")
+    brushed = """(root) => {
+      const { drawing } = root.workbench.views.sweep.form;
+      const counts = [];
+      drawing.brush.set([[3, "3 × 3 patches"]]);
+      for (const [patch, wanted] of [[[0, 0], true], [[4, 5], true], [[4, 5], false]]) {
+        drawing.put(patch, wanted);
+        counts.push(drawing.drawn[drawing.name].length);
+      }
+      return counts;
+    }"""
+    assert panel.evaluate(brushed) == [2 + 4, 6 + 9, 6]
 
 
 @pytest.mark.slow

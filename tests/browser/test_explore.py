@@ -144,9 +144,12 @@ def test_concepts_without_a_panel_are_told_and_shown(lab: chromium.Notebook) -> 
     lab.run(f"view = wb.explore(synthetic.dataset(concepts={names}, signal=2.0, grid=(6, 15)))\nview")
     view = View(lab.page.locator(".wb-view").last)
     rest = view.root.locator(".wb-rest")
+    rest.get_by_text("12 of 15 shown, those with the largest areas; the others are strongest at").wait_for()
+    largest = view.state["concepts"]
+    view.set(concepts=list(range(3, 15)))
     rest.get_by_text("12 of 15 shown; the others are strongest at").wait_for()
     view.click("show-largest")
-    assert len(view.state["concepts"]) == 12
+    assert len(view.state["concepts"]) == 12 == len(largest)
     view.click("show-all")
     assert view.state["concepts"] is None
     assert view.root.locator(".wb-panel[data-kind=concept]").count() == 15
@@ -366,6 +369,39 @@ def test_keys_move_play_and_pick(fresh: View, ds: xr.Dataset) -> None:
     assert cells == view.root.page.evaluate("jupyterapp.shell.currentWidget.content.widgets.length")
 
 
+def test_nothing_is_reached_twice_and_what_takes_the_focus_is_no_picture(view: View) -> None:
+    view.set(open=["overview", "heads", "patch", "options"], pin=[1, 1])
+    stops = view.root.evaluate(
+        "root => [...root.querySelectorAll('button, select, input, summary, [tabindex]')]"
+        ".filter((one) => one.tabIndex >= 0 && !one.disabled && one.checkVisibility())"
+        ".map((one) => [one.title || one.getAttribute('aria-label') || one.dataset.control || one.innerText, one.role])"
+    )
+    names = [name for name, _ in stops]
+    assert len(names) > 30
+    assert sorted(names) == sorted(set(names))
+    assert "img" not in {role for _, role in stops}
+    view.root.locator(".wb-curves").nth(1).wait_for()
+    assert view.root.locator(".wb-curves g:has(.wb-edge)").count() == 2 * 3
+
+
+def test_a_tour_says_what_each_part_shows(view: View) -> None:
+    view.set(open=[], pin=None)
+    view.control("help").click()
+    view.control("tour").click()
+    said, parts = [], []
+    for _ in range(20):
+        parts.append(view.root.locator(".wb-toured").first.get_attribute("class"))
+        said.append(view.root.locator(".wb-tour-text").inner_text())
+        if view.control("tour-next").inner_text() == "Done":
+            break
+        view.root.page.keyboard.press("Enter")
+    assert [text.split(":")[0] for text in said] == [f"{at} of {len(said)}" for at in range(1, len(said) + 1)]
+    assert len(set(parts)) > 3
+    assert any("its share of every patch, among all 3 concepts" in text for text in said)
+    view.root.page.keyboard.press("Escape")
+    assert not view.root.locator(".wb-tour, .wb-toured").first.is_visible()
+
+
 def test_space_plays_over_timesteps(fresh: View) -> None:
     view = fresh
     view.set(timesteps=[750.0, 750.0])
@@ -503,17 +539,15 @@ def test_one_layer_and_one_timestep_are_shown(lab: chromium.Notebook, ds: xr.Dat
 
 def test_maps_of_scores_that_span_thousands(lab: chromium.Notebook, ds: xr.Dataset) -> None:
     """Sums over the heads of a large model: steps of sixteen bits would be coarser than their differences."""
-    code = (
-        "ds.assign(output_total=ds.output_total + 9000 * (ds.x > 20)).astype('float32').isel(layer=[1], timestep=[0])"
-    )
+    code = "ds.assign(output_total=ds.output_total + np.float32(9000) * (ds.x > 20)).isel(layer=[1], timestep=[0])"
     lab.clear()
-    lab.run(f"view = wb.explore({code}, state={PLAIN})\nview")
+    lab.run(f"import numpy as np\nview = wb.explore({code}, state={PLAIN})\nview")
     view = View(lab.page.locator(".wb-view"))
     view.settle()
-    held = "root => root.workbench.cubeState === 'ready'"
+    held = "root => root.dataset.cube === 'ready'"
     lab.page.wait_for_function(held, arg=view.root.element_handle(), polling="raf", timeout=60_000)
     view.select("reduce", "mean_softmax")  # the first maps came from the kernel
-    shown = view.root.evaluate("root => Array.from(root.workbench.maps)")
-    maps = eval(code, {"ds": ds}).wb.heatmap().transpose("concept", "y", "x").to_numpy()
+    shown = view.root.evaluate("root => Array.from(root.workbench.maps.values)")
+    maps = eval(code, {"ds": ds, "np": np}).wb.heatmap(reduce="mean_softmax").transpose("concept", "y", "x").to_numpy()
     np.testing.assert_allclose(np.reshape(shown, maps.shape), maps, atol=0.002)
     lab.run("view.close()")

@@ -206,8 +206,22 @@ def test_two_datasets_follow_one_set_of_controls(lab: chromium.Notebook) -> None
     other = synthetic.dataset(seed=1, dual=6, single=3, grid=(6, 8), timesteps=(800.0, 510.0, 260.0), signal=2.0)
     check_maps(first, ds.wb.heatmap(layers=slice(3, 4), timesteps=slice(500, 250)), limits=(0, 1))
     check_maps(second, other.wb.heatmap(layers=slice(6, 8), timesteps=slice(510, 260)), limits=(0, 1))
+    second.hover_patch(2, 5)
+    places = [view.root.locator(".wb-readout").inner_text().split(":")[0] for view in (first, second)]
+    assert places == ["Row 2, column 5"] * 2
+    assert not second.root.locator("details[data-section=options]").count()
     second.click_patch(4, 4)
     lab.page.wait_for_function("root => root.workbench.state.pin?.[0] === 4", arg=first.root.element_handle())
+    for view in (first, second):
+        view.root.locator("details[data-section=patch][open] .wb-bar-row").first.wait_for()
+    lab.page.set_viewport_size({"width": 700, "height": 1000})
+    lab.page.evaluate("jupyterapp.shell.collapseLeft()")
+    lab.page.wait_for_timeout(300)
+    boxes = [view.root.bounding_box() for view in (first, second)]
+    assert boxes[0]["y"] == boxes[1]["y"]
+    assert boxes[0]["x"] + boxes[0]["width"] < boxes[1]["x"]
+    for view in (first, second):
+        assert not view.root.evaluate(OUTSIDE)
 
 
 @pytest.mark.usefixtures("views")

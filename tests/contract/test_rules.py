@@ -225,7 +225,7 @@ def test_what_comes_of_a_rule(case: Case) -> None:
 def test_rounding_grows_with_depth() -> None:
     shallow, deep = (
         Case(model, flux_inputs(model)).tolerance
-        for model in (flux_transformer(), flux_transformer(num_layers=12, num_single_layers=8))
+        for model in (flux_transformer(), flux_transformer(num_layers=20, num_single_layers=12))
     )
     assert shallow == 1e-5
     assert deep == pytest.approx(2e-5)

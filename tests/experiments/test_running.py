@@ -295,6 +295,8 @@ def test_truth_is_what_the_iou_is_with() -> None:
     ]  # fmt: skip
     np.testing.assert_allclose(result.iou_shift[0], (runs[1] - runs[0]).values)
     assert result.attrs["iou_of"] == "truth"
+    assert result.attrs["truth_hash"]
+    assert json.loads(result.attrs["origin"])["concepts"] == WORDS
 
 
 @pytest.mark.slow

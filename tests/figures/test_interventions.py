@@ -98,6 +98,7 @@ def test_heads_of_several_blocks_make_a_matrix_that_frames_what_is_beyond_the_co
     (image,) = ax.images
     np.testing.assert_allclose(image.get_array(), [[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]])
     assert [label.get_text() for label in ax.get_yticklabels()] == ["1", "3"]
+    assert not ax.yaxis_inverted(), "upwards is deeper"
     frames = {(round(patch.get_x() + 0.46), round(patch.get_y() + 0.46)) for patch in ax.patches}
     assert frames == {(1, 0), (2, 0), (0, 1), (1, 1), (2, 1)}
     assert "framed: larger than all 19 controls" in ax.get_title(loc="left").replace("\n", " ")
@@ -192,3 +193,13 @@ def test_parts_of_a_result_are_drawn_or_refused() -> None:
     for part in (whole.isel(intervention=0, drop=True), whole.mean("intervention")):
         with pytest.raises(InputError, match="a figure needs intervention"):
             effects(part)
+
+
+@pytest.mark.parametrize("draw", [effects, effects_by_layer])
+def test_a_figure_says_of_which_run_and_what_was_asked(draw: Any) -> None:
+    origin = json.dumps({"key": "abc123", "model": "made-up", "concepts": ["dog"]})
+    facts = draw(reached().assign_attrs(origin=origin, controls="[1]"), "map_distance").facts
+    assert (facts["key"], facts["model"]) == ("abc123", "made-up")
+    assert facts["result"]["plan"][0][0]["edit"] == "SkipBlock"
+    assert "controls" not in facts["result"]
+    assert facts["shown"].startswith("mean absolute difference of the maps")

@@ -58,3 +58,8 @@ def test_what_does_not_fit_is_refused() -> None:
         figures.sweep(sweep(DS, "layer", metric="ap"), null=null)
     with pytest.raises(InputError, match="over 2 images, and a null is of one"):
         figures.sweep(sweep([DS, DS], "layer"), null=null)
+
+
+def test_a_figure_says_of_which_run_it_is() -> None:
+    facts = figures.score(score(DS.assign_attrs(key="abc123"), layers=1)).facts
+    assert (facts["key"], facts["result"]["layers"]) == ("abc123", [1])

@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 
 from tests.synthetic import dataset
 from workbench.analysis.sweeps import sweep as swept
+from workbench.analysis.truth import truth_hash
 from workbench.figures import SEGMENT_COLOURS, sweep
 from workbench.schema import InputError, WorkbenchWarning
 
@@ -93,6 +94,7 @@ def test_a_matrix_frames_its_best_cell(metric: str) -> None:
     np.testing.assert_allclose(ax.get_images()[0].get_array(), values)
     assert ticks(ax) == ["750", "500", "250"]
     assert ticks(ax, "y") == ["0", "1", "2", "3", "4"]
+    assert not ax.yaxis_inverted(), "upwards is deeper"
     (frame,) = [patch for patch in ax.patches if isinstance(patch, Rectangle)]
     y, x = (round(position + 0.5) for position in reversed(frame.get_xy()))
     assert float(values[y, x]) == float(values.max() if metric == "iou" else values.min())
@@ -182,3 +184,14 @@ def test_sweeps_of_earlier_versions_and_former_names_of_metrics() -> None:
     for ax in (sweep(earlier).axes[0], sweep(earlier, "agreement").axes[0], renamed):
         assert ax.get_ylabel() == drawn.get_ylabel()
         assert len(ax.lines) == len(drawn.lines)
+
+
+def test_a_figure_says_of_which_run_with_which_truth_and_what_was_asked() -> None:
+    ds = dataset(truth=True).assign_attrs(key="abc123", interventions=[{}], edit="X(1)", image_hash="f00")
+    facts = sweep(swept(ds, "layer", timesteps=500)).facts
+    assert (facts["key"], facts["edit"], facts["image_hash"]) == ("abc123", "X(1)", "f00")
+    assert (facts["result"]["over"], facts["result"]["timesteps"]) == (["layer"], [500.0])
+    assert (facts["shown"], facts["result"]["truth_hash"]) == ("iou", truth_hash(ds))
+    several = sweep(swept([ds, ds.assign_attrs(key="def456")], "layer")).facts
+    assert several["runs"] == [{"key": "abc123"}, {"key": "def456"}]
+    assert several["edit"] == "X(1)"

@@ -94,7 +94,8 @@ def test_text_is_t5s_with_a_mask_of_the_first_padding(adapter: Any) -> None:
     assert adapter.prompt_tokens("a skyscraper on grass") == ([0, 1, 2, 3, 4], ["a", "sky", "scraper", "on", "grass"])
     text = adapter.encode_prompt("a dog")
     assert text.embeddings.shape == (1, LENGTH, 40)
-    assert text.mask.tolist() == [[1] * 4 + [0] * (LENGTH - 4)], "two words, the end of text and one of padding"
+    assert text.added.tolist() == [[1] * 4 + [0] * (LENGTH - 4)], "two words, the end of text and one of padding"
+    assert text.mask is None, "nothing is hidden"
     assert adapter.padding("a dog") == [False] * 3 + [True] * (LENGTH - 3)
     assert [reader.name for reader in adapter.readers(made=True)] == ["T5"]
     embeddings, counts = adapter.encode_concepts(["dog", "skyscraper"])

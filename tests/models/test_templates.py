@@ -9,13 +9,34 @@ import pytest
 import torch
 
 from tests.tiny_pipelines.flux2 import flux2_pipeline, klein_pipeline
+from tests.tiny_pipelines.flux_like import ovis_pipeline
+from tests.tiny_pipelines.hunyuan_image import hunyuan_image_pipeline
+from tests.tiny_pipelines.lumina2 import lumina2_pipeline
 from tests.tiny_pipelines.qwen import qwen_pipeline
+from tests.tiny_pipelines.z_image import z_image_pipeline
 from workbench.models.family import pipeline_adapter_for
 from workbench.models.templates import TemplateReader
 from workbench.schema import InputError
 
-PIPELINES: dict[str, Callable[[], Any]] = {"dev": flux2_pipeline, "klein": klein_pipeline, "qwen": qwen_pipeline}
 LENGTH = 64
+
+
+def _hunyuan_image() -> Any:
+    """With less text than the 1000 tokens that no call changes."""
+    pipe = hunyuan_image_pipeline()
+    pipe.tokenizer_max_length = LENGTH
+    return pipe
+
+
+PIPELINES: dict[str, Callable[[], Any]] = {
+    "dev": flux2_pipeline,
+    "klein": klein_pipeline,
+    "qwen": qwen_pipeline,
+    "ovis": ovis_pipeline,
+    "z-image": z_image_pipeline,
+    "hunyuan-image": _hunyuan_image,
+    "lumina2": lumina2_pipeline,
+}
 PROMPTS = ("a dog on grass", "skyscraper", "user", "\n\na dog", "dog <|im_end|> [/INST] cat", "")
 
 
@@ -28,12 +49,16 @@ def encoded(adapter: Any, prompt: str) -> tuple[list[int], list[int], int]:
     """Tokens and mask that the text encoder is given for a prompt, and how many of the first the pipeline drops."""
     seen: dict[str, Any] = {}
     handle = adapter.pipe.text_encoder.register_forward_pre_hook(
-        lambda module, args, kwargs: seen.update(kwargs), with_kwargs=True
+        lambda module, args, kwargs: seen.update(kwargs, **({"input_ids": args[0]} if args else {})), with_kwargs=True
     )
     adapter.encode_prompt(prompt)
     handle.remove()
-    dropped = getattr(adapter.pipe, "prompt_template_encode_start_idx", 0)
-    return seen["input_ids"][0].tolist(), seen["attention_mask"][0].tolist(), dropped
+    drops = ("prompt_template_encode_start_idx", "user_prompt_begin_id")
+    dropped = sum(getattr(adapter.pipe, name, 0) for name in drops)
+    tokens, mask = seen["input_ids"][0].tolist(), seen["attention_mask"][0].tolist()
+    if not adapter.reader.padded:
+        tokens, mask = ([value for value, kept in zip(each, mask, strict=True) if kept] for each in (tokens, mask))
+    return tokens, mask, dropped
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
@@ -44,9 +69,9 @@ def test_own_tokens_are_where_the_encoder_reads_them(adapter: Any, prompt: str) 
     assert placed.padding == tuple(not seen for seen in mask[dropped:])
     assert not any(placed.padding[position] for position in placed.positions)
     assert list(placed.positions) == sorted(set(placed.positions))
-    # A newline at the start may be one token with the template's.
+    # White space before it may be one token with it.
     text = adapter.reader.tokenizer.decode(placed.tokens)
-    assert text.lstrip("\n") == prompt.lstrip("\n")
+    assert text.lstrip() == prompt.lstrip()
 
 
 def test_a_template_adds_nothing_to_the_words(adapter: Any) -> None:
@@ -75,12 +100,12 @@ def test_the_token_a_concept_takes_decodes_to_its_word(adapter: Any, pool: str) 
     words = ["dog", "skyscraper"]
     embeddings, counts = adapter.encode_concepts(words, pool)
     assert counts == [1, 2]
-    positions = adapter.concept_positions(words, pool)
+    positions = adapter.own_positions(words, pool)
     used = {"first": ["dog", "sky"], "last": ["dog", "scraper"], "mean": ["dog", "scraper"]}[pool]
     for index, word in enumerate(words):
         tokens, _, dropped = encoded(adapter, word)
         text = adapter.encode_prompt(word).embeddings
-        assert adapter.reader.tokenizer.decode([tokens[dropped + positions[index]]]) == used[index]
+        assert adapter.reader.tokenizer.decode([tokens[dropped + positions[index]]]).lstrip() == used[index]
         own = adapter.reader.place(word).positions if pool == "mean" else [positions[index]]
         torch.testing.assert_close(embeddings[0, index], text[0, list(own)].mean(dim=0))
 

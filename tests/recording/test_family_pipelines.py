@@ -19,20 +19,45 @@ from torch import Tensor
 
 import workbench as wb
 from tests.references import relative_error
+from tests.tiny_pipelines.auraflow import auraflow_pipeline
+from tests.tiny_pipelines.cogview4 import cogview4_pipeline
 from tests.tiny_pipelines.flux2 import flux2_pipeline, klein_pipeline
-from tests.tiny_pipelines.flux_like import chroma_pipeline
+from tests.tiny_pipelines.flux_like import bria_pipeline, chroma_pipeline, longcat_pipeline, ovis_pipeline
+from tests.tiny_pipelines.hunyuan_image import hunyuan_image_pipeline
+from tests.tiny_pipelines.lumina2 import lumina2_pipeline
 from tests.tiny_pipelines.qwen import qwen_pipeline
 from tests.tiny_pipelines.sd3 import sd3_pipeline
+from tests.tiny_pipelines.z_image import z_image_pipeline
 from workbench.interventions import Amplify, Intervention, MaskText, NullText, RandomDirection, ScaleHeads, SkipBlock
 from workbench.models.family import pipeline_adapter_for
 from workbench.models.fingerprint import fingerprint
+from workbench.models.hooks import by_name
 from workbench.recording.opening import open_adapter
 from workbench.schema import InputError, validate
 
-PROMPT, CONCEPTS, SIZE = "a dog on grass", ["dog", "sky"], (24, 32)
+PROMPT, CONCEPTS = "a dog on grass", ["dog", "sky"]
 GRID = (6, 8)
-INFO = {"sd3": 20, "flux2": 64, "klein": 24, "qwen": 512, "chroma": 20}
-"""Length of the text (of SD3's T5), shorter than the model's own to save time."""
+PATCHES = {"lumina2": 16, "cogview4": 16}
+"""Pixels of a side of those that are not 4."""
+INFO = {
+    "sd3": 20,
+    "flux2": 64,
+    "klein": 24,
+    "qwen": 512,
+    "chroma": 20,
+    "z-image": 512,
+    "hunyuan-image": None,
+    "auraflow": 20,
+    "lumina2": 48,
+    "longcat": None,
+    "ovis": 24,
+    "bria": 20,
+    "cogview4": 64,
+}
+"""Length of the text (of SD3's T5), shorter than the model's own to save time; None where a call is not told any."""
+
+OWN = {"sd3": 256, "auraflow": 256, "lumina2": 256, "ovis": 256, "bria": 128}
+"""Length of the text where nothing is said."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +72,10 @@ class Made:
         Guidance, as `generate` and the pipeline itself take it.
     unguided : dict
         What turns classifier-free guidance off, as `generate` takes it; None where it has none.
-    batched : bool
-        Whether both branches are in one batch, the unconditional one first.
+    batched : tuple of int
+        Items of the prompt and of the negative prompt, where guidance puts both into one batch.
+    without : callable
+        Gives a pipeline whose guidance is turned off by it, not by a call.
     quick : bool
         Whether everything is tried on it at each run, not only where slow tests run too.
     """
@@ -57,7 +84,8 @@ class Made:
     ours: dict[str, Any] = field(default_factory=dict)
     plain: dict[str, Any] = field(default_factory=dict)
     unguided: dict[str, Any] | None = None
-    batched: bool = False
+    batched: tuple[int, int] | None = None
+    without: Callable[[Any], Any] = lambda pipe: pipe
     quick: bool = False
 
 
@@ -67,7 +95,7 @@ CLASSIFIER_FREE: dict[str, Any] = {
     "unguided": {"guidance": 1.0},
 }
 FAMILIES = {
-    "sd3": Made(sd3_pipeline, **CLASSIFIER_FREE, batched=True, quick=True),
+    "sd3": Made(sd3_pipeline, **CLASSIFIER_FREE, batched=(1, 0), quick=True),
     "flux2": Made(flux2_pipeline, {"guidance": 3.0}, {"guidance_scale": 3.0}),
     "klein": Made(klein_pipeline, {"guidance": 3.0}, {"guidance_scale": 3.0}, {"guidance": 1.0}),
     "qwen": Made(
@@ -77,6 +105,25 @@ FAMILIES = {
         {},
     ),
     "chroma": Made(chroma_pipeline, **CLASSIFIER_FREE),
+    "longcat": Made(
+        longcat_pipeline,
+        {"guidance": 5.0, "negative_prompt": "a cat"},
+        {"guidance_scale": 5.0, "negative_prompt": "a cat", "enable_prompt_rewrite": False},
+        {"guidance": 1.0},
+    ),
+    "ovis": Made(ovis_pipeline, **CLASSIFIER_FREE),
+    "bria": Made(bria_pipeline, **CLASSIFIER_FREE, batched=(1, 0)),
+    "hunyuan-image": Made(
+        hunyuan_image_pipeline,
+        {"negative_prompt": "a cat"},
+        {"negative_prompt": "a cat"},
+        {},
+        without=lambda pipe: type(pipe)(**pipe.components | {"guider": None, "ocr_guider": None}),
+    ),
+    "auraflow": Made(auraflow_pipeline, **CLASSIFIER_FREE, batched=(1, 0)),
+    "lumina2": Made(lumina2_pipeline, **CLASSIFIER_FREE),
+    "cogview4": Made(cogview4_pipeline, **CLASSIFIER_FREE),
+    "z-image": Made(z_image_pipeline, **CLASSIFIER_FREE | {"unguided": {"guidance": 0.0}}, batched=(0, 1)),
 }
 
 
@@ -94,7 +141,8 @@ def folder_of(name: str, parent: str) -> Path:
     """A saved pipeline, with the length of its text."""
     path = Path(parent) / name
     FAMILIES[name].pipeline().save_pretrained(path)
-    (path / "workbench.json").write_text(json.dumps({"text_length": INFO[name]}))
+    if INFO[name] is not None:
+        (path / "workbench.json").write_text(json.dumps({"text_length": INFO[name]}))
     return path
 
 
@@ -106,7 +154,10 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @cache
 def loaded(path: Path) -> Any:
-    return wb.load_model(path, device="cpu", dtype=torch.float32)
+    pipe = wb.load_model(path, device="cpu", dtype=torch.float32)
+    if INFO[path.name] is None:
+        pipe.tokenizer_max_length = 24
+    return pipe
 
 
 @pytest.fixture(params=params())
@@ -122,17 +173,24 @@ def pipe(name: str, saved: Callable[[str], Path]) -> Any:
 
 
 @pytest.fixture
-def image() -> Any:
-    return np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+def image(name: str) -> Any:
+    patch = PATCHES.get(name, 4)
+    return np.random.default_rng(0).integers(0, 256, (GRID[0] * patch, GRID[1] * patch, 3), dtype=np.uint8)
+
+
+def size_of(pipe: Any) -> tuple[int, int]:
+    """Height and width of a picture of `GRID` patches."""
+    patch = pipeline_adapter_for(pipe).patch
+    return GRID[0] * patch, GRID[1] * patch
 
 
 def generated(pipe: Any, steps: int = 2, **options: Any) -> xr.Dataset:
-    defaults: dict[str, Any] = {"model": pipe, "size": SIZE, "store": False, "progress": False}
+    defaults: dict[str, Any] = {"model": pipe, "size": size_of(pipe), "store": False, "progress": False}
     return wb.generate(PROMPT, CONCEPTS, steps=steps, **(defaults | options))
 
 
 def captured(pipe: Any, image: Any, **options: Any) -> xr.Dataset:
-    defaults: dict[str, Any] = {"model": pipe, "size": SIZE, "store": False, "progress": False}
+    defaults: dict[str, Any] = {"model": pipe, "size": size_of(pipe), "store": False, "progress": False}
     return wb.capture(image, CONCEPTS, **(defaults | options))
 
 
@@ -140,11 +198,11 @@ def plain(name: str, pipe: Any, steps: int = 2, length: int | None = None) -> An
     """The picture of the pipeline alone."""
     result = pipe(
         prompt=PROMPT,
-        height=SIZE[0],
-        width=SIZE[1],
+        height=size_of(pipe)[0],
+        width=size_of(pipe)[1],
         num_inference_steps=steps,
         generator=torch.Generator("cpu").manual_seed(0),
-        max_sequence_length=length or INFO[name],
+        **({} if INFO[name] is None else {"max_sequence_length": length or INFO[name]}),
         **FAMILIES[name].plain,
     )
     return np.asarray(result.images[0].convert("RGB"))
@@ -155,7 +213,7 @@ def calls(pipe: Any) -> Iterator[list[dict[str, Any]]]:
     """Arguments of the transformer's passes."""
     seen: list[dict[str, Any]] = []
     handle = pipe.transformer.register_forward_pre_hook(
-        lambda module, args, kwargs: seen.append(kwargs), with_kwargs=True
+        lambda module, args, kwargs: seen.append(by_name(module, args, kwargs)), with_kwargs=True
     )
     try:
         yield seen
@@ -164,16 +222,20 @@ def calls(pipe: Any) -> Iterator[list[dict[str, Any]]]:
 
 
 def item(given: dict[str, Any], index: int) -> dict[str, Any]:
-    """One item of a batch."""
-    return {name: value[index : index + 1] if torch.is_tensor(value) else value for name, value in given.items()}
+    """One item of a batch; position ids may be those of all items."""
+    return {
+        name: value[index : index + 1] if isinstance(value, Tensor | list) and len(value) == 2 else value
+        for name, value in given.items()
+    }
 
 
 def traced(pipe: Any, given: dict[str, Any], **options: Any) -> dict[str, Tensor]:
     """Scores (layer, head, concept, patch) of one pass of the transformer."""
     adapter = open_adapter(pipe)
-    embeddings, _ = adapter.encode_concepts(CONCEPTS)
-    places = adapter.concept_positions(CONCEPTS)
-    with torch.no_grad(), wb.trace(pipe.transformer, embeddings, own_positions=places, **options) as seen:
+    each = [adapter.encode_concept(concept) for concept in CONCEPTS]
+    options["own_positions"] = adapter.concept_positions(CONCEPTS)
+    options["own_texts"] = [found.text for found in each] if adapter.inner.refines else None
+    with torch.no_grad(), wb.trace(pipe.transformer, torch.cat([e.vector for e in each], dim=1), **options) as seen:
         pipe.transformer(**given)
     return {space: values[:, 0] for space, values in seen.scores.items()}
 
@@ -197,7 +259,7 @@ def test_in_bfloat16_and_what_a_call_leaves_behind_changes_no_key(name: str, ima
     pipe = FAMILIES[name].pipeline(dtype=torch.bfloat16)
     before = fingerprint(pipe)
     ds = generated(pipe, steps=1, **FAMILIES[name].ours)
-    np.testing.assert_array_equal(ds["image"][0], plain(name, pipe, steps=1, length=256 if name == "sd3" else 512))
+    np.testing.assert_array_equal(ds["image"][0], plain(name, pipe, steps=1, length=OWN.get(name, 512)))
     captured(pipe, image)
     assert fingerprint(pipe) == before
 
@@ -207,8 +269,8 @@ def test_the_branch_of_guidance_that_was_asked_for_is_recorded(name: str, pipe: 
     with calls(pipe) as seen:
         plain(name, pipe, steps=1)
     batched = FAMILIES[name].batched
-    assert len(seen) == (1 if batched else 2)
-    passes = [item(seen[0], 1), item(seen[0], 0)] if batched else seen
+    assert len(seen) == (2 if batched is None else 1)
+    passes = seen if batched is None else [item(seen[0], place) for place in batched]
     both = generated(pipe, steps=1, branch="both", **FAMILIES[name].ours)
     validate(both, values=True)
     for index, branch in enumerate(("conditional", "unconditional")):
@@ -240,7 +302,8 @@ def test_edits_reach_the_conditional_items_as_they_do_without_guidance(
     made = FAMILIES[name]
     assert made.unguided is not None
     alone, guided = (
-        generated(pipe, steps=1, interventions=[edit], **options) for options in (made.unguided, made.ours)
+        generated(model, steps=1, interventions=[edit], **options)
+        for model, options in ((made.without(pipe), made.unguided), (pipe, made.ours))
     )
     assert relative_error(stored(guided, timestep=0).nan_to_num(), stored(alone, timestep=0).nan_to_num()) < 1e-4
     untouched = generated(pipe, steps=1, **made.ours)
@@ -299,7 +362,7 @@ def test_stored_opened_explored_and_edited(
 
 
 def test_ablated(name: str, pipe: Any, image: Any) -> None:
-    options: dict[str, Any] = {"size": SIZE, "store": False, "progress": False, "control": None}
+    options: dict[str, Any] = {"size": size_of(pipe), "store": False, "progress": False, "control": None}
     layers = [layer.index for layer in open_adapter(pipe).layers]
     found = wb.intervene(image, CONCEPTS, SkipBlock.each(), model=pipe, layers=layers, **options)
     assert found.sizes["intervention"] == len(layers)
@@ -312,7 +375,8 @@ def test_offloaded(name: str, pipe: Any, image: Any) -> None:
     """Between two calls of a layer its weights have no data."""
     expected = captured(pipe, image, prompt=PROMPT)
     offloaded = wb.load_model(pipe.config["_name_or_path"], device="cpu", dtype=torch.float32)
-    for part in ("transformer", "vae"):
+    # That of LongCat asks its autoencoder where text goes.
+    for part in ("transformer",) if name == "longcat" else ("transformer", "vae"):
         accelerate.cpu_offload(getattr(offloaded, part), execution_device=torch.device("cpu"))
     assert {parameter.device.type for parameter in offloaded.transformer.parameters()} == {"meta"}
     ds = captured(offloaded, image, prompt=PROMPT)
@@ -323,7 +387,7 @@ def test_offloaded(name: str, pipe: Any, image: Any) -> None:
 def test_loaded_by_name_of_its_class(name: str, pipe: Any, image: Any, saved: Callable[[str], Path]) -> None:
     folder = saved(name)
     assert type(pipe) is type(FAMILIES[name].pipeline())
-    ds = wb.capture(image, CONCEPTS, model=folder, size=SIZE, store=False, progress=False)
+    ds = wb.capture(image, CONCEPTS, model=folder, size=size_of(pipe), store=False, progress=False)
     assert ds.sizes["concept"] == 2
 
     class Own(type(pipe)):  # type: ignore[misc]

@@ -85,11 +85,11 @@ def test_what_was_encoded_is_not_encoded_again(
     pipe: FluxPipeline, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Any] = []
-    words, image = FluxPipelineAdapter.encode_concepts, FluxPipelineAdapter.encode_image
+    words, image = FluxPipelineAdapter.encode_concept, FluxPipelineAdapter.encode_image
     monkeypatch.setattr(
         FluxPipelineAdapter,
-        "encode_concepts",
-        lambda self, given, pool: (seen.extend(given), words(self, given, pool))[1],
+        "encode_concept",
+        lambda self, given, pool: (seen.append(given), words(self, given, pool))[1],
     )
     monkeypatch.setattr(
         FluxPipelineAdapter, "encode_image", lambda self, pixels: (seen.append("image"), image(self, pixels))[1]

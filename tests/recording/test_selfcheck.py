@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tomllib
+import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,15 +13,17 @@ from diffusers import FluxTransformer2DModel
 from diffusers.models.transformers.transformer_flux import FluxAttnProcessor
 from torch import Tensor
 
-from tests.families import FAMILIES, Sample
+from tests.families import FAMILIES, LONE, Sample
 from tests.tiny_random import concept_embeddings, flux_inputs, flux_transformer
 from tests.traced import snapshot
 from workbench.interventions import MaskText, NullText, ScaleHeads, SkipBlock
+from workbench.models import tested
+from workbench.models.family import adapter_for
 from workbench.models.flux import FluxAdapter
 from workbench.models.transformer import BlockCall
 from workbench.recording import selfcheck
 from workbench.recording.tracing import trace
-from workbench.schema import ModelError
+from workbench.schema import ModelError, WorkbenchWarning
 
 
 def passed(model: Any) -> set[str]:
@@ -26,19 +31,20 @@ def passed(model: Any) -> set[str]:
     return {layer.name for _, layer, _ in selfcheck._passed.get(model, ())}
 
 
-def run(model: Any, inputs: dict[str, Any], width: int, **options: Any) -> Tensor:
+def run(model: Any, inputs: dict[str, Any], width: int, **options: Any) -> Any:
     with torch.no_grad(), trace(model, concept_embeddings(width=width), **options):
-        output: Tensor = model(**inputs).sample
+        output: Any = model(**inputs).sample
     return output
 
 
+@pytest.mark.filterwarnings(LONE)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_passes_and_is_not_asked_again(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sample = Sample.of(name)
     run(sample.model, sample.inputs, sample.concepts.shape[-1], layers=sample.layers)
     kinds = {name.partition(".")[0] for name in passed(sample.model)}
     assert kinds
-    assert kinds == {name.partition(".")[0] for name, _ in sample.model.named_modules() if name.endswith("blocks.0")}
+    assert kinds == {layer.name.partition(".")[0] for layer in adapter_for(sample.model).layers}
     monkeypatch.setattr(selfcheck, "attended", lambda *_: pytest.fail("asked again"))
     run(sample.model, sample.inputs, sample.concepts.shape[-1], layers=sample.layers)
 
@@ -125,3 +131,29 @@ def test_it_looks_while_nothing_is_recorded_twice(monkeypatch: pytest.MonkeyPatc
         with torch.no_grad():
             seen.run(**inputs)
     assert passed(model) == {"transformer_blocks.0"}
+
+
+# --- versions ----------------------------------------------------------------------------------------------------
+def test_another_version_of_diffusers_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tested, "_told", set())
+    with monkeypatch.context() as patched:
+        patched.setattr(tested, "version", lambda name: "0.99.0")
+        with pytest.warns(
+            WorkbenchWarning, match=r"diffusers 0\.99\.0 is installed.* tested with 0\.42.*most likely right"
+        ):
+            run(flux_transformer(), flux_inputs(flux_transformer()), 40)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            run(flux_transformer(), flux_inputs(flux_transformer()), 40)
+        patched.setattr(FluxAdapter, "scale", lambda self, call: 1.0)
+        with pytest.raises(ModelError, match=r"maps would be wrong.*diffusers 0\.99\.0 is installed.*tested with"):
+            run(flux_transformer(), flux_inputs(flux_transformer()), 40)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(tested, "version", lambda name: tested.TESTED[0])
+        assert tested.untested() == ""
+
+
+def test_the_lowest_version_that_is_allowed_was_tested() -> None:
+    declared = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["dependencies"]
+    (lowest,) = (each.partition(">=")[2] for each in declared if each.startswith("diffusers"))
+    assert tested.TESTED[0].startswith(lowest)

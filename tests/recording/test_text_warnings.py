@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from diffusers import FluxPipeline
 
 from tests.tiny_random import WORDS, clip_tokenizer, flux_pipeline, t5_tokenizer
 from workbench.models.flux import FluxPipelineAdapter
+from workbench.models.pipeline import EncodedConcept
 from workbench.models.readers import TextReader
+from workbench.models.transformer import ConceptText
 from workbench.recording.capturing import capture
 from workbench.recording.generating import generate
 from workbench.recording.text_warnings import warn_of_embeddings, warn_of_text
@@ -81,17 +84,27 @@ def test_prompts_beyond_each_text(adapter: FluxPipelineAdapter) -> None:
 
 
 def test_embeddings_that_are_equal_for_other_reasons(adapter: FluxPipelineAdapter) -> None:
-    embeddings = torch.arange(12.0).reshape(1, 3, 4)
+    dog, sky, sun = (EncodedConcept(vector[None, None], 1) for vector in torch.arange(12.0).reshape(3, 4))
     with noted() as notes:
-        warn_of_embeddings(adapter, ["dog", "sky", "sun"], embeddings, [1, 1, 1], "first")
+        warn_of_embeddings(adapter, ["dog", "sky", "sun"], [dog, sky, sun], "first")
     assert notes == []
-    embeddings[0, 2] = embeddings[0, 0]
+    sun = replace(sun, vector=dog.vector.clone())
     with noted() as notes:
-        warn_of_embeddings(adapter, ["dog", "sky", "sun"], embeddings, [1, 1, 1], "first")
+        warn_of_embeddings(adapter, ["dog", "sky", "sun"], [dog, sky, sun], "first")
     assert [note[:52] for note in notes] == ["the concepts 'dog', 'sun' have the same embedding: t"]
     with noted() as notes:
-        warn_of_embeddings(adapter, ["犬", "sky", "猫"], embeddings, [2, 1, 2], "mean")
+        warn_of_embeddings(adapter, ["犬", "sky", "猫"], [dog, sky, sun], "mean")
     assert notes == [], "their tokens are the same: said before they were encoded"
+
+
+def test_concepts_whose_texts_differ_are_apart_where_text_is_refined(adapter: FluxPipelineAdapter) -> None:
+    text = torch.arange(12.0).reshape(1, 3, 4)
+    one, same = (EncodedConcept(text[:, :1], 1, ConceptText(text.clone(), (0,))) for _ in range(2))
+    longer = EncodedConcept(text[:, :1], 1, ConceptText(text[:, :2], (0,)))
+    other = EncodedConcept(text[:, :1], 1, ConceptText(text, (0, 1)))
+    with noted() as notes:
+        warn_of_embeddings(adapter, ["dog", "sky", "sun", "cat"], [one, same, longer, other], "mean")
+    assert [note[:52] for note in notes] == ["the concepts 'dog', 'sky' have the same embedding: t"]
 
 
 def test_readers() -> None:

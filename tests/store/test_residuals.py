@@ -20,6 +20,7 @@ from tests import synthetic
 from workbench import schema, store
 from workbench.numerics.scores import softmax
 from workbench.schema import StoreError
+from workbench.store.pieces import Writer
 from workbench.store.residuals import FINEST, join, split
 
 SPACES = ("output", "cross")
@@ -133,6 +134,13 @@ def test_parts_are_read_alone(ds: xr.Dataset, home: Path, monkeypatch: pytest.Mo
 def test_xarray_does_with_it_what_it_does_with_others(ds: xr.Dataset, home: Path, tmp_path: Path) -> None:
     found, whole = _written(ds, home), _written(ds, None)
     assert found["output"].encoding["preferred_chunks"]["layer"] == 1
+    points = {dim: xr.DataArray(np.arange(4), dims="point") for dim in ("y", "x")}
+    np.testing.assert_array_equal(found["cross"].isel(points), whole["cross"].isel(points))
+    np.testing.assert_array_equal(found["cross"].where(found["head"] == 1, drop=True), whole["cross"].isel(head=[1]))
+    chunked = found.chunk({"layer": 1})
+    assert chunked["output"].chunksizes["layer"] == (1,) * 5
+    np.testing.assert_array_equal(chunked["output"], whole["output"])
+    np.testing.assert_array_equal(chunked.wb.heatmap(heads=0), whole.wb.heatmap(heads=0))
     xr.testing.assert_identical(pickle.loads(pickle.dumps(found)).load(), whole)
     xr.testing.assert_identical(found.copy(deep=True).load(), whole)
     changed = found.copy(deep=True)
@@ -163,6 +171,27 @@ def test_a_damaged_residual_is_noticed(ds: xr.Dataset, home: Path) -> None:
     assert store.damage("run", home) == ["cross_residual/c.0.0.0.0.0.0.0: missing"]
     with pytest.raises(StoreError, match="removed or damaged"):
         opened["cross"].isel(layer=0).load()
+
+
+def test_an_interrupted_run_goes_on_with_its_residuals(
+    ds: xr.Dataset, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = Writer.write
+
+    def until_the_third(run: Writer, at: Any, values: Any) -> None:
+        if at["timestep"] == 1:
+            run.commit()
+            raise KeyboardInterrupt
+        written(run, at, values)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Writer, "write", until_the_third)
+        _written(ds, home)
+    written_again = []
+    monkeypatch.setattr(Writer, "write", lambda run, at, values: written_again.append(at) or written(run, at, values))
+    found = _written(ds, home)
+    assert {at["timestep"] for at in written_again} == {1, 2}
+    xr.testing.assert_identical(found.load(), _written(ds, None))
 
 
 @pytest.mark.parametrize("wrong", ["dtype", "shape"])

@@ -5,10 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, ChromaPipeline, ChromaTransformer2DModel, FlowMatchEulerDiscreteScheduler
+from diffusers import (
+    AutoencoderKL,
+    BriaPipeline,
+    BriaTransformer2DModel,
+    ChromaPipeline,
+    ChromaTransformer2DModel,
+    FlowMatchEulerDiscreteScheduler,
+    LongCatImagePipeline,
+    LongCatImageTransformer2DModel,
+    OvisImagePipeline,
+    OvisImageTransformer2DModel,
+)
 from torch import nn
-from transformers import T5Config, T5EncoderModel
+from transformers import (
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen3Config,
+    Qwen3Model,
+    T5Config,
+    T5EncoderModel,
+)
 
+from tests.tiny_pipelines.texts import QWEN3_CHAT, qwen_tokenizer
 from tests.tiny_random import JOINT_DIM, t5_tokenizer
 
 BLOCKS: dict[str, Any] = {
@@ -20,12 +39,41 @@ BLOCKS: dict[str, Any] = {
     "joint_attention_dim": JOINT_DIM,
     "axes_dims_rope": (8, 12, 12),
 }
+LONGCAT_TEMPLATE = (
+    "<|im_start|>system\nAs an image captioning expert, generate a descriptive text prompt based on an image content, "
+    "suitable for input to a text-to-image model.<|im_end|>\n<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n"
+)
+INSTRUCTION = (
+    "Describe the image by detailing the color, quantity, text, shape, size, texture, spatial relationships of the "
+    "objects and background: "
+)
+"""Of Ovis: one token a word, so that the 28 tokens it drops end before the colon, as with the real tokenizer."""
+TEXT_DIM = 16
+"""Width of the language models that read text."""
 APPROXIMATOR = {"approximator_num_channels": 16, "approximator_hidden_dim": 24, "approximator_layers": 1}
 
 
 def chroma_transformer(seed: int = 0, **overrides: Any) -> ChromaTransformer2DModel:
     """Random Chroma transformer: 3 dual and 2 single blocks, 2 heads of 32."""
     return _made(ChromaTransformer2DModel, seed, APPROXIMATOR | overrides)
+
+
+def longcat_transformer(seed: int = 0, **overrides: Any) -> LongCatImageTransformer2DModel:
+    """Random LongCat-Image transformer: 3 dual and 2 single blocks, 2 heads of 32."""
+    return _made(LongCatImageTransformer2DModel, seed, {"joint_attention_dim": TEXT_DIM} | overrides)
+
+
+def ovis_transformer(seed: int = 0, **overrides: Any) -> OvisImageTransformer2DModel:
+    """Random Ovis-Image transformer: 3 dual and 2 single blocks, 2 heads of 32."""
+    made = _made(OvisImageTransformer2DModel, seed, {"joint_attention_dim": TEXT_DIM, "out_channels": 16} | overrides)
+    with torch.no_grad():  # a norm that has learnt nothing would hide that it is run
+        made.context_embedder_norm.weight.copy_(torch.linspace(0.5, 2, TEXT_DIM))
+    return made
+
+
+def bria_transformer(seed: int = 0, **overrides: Any) -> BriaTransformer2DModel:
+    """Random Bria transformer: 3 dual and 2 single blocks, 2 heads of 32."""
+    return _made(BriaTransformer2DModel, seed, overrides)
 
 
 def _made(cls: Any, seed: int, overrides: dict[str, Any]) -> Any:
@@ -112,6 +160,62 @@ def chroma_inputs(
     return inputs | ids | {"attention_mask": mask if masked else None}
 
 
+def longcat_inputs(
+    transformer: LongCatImageTransformer2DModel,
+    batch: int = 1,
+    grid: tuple[int, int] = (4, 6),
+    text: int = 7,
+    reference: tuple[int, int] | None = None,
+    seed: int = 1,
+) -> dict[str, Any]:
+    """Random inputs of a LongCat-Image transformer, in its own dtype.
+
+    Parameters
+    ----------
+    transformer : LongCatImageTransformer2DModel
+        The model.
+    batch : int
+        Images.
+    grid : tuple of int
+        Patches per column and row.
+    text : int
+        Tokens of the prompt, behind whose positions those of the picture begin.
+    reference : tuple of int, optional
+        Patches per column and row of an image to edit, whose tokens are behind the picture's.
+    seed : int
+        Of the inputs.
+    """
+    ids = [image_ids(grid, 1, text)] + ([] if reference is None else [image_ids(reference, 2, text)])
+    inputs = tokens(transformer, batch, (1, sum(map(len, ids))), text, seed)
+    return inputs | {"img_ids": torch.cat(ids), "txt_ids": diagonal(text)}
+
+
+def ovis_inputs(
+    transformer: OvisImageTransformer2DModel,
+    batch: int = 1,
+    grid: tuple[int, int] = (4, 6),
+    text: int = 7,
+    seed: int = 1,
+) -> dict[str, Any]:
+    """Random inputs of an Ovis-Image transformer, in its own dtype."""
+    inputs = tokens(transformer, batch, grid, text, seed)
+    return inputs | {"img_ids": image_ids(grid), "txt_ids": diagonal(text)}
+
+
+def bria_inputs(
+    transformer: BriaTransformer2DModel, batch: int = 1, grid: tuple[int, int] = (4, 6), text: int = 7, seed: int = 1
+) -> dict[str, Any]:
+    """Random inputs of a Bria transformer, in its own dtype, but for timesteps from 0 to 1000."""
+    ids = {"img_ids": image_ids(grid), "txt_ids": torch.zeros(text, 3), "timestep": torch.linspace(300, 700, batch)}
+    return tokens(transformer, batch, grid, text, seed) | ids
+
+
+def diagonal(text: int) -> torch.Tensor:
+    """Position ids of text tokens, which count rows and columns alike."""
+    along = torch.arange(text).float()
+    return torch.stack([torch.zeros(text), along, along], dim=1)
+
+
 # --- pipelines ---------------------------------------------------------------------------------------------------
 def _autoencoder(channels: int = 4) -> AutoencoderKL:
     return AutoencoderKL(
@@ -154,6 +258,100 @@ def chroma_pipeline(seed: int = 0, dtype: torch.dtype = torch.float32, **overrid
         encoder, vae = _t5(), _autoencoder()
     transformer = chroma_transformer(seed, **overrides)
     return _ready(ChromaPipeline(_scheduler(), vae.eval(), encoder.eval(), t5_tokenizer(), transformer), dtype)
+
+
+def longcat_pipeline(seed: int = 0, dtype: torch.dtype = torch.float32, **overrides: Any) -> LongCatImagePipeline:
+    """Complete random LongCat-Image with 4-pixel patches; its prompts cannot be rewritten, for want of a processor.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of all weights.
+    dtype : torch.dtype
+        Of all models.
+    **overrides
+        Configuration of the transformer that differs from `BLOCKS`.
+    """
+    tokenizer = qwen_tokenizer(LONGCAT_TEMPLATE)
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": TEXT_DIM,
+            "intermediate_size": 16,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "max_position_embeddings": 2048,
+            "bos_token_id": tokenizer.eos_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+            "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e6},
+        },
+        vision_config={
+            "depth": 1,
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_heads": 2,
+            "out_hidden_size": TEXT_DIM,
+        },
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        # The pipeline makes noise of 16 channels, whatever the model says.
+        encoder, vae = Qwen2_5_VLForConditionalGeneration(config), _autoencoder(channels=16)
+    transformer = longcat_transformer(seed, **({"in_channels": 64} | overrides))
+    pipe = LongCatImagePipeline(
+        _scheduler(), vae.eval(), encoder.eval(), tokenizer, text_processor=tokenizer, transformer=transformer
+    )
+    return _ready(pipe, dtype)
+
+
+def ovis_pipeline(seed: int = 0, dtype: torch.dtype = torch.float32, **overrides: Any) -> OvisImagePipeline:
+    """Complete random Ovis-Image with 4-pixel patches.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of all weights.
+    dtype : torch.dtype
+        Of all models.
+    **overrides
+        Configuration of the transformer that differs from `BLOCKS`.
+    """
+    tokenizer = qwen_tokenizer("user\n", "assistant", INSTRUCTION, chat_template=QWEN3_CHAT)
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=TEXT_DIM,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        max_position_embeddings=1024,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        encoder, vae = Qwen3Model(config), _autoencoder()
+    transformer = ovis_transformer(seed, **overrides)
+    return _ready(OvisImagePipeline(_scheduler(), vae.eval(), encoder.eval(), tokenizer, transformer), dtype)
+
+
+def bria_pipeline(seed: int = 0, dtype: torch.dtype = torch.float32, **overrides: Any) -> BriaPipeline:
+    """Complete random Bria 3.2 with 4-pixel patches.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of all weights.
+    dtype : torch.dtype
+        Of all models.
+    **overrides
+        Configuration of the transformer that differs from `BLOCKS`.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        encoder, vae = _t5(), _autoencoder()
+    transformer = bria_transformer(seed, **overrides)
+    return _ready(BriaPipeline(transformer, _scheduler(), vae.eval(), encoder.eval(), t5_tokenizer()), dtype)
 
 
 def _ready(pipe: Any, dtype: torch.dtype) -> Any:

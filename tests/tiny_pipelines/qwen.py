@@ -11,7 +11,7 @@ from diffusers import (
     QwenImagePipeline,
     QwenImageTransformer2DModel,
 )
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 
 from tests.tiny_pipelines.texts import qwen_tokenizer
 
@@ -85,25 +85,14 @@ def qwen_inputs(
     }
 
 
-def qwen_pipeline(seed: int = 0, dtype: torch.dtype = torch.float32, **overrides: Any) -> QwenImagePipeline:
-    """Complete random Qwen-Image with 4-pixel patches.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of all weights.
-    dtype : torch.dtype
-        Of all models.
-    **overrides
-        Configuration of the transformer that differs from `QWEN_CONFIG`.
-    """
-    tokenizer = qwen_tokenizer(TEMPLATE)
-    config = Qwen2_5_VLConfig(
+def qwen_encoder_config(tokenizer: Qwen2Tokenizer, layers: int = 2) -> Qwen2_5_VLConfig:
+    """A tiny Qwen2.5-VL that reads the texts of a tokenizer."""
+    return Qwen2_5_VLConfig(
         text_config={
             "vocab_size": len(tokenizer),
             "hidden_size": TEXT_DIM,
             "intermediate_size": 16,
-            "num_hidden_layers": 2,
+            "num_hidden_layers": layers,
             "num_attention_heads": 2,
             "num_key_value_heads": 1,
             "max_position_embeddings": 2048,
@@ -119,6 +108,22 @@ def qwen_pipeline(seed: int = 0, dtype: torch.dtype = torch.float32, **overrides
             "out_hidden_size": TEXT_DIM,
         },
     )
+
+
+def qwen_pipeline(seed: int = 0, dtype: torch.dtype = torch.float32, **overrides: Any) -> QwenImagePipeline:
+    """Complete random Qwen-Image with 4-pixel patches.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of all weights.
+    dtype : torch.dtype
+        Of all models.
+    **overrides
+        Configuration of the transformer that differs from `QWEN_CONFIG`.
+    """
+    tokenizer = qwen_tokenizer(TEMPLATE)
+    config = qwen_encoder_config(tokenizer)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         encoder = Qwen2_5_VLForConditionalGeneration(config)

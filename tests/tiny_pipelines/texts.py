@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from functools import cache
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import CLIPTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
@@ -93,3 +93,19 @@ def mistral_tokenizer(*texts: str) -> PreTrainedTokenizerFast:
     marks = ["[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"]
     tokenizer.add_special_tokens({"additional_special_tokens": marks})
     return tokenizer
+
+
+def framed_tokenizer(before: str, padding_side: str, *texts: str) -> PreTrainedTokenizerFast:
+    """A tokenizer that puts special tokens, named with spaces between, before each text; words as above.
+
+    As those of Gemma and GLM do.
+    """
+    marks = before.split()
+    inner = Tokenizer.from_str(_byte_pairs(texts))
+    inner.add_special_tokens(["<pad>", "<eos>", *marks])
+    inner.post_processor = processors.TemplateProcessing(
+        single=" ".join([*marks, "$A"]), special_tokens=[(mark, inner.token_to_id(mark)) for mark in marks]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner, pad_token="<pad>", eos_token="<eos>", bos_token=marks[0], padding_side=padding_side
+    )

@@ -12,7 +12,8 @@ from workbench import schema
 from workbench.analysis.heatmaps import HeatmapOptions, segment
 from workbench.analysis.normalising import normalised
 from workbench.analysis.nulls import Null, null_scores
-from workbench.analysis.truth import masks_of, void_of
+from workbench.analysis.origin import as_text, provenance
+from workbench.analysis.truth import masks_of, truth_hash, void_of
 from workbench.numerics.masks import iou, pixel_accuracy
 from workbench.numerics.measures import Reference
 from workbench.numerics.resampling import mean_over_concepts
@@ -89,7 +90,11 @@ def score(
             "accuracy": pixel_accuracy(predicted, target),
         },
         coords={schema.CONCEPT: names},
-        attrs={name: value for name, value in found.attrs.items() if not name.startswith("flag_")},
+        attrs={
+            **{name: value for name, value in found.attrs.items() if not name.startswith("flag_")},
+            "truth_hash": truth_hash(ds),
+            "origin": as_text(provenance(ds)),
+        },
     )
     if null is None:
         return scored

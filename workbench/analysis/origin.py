@@ -19,6 +19,9 @@ _KEY: Final = 8
 _LONGEST: Final = 48
 """Letters of the names in a file's name."""
 _MOST_NAMES: Final = 4
+_OF_RUN: Final = ("key", "kind", "model", "model_revision", "prompt", "image_hash", "created")
+_LONG: Final = ("controls", "keys", "origin")
+"""Attributes of a result that figures of it do not repeat: they are long, and follow from the others."""
 _NAMED: Final = (schema.CONCEPT, schema.TOKEN)
 
 
@@ -32,16 +35,46 @@ def provenance(ds: xr.Dataset) -> dict[str, Any]:
 
     Returns
     -------
-    ``key``, ``kind``, ``model``, ``model_revision``, ``prompt``, ``concepts``, ``edit`` (in words), ``created`` and
-    ``versions`` (of the libraries that recorded it); what a dataset does not say is left out.
+    ``key``, ``kind``, ``model``, ``model_revision``, ``prompt``, ``image_hash`` (of the picture that was captured),
+    ``concepts``, ``edit`` (in words), ``created`` and ``versions`` (of the libraries that recorded it); what a dataset
+    does not say is left out.
     """
     attrs = schema.read_attributes(ds.attrs)
     concepts = [str(name) for name in ds[schema.CONCEPT].to_numpy()] if schema.CONCEPT in ds.coords else []
-    facts = {name: attrs.get(name) for name in ("key", "kind", "model", "model_revision", "prompt", "created")}
+    facts = {name: attrs.get(name) for name in _OF_RUN}
     versions = attrs.get("versions")
     facts |= {"concepts": concepts, "edit": edit_of(attrs)}
     facts["versions"] = json.loads(versions) if isinstance(versions, str) else versions
     return {name: value for name, value in facts.items() if value}
+
+
+def provenance_of(datasets: Sequence[xr.Dataset]) -> dict[str, Any]:
+    """The facts of several runs: what all of them share, and the rest run by run, as ``runs``.
+
+    Parameters
+    ----------
+    datasets
+        Captured datasets; the facts of one alone are those of :func:`provenance`.
+    """
+    first, *others = every = [provenance(ds) for ds in datasets]
+    if not others:
+        return first
+    shared = {name: value for name, value in first.items() if all(one.get(name) == value for one in others)}
+    return shared | {"runs": [{name: one[name] for name in one if name not in shared} for one in every]}
+
+
+def provenance_of_result(found: xr.Dataset) -> dict[str, Any]:
+    """The facts of the runs behind a sweep, a score or an experiment, and as ``result`` what was asked of them.
+
+    Parameters
+    ----------
+    found
+        What ``ds.wb.sweep``, ``ds.wb.score``, :func:`workbench.intervene` or their kin returned. Results of early
+        versions do not name their run.
+    """
+    attrs = schema.read_attributes(found.attrs)
+    runs = attrs.get("origin") or {name: attrs[name] for name in ("model", "prompt", "concepts") if attrs.get(name)}
+    return {**runs, "result": {name: value for name, value in attrs.items() if name not in (*_LONG, *runs)}}
 
 
 def title_of(facts: Mapping[str, Any]) -> str:

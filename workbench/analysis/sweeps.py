@@ -20,9 +20,10 @@ from workbench.analysis.evaluation import FULL, Observation, Values, evaluate, o
 from workbench.analysis.heatmaps import check_center
 from workbench.analysis.items import items_of
 from workbench.analysis.normalising import normalised
+from workbench.analysis.origin import as_text, provenance_of
 from workbench.analysis.selection import Labels, Numbers
 from workbench.analysis.steps import Progress, Steps
-from workbench.analysis.truth import with_truth
+from workbench.analysis.truth import truth_hash, with_truth
 from workbench.analysis.variants import HOWS, SPACE, Choice
 from workbench.interventions import edit_of
 from workbench.numerics import resampling
@@ -237,6 +238,9 @@ def sweep(
         "observation": unit,
         "observations": len(observations),
     }
+    record["origin"] = as_text(provenance_of(datasets))
+    if against_truth:
+        record["truth_hash"] = ", ".join(map(truth_hash, datasets))
     if any(edits := [edit_of(ds.attrs) for ds in datasets]):
         record["edits"] = list(dict.fromkeys(edit or "none" for edit in edits))
     if how == "window":

@@ -10,7 +10,7 @@ import xarray as xr
 from workbench import schema
 from workbench.analysis.normalising import normalised
 from workbench.schema import InputError
-from workbench.truth import read_regions
+from workbench.truth import bits_hash, read_regions
 
 if TYPE_CHECKING:
     from workbench.truth import Ignored, Truth, Values
@@ -111,6 +111,22 @@ def masks_of(ds: xr.Dataset) -> xr.DataArray:
             "bool along concept, pixel_y and pixel_x. Add them anew: ds.wb.with_truth({'dog': mask, ...})."
         )
     return truth
+
+
+def truth_hash(ds: xr.Dataset) -> str:
+    """A hash of a dataset's masks and void pixels, which tells one truth from another; empty where it has none.
+
+    Raises
+    ------
+    InputError
+        If they are no masks any more.
+    """
+    ds = normalised(ds)
+    if schema.TRUTH not in ds:
+        return ""
+    void = void_of(ds)
+    masks = masks_of(ds).transpose(schema.CONCEPT, schema.PIXEL_Y, schema.PIXEL_X).to_numpy()
+    return bits_hash(masks) + ("" if void is None else f"-{bits_hash(void.to_numpy())}")
 
 
 def void_of(ds: xr.Dataset) -> xr.DataArray | None:

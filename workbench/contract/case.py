@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from workbench.models.family import adapter_for
-from workbench.models.transformer import TransformerAdapter
+from workbench.models.transformer import ConceptText, TransformerAdapter
 from workbench.recording.tracing import Trace, trace
 from workbench.schema import ContractError
 
 _TOLERANCE: Final = {torch.float64: 1e-5, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 """Of the largest absolute value, for a few blocks."""
-_BLOCKS: Final = 5
+_BLOCKS: Final = 8
 """That many; rounding adds up as the square root of the depth."""
 
 
@@ -42,8 +42,12 @@ class Case:
     hidden : tuple of int
         Positions in the text, as the blocks have it, that the model masks; from ``encoder_hidden_states_mask`` where
         the prompt is not given.
-    options : mapping of str to Any
-        Further arguments of the traces.
+    own_positions : tuple of int or None
+        Position of each concept in the text that it is on its own, as :func:`workbench.trace` takes them.
+    own_texts : tuple of ConceptText or None
+        Those texts, for a family that refines its text, likewise.
+    modes : tuple of str or None
+        What concepts attend to in :func:`.picture_is_untouched`; all that the family has where None.
     """
 
     transformer: Any
@@ -52,7 +56,9 @@ class Case:
     prompt: Tensor | None = None
     pooled: Tensor | None = None
     hidden: tuple[int, ...] | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    own_positions: tuple[int, ...] | None = None
+    own_texts: tuple[ConceptText, ...] | None = None
+    modes: tuple[str, ...] | None = None
 
     @cached_property
     def adapter(self) -> TransformerAdapter:
@@ -132,27 +138,33 @@ class Case:
         with torch.no_grad():
             return output_of(self.transformer(**self.inputs))
 
-    def traced(self, concepts: Tensor | None = None, **options: Any) -> tuple[Tensor, Trace]:
-        """What the model gives inside a trace of all layers and spaces, and that trace, closed.
+    def trace(self, concepts: Tensor | Sequence[int] | None = None, **options: Any) -> Trace:
+        """A trace of all layers and spaces.
 
         Parameters
         ----------
-        concepts : Tensor, optional
-            In place of the case's own.
+        concepts : Tensor or sequence of int, optional
+            Embeddings, or which of the case's own concepts; all of those by default.
         **options
-            Of the trace, in place of the case's own.
+            Of the trace.
         """
-        wanted = {"layers": self.layers, "spaces": self.spaces} | dict(self.options) | options
-        with torch.no_grad(), trace(self.transformer, self._given(concepts), **wanted) as seen:
+        wanted: dict[str, Any] = {"layers": self.layers, "spaces": self.spaces} | options
+        if isinstance(concepts, Tensor):
+            return trace(self.transformer, concepts, **wanted)
+        chosen = list(range(self.embeddings.shape[1]) if concepts is None else concepts)
+        for name, own in (("own_positions", self.own_positions), ("own_texts", self.own_texts)):
+            wanted[name] = None if own is None else [own[place] for place in chosen]
+        return trace(self.transformer, self.embeddings[:, chosen], **wanted)
+
+    def traced(self, concepts: Tensor | Sequence[int] | None = None, **options: Any) -> tuple[Tensor, Trace]:
+        """What the model gives inside such a trace, and that trace, closed."""
+        with torch.no_grad(), self.trace(concepts, **options) as seen:
             output = output_of(self.transformer(**self.inputs))
         return output, seen
 
-    def scores(self, concepts: Tensor | None = None, **options: Any) -> dict[str, Tensor]:
-        """Scores (layer, batch, head, concept, patch) by space; as :meth:`traced`."""
+    def scores(self, concepts: Tensor | Sequence[int] | None = None, **options: Any) -> dict[str, Tensor]:
+        """Scores (layer, batch, head, concept, patch) by space; as :meth:`trace`."""
         return self.traced(concepts, **options)[1].scores
-
-    def _given(self, concepts: Tensor | None) -> Tensor:
-        return self.embeddings if concepts is None else concepts
 
     def compare(self, actual: Tensor, expected: Tensor, layers: Sequence[int], what: str) -> float:
         """Compare values (layer, …) layer by layer.

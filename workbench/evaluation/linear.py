@@ -81,13 +81,15 @@ def linear_scores(
     found = []
     with own_defaults(), turn(pipe, "an evaluation"), torch.no_grad():
         try:
-            embeddings, _ = encoded_concepts(adapter, concepts, protocol.pool)
+            encoded = encoded_concepts(adapter, concepts, protocol.pool)
+            embeddings = torch.cat([each.vector for each in encoded], dim=1)
             text = encoded_prompt(adapter, caption)
             posterior = encoded_image(adapter, resize(image, (height, width)))
             chosen: dict[str, Any] = {
                 "attend": protocol.attend,
                 "vectors": True,
                 "own_positions": adapter.concept_positions(concepts, protocol.pool),
+                "own_texts": [each.text for each in encoded] if adapter.inner.refines else None,
             }
             with trace(adapter.transformer, embeddings, protocol.layers, (space,), **chosen) as seen:
                 for seed in range(protocol.seed, protocol.seed + protocol.samples):

@@ -15,7 +15,9 @@ import xarray as xr
 from PIL import Image
 from tqdm.auto import tqdm
 
+from workbench.analysis.origin import as_text, provenance
 from workbench.analysis.steps import check_progress
+from workbench.analysis.truth import truth_hash, with_truth
 from workbench.experiments.assembly import INTERVENTION, Experiment, edits_of, least_repeats
 from workbench.experiments.controls import CONTROLS, Control, controls_of
 from workbench.experiments.effects import OF_CONCEPT, SIZES, Outcome, truth_of
@@ -261,6 +263,8 @@ def intervene(
         "layers": recorded,
         "readout": json.dumps(chosen),
         "iou_of": "baseline" if truth is None else "truth",
+        **({} if truth is None else {"truth_hash": truth_hash(with_truth(baseline.ds, truth))}),
+        "origin": as_text(provenance(baseline.ds.assign_attrs(created=""))),  # the same experiment has the same record
         "control": control or "none",
         "control_seed": seed,
         "shared_draws": shared_draws,

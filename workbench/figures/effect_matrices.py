@@ -10,6 +10,7 @@ import xarray as xr
 from matplotlib.colors import Colormap
 from matplotlib.patches import Patch, Rectangle
 
+from workbench.analysis.origin import provenance_of_result
 from workbench.figures.interventions import chosen_effect, hatch_absent, prepared, read_at
 from workbench.figures.paper import DPI, FONT_SIZE, PaperFigure, style, text_width, wrap
 from workbench.schema import InputError
@@ -98,4 +99,5 @@ def effects_by_layer(
         where = "" if isinstance(readout, str) or not readout else f" (read-out, ▾: {read_at(result)})"
         title = wrap(f"Effects of edits by layer{where}", max(size[0], 3.4) - 0.2, 2)
         ax.set_title(title, fontsize=FONT_SIZE, loc="left", pad=12)
+    figure.facts = provenance_of_result(result) | {"shown": f"{drawn.name}, by layer"}
     return figure

@@ -23,6 +23,17 @@ def check_file(path: Path) -> Path:
             f"the figure is {path}; expected a name that ends in .png, .pdf or .svg, or in another format of "
             f"matplotlib ({', '.join(sorted(formats))})."
         )
+    return check_writable(path)
+
+
+def check_writable(path: Path) -> Path:
+    """A file that can be written, found out by writing nothing to it.
+
+    Raises
+    ------
+    InputError
+        If it cannot: its folder does not exist, say.
+    """
     try:
         existed = path.exists()
         with path.open("ab"):
@@ -31,7 +42,7 @@ def check_file(path: Path) -> Path:
             path.unlink()
     except OSError as error:
         raise InputError(
-            f"the figure cannot be written to {path} ({error.strerror}): give a file in a folder that exists and that "
+            f"the file cannot be written to {path} ({error.strerror}): give a file in a folder that exists and that "
             "you may write to."
         ) from error
     return path

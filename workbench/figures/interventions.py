@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from workbench.analysis.origin import provenance_of_result
 from workbench.figures.paper import DPI, FONT_SIZE, PaperFigure, style, text_width, wrap
 from workbench.figures.results import along
 from workbench.interventions import layers_in_words
@@ -98,8 +99,11 @@ def effects(
     with mpl.rc_context(style(dark, curves=True)):
         places = _heads(result)
         if places is not None:
-            return _matrix(result, drawn, places, cmap or ("RdBu" if drawn.signed else "viridis"))
-        return _rows(result, drawn, width)
+            figure = _matrix(result, drawn, places, cmap or ("RdBu" if drawn.signed else "viridis"))
+        else:
+            figure = _rows(result, drawn, width)
+    figure.facts = provenance_of_result(result) | {"shown": drawn.name}
+    return figure
 
 
 def prepared(result: xr.Dataset) -> xr.Dataset:
@@ -252,6 +256,7 @@ def _matrix(result: xr.Dataset, effect: Effect, places: list[tuple[int, int]], c
     own = {layer for (layer, _), inside in zip(places, _own(result, effect), strict=True) if inside}
     ax.set_xticks(range(len(heads)), [str(head) for head in heads])
     ax.set_yticks(range(len(layers)), [f"{layer}*" if layer in own else str(layer) for layer in layers])
+    ax.invert_yaxis()  # upwards is deeper
     ax.set_xlabel("head")
     ax.set_ylabel("layer")
     for y, x in zip(*np.nonzero(beyond), strict=True):

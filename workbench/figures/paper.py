@@ -17,6 +17,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
 from workbench.analysis.origin import SOFTWARE, as_text, title_of
+from workbench.figures import lettering
 
 DPI: Final = 300
 """Resolution of PNG files, and of the pictures inside PDF and SVG files, in dots per inch."""
@@ -58,7 +59,8 @@ class PaperFigure(Figure):
         known = self._metadata(options.get("format") or Path(str(fname)).suffix[1:].lower())
         if known:
             options["metadata"] = {**known, **(options.get("metadata") or {})}
-        with mpl.rc_context(_SAVING):
+        lettering.tell(self)
+        with mpl.rc_context(_SAVING), lettering.quiet():
             super().savefig(fname, **options)
 
     def _metadata(self, kind: str) -> dict[str, Any]:
@@ -93,6 +95,7 @@ def style(dark: bool, *, curves: bool = False) -> dict[Any, Any]:
     return dict.fromkeys(inked, ink) | {
         "figure.facecolor": paper,
         "axes.facecolor": paper if curves else frame,
+        "font.family": lettering.families(),
         "font.size": FONT_SIZE,
         "axes.linewidth": 0.5,
         "ytick.major.width": 0.5,
@@ -115,7 +118,8 @@ def colour(label: int) -> str:
 
 def text_width(text: str) -> float:
     """Width of a line in inches."""
-    width, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=FONT_SIZE), False)
+    with lettering.quiet():
+        width, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=FONT_SIZE), False)
     return float(width) / 72
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from workbench import schema
+from workbench.analysis.origin import provenance_of_result
 from workbench.figures.paper import DPI, FONT_SIZE, NULL_COLOUR, PaperFigure, colour, style, wrap
 from workbench.schema import InputError, read_attributes
 
@@ -74,4 +75,5 @@ def score(found: xr.Dataset, *, dark: bool = False, width: float | None = None) 
             repeats = found.sizes["repeat"]
             parts.append(f"grey: {attrs['null']} ({repeats} repeat{'s' * (repeats != 1)})")
         ax.set_title(wrap("; ".join(parts), wide - 0.7, 2), fontsize=FONT_SIZE, loc="left")
+    figure.facts = provenance_of_result(found)
     return figure

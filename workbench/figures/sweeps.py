@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from workbench import schema
+from workbench.analysis.origin import provenance_of_result
 from workbench.figures.paper import DPI, FONT_SIZE, NULL_COLOUR, PaperFigure, colour, style, wrap
 from workbench.figures.results import along
 from workbench.numerics import resampling
@@ -102,8 +103,11 @@ def sweep(
         if matrix:
             if null is not None:
                 raise InputError("null is a band behind a curve, but this sweep is a matrix: leave null out.")
-            return _matrix(found, values, _label(name, chosen), cmap, width)
-        return _curves(found, chosen, name, concepts, width or 4.6, _null_of(found, name, null))
+            figure = _matrix(found, values, _label(name, chosen), cmap, width)
+        else:
+            figure = _curves(found, chosen, name, concepts, width or 4.6, _null_of(found, name, null))
+    figure.facts = provenance_of_result(found) | {"shown": chosen}
+    return figure
 
 
 def _arranged(found: xr.Dataset) -> xr.Dataset:
@@ -206,6 +210,8 @@ def _matrix(found: xr.Dataset, values: xr.DataArray, label: str, cmap: Any, widt
         every = -(-values.sizes[dim] // 14)
         labels = [_text(value) for value in values[dim].to_numpy()]
         axis.set_ticks(list(range(0, len(labels), every)), labels[::every])
+    if down == schema.LAYER:
+        ax.invert_yaxis()  # upwards is deeper
     ax.set_xlabel(_meaning(found, across))
     ax.set_ylabel(wrap(_meaning(found, down), max(side * rows, 1.2), 2))
     if np.isfinite(cells).any():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -13,6 +14,19 @@ from workbench.models.flux_like_pipeline import GuidedFluxLike, T5Text
 from workbench.models.pipeline import Text
 
 TEXT_LENGTH = 512
+
+
+@dataclass(frozen=True)
+class WeighedText(Text):
+    """A prompt with a mask that hides nothing.
+
+    Attributes
+    ----------
+    added : Tensor (1, token)
+        What is added to the logits over each token, relative to others: 1 for those that count as seen, 0 for padding.
+    """
+
+    added: Tensor | None = None
 
 
 class ChromaPipelineAdapter(T5Text, GuidedFluxLike):
@@ -31,18 +45,19 @@ class ChromaPipelineAdapter(T5Text, GuidedFluxLike):
         return int(self.info.get("text_length", TEXT_LENGTH))
 
     @torch.no_grad()
-    def encode_prompt(self, prompt: str) -> Text:
+    def encode_prompt(self, prompt: str) -> WeighedText:
         self.component("text_encoder")
-        embeddings, mask = self.pipe._get_t5_prompt_embeds(
+        embeddings, added = self.pipe._get_t5_prompt_embeds(
             prompt, max_sequence_length=self.text_length, device=self.device
         )
-        return Text(embeddings, mask=mask)
+        return WeighedText(embeddings, added=added)
 
     def inputs(self, noised: Tensor, timestep: float, text: Text, grid: tuple[int, int]) -> dict[str, Any]:
-        assert text.mask is not None
+        assert isinstance(text, WeighedText)
+        assert text.added is not None
         like = {"device": self.device, "dtype": self.pipe.transformer.dtype}
         batch, rows, columns = len(noised), *grid
-        mask = functional.pad(text.mask, (0, rows * columns), value=1)
+        mask = functional.pad(text.added, (0, rows * columns), value=1)
         return self.token_inputs(noised, timestep, text) | {
             "img_ids": self.pipe._prepare_latent_image_ids(batch, *grid, **like),
             "txt_ids": torch.zeros(text.embeddings.shape[1], 3, **like),

@@ -15,8 +15,15 @@ def own_defaults() -> Iterator[None]:
     Tensors of ours name dtype and device; those of the pipeline's libraries often name no device. The default dtype is
     shared by all threads and is left alone.
     """
-    if torch.get_default_device().type == "cpu":
+    if _is_cpu():
         yield
         return
     with torch.device("cpu"):
         yield
+
+
+def _is_cpu() -> bool:
+    try:
+        return torch.get_default_device().type == "cpu"
+    except AttributeError:  # torch up to 2.9 cannot say so once a default device was set and taken back
+        return False

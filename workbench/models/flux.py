@@ -50,6 +50,7 @@ class FluxPipelineAdapter(T5Text, FluxLikePipeline):
 
     transformer_side: ClassVar[type[FluxAdapter]] = FluxAdapter
     t5_tokenizer = "tokenizer_2"
+    leaves_sigmas = True
 
     @property
     def text_length(self) -> int:
@@ -83,9 +84,6 @@ class FluxPipelineAdapter(T5Text, FluxLikePipeline):
     @property
     def default_guidance(self) -> float | None:
         return DEV_GUIDANCE if self._guided else None
-
-    def sigmas(self, steps: int) -> list[float] | None:
-        return None if self.component("scheduler").config.get("use_flow_sigmas") else super().sigmas(steps)
 
     def guidance(self, options: Mapping[str, Any]) -> Mapping[str, Branch]:
         return by_true_guidance(options)

@@ -95,8 +95,7 @@ class Flux2PipelineAdapter(TemplatePipeline):
         return picture(self, vae.decode(unpatched.to(self.device, vae.dtype), return_dict=False)[0])
 
     def noised(self, latents: Tensor, noise: Tensor, timestep: float) -> Tensor:
-        sigma = self.sigma(timestep)
-        tokens: Tensor = self.pipe._pack_latents(sigma * noise + (1 - sigma) * latents)
+        tokens: Tensor = self.pipe._pack_latents(super().noised(latents, noise, timestep))
         return tokens
 
     def inputs(self, noised: Tensor, timestep: float, text: Text, grid: tuple[int, int]) -> dict[str, Any]:

@@ -10,15 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from workbench.models.hooks import Hooks
-from workbench.models.joint import JointAdapter, Tap, Taps, numbered
+from workbench.models.joint import Tap, Taps, numbered
+from workbench.models.references import ReferenceAdapter
 from workbench.models.transformer import BlockCall, Concepts, ConceptStream, Layer, Projection, for_batch
 
 
-class FluxLikeAdapter(JointAdapter):
+class FluxLikeAdapter(ReferenceAdapter):
     """A transformer of dual-stream blocks, then single-stream blocks, with FLUX.1's names.
 
     Attributes
     ----------
+    text_width : str
+        Entry of the configuration that is the width of text embeddings.
     timer : str
         Name of the module whose output modulates the blocks.
     concept_position : int or None
@@ -27,6 +30,7 @@ class FluxLikeAdapter(JointAdapter):
     """
 
     rotates_pairs = True
+    text_width: ClassVar[str] = "joint_attention_dim"
     timer: ClassVar[str]
     concept_position: ClassVar[int | None] = None
 
@@ -35,7 +39,7 @@ class FluxLikeAdapter(JointAdapter):
         self.transformer = transformer
         self.heads = config["num_attention_heads"]
         self.head_dim = config["attention_head_dim"]
-        self.embedding_dim = config["joint_attention_dim"]
+        self.embedding_dim = config[self.text_width]
         self.layers = numbered(
             ("dual", "transformer_blocks", config["num_layers"]),
             ("single", "single_transformer_blocks", config["num_single_layers"]),
@@ -66,13 +70,6 @@ class FluxLikeAdapter(JointAdapter):
     def timesteps(self, given: Mapping[str, Any]) -> Tensor:
         timestep: Tensor = given["timestep"]
         return timestep.double() * 1000
-
-    def grid(self, given: Mapping[str, Any]) -> tuple[int, int]:
-        # Position ids are (which image, row, column), from any row and column on.
-        ids: Tensor = given["img_ids"]
-        places = ids.reshape(-1, ids.shape[-1])[:, 1:3]
-        rows, columns = (int(extent) + 1 for extent in places.amax(dim=0) - places.amin(dim=0))
-        return rows, columns
 
     def watch_start(self, hooks: Hooks, concepts: Concepts, on_start: Callable[[ConceptStream], None]) -> None:
         model: Any = self.transformer

@@ -2,53 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from diffusers.pipelines.flux.pipeline_flux import calculate_shift, retrieve_timesteps
+from diffusers.pipelines.flux.pipeline_flux import retrieve_timesteps
 from torch import Tensor
 
-from workbench.models.guidance import Branch, alone, in_passes, refuse_true_guidance
-from workbench.models.latents import Picture, ScaledLatents, rgb
+from workbench.models.classifier_free import ClassifierFree
+from workbench.models.latents import ScaledLatents
 from workbench.models.pipeline import PipelineAdapter, Schedule, Text
 from workbench.models.readers import TextReader
-from workbench.models.schedules import checked_schedule
+from workbench.models.schedules import checked_schedule, shift_of
 
 
 class FluxLikePipeline(ScaledLatents):
-    """Packed latents of an ``AutoencoderKL``, and a schedule that is shifted by the number of tokens."""
+    """Packed latents of an ``AutoencoderKL``, and a schedule that is shifted by the number of tokens.
+
+    Attributes
+    ----------
+    leaves_sigmas : bool
+        Whether the pipeline leaves the spacing to a scheduler that has its own.
+    """
+
+    leaves_sigmas: ClassVar[bool] = False
 
     @property
     def patch(self) -> int:
         return int(self.pipe.vae_scale_factor) * 2
 
-    def sigmas(self, steps: int) -> list[float] | None:
-        """What the pipeline gives the scheduler, before it is shifted; None for the scheduler's own."""
-        spaced: list[float] = np.linspace(1.0, 1 / steps, steps).tolist()
-        return spaced
-
     def schedule(self, steps: int, height: int, width: int) -> Schedule:
         scheduler = self.component("scheduler")
         config = scheduler.config
         rows, columns = self.grid(height, width)
-        shift = calculate_shift(
-            rows * columns,
-            config.get("base_image_seq_len", 256),
-            config.get("max_image_seq_len", 4096),
-            config.get("base_shift", 0.5),
-            config.get("max_shift", 1.15),
-        )
-        sigmas = self.sigmas(steps)
+        shift = shift_of(scheduler, rows * columns)
+        own = self.leaves_sigmas and config.get("use_flow_sigmas")
+        sigmas = None if own else np.linspace(1.0, 1 / steps, steps).tolist()
         checked = checked_schedule(
             scheduler, steps, lambda copied: retrieve_timesteps(copied, steps, "cpu", sigmas=sigmas, mu=shift)
         )
         return Schedule.of_flow(checked)
 
     def noised(self, latents: Tensor, noise: Tensor, timestep: float) -> Tensor:
-        sigma = self.sigma(timestep)
-        mixed = sigma * noise + (1 - sigma) * latents
+        mixed = super().noised(latents, noise, timestep)
         tokens: Tensor = self.pipe._pack_latents(mixed, *mixed.shape)
         return tokens
 
@@ -86,58 +82,5 @@ class T5Text(PipelineAdapter):
         return list(range(len(words))), words
 
 
-class GuidedFluxLike(FluxLikePipeline):
-    """Ordinary classifier-free guidance in passes of their own, the conditional one first.
-
-    Attributes
-    ----------
-    usual_steps, usual_guidance : int, float
-        What the pipeline takes where nothing is said.
-    """
-
-    usual_steps: ClassVar[int]
-    usual_guidance: ClassVar[float]
-
-    @property
-    def default_steps(self) -> int:
-        return int(self.info.get("steps", self.usual_steps))
-
-    @property
-    def default_guidance(self) -> float:
-        return float(self.info.get("guidance", self.usual_guidance))
-
-    def guidance(self, options: Mapping[str, Any]) -> Mapping[str, Branch]:
-        refuse_true_guidance(options)
-        return self.guided() if options["guidance"] > 1 else alone()
-
-    def guided(self) -> Mapping[str, Branch]:
-        """Where the branches are when there is guidance."""
-        return in_passes()
-
-    def call_options(self) -> dict[str, Any]:
-        """What the pipeline is called with beside what every one is."""
-        return {"max_sequence_length": self.text_length}
-
-    def generate(
-        self,
-        prompt: str,
-        *,
-        steps: int,
-        guidance: float | None,
-        seed: int,
-        size: tuple[int, int],
-        negative_prompt: str | None = None,
-        true_guidance: float = 1.0,
-    ) -> Picture:
-        result = self.pipe(
-            prompt,
-            negative_prompt=negative_prompt,
-            height=size[0],
-            width=size[1],
-            num_inference_steps=steps,
-            guidance_scale=self.default_guidance if guidance is None else guidance,
-            generator=torch.Generator("cpu").manual_seed(seed),
-            output_type="pil",
-            **self.call_options(),
-        )
-        return rgb(result.images)
+class GuidedFluxLike(ClassifierFree, FluxLikePipeline):
+    """Ordinary classifier-free guidance in passes of their own, the conditional one first."""

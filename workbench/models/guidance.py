@@ -36,14 +36,15 @@ class Branch:
         Parameters
         ----------
         name : str or None
-            What the pipeline calls it with ``cache_context``: ``cond``, ``uncond`` or, for one batch, ``cond_uncond``.
+            What the pipeline calls it with ``cache_context``: ``cond``, ``uncond`` or, for one batch, ``cond_uncond``;
+            diffusers' guiders say ``pred_cond`` and ``pred_uncond``.
         index : int
             How many passes came before it.
         """
         if name is None or name == "cond_uncond":
             return index % self.passes == self.place
         if self.name == UNCONDITIONAL:
-            return name == "uncond"
+            return name in ("uncond", "pred_uncond")
         return not ("uncond" in name or name.endswith("skip"))
 
 

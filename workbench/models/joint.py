@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, ClassVar, Literal, cast
 
@@ -108,20 +108,20 @@ class JointAdapter(TransformerAdapter):
         Whether norms of queries and keys see (batch, head, token, dim), not (batch, token, head, dim).
     in_place : bool
         Whether the model writes into its normalised queries and keys afterwards, as it does where it rotates parts.
+    rotary_by_item : bool
+        Whether position embeddings have the batch as their first axis.
     returns : tuple of {"image", "text"}
         What the tuple holds that a block gives; a block that gives a tensor gives the joint sequence.
     text_length : int
         Tokens of the text in the pass under way.
-    patches : slice
-        Which of the image's tokens are patches of the picture in the pass under way.
     """
 
     text_first: ClassVar[bool] = True
     heads_first: ClassVar[bool] = False
     in_place: ClassVar[bool] = False
+    rotary_by_item: ClassVar[bool] = False
     returns: ClassVar[tuple[Stream, Stream]] = ("text", "image")
     text_length: int = 0
-    patches: slice = WHOLE
 
     # --- what a family says -------------------------------------------------------------------------------------
     @abstractmethod
@@ -162,7 +162,8 @@ class JointAdapter(TransformerAdapter):
         given = by_name(self.block(layer), args, kwargs)
         text = self.text_tokens(given)
         image_rotary, text_rotary = self.rotary(given, text)
-        return BlockCall(given, text, given.get("temb"), self.mask(given), image_rotary, text_rotary)
+        by_item = self.rotary_by_item
+        return BlockCall(given, text, given.get("temb"), self.mask(given), image_rotary, text_rotary, by_item)
 
     @cached_property
     def _attentions(self) -> list[Any]:
@@ -426,23 +427,25 @@ class JointAdapter(TransformerAdapter):
 
     def attention_taps(self, attention: Any) -> Taps:
         """Taps of diffusers' attention with projections of their own for text, whose norms may be absent."""
-        projected = partial(self.projected, attention)
-
-        def normed(norm: str, *projection: Any) -> Tap:
-            module = self.norm_of(attention, norm)
-            return projected(*projection) if module is None else Tap(module, by_head=True)
-
+        normed = partial(self.normed, attention)
         text_output = getattr(attention, "to_add_out", None)
-        return Taps(
-            query=normed("norm_q", "to_q", "to_qkv", 0),
-            key=normed("norm_k", "to_k", "to_qkv", 1),
-            value=projected("to_v", "to_qkv", 2),
-            output=Tap(attention.to_out[0], before=True),
+        return replace(
+            self.shared_taps(attention, Tap(attention.to_out[0], before=True)),
             text_query=normed("norm_added_q", "add_q_proj", "to_added_qkv", 0),
             text_key=normed("norm_added_k", "add_k_proj", "to_added_qkv", 1),
-            text_value=projected("add_v_proj", "to_added_qkv", 2),
+            text_value=self.projected(attention, "add_v_proj", "to_added_qkv", 2),
             text_output=None if text_output is None else Tap(text_output, before=True),
         )
+
+    def shared_taps(self, attention: Any, output: Tap) -> Taps:
+        """Taps of diffusers' attention whose projections text and image share; norms may be absent."""
+        query, key = (self.normed(attention, f"norm_{n}", f"to_{n}", "to_qkv", place) for place, n in enumerate("qk"))
+        return Taps(query, key, self.projected(attention, "to_v", "to_qkv", 2), output)
+
+    def normed(self, attention: Any, norm: str, own: str, fused: str, place: int) -> Tap:
+        """Tap of a norm of queries or keys, or of their projection where there is none."""
+        module = self.norm_of(attention, norm)
+        return self.projected(attention, own, fused, place) if module is None else Tap(module, by_head=True)
 
     def project_text(self, attention: Any, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values (batch, head, token, dim) of text tokens with projections of their own."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
@@ -41,17 +41,29 @@ def rgb(pictures: Any) -> Picture:
 
 
 class ScaledLatents(PipelineAdapter):
-    """Pipelines with an ``AutoencoderKL``, whose latents are shifted and scaled."""
+    """Pipelines whose autoencoder's latents are scaled, and shifted before.
+
+    Attributes
+    ----------
+    shifted : bool
+        Whether the pipeline shifts them, by what the autoencoder's configuration says.
+    """
+
+    shifted: ClassVar[bool] = True
+
+    @property
+    def _shift(self) -> float:
+        return float(self.component("vae").config.shift_factor or 0.0) if self.shifted else 0.0
 
     @torch.no_grad()
     def encode_image(self, image: Picture) -> Posterior:
         vae = self.component("vae")
         encoded = vae.encode(pixel_tensor(self, image)).latent_dist
-        scale, shift = vae.config.scaling_factor, vae.config.shift_factor or 0.0
+        scale, shift = vae.config.scaling_factor, self._shift
         return Posterior(mean=(encoded.mean.float().cpu() - shift) * scale, std=encoded.std.float().cpu() * scale)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Picture:
         vae = self.component("vae")
-        scaled = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
+        scaled = latents / vae.config.scaling_factor + self._shift
         return picture(self, vae.decode(scaled.to(self.device, vae.dtype), return_dict=False)[0])

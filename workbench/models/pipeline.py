@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from workbench.models.guidance import Branch, alone
 from workbench.models.readers import TextReader
-from workbench.models.transformer import Layer, TransformerAdapter
+from workbench.models.transformer import ConceptText, Layer, TransformerAdapter
 from workbench.schema import FLOW, POOLS, InputError, ModelError
 
 
@@ -42,6 +42,25 @@ class Text:
     mask: Tensor | None = None
     pooled: Tensor | None = None
     positions: Any = None
+
+
+@dataclass(frozen=True)
+class EncodedConcept:
+    """A concept that was encoded on its own.
+
+    Attributes
+    ----------
+    vector : Tensor (1, 1, embedding_dim)
+        What stands for it.
+    count : int
+        How many tokens it has.
+    text : ConceptText or None
+        The text that it is on its own, for a family that refines its text.
+    """
+
+    vector: Tensor
+    count: int
+    text: ConceptText | None = None
 
 
 @dataclass(frozen=True)
@@ -161,7 +180,11 @@ class PipelineAdapter(ABC):
         if "size" in self.info:
             height, width = self.info["size"]
             return int(height), int(width)
-        side = int(self.pipe.default_sample_size) * int(self.pipe.vae_scale_factor)
+        pipe = self.pipe
+        latents = (
+            pipe.default_sample_size if hasattr(pipe, "default_sample_size") else pipe.transformer.config.sample_size
+        )
+        side = int(latents) * int(pipe.vae_scale_factor)
         return side, side
 
     @property
@@ -262,13 +285,31 @@ class PipelineAdapter(ABC):
         InputError
             If a word has no token of its own, or the pool is unknown.
         """
-        vectors, counts = [], []
-        for concept in concepts:
-            own = self.concept_tokens(concept)
-            used = _pooled(concept, own, pool)
-            vectors.append(self.encode_prompt(concept).embeddings[:, used].mean(dim=1, keepdim=True))
-            counts.append(len(own))
-        return torch.cat(vectors, dim=1), counts
+        found = [self.encode_concept(concept, pool) for concept in concepts]
+        return torch.cat([each.vector for each in found], dim=1), [each.count for each in found]
+
+    def encode_concept(self, concept: str, pool: str = "first") -> EncodedConcept:
+        """Turn one concept into what a trace is given for it; as :meth:`encode_concepts`.
+
+        Raises
+        ------
+        InputError
+            If the word has no token of its own, or the pool is unknown.
+        """
+        own = self.concept_tokens(concept)
+        used = _pooled(concept, own, pool)
+        text = self.encode_prompt(concept)
+        vector = text.embeddings[:, used].mean(dim=1, keepdim=True)
+        return EncodedConcept(
+            vector, len(own), self.concept_text(text, used) if self.transformer_side.refines else None
+        )
+
+    def concept_text(self, text: Text, used: Sequence[int]) -> ConceptText:
+        """The tokens of a concept's own text that are seen, with those that stand for the concept."""
+        seen = list(range(text.embeddings.shape[1]))
+        if text.mask is not None:
+            seen = [place for place in seen if text.mask[0, place]]
+        return ConceptText(text.embeddings[:, seen], tuple(seen.index(place) for place in used))
 
     def concept_positions(self, concepts: Sequence[str], pool: str = "first") -> tuple[int, ...] | None:
         """Positions that concepts take in the transformer's text, in a family whose text has some; None elsewhere."""
@@ -281,6 +322,10 @@ class PipelineAdapter(ABC):
     @abstractmethod
     def prompt_tokens(self, prompt: str) -> tuple[list[int], list[str]]:
         """Positions and strings of a prompt's own tokens, without padding or end-of-text."""
+
+    def negative(self) -> PipelineAdapter:
+        """The adapter as it reads negative prompts, where the pipeline reads them in another way."""
+        return self
 
     @abstractmethod
     def readers(self, made: bool) -> tuple[TextReader, ...]:
@@ -317,8 +362,17 @@ class PipelineAdapter(ABC):
     def schedule(self, steps: int, height: int, width: int) -> Schedule:
         """What the pipeline will run for a picture of this size; see :func:`.schedules.checked_schedule`."""
 
-    def sigma(self, timestep: float) -> float:
-        """How noisy latents are at a timestep of this family, 0 to 1; a flow's timestep is 1000 x sigma."""
+    def sigma(self, timestep: float, size: tuple[int, int] | None = None) -> float:
+        """How noisy latents are at a timestep of this family, 0 to 1; a flow's timestep is 1000 x sigma.
+
+        Parameters
+        ----------
+        timestep : float
+            The timestep.
+        size : tuple of int
+            Height and width of the picture in pixels, for families whose noise depends on it; the native size by
+            default.
+        """
         return timestep / 1000
 
     def guidance(self, options: Mapping[str, Any]) -> Mapping[str, Branch]:
@@ -335,6 +389,10 @@ class PipelineAdapter(ABC):
             ``conditional``, and ``unconditional`` where the pipeline runs one under these options.
         """
         return alone()
+
+    def told(self, prompt: str) -> Mapping[str, str]:
+        """What else decides a picture of a prompt, by name, for the attributes of its dataset."""
+        return {}
 
     def ran(self) -> tuple[float, ...]:
         """Timesteps of the pipeline's last run, as its scheduler has them."""
@@ -360,9 +418,10 @@ class PipelineAdapter(ABC):
             The picture, RGB bytes.
         """
 
-    @abstractmethod
     def noised(self, latents: Tensor, noise: Tensor, timestep: float) -> Any:
         """Latents (sample, channel, latent_y, latent_x) with as much noise as at a timestep, for :meth:`inputs`."""
+        sigma = self.sigma(timestep)
+        return sigma * noise + (1 - sigma) * latents
 
     @abstractmethod
     def inputs(self, noised: Any, timestep: float, text: Text, grid: tuple[int, int]) -> dict[str, Any]:

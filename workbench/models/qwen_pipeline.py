@@ -7,14 +7,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from diffusers.pipelines.qwenimage.pipeline_qwenimage import calculate_shift, retrieve_timesteps
+from diffusers.pipelines.qwenimage.pipeline_qwenimage import retrieve_timesteps
 from torch import Tensor
 
 from workbench.models.guidance import Branch, by_true_guidance
 from workbench.models.latents import Picture, picture, pixel_tensor, rgb
 from workbench.models.pipeline import Posterior, Schedule, Text
 from workbench.models.qwen import QwenAdapter
-from workbench.models.schedules import checked_schedule
+from workbench.models.schedules import checked_schedule, shift_of
 from workbench.models.templates import TemplatePipeline, TemplateReader
 
 TEXT_LENGTH = 512
@@ -84,8 +84,7 @@ class QwenPipelineAdapter(TemplatePipeline):
         return picture(self, vae.decode(scaled, return_dict=False)[0][:, :, 0])
 
     def noised(self, latents: Tensor, noise: Tensor, timestep: float) -> Tensor:
-        sigma = self.sigma(timestep)
-        mixed = sigma * noise + (1 - sigma) * latents
+        mixed = super().noised(latents, noise, timestep)
         tokens: Tensor = self.pipe._pack_latents(mixed, *mixed.shape)
         return tokens
 
@@ -111,15 +110,8 @@ class QwenPipelineAdapter(TemplatePipeline):
 
     def schedule(self, steps: int, height: int, width: int) -> Schedule:
         scheduler = self.component("scheduler")
-        config = scheduler.config
         rows, columns = self.grid(height, width)
-        shift = calculate_shift(
-            rows * columns,
-            config.get("base_image_seq_len", 256),
-            config.get("max_image_seq_len", 4096),
-            config.get("base_shift", 0.5),
-            config.get("max_shift", 1.15),
-        )
+        shift = shift_of(scheduler, rows * columns)
         sigmas = np.linspace(1.0, 1 / steps, steps).tolist()
         checked = checked_schedule(
             scheduler, steps, lambda copied: retrieve_timesteps(copied, steps, "cpu", sigmas=sigmas, mu=shift)

@@ -89,6 +89,8 @@ _BOOKKEEPING: Final = frozenset(
         "_current_timestep",
         "_num_timesteps",
         "_interrupt",
+        "_cfg_normalization",
+        "_cfg_truncation",
         "_progress_bar_config",
         "_all_hooks",
         "_offload_gpu_id",
@@ -108,8 +110,16 @@ _BOOKKEEPING: Final = frozenset(
         "num_inference_steps",
         "_step_index",
         "_begin_index",
+        # what a guider leaves behind
+        "_step",
+        "_timestep",
+        "_num_inference_steps",
+        "_count_prepared",
+        "momentum_buffer",
     }
 )
+_TABLES: Final = {"diffusers.models.transformers.transformer_z_image.RopeEmbedder": "freqs_cis"}
+"""Attributes that the first pass fills from others of the same object, by class."""
 _DEPTH: Final = 4
 """Objects within objects that are looked into."""
 
@@ -236,7 +246,8 @@ class _Description:
         config = getattr(value, "config", None)
         plain = dict(config) if isinstance(config, Mapping) else {}
         public = {key: item for key, item in plain.items() if not key.startswith("_")}
-        return [name_of(cls), self.attributes({**public, **vars(value)}, path, depth + 1)]
+        own = {name: item for name, item in vars(value).items() if name != _TABLES.get(name_of(cls))}
+        return [name_of(cls), self.attributes({**public, **own}, path, depth + 1)]
 
     def _wrappers(self, path: str, part: nn.Module) -> list[Any]:
         """Hooks of accelerate and diffusers, which replace ``forward``; what they replaced is looked at too."""

@@ -24,7 +24,12 @@ TOLERANCE: Final = 0.01
 """Largest difference, in sigma, between what a step announces and how noisy the latents are: 10 timesteps."""
 
 
-def checked_schedule(scheduler: Any, steps: int, set_timesteps: Callable[[Any], object]) -> tuple[float, ...]:
+def checked_schedule(
+    scheduler: Any,
+    steps: int,
+    set_timesteps: Callable[[Any], object],
+    sigma: Callable[[float], float] = lambda timestep: timestep / 1000,
+) -> tuple[float, ...]:
     """Sigmas of the passes that a pipeline runs with this scheduler, once it is known that they are those of the noise.
 
     Parameters
@@ -35,6 +40,8 @@ def checked_schedule(scheduler: Any, steps: int, set_timesteps: Callable[[Any], 
         Length of the schedule.
     set_timesteps : callable
         Sets the timesteps of a scheduler as the pipeline does.
+    sigma : callable
+        How noisy the latents should be at a timestep; that of a flow by default.
 
     Returns
     -------
@@ -52,7 +59,7 @@ def checked_schedule(scheduler: Any, steps: int, set_timesteps: Callable[[Any], 
             first = copy.deepcopy(scheduler)
             set_timesteps(first)
             second = copy.deepcopy(first)
-            sigmas = tuple(float(timestep) / 1000 for timestep in first.timesteps)
+            sigmas = tuple(sigma(float(timestep)) for timestep in first.timesteps)
             _check_timesteps(scheduler, steps, sigmas)
             latents, drift = _small(0), _small(1)
             with _same_generator():
@@ -67,15 +74,40 @@ def checked_schedule(scheduler: Any, steps: int, set_timesteps: Callable[[Any], 
             scheduler,
             "adds noise of its own at each step, which the seed does not decide: two equal calls would make two images",
         )
-    for step, (sigma, reached) in enumerate(zip(sigmas, [latents + drift, *one], strict=False)):
-        off = float((reached - latents - sigma * drift).abs().max() / drift.abs().max())
+    for step, (noisy, reached) in enumerate(zip(sigmas, [latents + drift, *one], strict=False)):
+        off = float((reached - latents - noisy * drift).abs().max() / drift.abs().max())
         if not off <= TOLERANCE:
             raise _refused(
                 scheduler,
-                f"announces timestep {1000 * sigma:g} at step {step}, where the latents are at another noise level "
+                f"announces timestep {1000 * noisy:g} at step {step}, where the latents are at another noise level "
                 f"(off by {1000 * off:.3g} timesteps): maps would be labelled with noise they are not of",
             )
     return sigmas
+
+
+def shift_of(scheduler: Any, tokens: int, most: float = 1.15) -> float:
+    """How far the pipelines that take FLUX.1's way shift the sigmas of a picture of so many tokens.
+
+    Parameters
+    ----------
+    scheduler : SchedulerMixin
+        The pipeline's, whose configuration may say otherwise.
+    tokens : int
+        Of the picture.
+    most : float
+        The shift of a picture of 4096 tokens, where the configuration says none.
+    """
+    from diffusers.pipelines.flux.pipeline_flux import calculate_shift
+
+    config = scheduler.config
+    shift: float = calculate_shift(
+        tokens,
+        config.get("base_image_seq_len", 256),
+        config.get("max_image_seq_len", 4096),
+        config.get("base_shift", 0.5),
+        config.get("max_shift", most),
+    )
+    return shift
 
 
 def _check_timesteps(scheduler: Any, steps: int, sigmas: tuple[float, ...]) -> None:

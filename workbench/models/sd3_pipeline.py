@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import calculate_shift, retrieve_timesteps
+from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import retrieve_timesteps
 from torch import Tensor
 
 from workbench.models.guidance import Branch, alone, in_batch, refuse_true_guidance
 from workbench.models.latents import Picture, ScaledLatents, rgb
 from workbench.models.pipeline import Schedule, Text
 from workbench.models.readers import TextReader
-from workbench.models.schedules import checked_schedule
+from workbench.models.schedules import checked_schedule, shift_of
 from workbench.models.sd3 import SD3Adapter
 
 T5_LENGTH = 256
@@ -100,13 +100,7 @@ class SD3PipelineAdapter(ScaledLatents):
         config, options = scheduler.config, dict[str, Any]()
         if config.get("use_dynamic_shifting"):
             rows, columns = self.grid(height, width)
-            options["mu"] = calculate_shift(
-                rows * columns,
-                config.get("base_image_seq_len", 256),
-                config.get("max_image_seq_len", 4096),
-                config.get("base_shift", 0.5),
-                config.get("max_shift", 1.16),
-            )
+            options["mu"] = shift_of(scheduler, rows * columns, most=1.16)
         return Schedule.of_flow(
             checked_schedule(scheduler, steps, lambda copied: retrieve_timesteps(copied, steps, "cpu", **options))
         )
@@ -138,10 +132,6 @@ class SD3PipelineAdapter(ScaledLatents):
             output_type="pil",
         )
         return rgb(result.images)
-
-    def noised(self, latents: Tensor, noise: Tensor, timestep: float) -> Tensor:
-        sigma = self.sigma(timestep)
-        return sigma * noise + (1 - sigma) * latents
 
     def inputs(self, noised: Tensor, timestep: float, text: Text, grid: tuple[int, int]) -> dict[str, Any]:
         assert text.pooled is not None

@@ -44,11 +44,14 @@ class TemplateReader(TextReader):
         Whether texts are padded to :attr:`length`.
     dropped : int
         Leading tokens of the template that do not reach the transformer; they do not count.
+    special : bool
+        Whether the tokenizer adds its special tokens, which then are not in the template.
     """
 
     template: Callable[[str], str]
     padded: bool = True
     dropped: int = 0
+    special: bool = False
 
     def count(self, text: str) -> int:
         return len(self._encode(self.template(text)).input_ids) - self.dropped
@@ -88,8 +91,8 @@ class TemplateReader(TextReader):
         )
 
     def _encode(self, text: str, **options: Any) -> Any:
-        # Templates hold the special tokens themselves.
-        return self.tokenizer(text, add_special_tokens=False, **options)
+        # Templates of chats hold the special tokens themselves.
+        return self.tokenizer(text, add_special_tokens=self.special, **options)
 
 
 class TemplatePipeline(PipelineAdapter):
@@ -100,10 +103,10 @@ class TemplatePipeline(PipelineAdapter):
     def reader(self) -> TemplateReader:
         """How the language model reads a text."""
 
-    def readers(self, made: bool) -> tuple[TemplateReader, ...]:
+    def readers(self, made: bool) -> tuple[TextReader, ...]:
         return (self.reader,)
 
-    def concept_positions(self, concepts: Sequence[str], pool: str = "first") -> tuple[int, ...]:
+    def concept_positions(self, concepts: Sequence[str], pool: str = "first") -> tuple[int, ...] | None:
         return self.own_positions(concepts, pool)
 
     def prompt_tokens(self, prompt: str) -> tuple[list[int], list[str]]:

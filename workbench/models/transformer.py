@@ -37,7 +37,7 @@ class Layer:
     index : int
         Depth in the model: dual-stream blocks first, then single-stream blocks.
     kind : {"dual", "single"}
-        Whether text and image have weights of their own.
+        Whether text and image go through it apart, each modulated in its own way, or as one sequence.
     name : str
         Path of the module, such as ``"transformer_blocks.3"``.
     """
@@ -45,6 +45,25 @@ class Layer:
     index: int
     kind: Literal["dual", "single"]
     name: str
+
+
+@dataclass(frozen=True)
+class ConceptText:
+    """The whole text that a concept is a word of, for families whose text attends to itself before its blocks.
+
+    Attributes
+    ----------
+    embeddings : Tensor (batch or 1, token, embedding_dim)
+        Of the tokens that are seen, template included, before the model's own text embedder.
+    tokens : tuple of int
+        Which of them stand for the concept: their mean is taken behind the embedder.
+    first : int
+        Position of the first token in the model's text.
+    """
+
+    embeddings: Tensor
+    tokens: tuple[int, ...]
+    first: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,12 +81,15 @@ class Concepts:
         None where each is a text of its own.
     own_positions : tuple of int or None
         Position of each in the text that it is on its own; None for the family's position of a concept.
+    texts : tuple of ConceptText or None
+        Those texts, for a family that refines them; None where each is a text of one token there.
     """
 
     embeddings: Tensor
     pooled: Tensor | None = None
     positions: tuple[int, ...] | None = None
     own_positions: tuple[int, ...] | None = None
+    texts: tuple[ConceptText, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +108,8 @@ class BlockCall:
         Attention mask, as the block got it.
     rotary, text_rotary : Any
         Position embeddings of the image's and of the text's tokens, for :meth:`TransformerAdapter.rotate`.
+    by_item : bool
+        Whether position embeddings have the batch as their first axis.
     """
 
     given: Mapping[str, Any]
@@ -94,6 +118,13 @@ class BlockCall:
     mask: Tensor | None = None
     rotary: Any = None
     text_rotary: Any = None
+    by_item: bool = False
+
+    def of(self, items: slice) -> Self:
+        """The same with position embeddings of some items of the batch."""
+        if not self.by_item:
+            return self
+        return replace(self, rotary=items_of(self.rotary, items), text_rotary=items_of(self.text_rotary, items))
 
 
 def items_of(value: Any, items: slice) -> Any:
@@ -137,7 +168,10 @@ class BlockTensors:
     def of(self, items: slice) -> Self:
         """The same of some items of the batch."""
         batched = ("output", "query", "key", "value", "prompt_query", "prompt_key", "text_bias")
-        return self if items == WHOLE else replace(self, **{n: items_of(getattr(self, n), items) for n in batched})
+        if items == WHOLE:
+            return self
+        parts = {name: items_of(getattr(self, name), items) for name in batched}
+        return replace(self, call=self.call.of(items), **parts)
 
 
 @dataclass(frozen=True)
@@ -285,6 +319,12 @@ class TransformerAdapter(ABC):
         Width of the pooled text input; None for a family that has none.
     spaces, attends : tuple of str
         What can be read from its blocks, and what concepts can attend to in them.
+    refines : bool
+        Whether text attends to itself before it meets the image, so that a concept needs the text it is a word of.
+    registers : int
+        Learned tokens that the model puts before the text.
+    patches : slice
+        Which of the image's tokens are patches of the picture in the pass under way.
     rotates_pairs : bool
         Whether rotary embeddings are ``(cos, sin)`` (sequence, dim) of neighbouring dimensions: ``(a, b)`` becomes
         ``(a cos - b sin, b cos + a sin)`` in float32, rounded to the dtype of the vectors.
@@ -298,6 +338,9 @@ class TransformerAdapter(ABC):
     pooled_dim: int | None = None
     spaces: ClassVar[tuple[str, ...]] = SPACES
     attends: ClassVar[tuple[str, ...]] = ATTEND_MODES
+    refines: ClassVar[bool] = False
+    registers: int = 0
+    patches: slice = WHOLE
     rotates_pairs: ClassVar[bool] = False
 
     # --- a forward pass of the transformer ----------------------------------------------------------------------
@@ -310,7 +353,7 @@ class TransformerAdapter(ABC):
 
     @abstractmethod
     def timesteps(self, given: Mapping[str, Any]) -> Tensor:
-        """1000 x sigma of each item, (batch,), from the arguments of the transformer's forward pass."""
+        """Timestep of each item, (batch,), 1000 x sigma for a flow, from the arguments of a forward pass."""
 
     @abstractmethod
     def grid(self, given: Mapping[str, Any]) -> tuple[int, int]:
@@ -374,6 +417,30 @@ class TransformerAdapter(ABC):
         if isinstance(rotary, tuple | list):
             return tuple(self.rotary_at(part, positions) for part in rotary)
         return None if rotary is None else rotary[list(positions)]
+
+    def placed(self, stream: ConceptStream, call: BlockCall, places: tuple[int, ...], items: slice) -> ConceptStream:
+        """The stream with the position embedding and mask that concepts have at places of the model's own text.
+
+        Parameters
+        ----------
+        stream : ConceptStream
+            Of some items of the batch.
+        call : BlockCall
+            Of a block, with position embeddings of the same items.
+        places : tuple of int
+            Of the concepts.
+        items : slice
+            The items.
+
+        Raises
+        ------
+        InputError
+            If a place is outside the text.
+        """
+        if max(places) >= call.text:
+            raise InputError(f"position {max(places)} is outside the text's {call.text} tokens.")
+        bias = items_of(self.own_bias(call, places), items)
+        return replace(stream, rotary=self.rotary_at(call.text_rotary, places), bias=bias)
 
     def own_bias(self, call: BlockCall, places: tuple[int, ...]) -> Tensor | None:
         """What a block's mask adds to the logits of text tokens over each other; see :class:`ConceptStream`."""

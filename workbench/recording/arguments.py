@@ -11,7 +11,7 @@ from workbench.schema import ATTEND_MODES, BOTH, BRANCHES, POOLS, PROMPT, SPACES
 
 if TYPE_CHECKING:
     from workbench.models.pipeline import PipelineAdapter
-    from workbench.models.transformer import Layer, TransformerAdapter
+    from workbench.models.transformer import ConceptText, Layer, TransformerAdapter
 
 MOST_CONCEPTS: Final = 64
 MOST_SAMPLES: Final = 1000
@@ -297,6 +297,53 @@ def check_own_positions(positions: Sequence[int], concepts: int, name: str = "ow
     if not right or len(given) != concepts:
         raise InputError(f"{name} is {given}; expected a whole number from 0 for each of the {concepts} concepts.")
     return [int(p) for p in given]
+
+
+def check_own_texts(
+    adapter: TransformerAdapter, texts: Sequence[ConceptText] | None, concepts: int, *, one_text: bool
+) -> tuple[ConceptText, ...] | None:
+    """The text of each concept, for a family that refines its text; with a warning where it is needed and lacking.
+
+    Parameters
+    ----------
+    adapter
+        Of the transformer.
+    texts
+        As given to a trace.
+    concepts
+        How many there are.
+    one_text
+        Whether the concepts are one text.
+
+    Raises
+    ------
+    InputError
+        If the family does not, there are more or fewer than concepts, or one has another shape or other tokens.
+    """
+    if texts is None:
+        if adapter.refines and not one_text:
+            warn(
+                f"{type(adapter.transformer).__name__} refines its text before its blocks, so a concept needs the text "
+                "it is a word of, and here each is a text of one token: give own_texts, or use workbench.capture.",
+                stacklevel=3,
+            )
+        return None
+    if not adapter.refines:
+        raise InputError(
+            f"{type(adapter.transformer).__name__} does not refine its text: leave own_texts out, its concepts are "
+            "given as embeddings."
+        )
+    if len(texts) != concepts:
+        raise InputError(f"own_texts has {len(texts)} texts; expected one for each of the {concepts} concepts.")
+    for text in texts:
+        shape = "(batch or 1, token, {})"
+        check_embeddings("a text in own_texts", text.embeddings, 3, shape, adapter.embedding_dim)
+        if not text.tokens or not all(0 <= token < text.embeddings.shape[1] for token in text.tokens):
+            raise InputError(
+                f"a text in own_texts of {text.embeddings.shape[1]} tokens takes the tokens {list(text.tokens)}; "
+                "expected one or more of them, from 0."
+            )
+    return tuple(texts)
 
 
 def check_offered(adapter: TransformerAdapter, model: str, spaces: Sequence[str], attend: str) -> None:

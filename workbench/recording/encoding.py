@@ -6,23 +6,18 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from workbench.models.pipeline import PipelineAdapter, Posterior
+from workbench.models.pipeline import EncodedConcept, PipelineAdapter, Posterior
 from workbench.numerics.image_similarity import psnr
 from workbench.recording.pictures import Pixels, image_hash
 from workbench.recording.sessions import ENCODED_CONCEPT, ENCODED_IMAGE, ENCODED_PROMPT, UNFAMILIAR, once
 from workbench.schema import warn
 
 
-def encoded_concepts(adapter: PipelineAdapter, words: Sequence[str], pool: str) -> tuple[Tensor, list[int]]:
-    """Embeddings (1, concept, embedding_dim) of words, and how many tokens each has."""
-    each = [
-        once(adapter.pipe, (ENCODED_CONCEPT, word, pool), partial(adapter.encode_concepts, [word], pool))
-        for word in words
+def encoded_concepts(adapter: PipelineAdapter, words: Sequence[str], pool: str) -> list[EncodedConcept]:
+    """What a trace is given for each word."""
+    return [
+        once(adapter.pipe, (ENCODED_CONCEPT, word, pool), partial(adapter.encode_concept, word, pool)) for word in words
     ]
-    return torch.cat([vector for vector, _ in each], dim=1), [count for _, (count,) in each]
 
 
 def encoded_prompt(adapter: PipelineAdapter, prompt: str) -> Any:

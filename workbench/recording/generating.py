@@ -189,7 +189,9 @@ def generate(
             timesteps=tuple(schedule.timesteps[step] for step in recorded),
             steps=recorded,
             layers=blocks,
-            tokens=plan_tokens(adapter, request.spaces, (negative_prompt or "") if branch == UNCONDITIONAL else prompt),
+            tokens=plan_tokens(adapter, request.spaces, prompt)
+            if branch != UNCONDITIONAL
+            else plan_tokens(adapter.negative(), request.spaces, negative_prompt or ""),
             size=(height, width),
             options={
                 "sigmas": list(schedule.sigmas),
@@ -202,7 +204,7 @@ def generate(
 
         def describe(template: xr.Dataset) -> xr.Dataset:
             known = guided | {"steps": len(schedule.timesteps), "negative_prompt": negative_prompt or ""}
-            return template.assign_attrs(known)
+            return template.assign_attrs(known | dict(adapter.told(prompt)))
 
         image = (SAMPLE, PIXEL_Y, PIXEL_X, CHANNEL)
         return opened_or_recorded(
@@ -298,7 +300,7 @@ def _record(
                 made = " and ".join(
                     f"{count} {f'{name} ' if len(branches) > 1 else ''}passes" for name, count in recorder.steps.items()
                 )
-                sigmas = [adapter.sigma(timestep) for timestep in ran]
+                sigmas = [adapter.sigma(timestep, plan.size) for timestep in ran]
                 raise TraceError(
                     f"the pipeline made {made} at sigmas {sigmas}, but announced {list(schedule.sigmas)}: its "
                     "scheduler takes several passes a step or has options of its own, or guidance is off in some "

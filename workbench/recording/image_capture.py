@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from workbench.models.pipeline import PipelineAdapter
@@ -25,7 +22,7 @@ from workbench.recording.sessions import check_cancelled, passed
 from workbench.recording.streaming import Stream
 from workbench.schema import CHANNEL, IMAGE, PIXEL_X, PIXEL_Y, InputError
 from workbench.store.pieces import Writer
-from workbench.truth import Regions, read_regions
+from workbench.truth import Regions, bits_hash, read_regions
 
 if TYPE_CHECKING:
     from workbench.truth import Truth
@@ -170,8 +167,8 @@ def plan_capture(
         size=(height, width),
         options={
             "image_hash": image_hash(pixels),
-            "truth_hash": "" if regions is None else _bits_hash(regions.masks),
-            **({"void_hash": _bits_hash(regions.void)} if regions is not None and regions.void is not None else {}),
+            "truth_hash": "" if regions is None else bits_hash(regions.masks),
+            **({"void_hash": bits_hash(regions.void)} if regions is not None and regions.void is not None else {}),
             **({"source_hashes": [image_hash(picture) for picture in pictures.values()]} if pictures else {}),
         },
     )
@@ -220,7 +217,3 @@ def _record(one: ImageCapture, run: Writer) -> None:
                 passed(done, len(passes), run)
     finally:
         adapter.release()
-
-
-def _bits_hash(masks: NDArray[np.bool_]) -> str:
-    return hashlib.sha256(np.packbits(masks).tobytes()).hexdigest()[:20]

@@ -7,8 +7,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 import xarray as xr
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from workbench import store as runs_store
@@ -17,6 +17,7 @@ from workbench.models.guidance import Branch
 from workbench.models.loading import BUNDLED, bundled, info_of, load_model
 from workbench.models.pipeline import PipelineAdapter
 from workbench.models.shortcuts import refuse_shortcuts
+from workbench.models.transformer import Concepts
 from workbench.recording.edits.sources import resolved
 from workbench.recording.encoding import encoded_concepts
 from workbench.recording.identity import confirm, identity
@@ -127,17 +128,20 @@ def opened(key: str, home: str | os.PathLike[str] | None, progress: bool, verify
     return runs_store.open(key, home)
 
 
-def concept_embeddings(adapter: PipelineAdapter, plan: Plan) -> Tensor:
-    """Embeddings (1, concept, embedding_dim), with a warning for words that are not read as a whole or alike."""
-    embeddings, counts = encoded_concepts(adapter, plan.concepts, plan.pool)
-    warn_of_embeddings(adapter, plan.concepts, embeddings, counts, plan.pool)
-    return embeddings
+def concept_embeddings(adapter: PipelineAdapter, plan: Plan) -> Concepts:
+    """What a trace is given for the concepts, with a warning for words that are not read as a whole or alike."""
+    each = encoded_concepts(adapter, plan.concepts, plan.pool)
+    embeddings = torch.cat([found.vector for found in each], dim=1)
+    warn_of_embeddings(adapter, plan.concepts, each, plan.pool)
+    texts = tuple(found.text for found in each if found.text is not None)
+    places = adapter.concept_positions(plan.concepts, plan.pool)
+    return Concepts(embeddings, own_positions=places, texts=texts or None)
 
 
 def traced(
     adapter: PipelineAdapter,
     plan: Plan,
-    embeddings: Tensor,
+    embeddings: Concepts,
     on_record: Callable[[Record], None],
     on_pass: Callable[[int], Any],
     branches: Sequence[Branch] = (Branch(),),
@@ -145,14 +149,15 @@ def traced(
     """A trace of what the plan wants."""
     found = trace(
         adapter.transformer,
-        embeddings,
+        embeddings.embeddings,
         [layer.index for layer in plan.layers],
         plan.spaces,
         plan.attend,
         lse=plan.lse,
         text_mass=plan.text_mass,
         tokens=[position for position, _ in plan.tokens] or None,
-        own_positions=adapter.concept_positions(plan.concepts, plan.pool),
+        own_positions=embeddings.own_positions,
+        own_texts=embeddings.texts,
         branches=branches,
         on_record=on_record,
         on_pass=on_pass,

@@ -57,6 +57,7 @@ from workbench.schema import (
     TEXT_MASS,
     TIMESTEP,
     TOKEN,
+    UNCONDITIONAL,
     X,
     Y,
     in_branches,
@@ -160,6 +161,23 @@ class Plan:
         told = {"text_length": text_length, "default_layers": default_layers}
         return store.content_key(recipe | told | {"pipeline": fingerprint})
 
+    def reader(self, adapter: PipelineAdapter) -> PipelineAdapter:
+        """The adapter as it reads the text of the recorded passes."""
+        return adapter.negative() if self.branches == (UNCONDITIONAL,) else adapter
+
+    def text_length(self, adapter: PipelineAdapter) -> int:
+        """Tokens of the text in the recorded passes: texts that share a batch are as long as the longest of them."""
+        lengths = [self.reader(adapter).length_of(self.prompts[0] if self.read is None else self.read)]
+        if self.kind == "generate" and any(b.items != slice(None) for b in adapter.guidance(self.options).values()):
+            negative = adapter.negative().length_of(self.options["negative_prompt"] or "")
+            lengths += [adapter.length_of(self.prompts[0]), negative]
+        return max(lengths)
+
+    def padding(self, adapter: PipelineAdapter) -> list[bool]:
+        """Which of them are padding."""
+        own = self.reader(adapter).padding(self.read or "")
+        return own + [True] * (self.text_length(adapter) - len(own))
+
     def template(self, adapter: PipelineAdapter, model: str, heads: int, key: str) -> xr.Dataset:
         """Coordinates and attributes of the run, without values."""
         height, width = self.size
@@ -169,7 +187,10 @@ class Plan:
             SAMPLE: np.arange(len(self.seeds)),
             "seed": (SAMPLE, np.array(self.seeds, dtype=np.int64)),
             TIMESTEP: timesteps,
-            "sigma": (TIMESTEP, np.array([adapter.sigma(timestep) for timestep in self.timesteps], dtype=np.float64)),
+            "sigma": (
+                TIMESTEP,
+                np.array([adapter.sigma(time, self.size) for time in self.timesteps], dtype=np.float64),
+            ),
             "step": (TIMESTEP, np.array(self.steps, dtype=np.int64)),
             LAYER: np.array([layer.index for layer in self.layers], dtype=np.int64),
             "block": (LAYER, [layer.kind for layer in self.layers]),
@@ -188,8 +209,9 @@ class Plan:
             coords[TOKEN] = [text for _, text in self.tokens]
             coords["position"] = (TOKEN, np.array([position for position, _ in self.tokens], dtype=np.int64))
         if self.text_mass:
-            coords[TEXT] = np.arange(adapter.length_of(self.read or ""))
-            coords[PADDING] = (TEXT, np.array(adapter.padding(self.read or "")))
+            padding = self.padding(adapter)
+            coords[TEXT] = np.arange(len(padding))
+            coords[PADDING] = (TEXT, np.array(padding))
         if self.kind == "generate" and "prompt" not in self.spaces:
             coords["prompt"] = (SAMPLE, list(self.prompts))
         one_prompt = len(set(self.prompts)) == 1
@@ -205,7 +227,7 @@ class Plan:
             "attend": self.attend,
             "spaces": list(self.spaces),
             "seeds": list(self.seeds),
-            "text_length": adapter.length_of(self.prompts[0] if self.read is None else self.read),
+            "text_length": self.text_length(adapter),
             "image_hash": self.options.get("image_hash", ""),
             "size": [height, width],
             "patch": adapter.patch,

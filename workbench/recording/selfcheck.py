@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.models.hooks import Looks
+from workbench.models.tested import untested, warn_of_untested
 from workbench.models.transformer import Attention, Layer, TransformerAdapter
 from workbench.schema import ModelError
 
@@ -81,6 +82,11 @@ class SelfCheck:
         ------
         ModelError
             If attention differs.
+
+        Warns
+        -----
+        WorkbenchWarning
+            Once in a process, if it does not, and diffusers is of a version that was not tested.
         """
         self.rest()
         for layer, found in self._found.items():
@@ -88,6 +94,8 @@ class SelfCheck:
             if not off <= TOLERANCE.get(found.dtype, _ROUNDED):
                 raise ModelError(self._told(layer, off, found))
             _passed.setdefault(self._adapter.transformer, set()).add(self._mark(layer))
+        if self._found:
+            warn_of_untested()
         if self._layers and len(self._found) == len(self._layers):
             self.remove()
 
@@ -117,7 +125,7 @@ class SelfCheck:
             f"{patches} patches, {found.text} text tokens; {type(self._adapter).__name__}) differs from the one that "
             f"{type(self._adapter.transformer).__name__} computed, by {off:.1%}: maps would be wrong. Likely causes: "
             f"its {self._processor(layer)} does something else than attend, which set_attn_processor puts right; an "
-            "attention backend that rounds a lot; or a version of diffusers that this package does not know."
+            f"attention backend that rounds a lot; or {untested() or 'a class of a family whose models differ'}."
         )
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Tensor
 
 from workbench.images import shown
-from workbench.models.pipeline import PipelineAdapter
+from workbench.models.pipeline import EncodedConcept, PipelineAdapter
 from workbench.models.readers import TextReader
 from workbench.schema import warn
 
@@ -43,7 +42,7 @@ def warn_of_text(adapter: PipelineAdapter, concepts: Sequence[str], prompts: Seq
 
 
 def warn_of_embeddings(
-    adapter: PipelineAdapter, concepts: Sequence[str], embeddings: Tensor, counts: Sequence[int], pool: str
+    adapter: PipelineAdapter, concepts: Sequence[str], found: Sequence[EncodedConcept], pool: str
 ) -> None:
     """Warn of concepts whose embedding leaves part of them out, or equals another's.
 
@@ -53,14 +52,12 @@ def warn_of_embeddings(
         Of the model that encoded them.
     concepts : sequence of str
         The concepts.
-    embeddings : Tensor (1, concept, embedding_dim)
+    found : sequence of EncodedConcept
         What the model is given of them.
-    counts : sequence of int
-        Tokens of each.
     pool : {"first", "last", "mean"}
         How the tokens of one became one vector.
     """
-    long = [f"{word!r} ({count})" for word, count in zip(concepts, counts, strict=True) if count > 1]
+    long = [f"{word!r} ({each.count})" for word, each in zip(concepts, found, strict=True) if each.count > 1]
     if long and pool == "first":
         warn(
             f"these concepts have several tokens, of which only the first one's embedding is used: {', '.join(long)}. "
@@ -68,10 +65,9 @@ def warn_of_embeddings(
             stacklevel=5,
         )
     reader = adapter.readers(made=False)[0]
-    vectors = embeddings[0]
     equal: dict[int, list[str]] = {}
     for index, word in enumerate(concepts):
-        first = next(other for other in range(index + 1) if torch.equal(vectors[other], vectors[index]))
+        first = next(other for other in range(index + 1) if _same(found[other], found[index]))
         equal.setdefault(first, []).append(word)
     for words in equal.values():
         # Those read as the same tokens are warned of without encoding them.
@@ -81,6 +77,15 @@ def warn_of_embeddings(
                 "are the same, and share what one of them would have. Keep one of them, or choose other words.",
                 stacklevel=5,
             )
+
+
+def _same(one: EncodedConcept, other: EncodedConcept) -> bool:
+    """Whether two concepts are the same to the model; where text is refined, the rest of a word's text counts too."""
+    if not torch.equal(one.vector, other.vector):
+        return False
+    if one.text is None or other.text is None:
+        return True
+    return one.text.tokens == other.text.tokens and torch.equal(one.text.embeddings, other.text.embeddings)
 
 
 def word_remarks(adapter: PipelineAdapter, word: str, pool: str) -> list[str]:
@@ -103,8 +108,7 @@ def word_remarks(adapter: PipelineAdapter, word: str, pool: str) -> list[str]:
     adapter.own_positions([word], pool)
     reader, *_ = adapter.readers(made=False)
     found = [*_unknown(reader, [word], "concept"), *_cut(reader, [word], "concept")]
-    own, texts = set(adapter.concept_tokens(word)), zip(*adapter.prompt_tokens(word), strict=True)
-    pieces = [text for position, text in texts if position in own]
+    pieces = reader.words(word)[: len(adapter.concept_tokens(word))]
     if len(pieces) > 1 and pool == "first" and not found:
         found.append(
             f"{shown(repr(word))} has {len(pieces)} tokens ({', '.join(pieces)}), of which only the first one's "

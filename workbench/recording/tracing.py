@@ -28,14 +28,15 @@ from workbench.models.transformer import (
     BlockTensors,
     Concepts,
     ConceptStream,
+    ConceptText,
     Layer,
     TransformerAdapter,
-    items_of,
 )
 from workbench.recording.arguments import (
     check_embeddings,
     check_offered,
     check_own_positions,
+    check_own_texts,
     check_positions,
     check_spaces,
     traced_layers,
@@ -298,7 +299,9 @@ class Trace:
         block = block.of(state.items)
         with self._aside.step(block, state.stream):
             with self._hooks.silenced(), self.editing.changes.silenced(), self._selfcheck.silenced():
-                state.stream = self._placed(state.stream.to(block.output.device), block, state.items)
+                state.stream = state.stream.to(block.output.device)
+                if self._concepts.positions is not None:
+                    state.stream = self._adapter.placed(state.stream, block.call, self._concepts.positions, state.items)
                 projection = self._adapter.project(layer, state.stream, block.call)
                 with torch.autocast(block.output.device.type, enabled=False):
                     place = (self.steps[state.branches[0].name], layer.index) if layer.index in self.layers else None
@@ -314,19 +317,6 @@ class Trace:
                     return
                 for record in state.divided(piece):
                     self._on_record(record)
-
-    def _placed(self, stream: ConceptStream, block: BlockTensors, items: slice) -> ConceptStream:
-        """The stream with the position embedding and mask of its concepts in the model's text, if they have places."""
-        places = self._concepts.positions
-        if places is None:
-            return stream
-        if max(places) >= block.call.text:
-            raise InputError(f"position {max(places)} is outside the text's {block.call.text} tokens.")
-        return replace(
-            stream,
-            rotary=self._adapter.rotary_at(block.call.text_rotary, places),
-            bias=items_of(self._adapter.own_bias(block.call, places), items),
-        )
 
     def _finish(self) -> None:
         state, self._pass = self._pass, None
@@ -362,6 +352,7 @@ def trace(
     tokens: Sequence[int] | None = None,
     positions: Sequence[int] | None = None,
     own_positions: Sequence[int] | None = None,
+    own_texts: Sequence[ConceptText] | None = None,
     branches: Sequence[Branch] = (Branch(),),
     on_record: Callable[[Record], None] | None = None,
     on_pass: Callable[[int], None] | None = None,
@@ -375,8 +366,8 @@ def trace(
 
     Under classifier-free guidance only the conditional passes are recorded, where the pipeline names its passes with
     ``cache_context``, as ``FluxPipeline`` does. Pipelines that do not (image-to-image, inpainting, Kontext and
-    ControlNet of FLUX.1 in diffusers 0.42) have both recorded, and those that put both into one batch have all of its
-    items recorded, unless ``branches`` says which is which.
+    ControlNet of FLUX.1, Chroma and FLUX.3 in diffusers 0.42) have both recorded, and those that put both into one
+    batch have all of its items recorded, unless ``branches`` says which is which.
 
     While a trace is open, ``torch.compile`` is off in the whole process: a compiled transformer runs uncompiled, with
     the uncompiled model's output, and its compiled code is used again afterwards.
@@ -413,6 +404,9 @@ def trace(
         Position of each concept in the text that it is on its own, for families whose text is rotated by position; see
         :meth:`.pipeline.PipelineAdapter.concept_positions`. By default where the family's template puts a concept of
         one token.
+    own_texts : sequence of ConceptText, optional
+        The text that each concept is on its own, for families whose text attends to itself before it meets the image;
+        see :meth:`.pipeline.PipelineAdapter.encode_concept`. There a concept without it is a text of one token.
     branches : sequence of Branch
         Which passes and items of the batch are recorded and edited, under guidance; see
         :mod:`workbench.models.guidance`. Every item of every pass that is not named otherwise by default.
@@ -448,7 +442,8 @@ def trace(
     Warns
     -----
     WorkbenchWarning
-        If the transformer is compiled; on leaving, if an intervention met no pass.
+        If concepts have no text of their own in a family that needs it; if the transformer is compiled; on leaving, if
+        an intervention met no pass.
 
     Examples
     --------
@@ -476,6 +471,7 @@ def trace(
         check_positions(positions, concepts.shape[1])
     if own_positions is not None:
         check_own_positions(own_positions, concepts.shape[1])
+    texts = check_own_texts(adapter, own_texts, concepts.shape[1], one_text=positions is not None)
     edits = resolve(read(interventions), len(adapter.layers), adapter.heads, range(concepts.shape[1]))
     refuse_mass(edits, text_mass)
     return Trace(
@@ -486,6 +482,7 @@ def trace(
             None if pooled is None else pooled.detach().clone(),
             None if positions is None else tuple(map(int, positions)),
             None if own_positions is None else tuple(map(int, own_positions)),
+            texts,
         ),
         traced_layers(layers, adapter.layers),
         Reading(tuple(spaces), attend, vectors, lse, text_mass, None if tokens is None else tuple(tokens)),

@@ -13,7 +13,10 @@ from typing import Any, Final
 import numpy as np
 
 _NESTED: Final = frozenset(
-    {"missing", "failed", "interventions", "plan", "controls", "keys", "guidance", "true_guidance", "readout"}
+    {
+        *("missing", "failed", "interventions", "plan", "controls", "keys", "guidance", "true_guidance", "readout"),
+        "origin",
+    }
 )
 """Attributes that may be JSON in a file."""
 _LISTS: Final = frozenset(

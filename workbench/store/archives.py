@@ -43,8 +43,9 @@ def export_runs(
 ) -> Path:
     """Write runs into one file, which :func:`import_runs` reads.
 
-    The first one is at the root of the file, so that :func:`workbench.open` and plain xarray open it there. Of a run
-    that was made for an experiment the runs that it belongs to come along, where they are stored.
+    The first one is at the root of the file, so that :func:`workbench.open` and plain xarray open it there; the latter
+    shows per-head scores in float16, with the rest beside them (:mod:`workbench.store.residuals`). Of a run that was
+    made for an experiment the runs that it belongs to come along, where they are stored.
 
     Parameters
     ----------

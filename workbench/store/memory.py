@@ -20,12 +20,17 @@ class _MemoryWriter(Writer):
     def __init__(self, template: xr.Dataset, variables: Mapping[str, Variable]) -> None:
         super().__init__(template, variables)
         self._lock = threading.Lock()
+        self._joined = kept_with_residuals(variables)
+        residuals = set(map(residual, self._joined))
+        types = {name: np.dtype(var.dtype) for name, var in variables.items() if name not in residuals}
+        types |= dict.fromkeys(self._joined, np.dtype(np.float32))
         self._arrays = {
-            name: np.full(self._shape(var), _nothing(np.dtype(var.dtype)), var.dtype)
-            for name, var in self._variables.items()
+            name: np.full(self._shape(self._variables[name]), _nothing(dtype), dtype) for name, dtype in types.items()
         }
 
     def _write_piece(self, piece: Piece, arrays: Mapping[str, Array]) -> None:
+        scores = {name: join(arrays[name], arrays[residual(name)]) for name in self._joined}
+        arrays = {name: scores.get(name, array) for name, array in arrays.items() if name in self._arrays}
         with self._lock:  # a piece that another thread writes meanwhile must not be lost to a promotion
             for name, array in arrays.items():
                 if array.dtype.itemsize > self._arrays[name].dtype.itemsize:
@@ -50,13 +55,8 @@ class _MemoryWriter(Writer):
         """Make sure that everything is there, each variable in the type that its values need."""
         wide = self._settle()
         for name, variable in self._variables.items():
-            if name not in wide:
+            if name in self._arrays and name not in (*wide, *self._joined):
                 self._arrays[name] = self._arrays[name].astype(variable.dtype, copy=False)
-        for name in kept_with_residuals(self._arrays):
-            rounded, counts = self._arrays[name], self._arrays.pop(residual(name))
-            scores = self._arrays[name] = np.empty(rounded.shape, np.float32)
-            for at in np.ndindex(*scores.shape[:2]):
-                scores[at] = join(rounded[at], counts[at])
 
     def dataset(self) -> xr.Dataset:
         variables = {name: (self._variables[name].dims, array) for name, array in self._arrays.items()}

@@ -212,7 +212,8 @@ def open_contents(contents: Contents, *, verify: bool = False) -> xr.Dataset:
 def _unencoded(ds: xr.Dataset) -> xr.Dataset:
     """The dataset without the encoding of its files, which other formats and other chunks cannot be written with.
 
-    How it is best cut for dask stays: :meth:`xarray.Dataset.chunk` reads it, and no writer does.
+    How the files are cut stays as ``preferred_chunks``, which no writer reads: ``ds.chunk(that)`` makes a dask array of
+    one file a chunk, where ``ds.chunk()`` makes one chunk of everything.
     """
     kept = {name: variable.encoding.get("preferred_chunks") for name, variable in ds.data_vars.items()}
     ds = ds.drop_encoding()

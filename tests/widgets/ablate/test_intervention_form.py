@@ -206,6 +206,13 @@ def test_only_what_can_be_edited_is_offered() -> None:
         {"streams": "left"},
         {"readout": "behind"},
         {"control": "resample", "references": " ; "},
+        {"over": 3},
+        {"layers": 3},
+        {"timesteps": [0, True]},
+        {"repeats": True},
+        {"prompt": 5},
+        {"seed": "a"},
+        {"readout": [3]},
     ],
 )
 def test_what_cannot_be_meant_is_refused(values: Any) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from workbench.widgets.ablate.tasks import Sweeps
 
 
 def _result(values: dict[str, Any], number: int = 1) -> Result:
-    task = Sweeps(dataset(samples=5, truth=True, signal=2.0)).task(values)
+    facts = {"key": "abc123", "image_hash": "f00", "interventions": [{}], "edit": "X(1)"}
+    ds = dataset(samples=5, truth=True, signal=2.0).assign_attrs(facts)
+    task = Sweeps(ds).task(values)
     return task.finish(task.work(lambda *_: None, None), number, 0.5)  # type: ignore[arg-type]
 
 
@@ -35,12 +38,25 @@ def test_the_table_has_a_row_for_every_point_of_every_run() -> None:
 def test_a_dataset_is_read_back_with_its_numbers_and_its_record(tmp_path: Path) -> None:
     result = _result({"over": ["layer", "head"]})
     path = tmp_path / "sweep.nc"
-    path.write_bytes(netcdf(result.found))
+    path.write_bytes(netcdf(result))
     with xr.open_dataset(path, engine="scipy") as kept:
         for name in result.found.data_vars:
             np.testing.assert_array_equal(kept[name], result.found[name])
         assert kept["concept"].to_numpy().tolist() == ["dog", "grass", "sky"]
         assert kept.attrs["over"] == '["layer", "head"]'
+        assert (kept.attrs["truth"], len(kept.attrs["truth_hash"])) == ("the dataset’s own", 20)
+        assert json.loads(kept.attrs["origin"])["image_hash"] == "f00"
+
+
+def test_results_with_other_truth_tell_so_in_their_row_and_in_every_line_of_the_table() -> None:
+    drawn = {"truth": "drawn", "drawn": {"dog": [[0, 0], [0, 1]], "sky": [[3, 3]]}}
+    results = [_result({}), _result(drawn, 2), _result({"metric": "entropy"}, 3)]
+    told = ["the dataset’s own", "drawn: dog 2, sky 1 patches", ""]
+    assert [result.row()["truth"] for result in results] == told
+    rows = list(csv.DictReader(io.StringIO(table(results))))
+    assert {(row["run"], row["truth"]) for row in rows} == set(zip("123", told, strict=True))
+    assert len({row["truth_hash"] for row in rows}) == 3
+    assert {(row["key"], row["edit"], row["model"]) for row in rows} == {("abc123", "X(1)", "made-up")}
 
 
 def test_a_figure_is_a_pdf() -> None:

@@ -105,6 +105,11 @@ def test_with_one_concept_raw_scores_are_compared() -> None:
         {"timesteps": [750.0]},
         {"truth": "mine"},
         {"drawn": {"cat": [[0, 0]]}},
+        {"drawn": {"dog": 3}},
+        {"over": 3},
+        {"over": ["depth"]},
+        {"window": "x"},
+        {"layers": 3},
     ],
 )
 def test_what_cannot_be_meant_is_refused(ds: xr.Dataset, values: Any) -> None:

@@ -11,6 +11,8 @@ import xarray as xr
 
 import workbench as wb
 from tests import synthetic
+from tests.store.replay import save
+from workbench.schema import InputError
 from workbench.widgets.explore.compare import aligned, compare
 from workbench.widgets.explore.difference import minus, titles
 from workbench.widgets.explore.page import save_html
@@ -172,6 +174,8 @@ def test_the_first_minus_the_second_is_drawn_where_it_means_something(ds: xr.Dat
     ):
         (sentence,) = minus(ds, state, wrong, State.default(wrong))
         assert reason in sentence.text
+    (sentence,) = minus(ds, state, ds, state, letter="C")
+    assert sentence.text == "A − C is zero everywhere: these maps are the same."
 
 
 def test_the_differences_follow_the_views(ds: xr.Dataset) -> None:
@@ -181,3 +185,30 @@ def test_the_differences_follow_the_views(ds: xr.Dataset) -> None:
     assert both.children[2].value != first
     assert "A − B" in both.still().blocks[1].tiles[0].title
     assert compare(ds, 3).children[2].value == b""  # type: ignore[arg-type]
+
+
+def test_any_number_of_datasets_follow_the_first(ds: xr.Dataset, deep: xr.Dataset) -> None:
+    third = synthetic.dataset(seed=2).assign_attrs(interventions=[{}], edit="SkipBlock(3)")
+    both = compare(ds, synthetic.dataset(seed=1), third, deep, state={"layers": [1, 1]})
+    assert [view.meta["variable"] for view in both.views] == ["ds_a", "ds_b", "ds_c", "ds_d"]
+    assert [view.meta["title"][:2] for view in both.views] == ["A:", "B:", "C:", "D:"]
+    assert "edited: SkipBlock(3)" in both.views[2].meta["title"]
+    assert [view.state["layers"] for view in both.views] == [[1, 1], [1, 1], [1, 1], [4, 4]]
+    both.views[3].state = {**both.views[3].state, "layers": [12, 12]}
+    assert [view.state["layers"] for view in both.views] == [[3, 3], [3, 3], [3, 3], [12, 12]]
+    words = [block.text for block in both.still().blocks if hasattr(block, "text")]
+    assert [text[:5] for text in words] == ["A − D"]
+    titles = [tile.title for block in both.still().blocks for tile in getattr(block, "tiles", ())]
+    assert titles == [f"{name}: A − {letter}" for letter in "BC" for name in ("dog", "grass", "sky")]
+    with pytest.raises(InputError, match="9 datasets were given; expected two to 8"):
+        compare(*[ds] * 9)
+
+
+def test_copied_code_of_each_stored_run_opens_it(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        save(synthetic.dataset(seed=seed), tmp_path, f"run{seed}")
+    stored = wb.runs(tmp_path)
+    for view, run in zip(compare(*stored).views, stored, strict=True):
+        exec(view.code, made := {})
+        np.testing.assert_array_equal(made["maps"], run.open().wb.heatmap())
+    assert "ds_b = wb.open(" in compare(*stored).views[1].code

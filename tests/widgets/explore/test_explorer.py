@@ -148,3 +148,14 @@ def test_the_code_follows_the_state() -> None:
     view.state = {**view.state, "layers": [4, 4]}
     assert "layers=4" in view.code
     assert Explorer(3).code == ""
+
+
+def test_of_many_concepts_those_with_the_largest_areas_are_shown_at_first() -> None:
+    names = [f"c{index}" for index in range(15)]
+    ds = dataset(concepts=names, grid=(8, 15))
+    scores = ds.output_total.copy()
+    scores[{"concept": [1, 4, 7]}] -= 50  # nowhere the strongest
+    view = Explorer(ds.assign(output_total=scores))
+    assert view.state["concepts"] == [index for index in range(15) if index not in (1, 4, 7)]
+    assert Explorer(ds, state={"concepts": [1]}).state["concepts"] == [1]
+    assert Explorer(ds.assign(output_total=scores * np.nan)).state["concepts"] == list(range(12))

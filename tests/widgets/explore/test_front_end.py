@@ -5,18 +5,38 @@ import colorsys
 import json
 import re
 import subprocess
+from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import xarray as xr
 from matplotlib.colors import to_hex
 
+from tests import synthetic
 from tests.widgets.shared.test_maths import node
-from workbench import figures
+from workbench import figures, widgets
 from workbench.figures import paper
 from workbench.numerics.measures import OVERVIEW
+from workbench.widgets.ablate.ablation import ORDER
 from workbench.widgets.explore import front_end
-from workbench.widgets.explore.state import COLOUR_MAPS, SECTIONS
+from workbench.widgets.explore.meta import meta_of
+from workbench.widgets.explore.state import COLOUR_MAPS, SECTIONS, State
 from workbench.widgets.shared import assets
+
+WIDGETS = Path(widgets.__file__).parent
+SOURCES = (".py", ".js", ".css", ".html")
+
+
+def test_files_of_views_are_short() -> None:
+    found = {path: len(path.read_text("utf-8").splitlines()) for path in WIDGETS.rglob("*") if path.suffix in SOURCES}
+    assert len(found) > 60
+    assert {str(path): lines for path, lines in found.items() if lines > 400} == {}
+
+
+def test_a_view_keeps_little_in_its_notebook() -> None:
+    assert len(front_end.packed()) < 60_000
+    assert len(assets.packed(*ORDER)) < 60_000
 
 
 def test_every_file_is_part_of_the_module() -> None:
@@ -61,3 +81,31 @@ def test_names_of_the_state_are_spelled_alike() -> None:
         assert f"  {statistic}: " in module
     for section in SECTIONS:
         assert f'section("{section}"' in module
+
+
+def test_the_browser_copies_the_code_that_the_kernel_writes() -> None:
+    many = synthetic.dataset(kind="generate", samples=2, spaces=("output", "cross", "prompt"), truth=True)
+    one = synthetic.dataset(timesteps=[812.5], layers=[3], truth=True, concepts=('it"s', "é", "sky"))
+    unfolded = {"open": ["patch", "overview"], "pin": [1, 2]}
+    states: list[tuple[xr.Dataset, dict[str, Any]]] = [
+        (many, {}),
+        (many, {"space": "cross", "sample": 1, "statistic": "iou", **unfolded}),
+        (many, {"space": "prompt", "concepts": [0, 3], "difference": [1, 2], **unfolded}),
+        (many, {"heads": [1], "timesteps": [500.0, 500.0], "reduce": "mean", "statistic": "entropy", **unfolded}),
+        (many, {"sample": None, "layers": [2, 4], "timesteps": [500.0, 250.0], "statistic": "ap", **unfolded}),
+        (one, {"statistic": "ap", "concepts": [0, 1], **unfolded}),
+        (one, {"statistic": "separability", "difference": [0, 1], **unfolded}),
+        (one.drop_vars("truth"), {"statistic": "iou", **unfolded}),
+    ]
+    given, expected = [], []
+    for ds, values in states:
+        state = State.from_json(values, ds)
+        meta = meta_of(ds, variable="run", source="run = 1")
+        names = meta["spaces"][state.space]["names"]
+        given.append({"state": state.to_json(), "meta": meta, "names": names})
+        expected.append(f"run = 1\n\n{state.call(ds, 'run')}")
+    script = f"{assets.text('explore/code.js')}\nconsole.log(JSON.stringify({json.dumps(given)}.map(codeOf)));"
+    done = subprocess.run([node(), "-"], input=script, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == expected
+    assert sum("over_layers" in code for code in expected) == 7
+    assert sum("overview" in code for code in expected) == 3

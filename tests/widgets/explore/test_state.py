@@ -86,6 +86,21 @@ def test_the_copied_code_gives_the_numbers_on_screen(ds: xr.Dataset, data: st.Da
     if state.difference is not None:
         one, other = state.difference
         np.testing.assert_array_equal(ran["difference"].transpose("y", "x").to_numpy(), maps[one] - maps[other])
+    if state.pin is not None and "patch" in state.open:
+        for kept, values in arrays.runs(state, ds)._asdict().items():
+            curve = ran[f"over_{kept}"].reindex({kept[:-1]: ds[kept[:-1]]}).transpose(kept[:-1], dim)
+            np.testing.assert_array_equal(curve.to_numpy(), values)
+
+
+@pytest.mark.parametrize("statistic", ["iou", "ap", "entropy"])
+def test_the_copied_code_gives_the_numbers_of_the_overview(statistic: str) -> None:
+    ds = dataset(truth=True, signal=1.0, missing=((0, 500.0, 2),))
+    for space in ("output", "cross"):
+        state = State.from_json({"space": space, "statistic": statistic, "open": ["overview"]}, ds)
+        exec(state.call(ds), ran := {"ds": ds})
+        np.testing.assert_allclose(ran["overview"].to_numpy(), arrays.overview(state, ds), rtol=1e-5)
+    several = dataset(truth=True, samples=2)
+    assert "overview" not in State.from_json({"statistic": statistic, "open": ["overview"]}, several).call(several)
 
 
 @pytest.mark.parametrize("ds", [dataset(), dataset(default_layers=(2,), timesteps=[500.0])], ids=["several", "single"])
@@ -120,8 +135,8 @@ def test_values_are_brought_in_order() -> None:
         ({"layers": [2, 3]}, SelectionError, "layer 2 does not exist; it has 0, 1, 3, 4"),
         ({"layers": 3}, InputError, "expected a list"),
         ({"layers": [0, 1, 3]}, InputError, "expected two values"),
-        ({"layers": [0.5, 1]}, InputError, "not a whole number"),
-        ({"layers": [True, 1]}, InputError, "not a whole number"),
+        ({"layers": [0.5, 1]}, InputError, "expected a whole number"),
+        ({"layers": [True, 1]}, InputError, "expected a whole number"),
         ({"timesteps": [700, 100]}, SelectionError, "no timestep within 25 of 700"),
         ({"timesteps": ["a", 100]}, InputError, "finite number"),
         ({"timesteps": [float("nan"), 100]}, InputError, "finite number"),

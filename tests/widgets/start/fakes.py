@@ -79,6 +79,8 @@ class Backend:
             while not self.passes.acquire(timeout=0.01):
                 if cancel.is_set():
                     raise CancelledError("it was cancelled.")
+            if self.error is not None:
+                raise self.error
             watcher.passed(done + 1, 4)
             if done < ds.sizes["timestep"]:
                 watcher.grown(ds.isel(timestep=slice(0, done + 1)))

@@ -35,10 +35,10 @@ def test_calls_are_those_of_the_two_functions() -> None:
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ([], "the form is no list"),
+        ([], "the form is a list; expected a mapping of"),
         ({"source": "film"}, "source is 'film'"),
         ({"pool": "max"}, "pool is 'max'"),
-        ({"spaces": ["prompt"]}, "a space is 'prompt'"),
+        ({"spaces": ["prompt"]}, "spaces is 'prompt'"),
         ({"concepts": [3]}, "concepts is 3"),
         ({"samples": 1.5}, "samples is 1.5"),
         ({"samples": True}, "samples is True"),

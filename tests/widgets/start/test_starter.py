@@ -324,9 +324,44 @@ def test_a_picture_of_a_run_that_grows_or_was_stopped_says_so(backend: Backend, 
         time.sleep(0.01)
     said = heard.start.description
     assert said.startswith("Start panel, a run that is not finished: dog, sky in scene-08. A run is under way. ")
+    with pytest.raises(InputError, match="not finished, its run is under way"):
+        _ = heard.start.ds
+    assert heard.start.code == ""
     heard.ask("stop")
-    heard.hear("stopped")
-    assert heard.start.description.startswith("Start panel, a run that is not finished: dog, sky in scene-08. Concept")
+    assert heard.hear("stopped")[0]["back"] == 1
+    assert heard.start.description.startswith("Start panel, run 1: dog, grass in scene-08. The last run was stopped. ")
+    assert heard.start.view._ds.concept.values.tolist() == heard.start.ds.concept.values.tolist() == WORDS
+    assert WORDS[1] in heard.start.code
+
+
+def test_what_there_is_of_a_first_run_that_was_stopped_is_shown_and_is_no_result(
+    backend: Backend, heard: Heard
+) -> None:
+    backend.passes = type(backend.passes)(1)
+    heard.ask("example", name="scene-08")
+    heard.ask("run", form={"concepts": WORDS})
+    heard.hear("swap")
+    heard.ask("stop")
+    told = heard.hear("stopped")[0]
+    assert (told["back"], told["part"]) == (0, True)
+    assert heard.start.description.startswith("Start panel, a run that is not finished: ")
+    with pytest.raises(InputError, match="not finished, its run was stopped: press Run to go on"):
+        _ = heard.start.ds
+    backend.passes.release(10)
+    heard.run()
+    assert heard.start.ds.concept.values.tolist() == WORDS
+
+
+def test_a_run_that_fails_inside_gives_the_one_before_back(backend: Backend, heard: Heard) -> None:
+    heard.ask("example", name="scene-08")
+    heard.run()
+    backend.passes = type(backend.passes)(1)
+    heard.ask("run", form={"concepts": ["dog", "sky"]})
+    heard.hear("swap")
+    backend.error = InputError("it is too large.")
+    backend.passes.release()
+    assert heard.hear("failed")[0]["back"] == 1
+    assert heard.start.description.startswith("Start panel, run 1: dog, grass in scene-08. The last run failed: ")
 
 
 def test_the_picture_is_made_again_of_a_view_that_was_replaced_while_it_was_drawn(

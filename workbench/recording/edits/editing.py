@@ -212,9 +212,11 @@ class Editing:
         if self._collecting in sources:
             assert self._collecting is not None
             tensor = tensor[self._items]
-            kept = tensor.float().mean(dim=2, keepdim=True) if site[1] == "mean" else tensor
+            if site[1] == "mean":
+                rows = self._adapter.patches if site[2] == "image" else WHOLE
+                tensor = tensor[:, :, rows].float().mean(dim=2, keepdim=True)
             # A whole schedule of them may not fit beside the model.
-            self._kept[self._collecting, self._at][site] = kept.detach().cpu()
+            self._kept[self._collecting, self._at][site] = tensor.detach().cpu()
 
     def _after_collected(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         if self._collecting is not None and self._stop:

@@ -25,13 +25,14 @@ def resolved(adapter: PipelineAdapter, plan: Plan) -> tuple[Intervention, ...]:
     """
     if not plan.interventions:
         return ()
-    words = [] if plan.read is None else list(zip(*adapter.prompt_tokens(plan.read), strict=True))
+    reader = plan.reader(adapter)
+    words = [] if plan.read is None else list(zip(*reader.prompt_tokens(plan.read), strict=True))
     return resolve(
         plan.interventions,
         len(adapter.layers),
         adapter.heads,
         plan.concepts,
-        adapter.length_of(plan.prompts[0] if plan.read is None else plan.read),
+        reader.length_of(plan.prompts[0] if plan.read is None else plan.read),
         words,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -20,12 +20,13 @@ from workbench.widgets.ablate.results import INTERVENTION, SWEEP, Result, figure
 from workbench.widgets.ablate.still import still_of
 from workbench.widgets.ablate.tasks import Mode
 from workbench.widgets.shared import assets
+from workbench.widgets.shared.code import continued
 from workbench.widgets.shared.drawing import Still, Text
 from workbench.widgets.shared.static_output import HIDING, StaticOutput
 from workbench.widgets.shared.worker import Worker
 
 MODES: Final = (SWEEP, INTERVENTION)
-_ORDER: Final = (
+ORDER: Final = (
     "shared/palette.js",
     "shared/maths.js",
     "shared/dom.js",
@@ -54,6 +55,10 @@ class Ablation(StaticOutput, anywidget.AnyWidget):
         A picture to draw truth on: its media type and file.
     facts
         Where the run comes from that it is about, as :func:`workbench.analysis.origin.provenance` says it.
+    source
+        Code that opens what the panel is about, where copied code has to begin with it.
+    uses
+        The variables of the notebook that copied code needs.
     error
         A sentence to show in place of the panel.
 
@@ -79,13 +84,16 @@ class Ablation(StaticOutput, anywidget.AnyWidget):
         title: str = "",
         picture: tuple[str, bytes] | None = None,
         facts: Mapping[str, Any] | None = None,
+        source: str = "",
+        uses: Sequence[str] = (),
         error: str = "",
     ) -> None:
-        self._esm = assets.packed(*_ORDER)
+        self._esm = assets.packed(*ORDER)
         self._css = assets.joined("shared/view.css", "ablate/ablation.css") + HIDING
         self._modes = dict(modes or {})
         self._picture = picture
         self._facts = dict(facts or {})
+        self._source = source
         known = [str(self._facts.get(name, "")) for name in ("edit", "key")]
         self._stem = f"{stem(self._facts.get('concepts', ()), *known)}-" if self._facts else ""
         self._last: Result | None = None
@@ -97,7 +105,7 @@ class Ablation(StaticOutput, anywidget.AnyWidget):
         state = {name: values.pop("form") for name, values in described.items()}
         first = next((name for name in MODES if name in described), "")
         super().__init__(
-            meta={"title": title, "modes": described, "lacks": dict(lacks or {})},
+            meta={"title": title, "modes": described, "lacks": dict(lacks or {}), "uses": list(uses)},
             state={"mode": first, **state},
             error=error,
         )
@@ -166,7 +174,8 @@ class Ablation(StaticOutput, anywidget.AnyWidget):
             if kind == "done":
                 try:
                     result = task.finish(value, len(self._results[mode]) + 1, time.monotonic() - begun)
-                    result = replace(result, notes=tuple(notes))
+                    written = continued(self._source, result.code)
+                    result = replace(result, notes=tuple(notes), facts=self._facts, code=written)
                 except Exception as error:
                     logger.exception("the result could not be shown")
                     kind, value = "failed", f"The result could not be shown ({type(error).__name__}: {error})."
@@ -246,7 +255,7 @@ _KINDS: Final[dict[str, Callable[[Ablation, Any], None]]] = {
 
 _FILES: Final[dict[str, tuple[str, Callable[[Result, Any], bytes]]]] = {
     "csv": ("csv", lambda result, _: table([result]).encode()),
-    "dataset": ("nc", lambda result, _: netcdf(result.found)),
+    "dataset": ("nc", lambda result, _: netcdf(result)),
     "figure": ("pdf", lambda result, asked: figure(result, asked.get("measure"), asked.get("line"))),
 }
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from workbench import schema
 from workbench.schema import InputError
+from workbench.widgets.shared.forms import listed, pair, whole
 
 Drawn: TypeAlias = Mapping[str, Sequence[tuple[int, int]]]
 """By concept, the rows and columns of its patches."""
@@ -26,19 +27,21 @@ def read_drawn(values: Any, ds: xr.Dataset) -> Drawn:
     """
     if not isinstance(values, Mapping):
         raise InputError(f"the drawn truth is a {type(values).__name__}; expected patches by concept.")
+    patch_of = pair(whole())
     names = [str(name) for name in ds[schema.CONCEPT].to_numpy()]
     grid = (ds.sizes[schema.Y], ds.sizes[schema.X])
     found = {}
     for name, patches in values.items():
         if name not in names:
             raise InputError(f"truth is drawn for {name!r}, which is not among the concepts {', '.join(names)}.")
-        for patch in patches:
-            if len(patch) != 2 or not all(
-                isinstance(at, int) and 0 <= at < n for at, n in zip(patch, grid, strict=True)
-            ):
-                raise InputError(f"patch {patch!r} of {name!r} is outside the grid of {grid[0]} x {grid[1]} patches.")
-        if patches:
-            found[name] = sorted({(int(row), int(column)) for row, column in patches})
+        held = {patch_of(f"a patch of {name}", patch) for patch in listed(f"the patches of {name}", patches)}
+        for row, column in held:
+            if not (0 <= row < grid[0] and 0 <= column < grid[1]):
+                raise InputError(
+                    f"patch {row}, {column} of {name!r} is outside the grid of {grid[0]} x {grid[1]} patches."
+                )
+        if held:
+            found[name] = sorted(held)
     return found
 
 
@@ -74,6 +77,14 @@ def code_of(drawn: Drawn, ds: xr.Dataset, *, pixels: bool = False) -> str:
         down, across = _pixels(ds)
         lines.append(f"masks = {{name: mask.repeat({down}, 0).repeat({across}, 1) for name, mask in masks.items()}}")
     return "\n".join(lines)
+
+
+def truth_in_words(kind: str, drawn: Drawn) -> str:
+    """The truth that maps were compared with: ``"own"``, ``"drawn"``, or nothing for ``"none"``."""
+    if kind == "own":
+        return "the dataset’s own"
+    counts = ", ".join(f"{name} {len(patches)}" for name, patches in drawn.items())
+    return f"drawn: {counts} patches" if kind == "drawn" else ""
 
 
 def _pixels(ds: xr.Dataset) -> tuple[int, int]:

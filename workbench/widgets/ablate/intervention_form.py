@@ -5,9 +5,8 @@ Nothing here runs a network: what does is handed over, see :class:`Laboratory`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from threading import Event
 from typing import Any, Final, Protocol
 
@@ -18,7 +17,7 @@ from workbench import schema
 from workbench.interventions import Source
 from workbench.interventions.fields import HEAD_STREAMS, STREAMS
 from workbench.schema import InputError
-from workbench.widgets.ablate.annotation import Drawn, code_of, masks_of, read_drawn
+from workbench.widgets.ablate.annotation import Drawn, code_of, masks_of, read_drawn, truth_in_words
 from workbench.widgets.ablate.edit_form import (
     ALL,
     EDITS,
@@ -33,7 +32,7 @@ from workbench.widgets.ablate.effect_plots import effect_plots
 from workbench.widgets.ablate.results import INTERVENTION, Result
 from workbench.widgets.ablate.tasks import Message, Task
 from workbench.widgets.shared.code import arguments
-from workbench.widgets.shared.forms import check_names, one_of
+from workbench.widgets.shared.forms import ends, one_of, optional, pair, plain, read, real, several, text, whole
 from workbench.widgets.shared.worker import Progress
 
 CONTROLS: Final = {
@@ -146,23 +145,27 @@ class EditForm:
         InputError
             If a value cannot be meant.
         """
-        check_names("an intervention's form", values, [one.name for one in fields(cls)])
-        form = cls(**{**values, "over": tuple(values.get("over", (schema.LAYER,))), "drawn": {}})
-        for name, held in (("edit", EDITS), ("control", CONTROLS), ("truth", TRUTHS)):
-            one_of(name, getattr(form, name), held)
+        readers = {
+            **dict.fromkeys(("heads", "tokens", "prompt", "image", "references", "readout"), text),
+            "edit": one_of(EDITS),
+            "over": several(text),
+            "layers": optional(ends(facts["layers"])),
+            "timesteps": optional(pair(real(0, 1000), order=sorted)),
+            "factor": optional(real()),
+            "width": optional(real(0)),
+            "mode": one_of(schema.ATTEND_MODES),
+            "streams": optional(one_of(STREAM_NAMES)),
+            "seed": optional(whole()),
+            "control": one_of(CONTROLS),
+            "repeats": whole(1),
+            "truth": one_of(TRUTHS),
+            "drawn": lambda _name, value: {} if ds is None else read_drawn(value, ds),
+        }
+        form = cls(**read("an intervention's form", values, readers))
         ways = EDITS[form.edit].over
         if form.over not in ways:
             expected = ", ".join(" × ".join(way) for way in ways)
             raise InputError(f"{form.edit} goes over {expected}; {' × '.join(form.over)} was asked for.")
-        for name, least in (("factor", -math.inf), ("width", 0)):
-            value = getattr(form, name)
-            if value is not None and not (_real(value) and value >= least):
-                raise InputError(f"{name} is {value!r}; expected a number, such as 0 or 0.5.")
-        if form.streams is not None:
-            one_of("streams", form.streams, STREAM_NAMES)
-        one_of("mode", form.mode, schema.ATTEND_MODES)
-        if not isinstance(form.repeats, int) or form.repeats < 1:
-            raise InputError(f"repeats is {form.repeats!r}; expected a whole number, 1 or more.")
         if form.control == "resample" and not _listed(form.references):
             raise InputError("references is empty; expected other images' files, or prompts, with ';' between them.")
         form.read_at()
@@ -175,28 +178,17 @@ class EditForm:
             raise InputError(
                 f"heads is {form.heads!r}; expected numbers from {facts['heads'][0]} to {facts['heads'][-1]}."
             )
-        layers, timesteps = values.get("layers"), values.get("timesteps")
-        if layers is not None and (len(layers) != 2 or not set(layers) <= set(facts["layers"])):
-            raise InputError(f"layers is {layers!r}; expected the first and the last, of {facts['layers']}.")
-        if timesteps is not None and (
-            len(timesteps) != 2 or not all(_real(at) and 0 <= at <= 1000 for at in timesteps)
-        ):
-            raise InputError(f"timesteps is {timesteps!r}; expected two numbers from 0 to 1000 (1000 x sigma).")
-        ends = {
-            name: None if v is None else (min(v), max(v)) for name, v in (("layers", layers), ("timesteps", timesteps))
-        }
-        drawn = read_drawn(values.get("drawn", {}), ds) if ds is not None else {}
-        return cls(**{**vars(form), **ends, "drawn": drawn})
+        return form
 
     def to_json(self) -> dict[str, Any]:
         """The form as plain values."""
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        found: dict[str, Any] = plain(self)
+        return found
 
     def read_at(self) -> tuple[int, ...] | str | None:
         """Where effects are read, as :func:`workbench.intervene` takes it."""
-        text = self.readout.strip() if isinstance(self.readout, str) else self.readout
-        return text if text == "downstream" else read_list("readout", text) or None
+        typed = self.readout.strip()
+        return typed if typed == "downstream" else read_list("readout", typed) or None
 
     def options(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments of :func:`workbench.intervene` beside the plan and the truth."""
@@ -258,8 +250,8 @@ class EditForm:
             "heads": read_list("heads", self.heads),
             "tokens": read_list("tokens", self.tokens, words=True),
             "timesteps": self.timesteps,
-            "factor": None if self.factor is None else float(self.factor),
-            "width": None if self.width is None else float(self.width),
+            "factor": self.factor,
+            "width": self.width,
             "mode": self.mode,
             "streams": None if self.streams is None else STREAM_NAMES[self.streams],
             "source": Source(prompt=self.prompt.strip() or None, seed=self.seed, image=self.image.strip() or None),
@@ -331,7 +323,8 @@ class Interventions:
             drawn = list(asked.drawn) if asked.truth == "drawn" else None
             plots = effect_plots(asked.over, asked.labels(lab.facts), found, drawn)
             shown = _Shown(lab, found, [len(labels) for labels in asked.labels(lab.facts)])
-            return Result(number, INTERVENTION, asked.words, found, plots, text, shown, seconds)
+            truth = truth_in_words(asked.truth, asked.drawn)
+            return Result(number, INTERVENTION, asked.words, found, plots, text, shown, seconds, truth=truth)
 
         return Task(lambda progress, cancel: lab.intervene(plan, progress=progress, cancel=cancel, **options), finish)
 
@@ -357,12 +350,6 @@ class _Shown:
         self._laboratory = None
 
 
-def _listed(text: Any) -> list[str]:
+def _listed(typed: str) -> list[str]:
     """What a text names, with semicolons between."""
-    if not isinstance(text, str):
-        raise InputError(f"references is {text!r}; expected a text such as 'one.png; other.png'.")
-    return [part.strip() for part in text.split(";") if part.strip()]
-
-
-def _real(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return [part.strip() for part in typed.split(";") if part.strip()]

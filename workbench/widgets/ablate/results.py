@@ -5,19 +5,22 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 import xarray as xr
 
+from workbench.analysis.origin import provenance_of_result
 from workbench.schema import pack_attributes
 from workbench.widgets.ablate.effect_plots import BY_LAYER
 from workbench.widgets.ablate.plots import best
 
 SWEEP: Final = "sweep"
 INTERVENTION: Final = "intervention"
+SWEPT_FILES: Final = (".csv", ".nc")
+"""Endings of the files of a result that are no figures."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,10 @@ class Result:
         How long it took.
     notes
         The warnings that were given.
+    truth
+        That the maps were compared with, in words; empty where with none.
+    facts
+        Where the run comes from that this is about, as :func:`workbench.analysis.origin.provenance` says it.
     """
 
     number: int
@@ -55,6 +62,8 @@ class Result:
     shown: Any
     seconds: float
     notes: tuple[str, ...] = ()
+    truth: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -68,6 +77,7 @@ class Result:
         return {
             "number": self.number,
             "what": self.what,
+            "truth": self.truth,
             "measure": plot["measure"],
             "measures": [[name, other["measure"]] for name, other in self.plots.items()],
             "points": int(np.prod([len(labels) for labels in plot["labels"]])),
@@ -77,6 +87,24 @@ class Result:
             "seconds": self.seconds,
             "first": measure,
         }
+
+    def told(self) -> dict[str, Any]:
+        """What came out, as values that JSON can hold: the row, the points of the first line, and the code."""
+        plot = next(iter(self.plots.values()))
+        values = _array(plot["lines"][0]["values"])
+        places = list(itertools.product(*(range(len(labels)) for labels in plot["labels"])))
+        points = [
+            {"point": _place(plot, at), "value": None if np.isnan(values[at]) else float(values[at])} for at in places
+        ]
+        row, kept = self.row(), ("what", "truth", "measure", "best", "value", "peak")
+        line = plot["lines"][0]["name"]
+        return {**{name: row[name] for name in kept}, "line": line, "points": points, "code": self.code}
+
+    def file(self, kind: str) -> bytes:
+        """A file of the result: ``"csv"``, ``"nc"``, or a figure in a format of matplotlib."""
+        if f".{kind}" not in SWEPT_FILES:
+            return figure(self, kind=kind)
+        return table([self]).encode() if kind == "csv" else netcdf(self)
 
 
 def table(results: Sequence[Result]) -> str:
@@ -89,18 +117,23 @@ def table(results: Sequence[Result]) -> str:
     return buffer.getvalue()
 
 
-def netcdf(found: xr.Dataset) -> bytes:
+def netcdf(result: Result) -> bytes:
     """A result as a netCDF file; attributes that netCDF cannot hold are written as JSON."""
+    found = result.found.assign_attrs({"truth": result.truth} if result.truth else {})
     return bytes(found.assign_attrs(pack_attributes(found.attrs, texts=False)).to_netcdf(engine="scipy"))
 
 
 _COLUMNS: Final = (
     "run", "mode", "what", "measure", "point", "concept", "value", "low", "high", "all_together",
     "control_low", "control_middle", "control_high", "rank", "reach", "why",
+    "truth", "truth_hash", "key", "image_hash", "prompt", "edit", "model", "model_revision",
 )  # fmt: skip
+_OF_RUN: Final = _COLUMNS[-6:]
 
 
 def _points(result: Result) -> Iterator[list[Any]]:
+    facts = {**result.facts, **provenance_of_result(result.found)}
+    origin = [result.truth, result.found.attrs.get("truth_hash", ""), *(facts.get(name, "") for name in _OF_RUN)]
     for plot in result.plots.values():
         for line in plot["lines"]:
             parts = [_array(line.get(name)) for name in ("values", "low", "high")]
@@ -112,7 +145,7 @@ def _points(result: Result) -> Iterator[list[Any]]:
                 first = [result.number, result.mode, result.what, plot["measure"], _place(plot, at), line["name"]]
                 values = [_cell(part, at) for part in parts]
                 beside = [_cell(part, at) for part in (*controls, ranks)]
-                yield [*first, *values, full, *beside, *(_said(texts, at) for texts in said)]
+                yield [*first, *values, full, *beside, *(_said(texts, at) for texts in said), *origin]
 
 
 def _place(plot: dict[str, Any], at: Sequence[int]) -> str:
@@ -135,8 +168,8 @@ def _said(texts: Any, at: tuple[int, ...]) -> str:
     return texts or ""
 
 
-def figure(result: Result, measure: str | None = None, line: int | None = None) -> bytes:
-    """The figure of a result, as a PDF file.
+def figure(result: Result, measure: str | None = None, line: int | None = None, kind: str = "pdf") -> bytes:
+    """The figure of a result, as a file.
 
     Parameters
     ----------
@@ -146,6 +179,8 @@ def figure(result: Result, measure: str | None = None, line: int | None = None) 
         Which of its measures; the first one without.
     line
         Of an intervention: which of its lines; the first one without.
+    kind
+        Of file, as matplotlib names it.
     """
     from workbench import figures
 
@@ -158,5 +193,5 @@ def figure(result: Result, measure: str | None = None, line: int | None = None) 
         concept = None if shown["concept"] is None else shown["name"]
         draw = figures.effects_by_layer if chosen.endswith(BY_LAYER) else figures.effects
         drawn = draw(result.found, chosen.removesuffix(BY_LAYER), concept=concept)
-    drawn.savefig(buffer, format="pdf")
+    drawn.savefig(buffer, format=kind)
     return buffer.getvalue()

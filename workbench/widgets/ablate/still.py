@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from workbench.widgets.ablate.results import SWEEP, Result
-from workbench.widgets.shared.drawing import Block, Shown, Still, Table, Text, short
+from workbench.widgets.shared.drawing import Block, Shown, Still, Table, Text
+from workbench.widgets.shared.lettering import short
 
-_HEADS: Final = ("#", "what", "measure", "points", "best", "value")
+_HEADS: Final = ("#", "what", "measure", "truth", "points", "best", "value")
 _NAMES: Final = {"sweep": "Sweeps", "intervention": "Interventions"}
 _MOST: Final = 12
 _DPI: Final = 110
@@ -38,20 +39,26 @@ def still_of(
             continue
         rows = [result.row() for result in found[-_MOST:]]
         blocks += [Text(_NAMES[mode], bold=True), Table(_HEADS, [_cells(row) for row in rows])]
-        said += [f"{mode} {row['number']}, {row['what']}: {_outcome(row)}" for row in rows]
+        said += [f"{_named(one)}: {_outcome(row)}" for one, row in zip(found[-_MOST:], rows, strict=True)]
         if len(found) > _MOST:
             blocks.append(Text(f"{len(found) - _MOST} earlier results are not listed.", soft=True))
     if last is None:
         blocks.append(Text("Nothing was run yet.", soft=True))
         said.append("nothing was run yet")
         return Still(f"{'; '.join(said)}.", blocks, facts)
-    blocks += [Text(f"{last.mode} {last.number}: {last.what}", soft=True), Shown(_figure(last))]
+    blocks += [Text(_named(last), soft=True), Shown(_figure(last))]
     return Still(f"{'; '.join(said)}.", blocks, {**facts, "code": last.code})
+
+
+def _named(result: Result) -> str:
+    truth = f"; truth: {result.truth}" if result.truth else ""
+    return f"{result.mode} {result.number}, {result.what}{truth}"
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
     value = "–" if row["value"] is None else short(row["value"])
-    return [str(row["number"]), row["what"], row["measure"], str(row["points"]), row["best"] or "–", value]
+    cells = [str(row["number"]), row["what"], row["measure"], row["truth"] or "–", str(row["points"])]
+    return [*cells, row["best"] or "–", value]
 
 
 def _outcome(row: Mapping[str, Any]) -> str:

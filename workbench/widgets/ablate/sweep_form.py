@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import Any, Final
 
@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from workbench import schema
 from workbench.analysis.heatmaps import heatmap
 from workbench.analysis.steps import Progress
-from workbench.analysis.sweeps import sweep
+from workbench.analysis.sweeps import SWEPT, sweep
 from workbench.analysis.variants import HOWS, SPACE, Choice, Scores
-from workbench.numerics.measures import FORMER_MEASURES, MEASURES, renamed
+from workbench.numerics.measures import FORMER_MEASURES, MEASURES
 from workbench.schema import InputError
 from workbench.widgets.ablate.annotation import Drawn, code_of, masks_of, read_drawn
 from workbench.widgets.shared.code import arguments, code
-from workbench.widgets.shared.forms import check_names, one_of
+from workbench.widgets.shared.forms import ends, one_of, optional, plain, read, several, whole
 from workbench.widgets.shared.spaces import held_spaces
 
 TRUTHS: Final = ("own", "drawn")
@@ -80,26 +80,23 @@ class SweepForm:
         InputError
             If a value cannot be meant.
         """
-        check_names("a sweep's form", values, [one.name for one in fields(cls)])
-        filled = {**cls.default(ds).to_json(), **values}
-        over = filled["over"]
-        return cls(
-            over=(over,) if isinstance(over, str) else tuple(over),
-            metric=one_of("metric", renamed("metric", filled["metric"], FORMER_MEASURES), tuple(MEASURES)),
-            space=one_of("space", filled["space"], spaces_of(ds)),
-            how=one_of("how", filled["how"], (*HOWS, GREEDY)),
-            window=filled["window"],
-            layers=_ends("layers", filled["layers"], ds[schema.LAYER].to_numpy().tolist()),
-            timesteps=_ends("timesteps", filled["timesteps"], ds[schema.TIMESTEP].to_numpy().tolist()),
-            truth=one_of("truth", filled["truth"], TRUTHS),
-            drawn=read_drawn(filled["drawn"], ds),
-        )
+        readers = {
+            "over": lambda name, value: several(one_of(SWEPT))(name, [value] if isinstance(value, str) else value),
+            "metric": one_of(MEASURES, FORMER_MEASURES),
+            "space": one_of(spaces_of(ds)),
+            "how": one_of((*HOWS, GREEDY)),
+            "window": whole(1),
+            "layers": optional(ends(ds[schema.LAYER].to_numpy().tolist())),
+            "timesteps": optional(ends(ds[schema.TIMESTEP].to_numpy().tolist())),
+            "truth": one_of(TRUTHS),
+            "drawn": lambda _name, value: read_drawn(value, ds),
+        }
+        return replace(cls.default(ds), **read("a sweep's form", values, readers))
 
     def to_json(self) -> dict[str, Any]:
         """The form as plain values."""
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
-        listed = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-        return listed | {"drawn": {name: [list(patch) for patch in patches] for name, patches in self.drawn.items()}}
+        found: dict[str, Any] = plain(self)
+        return found
 
     @property
     def by_hand(self) -> bool:
@@ -243,17 +240,6 @@ def spaces_of(ds: xr.Dataset) -> tuple[str, ...]:
 
 def _pictures(ds: xr.Dataset) -> int:
     return ds[schema.IMAGE].sizes.get(schema.SAMPLE, 1) if schema.IMAGE in ds else 1
-
-
-def _ends(name: str, value: Any, held: Sequence[Any]) -> Any:
-    """Two captured labels in the order of the dataset, or None."""
-    if value is None:
-        return None
-    if not isinstance(value, list | tuple) or len(value) != 2 or not set(value) <= set(held):
-        labels = ", ".join(map(_text, held))
-        raise InputError(f"{name} is {value!r}; expected the first and the last of the captured {name}: {labels}.")
-    first, last = sorted(held.index(label) for label in value)
-    return held[first], held[last]
 
 
 def _text(value: Any) -> str:

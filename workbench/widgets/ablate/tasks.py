@@ -16,6 +16,7 @@ from workbench import schema
 from workbench.analysis.sweeps import SWEPT
 from workbench.analysis.variants import HOWS
 from workbench.numerics.measures import MEASURES
+from workbench.widgets.ablate.annotation import truth_in_words
 from workbench.widgets.ablate.plots import METRIC_NAMES, sweep_plot
 from workbench.widgets.ablate.results import SWEEP, Result
 from workbench.widgets.ablate.sweep_form import GREEDY, SweepForm, Variants, spaces_of
@@ -106,7 +107,8 @@ class Sweeps:
             if "space" not in asked.over:
                 what += f", {asked.space}"
             plots = {asked.metric: sweep_plot(asked, found)}
-            return Result(number, SWEEP, what, found, plots, asked.call(ds), shown, seconds)
+            truth = truth_in_words(asked.truth, asked.drawn) if MEASURES[asked.metric].against == "truth" else ""
+            return Result(number, SWEEP, what, found, plots, asked.call(ds), shown, seconds, truth=truth)
 
         return Task(lambda progress, cancel: asked.run(ds, progress, cancel), finish)
 

@@ -77,14 +77,8 @@ def runs(state: State, ds: xr.Dataset) -> Runs:
     row, column = state.pin
     dim = dim_of(state.space)
     patch = _frame(ds, state).isel({schema.Y: [row], schema.X: [column]})
-    options = state.options(ds)
-    everything: dict[str, HeatmapOptions] = {schema.LAYER: {**options}, schema.TIMESTEP: {**options}}
-    if state.heads is None:
-        everything[schema.LAYER]["layers"] = slice(None, None)
-        everything[schema.TIMESTEP]["timesteps"] = slice(None, None)
     found = {}
-    for kept, chosen in everything.items():
-        chosen["keep"] = [kept]  # type: ignore[list-item]
+    for kept, chosen in state.along(ds).items():
         found[kept] = _plain(heatmap(patch, **chosen).reindex({kept: ds[kept]}), kept, dim, *_PLANE)[..., 0, 0]
     return Runs(found[schema.LAYER], found[schema.TIMESTEP])
 

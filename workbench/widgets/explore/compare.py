@@ -1,4 +1,4 @@
-"""Two datasets side by side, behind one set of controls."""
+"""Datasets side by side, behind one set of controls."""
 
 from __future__ import annotations
 
@@ -13,17 +13,24 @@ import xarray as xr
 
 from workbench import schema
 from workbench.numerics.measures import OVERVIEW
-from workbench.schema import WorkbenchError
+from workbench.schema import InputError, WorkbenchError
+from workbench.store.reading import Run
 from workbench.widgets.explore.difference import LETTERS, minus, titles
 from workbench.widgets.explore.explorer import Explorer
+from workbench.widgets.explore.picker import opening
 from workbench.widgets.explore.state import State
 from workbench.widgets.shared.drawing import Beside, Block, Still, Text, png
+from workbench.widgets.shared.kernel import variable_of
 from workbench.widgets.shared.refusals import problem, shown
 from workbench.widgets.shared.spaces import held_spaces, names_of
 from workbench.widgets.shared.static_output import StaticOutput
 
 _PAUSE: Final = 0.1
 """Seconds without a change, before the differences are drawn anew."""
+_NARROWEST: Final = 270
+"""In pixels: views stand side by side where each has that much, as two have in a notebook of 700."""
+_ABREAST: Final = 3
+"""Views side by side in a picture."""
 
 
 def aligned(state: State, ds: xr.Dataset, other: xr.Dataset) -> State:
@@ -71,31 +78,56 @@ def aligned(state: State, ds: xr.Dataset, other: xr.Dataset) -> State:
     )
 
 
-def compare(ds_a: xr.Dataset, ds_b: xr.Dataset, *, state: Mapping[str, Any] | None = None) -> Comparison:
-    """Two datasets side by side, in JupyterLab, with one set of controls.
+def compare(
+    ds_a: xr.Dataset | Run,
+    ds_b: xr.Dataset | Run,
+    *more: xr.Dataset | Run,
+    state: Mapping[str, Any] | None = None,
+) -> Comparison:
+    """Datasets side by side, in JupyterLab, with one set of controls.
 
-    The controls belong to the first; the second follows by relative depth and by sigma (see :func:`aligned`). Both
-    share a colour scale from 0 to 1 until it is changed.
+    The controls belong to the first; the others follow by relative depth and by sigma (see :func:`aligned`). A patch
+    that is pointed at or pinned in one is marked in all. They share a colour scale from 0 to 1 until it is changed.
+    Below them are the maps of the first minus those of each other.
 
     Parameters
     ----------
-    ds_a, ds_b
-        Captured datasets.
+    ds_a, ds_b, *more
+        Captured datasets or stored runs, up to eight. Copied code opens stored runs; datasets it calls as the notebook
+        does, or ``ds_a``, ``ds_b``, ….
     state
         What to show at first, of ``ds_a``, as :attr:`Explorer.state` gives it.
 
     Raises
     ------
     InputError, SelectionError
-        If the state does not fit ``ds_a``.
+        If there are more datasets than eight, or the state does not fit ``ds_a``.
     """
-    sound = not problem(ds_a) and not problem(ds_b)
-    named = titles([ds_a, ds_b]) if sound else ["", ""]
-    first = Explorer(ds_a, state={"limits": [0.0, 1.0], **(state or {})}, variable="ds_a", title=named[0])
-    second = Explorer(ds_b, controls=False, variable="ds_b", title=named[1])
-    if sound:
-        _link(first, second, shown(ds_a), shown(ds_b))
-    return Comparison([first, second])
+    given = [ds_a, ds_b, *more]
+    if len(given) > len(LETTERS):
+        raise InputError(f"{len(given)} datasets were given; expected two to {len(LETTERS)}: choose among them.")
+    opened = [_opened(one, f"ds_{letter.lower()}") for one, letter in zip(given, LETTERS, strict=False)]
+    datasets = [one for one, _, _ in opened]
+    sound = [not problem(ds) for ds in datasets]
+    named = titles(datasets) if all(sound) else [""] * len(datasets)
+    views = []
+    for index, ((ds, name, source), title) in enumerate(zip(opened, named, strict=True)):
+        own = None if index else {"limits": [0.0, 1.0], **(state or {})}
+        views.append(Explorer(ds, state=own, controls=not index, variable=name, source=source, title=title))
+    for view, ds, fits in zip(views[1:], datasets[1:], sound[1:], strict=True):
+        if sound[0] and fits:
+            _link(views[0], view, shown(datasets[0]), shown(ds))
+    return Comparison(views)
+
+
+def _opened(given: Any, variable: str) -> tuple[Any, str, str]:
+    """A dataset, or why it cannot be opened; what copied code calls it; and the code that opens it."""
+    if not isinstance(given, Run):
+        return given, variable_of(given, variable), ""
+    try:
+        return given.open(), variable, opening(given, variable)
+    except WorkbenchError as error:
+        return error, variable, ""
 
 
 class Comparison(StaticOutput, ipywidgets.Box):  # type: ignore[misc]
@@ -109,24 +141,25 @@ class Comparison(StaticOutput, ipywidgets.Box):  # type: ignore[misc]
     Attributes
     ----------
     views : tuple of Explorer
-        The same. Below them, the maps of the first minus those of the second.
+        The same. Below them, the maps of the first minus those of each other.
     """
 
     _soon: asyncio.TimerHandle | None = None
 
     def __init__(self, views: Sequence[Explorer]) -> None:
         self.views = tuple(views)
-        self._minus = ipywidgets.Image(format="png", layout={"flex": "1 1 100%", "max_width": "960px"})
+        self._minus = ipywidgets.Image(format="png", layout={"grid_column": "1 / -1", "max_width": "960px"})
         for view in views:
-            view.layout.flex = "1 1 420px"
             view.layout.min_width = "0"
             view.observe(self._changed_state, "state")
-        layout = {"display": "flex", "flex_flow": "row wrap", "grid_gap": "12px"}
-        super().__init__([*views, self._minus], layout=layout)
+        layout = {"display": "grid", "grid_gap": "12px", "align_items": "flex-start"}
+        columns = f"repeat(auto-fit, minmax(min({_NARROWEST}px, 100%), 1fr))"
+        super().__init__([*views, self._minus], layout=layout | {"grid_template_columns": columns})
+        self.add_class("wb-compare")  # where views look for one another
         self._subtract()
 
     def _changed_state(self, _change: object) -> None:
-        """Draw the differences anew, once for what changes in both views."""
+        """Draw the differences anew, once for what changes in several views."""
         self.renew()
         try:
             loop = asyncio.get_running_loop()
@@ -138,20 +171,26 @@ class Comparison(StaticOutput, ipywidgets.Box):  # type: ignore[misc]
         self._soon = loop.call_later(_PAUSE, self._subtract)
 
     def _differences(self) -> list[Block]:
-        """A − B, where there are two views that can be shown."""
-        held = [found for view in self.views if (found := view.held()) is not None]
-        if len(held) != 2:
+        """The first minus each other, as far as they can be shown."""
+        first, *others = (view.held() for view in self.views)
+        if first is None:
             return []
-        (ds_a, state_a, totals_a), (ds_b, state_b, totals_b) = held
-        return minus(ds_a, state_a, ds_b, state_b, (totals_a, totals_b))
+        ds_a, state_a, totals_a = first
+        blocks: list[Block] = []
+        for letter, other in zip(LETTERS[1:], others, strict=False):
+            if other is None:
+                continue
+            ds, state, totals = other
+            try:
+                blocks += minus(ds_a, state_a, ds, state, (totals_a, totals), letter)
+            except WorkbenchError as error:
+                blocks.append(Text(f"A − {letter} is not drawn: {error}", soft=True))
+        return blocks
 
     def _subtract(self) -> None:
         self._soon = None
-        try:
-            blocks = self._differences()
-        except WorkbenchError as error:
-            blocks = [Text(f"A − B is not drawn: {error}", soft=True)]
-        self._minus.value = png(blocks, {"title": "A − B"}) if blocks else b""
+        blocks = self._differences()
+        self._minus.value = png(blocks, {"title": "the first minus the others"}) if blocks else b""
         self._minus.layout.display = None if blocks else "none"
 
     def still(self) -> Still:
@@ -159,7 +198,8 @@ class Comparison(StaticOutput, ipywidgets.Box):  # type: ignore[misc]
         found = [view.still() for view in self.views]
         facts = {name: still.facts for name, still in zip(LETTERS, found, strict=False)}
         said = (f"{name}: {still.words}" for name, still in zip(LETTERS, found, strict=False))
-        return Still(" ".join(said), [Beside([still.blocks for still in found]), *self._differences()], facts)
+        rows = [Beside([still.blocks for still in found[at : at + _ABREAST]]) for at in range(0, len(found), _ABREAST)]
+        return Still(" ".join(said), [*rows, *self._differences()], facts)
 
     def close(self) -> None:
         """Close the views, and let go of their datasets."""

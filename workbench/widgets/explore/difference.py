@@ -42,7 +42,12 @@ def titles(datasets: Sequence[xr.Dataset]) -> list[str]:
 
 
 def minus(
-    ds_a: xr.Dataset, state_a: State, ds_b: xr.Dataset, state_b: State, totals: Sequence[xr.Dataset] = ()
+    ds_a: xr.Dataset,
+    state_a: State,
+    ds_b: xr.Dataset,
+    state_b: State,
+    totals: Sequence[xr.Dataset] = (),
+    letter: str = "B",
 ) -> list[Block]:
     """The maps of one dataset minus those of another, for every concept that both show.
 
@@ -52,24 +57,28 @@ def minus(
         Two datasets, and what of them is shown.
     totals
         The datasets with the scores of these spaces in memory, where they are.
+    letter
+        Of the second dataset.
 
     Returns
     -------
     What is drawn: the differences, or a sentence why there are none.
     """
-    reason = _apart(ds_a, state_a, ds_b, state_b)
+    reason, sign = _apart(ds_a, state_a, ds_b, state_b), f"A − {letter}"
     if reason:
-        return [Text(f"A − B is not drawn: {reason}.", soft=True)]
+        return [Text(f"{sign} is not drawn: {reason}.", soft=True)]
     here, there = names_of(ds_a, state_a.space), names_of(ds_b, state_b.space)
     shown = [index for index in state_a.concepts or range(len(here)) if here[index] in there]
     held_a, held_b = totals or (ds_a, ds_b)
     maps_a, maps_b = arrays.maps(state_a, held_a), arrays.maps(state_b, held_b)
     values = np.stack([maps_a[index] - maps_b[there.index(here[index])] for index in shown])
+    if not values.any():
+        return [Text(f"{sign} is zero everywhere: these maps are the same.", soft=True)]
     tiles: list[Tile] = [
-        difference_tile(f"{here[index]}: A − B", each, values, state_a, colour_of(index))
+        difference_tile(f"{here[index]}: {sign}", each, values, state_a, colour_of(index))
         for index, each in zip(shown, values, strict=True)
     ]
-    return [Tiles(tiles, values.shape[1] / values.shape[2]), symmetric_ramp(values, "difference, A − B")]
+    return [Tiles(tiles, values.shape[1] / values.shape[2]), symmetric_ramp(values, f"difference, {sign}")]
 
 
 def _apart(ds_a: xr.Dataset, state_a: State, ds_b: xr.Dataset, state_b: State) -> str:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import anywidget
+import numpy as np
 import traitlets
 import xarray as xr
 
 from workbench import schema
-from workbench.schema import InputError, WorkbenchError
+from workbench.schema import InputError, WorkbenchError, noted
 from workbench.store.reading import Run
-from workbench.widgets.explore import front_end
+from workbench.widgets.explore import arrays, front_end
 from workbench.widgets.explore.answers import Answers
 from workbench.widgets.explore.meta import meta_of
 from workbench.widgets.explore.page import page
@@ -20,7 +22,9 @@ from workbench.widgets.explore.picker import opening, pick
 from workbench.widgets.explore.state import State
 from workbench.widgets.explore.still import moving, still_of
 from workbench.widgets.shared.drawing import Still, Text
+from workbench.widgets.shared.kernel import variable_of
 from workbench.widgets.shared.refusals import problem, shown
+from workbench.widgets.shared.spaces import names_of
 from workbench.widgets.shared.static_output import StaticOutput
 
 
@@ -96,6 +100,8 @@ class Explorer(StaticOutput, anywidget.AnyWidget):
                 chosen = State.from_json(state, ds)
             except WorkbenchError as error:
                 meta["remarks"] = [*meta["remarks"], f"The state does not fit and was left out: {error}"]
+        if chosen.concepts is not None and "concepts" not in (state or {}):
+            chosen = _with_largest(chosen, ds)
         self._ds = ds
         self._answers = Answers(ds, page)
         super().__init__(meta=meta, state=chosen.to_json())
@@ -171,6 +177,18 @@ class Explorer(StaticOutput, anywidget.AnyWidget):
             self.send(reply, buffers)
 
 
+def _with_largest(state: State, ds: xr.Dataset) -> State:
+    """Of more concepts than there are panels at first, those that are strongest at the most patches."""
+    try:
+        with noted():  # the view itself says what there is to warn of
+            labels = arrays.maps(state, ds).argmax(0)
+    except WorkbenchError:
+        return state
+    counts = np.bincount(labels.ravel(), minlength=len(names_of(ds, state.space)))
+    largest = np.argsort(-counts, kind="stable")[: len(state.concepts or counts)]
+    return replace(state, concepts=tuple(sorted(largest.tolist())))
+
+
 def explore(ds: Any = None, *, state: Mapping[str, Any] | None = None, snapshot: bool = True) -> Any:
     """Show a captured dataset: maps over the picture, with sliders for layers and timesteps.
 
@@ -192,7 +210,7 @@ def explore(ds: Any = None, *, state: Mapping[str, Any] | None = None, snapshot:
     if ds is None or (isinstance(ds, list | tuple) and all(isinstance(run, Run) for run in ds)):
         return pick(Explorer, ds, state=state)
     if not isinstance(ds, Run):
-        return Explorer(ds, state=state, snapshot=snapshot)
+        return Explorer(ds, state=state, snapshot=snapshot, variable=variable_of(ds, "ds"))
     try:
         return Explorer(ds.open(), state=state, snapshot=snapshot, source=opening(ds))
     except WorkbenchError as error:

@@ -164,10 +164,10 @@ def pick(
     return Choice(store.runs() if runs is None else runs, view_of, state)
 
 
-def opening(run: Run) -> str:
-    """Code that opens a stored run: by its key in the usual place, else by its path."""
+def opening(run: Run, variable: str = "ds") -> str:
+    """Code that opens a stored run into a variable: by its key in the usual place, else by its path."""
     usual = isinstance(run.path, Path) and run.path.parent.parent == store.home()
-    return f"import workbench as wb\n\nds = wb.open({run.key if usual else str(run.path)!r})"
+    return f"import workbench as wb\n\n{variable} = wb.open({run.key if usual else str(run.path)!r})"
 
 
 def _summary(group: Family) -> str:

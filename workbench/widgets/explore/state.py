@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
-import math
-import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-import numpy as np
 import xarray as xr
 
 from workbench import schema
 from workbench.analysis import selection
 from workbench.analysis.heatmaps import HeatmapOptions, Reduction
-from workbench.numerics.measures import FORMER_OVERVIEW, OVERVIEW, renamed
+from workbench.numerics.measures import FORMER_OVERVIEW, OVERVIEW
 from workbench.numerics.scores import REDUCTIONS
-from workbench.schema import InputError, SelectionError
-from workbench.widgets.shared.forms import one_of
+from workbench.schema import SelectionError
+from workbench.widgets.shared import forms
+from workbench.widgets.shared.forms import Reader, among, one_of, optional, pair
 from workbench.widgets.shared.spaces import dim_of, has_pictures, held_spaces, labels_of, names_of
 
 COLOUR_MAPS: Final = ("auto", "viridis", "cividis", "magma", "diverging")
@@ -29,8 +26,6 @@ SECTIONS: Final = ("overview", "heads", "patch", "options")
 """Parts of the view that unfold."""
 MOST_PANELS: Final = 12
 """Shown at first when there are more concepts or tokens than that."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -143,25 +138,15 @@ class State:
         """
         if isinstance(values, Mapping) and set(values) == {"run", "state"}:  # a saved state, with where it comes from
             values = values["state"]
-        if not isinstance(values, Mapping):
-            raise InputError(f"the state is a {type(values).__name__}; expected a mapping such as view.state gives.")
-        known = [field.name for field in dataclasses.fields(cls)]
-        for name in values:
-            if name not in known:
-                near = difflib.get_close_matches(str(name), known, 1)
-                raise InputError(
-                    f"a state has no {name!r}; "
-                    + (f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}.")
-                )
-        space = selection.space_of(ds, values.get("space", held_spaces(ds)[0]))
-        return _Reader(ds, space).read({**cls.default(ds, space).to_json(), **values})
+        space = held_spaces(ds)[0]
+        if isinstance(values, Mapping) and "space" in values:
+            space = selection.space_of(ds, values["space"])
+        return dataclasses.replace(cls.default(ds, space), **forms.read("a state", values, _fields(ds, space)))
 
     def to_json(self) -> dict[str, Any]:
         """The state as plain values: what ``json.dumps`` takes and :meth:`from_json` reads."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
-        }
+        found: dict[str, Any] = forms.plain(self)
+        return found
 
     def options(self, ds: xr.Dataset) -> HeatmapOptions:
         """What to pass to ``ds.wb.heatmap`` for the maps of this state."""
@@ -184,8 +169,9 @@ class State:
         return options
 
     def call(self, ds: xr.Dataset, variable: str = "ds") -> str:
-        """Python code that computes the numbers on screen from a dataset that is in a variable."""
-        written = ", ".join(f"{name}={_code(value)}" for name, value in self.options(ds).items())
+        """Python code that computes the numbers on screen from a dataset that is in a variable; those of the curves of
+        the patch, and of the overview where a sweep gives them, as long as they are unfolded."""
+        written = _arguments(self.options(ds))
         dim = dim_of(self.space)
         frame = "" if self.frame is None else f".sel(frame={self.frame})"
         names = names_of(ds, self.space)
@@ -203,68 +189,92 @@ class State:
         if self.difference is not None:
             one, other = (f"{maps}{chosen(index, ', drop=True')}" for index in self.difference)
             lines.append(f"difference = {one} - {other}")
+        if self.pin is not None and "patch" in self.open:
+            row, column = self.pin
+            at = f"{frame}.isel(y={row}, x={column})"
+            for kept, every in self.along(ds).items():
+                lines.append(f"over_{kept}s = {variable}.wb.heatmap({_arguments(every)}){at}")
+        swept = _SWEPT.get(self.statistic)
+        apart = self.sample is None and ds.sizes.get(schema.SAMPLE, 1) > 1
+        known = len(names) > 1 and (OVERVIEW[self.statistic].against != "truth" or schema.TRUTH in ds)
+        if "overview" in self.open and swept and known and not (apart or frame) and dim == schema.CONCEPT:
+            asked: dict[str, Any] = {"metric": self.statistic, "layers": _all_layers(ds)}
+            asked |= {} if self.space == schema.SPACES[0] else {"space": self.space}
+            asked |= {} if self.sample is None else {"samples": self.sample}
+            lines.append(f'overview = {variable}.wb.sweep(("timestep", "layer"), {_arguments(asked)}).{swept}')
         return "\n".join(lines)
 
+    def along(self, ds: xr.Dataset) -> dict[str, HeatmapOptions]:
+        """What to pass to ``ds.wb.heatmap`` for the curves over layers and over timesteps.
 
-def _code(value: Any) -> str:
-    if isinstance(value, slice):
-        return f"slice({value.start!r}, {value.stop!r})"
-    return json.dumps(value, ensure_ascii=False)
+        With chosen heads only what is selected is read: per-head scores are large.
+        """
+        found: dict[str, HeatmapOptions] = {schema.LAYER: self.options(ds), schema.TIMESTEP: self.options(ds)}
+        if self.heads is None:
+            found[schema.LAYER]["layers"] = _all_layers(ds)
+            found[schema.TIMESTEP].pop("timesteps", None)
+        found[schema.LAYER]["keep"], found[schema.TIMESTEP]["keep"] = ["layer"], ["timestep"]
+        return found
 
 
-@dataclass(frozen=True)
-class _Reader:
-    """Checks one state against one dataset."""
+_SWEPT: Final = {"iou": "mean_iou", "ap": "mean_ap", "entropy": "entropy"}
+"""By statistic of the overview that is a metric of sweeps too, the variable that holds it."""
 
-    ds: xr.Dataset
-    space: str
 
-    def read(self, values: dict[str, Any]) -> State:
-        names = names_of(self.ds, self.space)
-        position = self._among(range(len(names)), f"{dim_of(self.space)} position")
-        rows, columns = (self._among(range(self.ds.sizes[dim]), dim) for dim in (schema.Y, schema.X))
-        layer = self._among(labels_of(self.ds, schema.LAYER, int), "layer")
-        first, last = self._pair("layers", values["layers"], layer)
-        high, low = self._pair("timesteps", values["timesteps"], self._timestep)
-        sample = self._among(labels_of(self.ds, schema.SAMPLE, int), "sample")
-        frames = labels_of(self.ds, schema.FRAME, int)
-        if frames and values["frame"] is None:
-            values["frame"] = frames[0]
-        difference = values["difference"]
-        pin = values["pin"]
-        limits = values["limits"]
-        return State(
-            space=self.space,
-            layers=(min(first, last), max(first, last)),
-            timesteps=(max(high, low), min(high, low)),
-            heads=self._heads(values["heads"]),
-            sample=None if values["sample"] is None else sample(values["sample"]),
-            frame=None if values["frame"] is None else self._among(frames, "frame")(values["frame"]),
-            reduce=one_of("reduce", values["reduce"], REDUCTIONS),
-            concepts=self._several("concepts", values["concepts"], position),
-            difference=None if difference is None else self._pair("difference", difference, position),
-            focus=None if values["focus"] is None else position(values["focus"]),
-            pin=None if pin is None else (rows(_two("pin", pin)[0]), columns(_two("pin", pin)[1])),
-            statistic=one_of("statistic", renamed("statistic", values["statistic"], FORMER_OVERVIEW), tuple(OVERVIEW)),
-            cmap=one_of("cmap", values["cmap"], COLOUR_MAPS),
-            opacity=min(max(_real("opacity", values["opacity"]), 0.0), 1.0),
-            smooth=_flag("smooth", values["smooth"]),
-            picture=_flag("picture", values["picture"]),
-            limits=None if limits is None else self._pair("limits", limits, lambda value: _real("limits", value)),
-            open=tuple(one_of("open", name, SECTIONS) for name in _listed("open", values["open"])),
-        )
+def _all_layers(ds: xr.Dataset) -> Any:
+    layers = labels_of(ds, schema.LAYER, int)
+    return layers[0] if len(layers) == 1 else slice(layers[0], layers[-1])
 
-    def _heads(self, heads: Any) -> tuple[int, ...] | None:
-        if heads is not None and self.space not in self.ds.data_vars:
-            raise SelectionError(
-                f"heads were chosen, but this dataset holds only the sums over heads of {self.space!r}."
-            )
-        return self._several("heads", heads, self._among(labels_of(self.ds, schema.HEAD, int), "head"))
 
-    def _timestep(self, value: Any) -> float:
-        """The captured timestep nearest to a value."""
-        held = labels_of(self.ds, schema.TIMESTEP, float)
-        wanted = _real("timesteps", value)
+def _arguments(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={_code(value)}" for name, value in options.items())
+
+
+def _fields(ds: xr.Dataset, space: str) -> dict[str, Reader]:
+    """What reads each field of a state of a space."""
+    position = among(range(len(names_of(ds, space))), f"{dim_of(space)} position")
+    frames = labels_of(ds, schema.FRAME, int)
+    frame = forms.optional(among(frames, "frame"))
+    return {
+        "space": lambda _name, _value: space,
+        "layers": pair(among(labels_of(ds, schema.LAYER, int), "layer"), order=sorted),
+        "timesteps": pair(_captured(labels_of(ds, schema.TIMESTEP, float)), order=forms.falling),
+        "heads": _heads(ds, space),
+        "sample": optional(among(labels_of(ds, schema.SAMPLE, int), "sample")),
+        "frame": lambda name, value: frame(name, frames[0] if value is None and frames else value),
+        "reduce": one_of(REDUCTIONS),
+        "concepts": forms.chosen(position),
+        "difference": optional(pair(position)),
+        "focus": optional(position),
+        "pin": optional(pair(*(among(range(ds.sizes[dim]), dim) for dim in (schema.Y, schema.X)))),
+        "statistic": one_of(OVERVIEW, FORMER_OVERVIEW),
+        "cmap": one_of(COLOUR_MAPS),
+        "opacity": forms.real(0, 1, clip=True),
+        "smooth": forms.flag,
+        "picture": forms.flag,
+        "limits": optional(pair(forms.real())),
+        "open": forms.several(one_of(SECTIONS)),
+    }
+
+
+def _heads(ds: xr.Dataset, space: str) -> Reader:
+    some = forms.chosen(among(labels_of(ds, schema.HEAD, int), "head"))
+
+    def reads(name: str, value: Any) -> tuple[int, ...] | None:
+        if value is not None and space not in ds.data_vars:
+            raise SelectionError(f"heads were chosen, but this dataset holds only the sums over heads of {space!r}.")
+        found: tuple[int, ...] | None = some(name, value)
+        return found
+
+    return reads
+
+
+def _captured(held: Sequence[float]) -> Reader:
+    """The captured timestep nearest to a value."""
+    number = forms.real()
+
+    def reads(name: str, value: Any) -> float:
+        wanted = number(name, value)
         nearest = min(held, key=lambda timestep: abs(timestep - wanted))
         if abs(nearest - wanted) > selection.NEAREST:
             raise SelectionError(
@@ -273,58 +283,10 @@ class _Reader:
             )
         return nearest
 
-    def _among(self, held: Sequence[int], what: str) -> Callable[[Any], int]:
-        def read(value: Any) -> int:
-            try:
-                if isinstance(value, bool | np.bool_):
-                    raise TypeError
-                number = operator.index(value)
-            except TypeError:
-                raise InputError(f"{what} {value!r} is not a whole number.") from None
-            if number not in held:
-                raise SelectionError(f"{what} {number} does not exist; it has {_span(held)}.")
-            return number
-
-        return read
-
-    def _several(self, name: str, values: Any, read: Callable[[Any], int]) -> tuple[int, ...] | None:
-        if values is None:
-            return None
-        chosen = sorted({read(value) for value in _listed(name, values)})
-        if not chosen:
-            raise InputError(f"{name} is empty; None means all.")
-        return tuple(chosen)
-
-    def _pair(self, name: str, values: Any, read: Callable[[Any], T]) -> tuple[T, T]:
-        one, other = _two(name, values)
-        return read(one), read(other)
+    return reads
 
 
-def _listed(name: str, values: Any) -> list[Any]:
-    if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__iter__"):
-        raise InputError(f"{name} is {values!r}; expected a list.")
-    return list(values)
-
-
-def _two(name: str, values: Any) -> tuple[Any, Any]:
-    listed = _listed(name, values)
-    if len(listed) != 2:
-        raise InputError(f"{name} is {values!r}; expected two values.")
-    return listed[0], listed[1]
-
-
-def _real(name: str, value: Any) -> float:
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number) or not math.isfinite(value):
-        raise InputError(f"{name} is {value!r}; expected a finite number.")
-    return float(value)
-
-
-def _flag(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise InputError(f"{name} is {value!r}; expected True or False.")
-    return value
-
-
-def _span(held: Sequence[int]) -> str:
-    values = list(held)
-    return f"{values[0]} to {values[-1]}" if len(values) > 12 else ", ".join(map(str, values)) or "none"
+def _code(value: Any) -> str:
+    if isinstance(value, slice):
+        return f"slice({value.start!r}, {value.stop!r})"
+    return json.dumps(value, ensure_ascii=False)

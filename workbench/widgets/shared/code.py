@@ -22,3 +22,11 @@ def code(value: Any) -> str:
 def arguments(options: Mapping[str, Any]) -> str:
     """Keyword arguments of a call, each with a comma before it."""
     return "".join(f", {name}={code(value)}" for name, value in options.items())
+
+
+def continued(source: str, written: str) -> str:
+    """Code behind the code that opens what it is about; the package is imported once."""
+    if not source:
+        return written
+    imported = "import workbench as wb\n"
+    return f"{source}\n\n{written.replace(imported, '', 1).lstrip() if imported in source else written}"

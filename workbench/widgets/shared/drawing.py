@@ -5,22 +5,20 @@ No text of them is read as anything but text, and no browser is involved.
 
 from __future__ import annotations
 
-import functools
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from workbench.analysis.origin import SOFTWARE, as_text
+from workbench.widgets.shared.lettering import broken, cut, font, short
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
-    from PIL.ImageFont import FreeTypeFont
 
 LARGEST: Final = 100_000
 """In bytes: a picture that a notebook keeps. In a notebook's file it takes a third more."""
@@ -30,6 +28,8 @@ _PAPER: Final = "#ffffff"
 _INK: Final = "#222222"
 _SOFT: Final = "#5a5a5a"
 _LINE: Final = "#d8d8d8"
+_EDGE: Final = "#a0a0a0"
+"""Around swatches: pale colours do not stand out from paper."""
 _MARGIN: Final = 12
 _GAP: Final = 10
 _SIZE: Final = 13
@@ -68,7 +68,7 @@ class Text:
         canvas = _pen(paper)
         for index, line in enumerate(self._lines(width)):
             at = (0, top + index * round(self.size * 1.4))
-            canvas.text(at, line, _SOFT if self.soft else _INK, font(self.size, self.bold))
+            font(self.size, self.bold).write(canvas, at, line, _SOFT if self.soft else _INK)
 
     def _lines(self, width: int) -> list[str]:
         return broken(self.text, font(self.size, self.bold), width, self.most)
@@ -110,12 +110,12 @@ class Tiles:
             x, y = (index % columns) * (side + _GAP), top + (index // columns) * (_CAPTION + tall + _GAP)
             left = 0
             if tile.colour:
-                canvas.rectangle((x, y + 3, x + 9, y + 12), tile.colour)
+                canvas.rectangle((x, y + 3, x + 9, y + 12), tile.colour, _EDGE)
                 left = 15
-            room = side - left - (small.getlength(tile.value) + 6 if tile.value else 0)
-            canvas.text((x + left, y), cut(tile.title, plain, room), _INK, plain)
+            room = side - left - (small.length(tile.value) + 6 if tile.value else 0)
+            plain.write(canvas, (x + left, y), cut(tile.title, plain, room), _INK)
             if tile.value:
-                canvas.text((x + side, y), tile.value, _SOFT, small, anchor="ra")
+                small.write(canvas, (x + side, y), tile.value, _SOFT, right=True)
             paper.paste(tile.show(side, tall), (x, y + _CAPTION))
 
 
@@ -138,9 +138,9 @@ class Ramp:
         bar = Image.fromarray(self.colours[None]).resize((wide, 10))
         paper.paste(bar, (0, top))
         low, high = self.ends
-        for at, value, anchor in ((0, low, "la"), (wide, high, "ra")):
-            canvas.text((at, top + 12), short(value), _INK, small, anchor=anchor)
-        canvas.text((0, top + 27), cut(self.meaning, small, width), _SOFT, small)
+        for at, value, right in ((0, low, False), (wide, high, True)):
+            small.write(canvas, (at, top + 12), short(value), _INK, right=right)
+        small.write(canvas, (0, top + 27), cut(self.meaning, small, width), _SOFT)
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class Legend:
     def _places(self, width: int) -> list[tuple[int, int]]:
         found, x, y = [], 0, 0
         for name, _ in self.entries:
-            wide = 30 + round(font(_SIZE - 2).getlength(cut(name, font(_SIZE - 2), width - 30)))
+            wide = 30 + round(font(_SIZE - 2).length(cut(name, font(_SIZE - 2), width - 30)))
             if x and x + wide > width:
                 x, y = 0, y + 18
             found.append((x, y))
@@ -167,8 +167,8 @@ class Legend:
         canvas = _pen(paper)
         small = font(_SIZE - 2)
         for (name, colour), (x, y) in zip(self.entries, self._places(width), strict=True):
-            canvas.rectangle((x, top + y + 2, x + 9, top + y + 11), colour)
-            canvas.text((x + 14, top + y), cut(name, small, width - 30), _INK, small)
+            canvas.rectangle((x, top + y + 2, x + 9, top + y + 11), colour, _EDGE)
+            small.write(canvas, (x + 14, top + y), cut(name, small, width - 30), _INK)
 
 
 @dataclass(frozen=True)
@@ -185,14 +185,14 @@ class Table:
         canvas = _pen(paper)
         small, bold = font(_SIZE - 1), font(_SIZE - 1, True)
         lines = [list(self.heads), *map(list, self.rows)]
-        wanted = [max(bold.getlength(line[i]) for line in lines) + 16 for i in range(len(self.heads))]
+        wanted = [max(bold.length(line[i]) for line in lines) + 16 for i in range(len(self.heads))]
         scale = min(1.0, width / sum(wanted))
         edges = np.cumsum([0, *(each * scale for each in wanted)])
         for index, line in enumerate(lines):
             y = top + 20 * index
             for i, cell in enumerate(line):
                 chosen = small if index else bold
-                canvas.text((edges[i], y), cut(cell, chosen, wanted[i] * scale - 10), _INK, chosen)
+                chosen.write(canvas, (edges[i], y), cut(cell, chosen, wanted[i] * scale - 10), _INK)
             canvas.line((0, y + 17, width, y + 17), _LINE)
 
 
@@ -329,46 +329,6 @@ def texts_of(facts: Mapping[str, Any]) -> dict[str, str]:
     """The texts of a file that keeps facts, none with a control character: those would end a text of a PNG file."""
     title = "".join(letter if letter.isprintable() else " " for letter in str(facts.get("title", "")))
     return {"Title": title, "Software": SOFTWARE, "workbench": as_text(facts)}
-
-
-@functools.cache
-def font(size: int, bold: bool = False) -> FreeTypeFont:
-    """The font of all pictures, which comes with matplotlib."""
-    import matplotlib as mpl
-    from PIL import ImageFont
-
-    name = f"DejaVuSans{'-Bold' if bold else ''}.ttf"
-    return ImageFont.truetype(Path(mpl.get_data_path()) / "fonts" / "ttf" / name, size)
-
-
-def cut(text: str, of: FreeTypeFont, width: float) -> str:
-    """A text in one line that is no longer than a width."""
-    text = " ".join(text.split())
-    if of.getlength(text) <= width:
-        return text
-    while text and of.getlength(text + "…") > width:
-        text = text[:-1]
-    return text.rstrip() + "…"
-
-
-def broken(text: str, of: FreeTypeFont, width: float, most: int) -> list[str]:
-    """A text in lines of a width, at most so many; the rest becomes "…"."""
-    lines: list[str] = []
-    for word in text.split():
-        joined = f"{lines[-1]} {word}" if lines else word
-        if lines and of.getlength(joined) <= width:
-            lines[-1] = joined
-        elif len(lines) == most:
-            lines[-1] = cut(f"{lines[-1]} {word}…", of, width)
-            break
-        else:
-            lines.append(word)
-    return [cut(line, of, width) for line in lines]
-
-
-def short(value: float) -> str:
-    """A number with three digits, and a true minus sign."""
-    return f"{value:.3g}".replace("-", "−")
 
 
 @dataclass(frozen=True)

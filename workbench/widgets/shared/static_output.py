@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from workbench.schema import InputError, WorkbenchError, noted
-from workbench.widgets.shared.drawing import Still, Text, png
+from workbench.widgets.shared.drawing import Block, Still, Text, png
+from workbench.widgets.shared.lettering import lacking
 
 RUN_THE_CELL: Final = "Run the cell for the live view."
 _REST: Final = 1.0
@@ -113,7 +114,7 @@ class StaticOutput:
 
     def _png(self) -> bytes:
         taken = self.still()
-        return png(taken.blocks, {**taken.facts, "title": taken.words}, most=None)
+        return png([*taken.blocks, *_remarks(taken)], {**taken.facts, "title": taken.words}, most=None)
 
     @property
     def description(self) -> str:
@@ -164,7 +165,8 @@ class StaticOutput:
         taken = self._taken()
         markup = f'<p class="wb-kept">{html.escape(taken.words)}</p><style>{_KEPT}</style>'
         foot = Text(f"A picture of the view. {RUN_THE_CELL}", size=11, soft=True)
-        file = base64.b64encode(png([*taken.blocks, foot], {**taken.facts, "title": taken.words})).decode("ascii")
+        picture = png([*taken.blocks, *_remarks(taken), foot], {**taken.facts, "title": taken.words})
+        file = base64.b64encode(picture).decode("ascii")
         return [
             ({"text/html": markup, "text/plain": taken.words}, f"{self._number}-words"),
             ({"image/png": file, "text/plain": "a picture of the view"}, f"{self._number}-picture"),
@@ -210,3 +212,9 @@ class StaticOutput:
                 publish_display_data(data, transient={"display_id": name}, update=True)
         except Exception:  # the notebook keeps the picture that it has
             logger.exception("the picture in the notebook could not be made anew")
+
+
+def _remarks(taken: Still) -> list[Block]:
+    """What is to be said of letters that no font here has."""
+    said = lacking(taken.words)
+    return [Text(said[0].upper() + said[1:], size=11, soft=True)] if said else []

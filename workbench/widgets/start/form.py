@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,7 +9,7 @@ from typing import Any, Final
 from workbench.schema import POOLS, PROMPT, SPACES, InputError
 from workbench.widgets.ablate.edit_form import read_list
 from workbench.widgets.shared.code import arguments, code
-from workbench.widgets.shared.forms import check_names, one_of
+from workbench.widgets.shared.forms import flag, one_of, optional, plain, read, several, text, whole
 
 PICTURE: Final = "picture"
 SOURCES: Final = (PICTURE, PROMPT)
@@ -22,7 +21,6 @@ BACKGROUNDS: Final = (
 )
 """Words that are offered for what is not an object: with such a word the objects' maps need not share the rest."""
 _OFFERED: Final = tuple(space for space in SPACES if space != PROMPT)
-_LONGEST: Final = 2000
 
 
 @dataclass(frozen=True)
@@ -79,28 +77,12 @@ class StartForm:
         InputError
             If a value is of the wrong kind; what is typed into lists is looked at by :meth:`options`.
         """
-        known = {one.name: one.default for one in dataclasses.fields(cls)}
-        check_names("the form", values, known)
-        read: dict[str, Any] = {}
-        for name, value in values.items():
-            first = known[name]
-            if isinstance(first, bool):
-                read[name] = bool(value)
-            elif isinstance(first, tuple):
-                read[name] = tuple(_text(name, one) for one in value)
-            elif isinstance(first, str):
-                read[name] = _text(name, value)
-            else:
-                read[name] = _whole(name, value, optional=first is None)
-        one_of("source", read.get("source", PICTURE), SOURCES)
-        one_of("pool", read.get("pool", "first"), POOLS)
-        for space in read.get("spaces", ()):
-            one_of("a space", space, _OFFERED)
-        return cls(**read)
+        return cls(**read("the form", values, _FIELDS))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {name: list(one) if isinstance(one, tuple) else one for name, one in dataclasses.asdict(self).items()}
+        found: dict[str, Any] = plain(self)
+        return found
 
     @property
     def prompted(self) -> bool:
@@ -169,31 +151,29 @@ def choices() -> dict[str, Any]:
     }
 
 
-def _text(name: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise InputError(f"{name} is {value!r}; expected a text.")
-    if len(value) > _LONGEST:
-        raise InputError(f"{name} has {len(value)} letters; expected at most {_LONGEST}.")
-    return value
+_FIELDS: Final = {
+    **dict.fromkeys(("prompt", "about", "model", "timesteps", "layers", "size"), text),
+    "source": one_of(SOURCES),
+    "concepts": several(text),
+    "kernel": flag,
+    "steps": optional(whole()),
+    "samples": whole(),
+    "seed": whole(),
+    "spaces": several(one_of(_OFFERED)),
+    "pool": one_of(POOLS),
+}
+"""What reads each field of the form."""
 
 
-def _whole(name: str, value: Any, *, optional: bool) -> int | None:
-    if optional and value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
-        raise InputError(f"{name} is {value!r}; expected a whole number.")
-    return int(value)
-
-
-def _timesteps(text: str) -> list[float]:
-    parts = [part for part in re.split(r"[,;\s]+", text.strip()) if part]
+def _timesteps(typed: str) -> list[float]:
+    parts = [part for part in re.split(r"[,;\s]+", typed.strip()) if part]
     if not all(re.fullmatch(r"\d{1,4}(?:\.\d+)?", part) for part in parts):
-        raise InputError(f"timesteps is {text!r}; expected numbers above 0, up to 1000, such as 250, 500, 750.")
+        raise InputError(f"timesteps is {typed!r}; expected numbers above 0, up to 1000, such as 250, 500, 750.")
     return [float(part) for part in parts]
 
 
-def _size(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"\s*(\d{1,5})\s*[x×,]\s*(\d{1,5})\s*", text)
+def _size(typed: str) -> tuple[int, int]:
+    found = re.fullmatch(r"\s*(\d{1,5})\s*[x×,]\s*(\d{1,5})\s*", typed)
     if found is None:
-        raise InputError(f"size is {text!r}; expected height x width in pixels, such as 128 x 96.")
+        raise InputError(f"size is {typed!r}; expected height x width in pixels, such as 128 x 96.")
     return int(found[1]), int(found[2])

@@ -44,7 +44,8 @@ class Start(StaticOutput, ipywidgets.VBox):  # type: ignore[misc]
     Attributes
     ----------
     view : Explorer or None
-        The view of the run that is shown.
+        The view of the run that is shown; while a run is under way, of what there is of it. When such a run is stopped
+        or fails, the run before is shown again.
     """
 
     def __init__(self, backend: Backend, form: StartForm | None = None) -> None:
@@ -55,6 +56,7 @@ class Start(StaticOutput, ipywidgets.VBox):  # type: ignore[misc]
         self._open = True
         self._what = ""
         self._failure = ""
+        self._unfinished = False  # whether what is shown is a part of a run
         self.panel = StartPanel(backend, self._run, self._worker.stop, self._show, form)
         super().__init__([self.panel])
         self.add_class("wb-start-box")
@@ -72,16 +74,19 @@ class Start(StaticOutput, ipywidgets.VBox):  # type: ignore[misc]
         Raises
         ------
         InputError
-            If nothing was run yet.
+            If nothing was run yet, or what is shown is a part of a run that is not finished.
         """
+        if self._unfinished:
+            what = "is under way: wait until it is done" if self.panel.running else "was stopped: press Run to go on"
+            raise InputError(f"what is shown is not finished, its run {what}. Finished runs are in results.")
         if not self.panel.shown:
             raise InputError("nothing was run in this panel yet: choose a picture and words, and press Run.")
         return self.panel.entries[self.panel.shown - 1].ds
 
     @property
     def code(self) -> str:
-        """Python that makes the dataset that is shown; empty before the first run."""
-        return self.panel.entries[self.panel.shown - 1].code() if self.panel.shown else ""
+        """Python that makes the dataset that is shown; empty before the first run, and for what is not finished."""
+        return self.panel.entries[self.panel.shown - 1].code() if self.panel.shown and not self._unfinished else ""
 
     def still(self) -> Still:
         """What the panel and the view show now, for a picture of them."""
@@ -152,11 +157,14 @@ class Start(StaticOutput, ipywidgets.VBox):  # type: ignore[misc]
             if kind == "done":
                 entry = Entry(len(panel.entries) + 1, form, picture, value, time.monotonic() - begun, passes)
                 self._arrived(replace(entry, notes=tuple(notes)))
-            elif kind == "stopped":
-                panel.say("stopped", {"passes": passes})
             else:
-                self._failure = f"The last run failed: {value}"
-                panel.say("failed", {"of": "run", "error": value or "", "notes": notes})
+                back = self._back()
+                if kind == "stopped":
+                    self._failure = "The last run was stopped."
+                    panel.say("stopped", {"passes": passes, "back": back, "part": self._unfinished})
+                else:
+                    self._failure = f"The last run failed: {value}"
+                    panel.say("failed", {"of": "run", "error": value or "", "notes": notes, "back": back})
             self.renew()
 
         panel.running, self._failure = True, ""
@@ -182,6 +190,18 @@ class Start(StaticOutput, ipywidgets.VBox):  # type: ignore[misc]
         self.panel.shown = entry.number
         self.panel.say("done", {"row": entry.row()})
 
+    def _back(self) -> int:
+        """Show the run before in place of the part of one that ended early; its number, 0 where nothing changed."""
+        if not (self._unfinished and self.panel.shown):
+            return 0
+        entry = self.panel.entries[self.panel.shown - 1]
+        try:
+            self._look_at_run(entry)
+        except Exception:
+            logger.exception("run %s could not be shown again", entry.number)
+            return 0
+        return entry.number
+
     def _show(self, entry: Entry) -> None:
         self._failure = ""
         self._look_at_run(entry)
@@ -200,7 +220,7 @@ class Start(StaticOutput, ipywidgets.VBox):  # type: ignore[misc]
         self._former.watch(view)
         view.observe(self.renew, "state")
         self.panel.say("swap", {"growing": growing})  # the page keeps its height meanwhile
-        self._what = what
+        self._what, self._unfinished = what, growing
         self.view = view
         self.children = (self.panel, view)
         if former is not None:

@@ -18,7 +18,7 @@ class Range {
   constructor(name, label, labels, onchange) {
     this.name = name;
     const options = labels.map((value) => [JSON.stringify(value), plain(value)]);
-    const end = (which) => h("select.wb-select", { data: { control: `${name}-${which}` }, "aria-label": `${which} ${label}`, onchange: () => onchange([JSON.parse(this.first.value), JSON.parse(this.last.value)]) });
+    const end = (which) => h("select.wb-select", { data: { control: `${name}-${which}` }, "aria-label": `${label}, ${which}`, onchange: () => onchange([JSON.parse(this.first.value), JSON.parse(this.last.value)]) });
     [this.first, this.last] = [end("first"), end("last")];
     for (const select of [this.first, this.last]) select.replaceChildren(...options.map(([value, text]) => h("option", { value }, text)));
     this.element = h("div.wb-field", {}, h("span", {}, label), h("span.wb-range", {}, this.first, h("span", {}, "to"), this.last));
@@ -36,10 +36,14 @@ class Drawing {
     Object.assign(this, { names, rows: grid[0], columns: grid[1], onchange, drawn: {}, at: [0, 0] });
     this.painter = new Painter(...grid);
     this.concept = choice("draw-concept", "Draw where this is", names.map((name) => [name, name]), () => this.paint());
+    const sizes = [1, 3, 5, 9].filter((size) => size === 1 || 4 * size <= Math.max(...grid));
+    this.brush = choice("draw-brush", "Brush", sizes.map((size) => [size, size === 1 ? "one patch" : `${size} × ${size} patches`]), () => this.paint());
+    this.brush.select.value = sizes.findLast((size) => 16 * size <= Math.max(...grid)) ?? 1;
+    this.brush.element.hidden = sizes.length < 2;
     this.wipe = button("Clear", { data: { control: "draw-clear" }, onclick: () => this.set({ ...this.drawn, [this.name]: [] }) });
-    this.canvas = h("canvas.wb-canvas", { tabindex: 0, role: "img", data: { control: "draw" } });
+    this.canvas = h("canvas.wb-canvas", { tabindex: 0, role: "application", "aria-roledescription": "picture to draw on", data: { control: "draw" } });
     this.note = h("p.wb-hint", { "aria-live": "polite" });
-    this.element = h("div.wb-drawing", {}, this.canvas, h("div.wb-side", {}, this.concept.element, h("div.wb-row", {}, this.wipe), this.note));
+    this.element = h("div.wb-drawing", {}, this.canvas, h("div.wb-side", {}, this.concept.element, this.brush.element, h("div.wb-row", {}, this.wipe), this.note));
     this.canvas.addEventListener("pointerdown", (event) => this.grab(event));
     this.canvas.addEventListener("keydown", (event) => this.key(event));
   }
@@ -68,11 +72,22 @@ class Drawing {
     return (this.drawn[this.name] ?? []).some(([r, c]) => r === row && c === column);
   }
 
-  put(patch, wanted) {
-    if (this.has(patch) === wanted) return;
-    const held = this.drawn[this.name] ?? [];
-    const patches = wanted ? [...held, patch] : held.filter(([r, c]) => r !== patch[0] || c !== patch[1]);
-    this.set({ ...this.drawn, [this.name]: patches });
+  /** How many patches the brush is wide. */
+  get across() {
+    return Number(this.brush.select.value);
+  }
+
+  put([row, column], wanted) {
+    const held = new Map((this.drawn[this.name] ?? []).map((patch) => [patch.join(), patch]));
+    const before = held.size;
+    const reach = (this.across - 1) / 2;
+    for (let r = Math.max(row - reach, 0); r <= Math.min(row + reach, this.rows - 1); r++) {
+      for (let c = Math.max(column - reach, 0); c <= Math.min(column + reach, this.columns - 1); c++) {
+        if (wanted) held.set(`${r},${c}`, [r, c]);
+        else held.delete(`${r},${c}`);
+      }
+    }
+    if (held.size !== before) this.set({ ...this.drawn, [this.name]: [...held.values()] });
   }
 
   grab(event) {
@@ -114,9 +129,9 @@ class Drawing {
     for (const [name, patches] of Object.entries(this.drawn)) for (const [r, c] of patches) labels[r * this.columns + c] = this.names.indexOf(name);
     const focus = this.names.indexOf(this.name);
     this.painter.areas(panel, labels, this.names.map((_, i) => rgbOf(conceptColour(i))), { opacity: 0.75, picture: Boolean(this.painter.pictures.grey) }, focus);
-    this.painter.mark(panel, this.at, this.has(this.at));
+    this.painter.mark(panel, this.at, this.has(this.at), this.across);
     const count = (this.drawn[this.name] ?? []).length;
-    this.canvas.setAttribute("aria-label", `Picture of ${this.rows} by ${this.columns} patches; row ${this.at[0] + 1}, column ${this.at[1] + 1}.`);
+    this.canvas.setAttribute("aria-label", `Picture of ${this.rows} by ${this.columns} patches; row ${this.at[0]}, column ${this.at[1]} (counted from 0).`);
     this.note.textContent = `${count} of ${labels.length} patches are “${this.name}”. Click or drag; arrow keys move, space draws. What is drawn for no concept counts as none of them.`;
   }
 }

@@ -16,10 +16,11 @@ function symbol(line, attributes = {}) {
 class Plot {
   constructor({ onpick, onfocus }) {
     Object.assign(this, { onpick, onfocus, focus: 0, picked: null });
-    this.svg = s("svg.wb-plot", { tabindex: 0, role: "img", data: { control: "plot" } });
+    this.svg = s("svg.wb-plot", { tabindex: 0, role: "application", "aria-label": "Figure of the result", "aria-roledescription": "plot to pick from", data: { control: "plot" } });
     this.legend = h("div.wb-chips.wb-plot-legend", { role: "group", "aria-label": "Lines" });
     this.note = h("p.wb-hint", { "aria-live": "polite", data: { role: "point" } });
     this.colours = new ColourBar();
+    this.cells = new Cells();
     this.element = h("div.wb-plot-area", {}, h("div.wb-scroll", {}, this.svg), this.colours.element, this.legend, this.note);
     this.svg.addEventListener("pointermove", (event) => this.say(this.indexOf(event) ?? this.picked));
     this.svg.addEventListener("pointerleave", () => this.say(this.picked));
@@ -122,7 +123,7 @@ class Plot {
     event.preventDefault();
     event.stopPropagation();
     const sizes = this.plot.labels.map((labels) => labels.length);
-    const steps = this.matrix ? by : [by[1]];
+    const steps = this.matrix ? [this.upwards ? -by[0] : by[0], by[1]] : [by[1]];
     this.pick((this.picked ?? sizes.map(() => 0)).map((at, i) => Math.min(Math.max(at + (this.picked ? steps[i] : 0), 0), sizes[i] - 1)));
   }
 }
@@ -258,14 +259,19 @@ function drawMatrix(view) {
   const cmap = plot.signed ? "diverging" : "cividis";
   if (plot.signed) ends = [-1, 1].map((sign) => sign * (Math.max(...ends.map(Math.abs)) || 1));
   const colours = colourMap(cmap);
-  const cells = line.values.flatMap((row, r) =>
+  // Upwards is deeper, as everywhere; edits that are read in layers are a list.
+  view.upwards = plot.dims[0] === "layer" && plot.dims[1] !== "read layer";
+  const place = (r) => (view.upwards ? down.length - 1 - r : r);
+  const top = (r) => 4 + place(r) * tall;
+  const cells = [];
+  const marks = line.values.flatMap((row, r) =>
     row.flatMap((value, c) => {
       const level = 3 * Math.round(ends[1] > ends[0] ? (255 * (value - ends[0])) / (ends[1] - ends[0]) : 127);
       const known = Number.isFinite(value);
       const fill = known ? `rgb(${colours[level]},${colours[level + 1]},${colours[level + 2]})` : "none";
-      const cell = s(`rect.${known ? "wb-cell" : "wb-nothing"}`, { x: left + c * wide, y: 4 + r * tall, width: wide - 1, height: tall - 1, fill, data: { cell: `${r},${c}`, value: value ?? "" } });
+      cells.push([left + c * wide, top(r), known ? "wb-cell" : "wb-nothing", fill, `${r},${c}`, value]);
       const beyond = plot.marked && line.rank?.[r]?.[c] === 1 && known;
-      return [cell, beyond ? s("circle.wb-beyond", { cx: left + (c + 0.5) * wide - 0.5, cy: 4 + (r + 0.5) * tall - 0.5, r: Math.min(3, wide / 4, tall / 4) }) : null];
+      return [beyond ? s("circle.wb-beyond", { cx: left + (c + 0.5) * wide - 0.5, cy: top(r) + 0.5 * tall - 0.5, r: Math.min(3, wide / 4, tall / 4) }) : null];
     })
   );
   const everyColumn = Math.max(1, Math.ceil((8 * Math.max(2, ...across.map((name) => name.length))) / wide));
@@ -274,9 +280,10 @@ function drawMatrix(view) {
   const width = left + wide * across.length + 8;
   view.cursor = s("rect.wb-selection", { width: wide + 1, height: tall + 1, visibility: "hidden" });
   view.svg.replaceChildren(
-    ...cells.filter(Boolean),
+    view.cells.draw(cells, [wide - 1, tall - 1]),
+    ...marks.filter(Boolean),
     ...across.map((name, c) => (c % everyColumn ? null : s("text", { x: left + (c + 0.5) * wide, y: bottom + 14, "text-anchor": "middle" }, name))).filter(Boolean),
-    ...down.map((name, r) => (r % everyRow ? null : s("text", { x: left - 6, y: 4 + (r + 0.5) * tall, "text-anchor": "end", "dominant-baseline": "central" }, name))).filter(Boolean),
+    ...down.map((name, r) => (r % everyRow ? null : s("text", { x: left - 6, y: top(r) + 0.5 * tall, "text-anchor": "end", "dominant-baseline": "central" }, name))).filter(Boolean),
     s("text.wb-axis", { x: left + (wide * across.length) / 2, y: bottom + 31, "text-anchor": "middle" }, plot.axes[1]),
     s("text.wb-axis", { transform: `translate(13,${4 + Math.max(tall * down.length, length) / 2}) rotate(-90)`, "text-anchor": "middle" }, plot.axes[0]),
     view.cursor
@@ -286,14 +293,14 @@ function drawMatrix(view) {
   view.colours.show(cmap, ends, `${plot.measure}, ${line.name}`);
   view.indexOf = (event) => {
     const frame = view.svg.getBoundingClientRect();
-    const index = [Math.floor((event.clientY - frame.top - 4) / tall), Math.floor((event.clientX - frame.left - left) / wide)];
+    const index = [place(Math.floor((event.clientY - frame.top - 4) / tall)), Math.floor((event.clientX - frame.left - left) / wide)];
     return index.every((at, i) => at >= 0 && at < plot.labels[i].length) ? index : null;
   };
   view.mark = (index) => {
     view.cursor.setAttribute("visibility", index ? "visible" : "hidden");
     if (!index) return;
     view.cursor.setAttribute("x", left + index[1] * wide - 1);
-    view.cursor.setAttribute("y", 4 + index[0] * tall - 1);
+    view.cursor.setAttribute("y", top(index[0]) - 1);
   };
 }
 

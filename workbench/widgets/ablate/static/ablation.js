@@ -98,12 +98,12 @@ class ModeView {
   drawTable() {
     this.listing.hidden = !this.rows.length;
     const peak = this.rows.at(-1)?.peak ?? "best";
-    const head = ["#", "what", "measure", "points", peak, "value", "took"];
+    const head = ["#", "what", "measure", "truth", "points", peak, "value", "took"];
     this.table.replaceChildren(
       h("thead", {}, h("tr", {}, ...head.map((text) => h("th", { scope: "col" }, text)))),
       h("tbody", {}, ...this.rows.map((row) => {
         const pick = button(String(row.number), { data: { result: row.number }, "aria-label": `Show result ${row.number}`, "aria-pressed": String(this.shown?.number === row.number), onclick: () => this.ask(row.number) });
-        const cells = [row.what, row.measure, row.points, row.best ?? "–", number(row.value), duration(row.seconds)];
+        const cells = [row.what, row.measure, row.truth || "–", row.points, row.best ?? "–", number(row.value), duration(row.seconds)];
         return h("tr", {}, h("td", {}, pick), ...cells.map((text) => h("td", {}, String(text))));
       }))
     );
@@ -113,7 +113,7 @@ class ModeView {
     const row = this.rows.find((one) => one.number === which);
     const other = this.shown?.number !== which;
     Object.assign(this, { shown: row, measureName: measure, plotted: plot });
-    this.heading.textContent = `${MODE_NAMES[this.mode]} ${which}: ${row.what}`;
+    this.heading.textContent = `${MODE_NAMES[this.mode]} ${which}: ${row.what}${row.truth ? `; truth: ${row.truth}` : ""}`;
     this.measure.element.hidden = row.measures.length < 2;
     this.measure.set(row.measures);
     this.measure.select.value = measure;
@@ -150,9 +150,9 @@ class ModeView {
     if (this.drawer.hidden) return;
     try {
       await navigator.clipboard.writeText(this.code.textContent);
-      this.status.textContent = "Copied.";
+      this.status.textContent = `Copied: ${this.panel.needs}`;
     } catch {
-      this.status.textContent = "Select the code and copy it.";
+      this.status.textContent = `Select and copy: ${this.panel.needs}`;
     }
   }
 }
@@ -207,6 +207,12 @@ class AblationPanel {
       tab.tabIndex = mode === this.state.mode ? 0 : -1;
       view.show();
     }
+  }
+
+  /** What copied code needs to run. */
+  get needs() {
+    const { uses } = this.meta;
+    return uses.length ? `it uses your variable${uses.length > 1 ? "s" : ""} ${uses.join(" and ")}.` : "it runs as it stands.";
   }
 
   busyElsewhere(mode) {

@@ -17,9 +17,10 @@ class Overview {
     this.store = store;
     const names = store.meta.statistics.map((name) => [name, STATISTIC_NAMES[name]]);
     this.statistic = choice("statistic", "Statistic", names, (statistic) => store.change({ statistic }));
-    this.svg = s("svg.wb-matrix", { tabindex: 0, role: "application", "aria-roledescription": "matrix to select from" });
+    this.svg = s("svg.wb-matrix", { tabindex: 0, role: "application", "aria-label": "Layers by timesteps", "aria-roledescription": "matrix to select from" });
     this.note = h("p.wb-hint", { "aria-live": "polite" });
     this.colours = new ColourBar();
+    this.cells = new Cells();
     const side = h("div.wb-side", {}, this.statistic.element, this.colours.element, this.note);
     this.element = h("div.wb-body.wb-split", {}, h("div.wb-scroll", {}, this.svg), side);
     this.svg.addEventListener("pointerdown", (event) => this.grab(event));
@@ -67,10 +68,7 @@ class Overview {
       row.map((value, l) => {
         const level = 3 * Math.round(ends[1] > ends[0] ? (255 * (value - ends[0])) / (ends[1] - ends[0]) : 127);
         const fill = value === null ? "none" : `rgb(${colours[level]},${colours[level + 1]},${colours[level + 2]})`;
-        return s("rect.wb-cell", {
-          x: margin.left + t * wide, y: below(l), width: wide - 1, height: tall - 1, fill,
-          data: { cell: `${t},${l}`, value: value ?? "" },
-        });
+        return [margin.left + t * wide, below(l), "wb-cell", fill, `${t},${l}`, value];
       })
     );
     const everyTimestep = Math.ceil(34 / wide);
@@ -88,7 +86,7 @@ class Overview {
     ];
     this.cursor = s("rect.wb-cursor", { width: wide, height: tall, visibility: "hidden" });
     this.box = s("rect.wb-selection", {});
-    this.svg.replaceChildren(...cells, ...labels.filter(Boolean), this.box, this.cursor);
+    this.svg.replaceChildren(this.cells.draw(cells, [wide - 1, tall - 1]), ...labels.filter(Boolean), this.box, this.cursor);
     this.svg.setAttribute("width", size[0]);
     this.svg.setAttribute("height", size[1]);
     this.values = values;
@@ -357,8 +355,9 @@ function curves(title, axis, at, table, chosen, store, width) {
       pen = Number.isFinite(row[index]) ? "L" : "M";
     });
     const width = index === focus ? 2.5 : 1.4;
-    const dots = at.length < 30 ? table.map((row, i) => (Number.isFinite(row[index]) ? s("circle", { cx: x(i), cy: y(row[index]), r: width + 0.6, fill: conceptColour(index) }) : null)) : [];
-    return s("g", {}, s("path", { d: path, fill: "none", stroke: conceptColour(index), "stroke-width": width }), ...dots, s("title", {}, store.names[index]));
+    const dots = at.length < 30 ? table.map((row, i) => (Number.isFinite(row[index]) ? s("circle", { cx: x(i), cy: y(row[index]), r: width + 0.8, fill: conceptColour(index), class: "wb-dot" }) : null)) : [];
+    const edge = s("path.wb-edge", { d: path, "stroke-width": width + 1 });
+    return s("g", {}, edge, s("path", { d: path, fill: "none", stroke: conceptColour(index), "stroke-width": width }), ...dots, s("title", {}, store.names[index]));
   });
   return s(
     "svg.wb-curves",

@@ -160,39 +160,8 @@ class StoreMaps extends StoreKernel {
     return { layers: over("layers", this.meta.layers), timesteps: over("timesteps", this.meta.timesteps) };
   }
 
-  /** Python that computes the numbers on screen; State.call writes the same. */
+  /** Python that computes the numbers on screen. */
   code() {
-    const { space, layers, timesteps, heads, sample, frame, reduce, concepts, difference } = this.state;
-    const { variable, source } = this.meta;
-    const float = (value) => (Number.isInteger(value) ? `${value}.0` : String(value));
-    const list = (values) => `[${values.join(", ")}]`;
-    const options = [layers[0] === layers[1] ? `layers=${layers[0]}` : `layers=slice(${layers[0]}, ${layers[1]})`];
-    if (space !== "output") options.push(`space="${space}"`);
-    const all = this.meta.timesteps;
-    if (timesteps[0] === timesteps[1]) options.push(`timesteps=${float(timesteps[0])}`);
-    else if (timesteps[0] !== all[0] || timesteps[1] !== all.at(-1)) {
-      options.push(`timesteps=slice(${timesteps.map(float).join(", ")})`);
-    }
-    if (heads !== null) options.push(`heads=${list(heads)}`);
-    if (sample !== null) options.push(`samples=${sample}`);
-    if (reduce !== "softmax_mean") options.push(`reduce="${reduce}"`);
-    const dim = space === "prompt" ? "token" : "concept";
-    const at = frame === null ? "" : `.sel(frame=${frame})`;
-    const written = options.join(", ");
-    const maps = `${variable}.wb.heatmap(${written})${at}`;
-    const { names } = this;
-    const doubled = new Set(names).size < names.length;
-    const literal = (value) => (Array.isArray(value) ? list(value.map(literal)) : JSON.stringify(value));
-    // Tokens may have one name twice, and are then chosen by position.
-    const chosen = (positions, more = "") => {
-      if (doubled) return `.isel(${dim}=${literal(positions)}${more})`;
-      return `.sel(${dim}=${literal(Array.isArray(positions) ? positions.map((index) => names[index]) : names[positions])}${more})`;
-    };
-    const lines = [`maps = ${maps}${concepts ? chosen(concepts) : ""}`, `areas = ${variable}.wb.segment(${written})${at}`];
-    if (difference) {
-      const [one, other] = difference.map((index) => `${maps}${chosen(index, ", drop=True")}`);
-      lines.push(`difference = ${one} - ${other}`);
-    }
-    return [...(source ? [source, ""] : []), ...lines].join("\n");
+    return codeOf(this);
   }
 }

@@ -79,7 +79,7 @@ class ViewDrawing extends ViewParts {
       const panels = [];
       if (meta.picture) panels.push(new Panel("picture", "picture"));
       for (const index of shown) {
-        panels.push(new Panel("concept", names[index], { index, colour: conceptColour(index), onpick: () => this.pick(index) }));
+        panels.push(new Panel("concept", names[index], { index, colour: conceptColour(index), onpick: () => this.pick(index), tabstop: names.length < 2 }));
       }
       if (state.difference) panels.push(new Panel("difference", state.difference.map((index) => names[index]).join(" − ")));
       if (names.length > 1) panels.push(new Panel("segmentation", "segmentation"));
@@ -139,6 +139,7 @@ class ViewDrawing extends ViewParts {
     this.arrangement = arrange(this.panels.length, width, ratio);
     this.grid.style.gridTemplateColumns = `repeat(${this.arrangement.columns}, ${this.arrangement.side}px)`;
     for (const panel of this.panels) panel.resize(this.arrangement.side, ratio);
+    this.root.classList.toggle("wb-slim", width < 420);
     this.root.classList.toggle("wb-narrow", width < 760);
     this.root.classList.toggle("wb-roomy", width > 1250);
     for (const name of ["layers", "timesteps"]) this[name].slider.layout(this[name].slider.track.clientWidth);
@@ -251,14 +252,15 @@ class ViewDrawing extends ViewParts {
     if (!hidden) return;
     const area = names.reduce((sum, _, index) => sum + (shown.includes(index) ? 0 : counts[index]), 0);
     const largest = [...names.keys()].sort((a, b) => counts[b] - counts[a]).slice(0, shown.length).sort((a, b) => a - b);
-    const text = `${shown.length} of ${names.length} shown; the others are strongest at ${Math.round((100 * area) / store.patches)} % of the patches. `;
+    const byArea = String(largest) === String(shown);
+    const text = `${shown.length} of ${names.length} shown${byArea ? ", those with the largest areas" : ""}; the others are strongest at ${Math.round((100 * area) / store.patches)} % of the patches. `;
     if (text === this.rest.dataset.text) return;
     this.rest.dataset.text = text;
     this.rest.replaceChildren(
       text,
       button("Show all", { data: { control: "show-all" }, onclick: () => store.change({ concepts: null }) }),
       " ",
-      button(`Show the ${shown.length} with the largest areas`, { data: { control: "show-largest" }, onclick: () => store.change({ concepts: largest }) })
+      byArea ? "" : button(`Show the ${shown.length} with the largest areas`, { data: { control: "show-largest" }, onclick: () => store.change({ concepts: largest }) })
     );
   }
 }

@@ -22,6 +22,23 @@ class ViewKeys extends ViewDrawing {
     if (String(patch) === String(this.hover)) return;
     this.hover = patch;
     this.store.schedule();
+    this.pointBeside();
+  }
+
+  /** Views that are compared mark the same place; their grids may differ. */
+  pointBeside() {
+    const { rows, columns } = this.store;
+    const place = this.hover && [(this.hover[0] + 0.5) / rows, (this.hover[1] + 0.5) / columns];
+    for (const other of this.root.closest(".wb-compare")?.querySelectorAll(".wb-view") ?? []) {
+      if (other !== this.root) other.workbench?.point(place);
+    }
+  }
+
+  /** Mark a place, (down, across) from 0 to 1, that is pointed at in another view. */
+  followPoint(place) {
+    const { rows, columns } = this.store;
+    this.hover = place && [Math.floor(place[0] * rows), Math.floor(place[1] * columns)];
+    this.store.schedule();
   }
 
   pin(patch) {
@@ -136,6 +153,7 @@ class ViewKeys extends ViewDrawing {
   escape() {
     const drawers = [this.coding, this.saving, this.help].filter((drawer) => !drawer.hidden);
     if (drawers.length) this.toggle(drawers[0]);
+    else if (!this.tour.element.hidden) this.tour.end();
     else if (this.playing) this.stop();
     else if (this.hover) this.point(null);
     else if (this.store.state.pin) this.store.change({ pin: null });

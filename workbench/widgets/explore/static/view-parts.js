@@ -10,7 +10,7 @@ const KEYS = [
   ["o  h  i  m", "overview, heads, inspector of the patch, more options"],
   ["s  p", "smooth, picture under the maps"],
   ["c", "copy as code"],
-  ["?", "these keys"],
+  ["?", "the tour, and these keys"],
 ];
 const REDUCTION_NAMES = [
   ["softmax_mean", "softmax, then mean"],
@@ -31,6 +31,7 @@ class ViewParts {
   build() {
     const { store } = this;
     const { meta } = store;
+    const leads = meta.controls !== false; // the others of compared views follow it
     this.title = h("div.wb-title", {});
     this.glance = h("div.wb-glance", {});
     this.tools = h(
@@ -38,7 +39,7 @@ class ViewParts {
       {},
       button("Code", { data: { control: "code" }, title: "Copy as code (c)", onclick: () => this.copy() }),
       button("Save", { data: { control: "save" }, "aria-expanded": "false", onclick: () => this.toggle(this.saving) }),
-      button("?", { data: { control: "help" }, "aria-label": "Keys", "aria-expanded": "false", onclick: () => this.toggle(this.help) })
+      button("?", { data: { control: "help" }, "aria-label": "Help: tour and keys", title: "Tour and keys (?)", "aria-expanded": "false", onclick: () => this.toggle(this.help) })
     );
     this.code = h("pre.wb-code", { tabindex: 0 });
     this.copied = h("span.wb-hint", { role: "status" });
@@ -50,7 +51,12 @@ class ViewParts {
       button("State (JSON)", { data: { control: "save-state" }, onclick: () => saveState(this) }),
       meta.offline || !meta.page ? null : button("Page (HTML, needs no kernel)", { data: { control: "save-page" }, onclick: () => store.ask("page") })
     );
-    this.help = h("div.wb-drawer.wb-keys", { hidden: true }, ...KEYS.flatMap(([keys, what]) => [h("kbd", {}, keys), h("span", {}, what)]));
+    this.tour = new Tour(store, this.root);
+    const around = button("Show me around", { data: { control: "tour" }, onclick: () => {
+      this.toggle(this.help);
+      this.tour.begin();
+    } });
+    this.help = h("div.wb-drawer.wb-keys", { hidden: true }, h("span", {}, around), h("span.wb-hint", {}, "what each part shows, in a minute"), ...KEYS.flatMap(([keys, what]) => [h("kbd", {}, keys), h("span", {}, what)]));
     this.failed = h("p.wb-error", { role: "alert", hidden: true });
     this.notice = h("p.wb-notice", { role: "status", hidden: true });
     const options = this.buildOptions();
@@ -72,15 +78,14 @@ class ViewParts {
       "div.wb-sections",
       {},
       this.section("overview", "Overview", "every layer and timestep", this.overview),
-      meta.heads.length ? this.section("heads", "Heads", "one layer, head by head", this.strip) : null,
+      meta.heads.length && leads ? this.section("heads", "Heads", "one layer, head by head", this.strip) : null,
       this.section("patch", "Patch", "one patch over layers and timesteps", this.inspector),
-      this.section("options", "Options", "softmax, colours, panels", options)
+      leads ? this.section("options", "Options", "softmax, colours, panels", options) : null
     );
-    this.sections.hidden = meta.controls === false;
-    this.root.classList.toggle("wb-follows", meta.controls === false);
+    this.root.classList.toggle("wb-follows", !leads);
     this.root.append(
       h("header.wb-head", {}, this.title, this.glance, this.tools),
-      this.coding, this.saving, this.help, this.failed, this.notice, this.controls, this.rest, this.grid, this.problem,
+      this.coding, this.saving, this.help, this.tour.element, this.failed, this.notice, this.controls, this.rest, this.grid, this.problem,
       h("div.wb-foot", {}, h("div.wb-scales", {}, this.bar.element, this.options.lock.element), this.differenceBar.element, this.legend),
       this.readout, this.spoken, this.notes, this.sections
     );

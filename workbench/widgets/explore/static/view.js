@@ -47,7 +47,7 @@ class View extends ViewKeys {
     this.failed.textContent = `A part of this view failed (${error.message}). The rest still works; running the cell again makes a fresh view.`;
   }
 
-  /** What tests and scripts may read; nothing in here is needed to draw. */
+  /** What tests, scripts and views beside this one may use; nothing in here is needed to draw. */
   hooks() {
     const { store } = this;
     return {
@@ -61,6 +61,7 @@ class View extends ViewKeys {
       get code() { return store.code(); },
       get times() { return { changed: store.changedAt, painted: store.paintedAt }; },
       set: (patch) => store.change(patch),
+      point: (place) => this.followPoint(place),
       snapshot: () => snapshot(this),
       settled: async () => {
         while (store.painted !== store.revision) await new Promise((resolve) => setTimeout(resolve, 5));

@@ -1,6 +1,7 @@
 // The panels: the picture, one map for each concept, their difference, the areas and the truth.
 
 const NARROWEST = 150;
+const NARROWEST_BESIDE = 110; // in a view as narrow as one of two in a page of 700 pixels
 const WIDEST = 340;
 const TALLEST = 540;
 const CAPTION = 30;
@@ -8,13 +9,14 @@ const GAP = 10;
 const SMOOTH_SIDE = 256;
 
 class Panel {
-  constructor(kind, title, { index = null, colour = null, onpick = null } = {}) {
+  /** tabstop: whether its name is reached with Tab; not where another button does the same. */
+  constructor(kind, title, { index = null, colour = null, onpick = null, tabstop = true } = {}) {
     Object.assign(this, { kind, title, index });
     this.canvas = h("canvas.wb-canvas", { role: "img", "aria-label": title });
     this.value = h("span.wb-value", {});
     const swatch = colour ? h("span.wb-swatch", { style: { background: colour } }) : null;
     const name = onpick
-      ? h("button.wb-name", { type: "button", onclick: onpick, title: `Pick ${title}` }, swatch, h("span", {}, title))
+      ? h("button.wb-name", { type: "button", onclick: onpick, title: `Pick ${title}`, tabindex: tabstop ? null : -1 }, swatch, h("span", {}, title))
       : h("span.wb-name", {}, swatch, h("span", {}, title));
     this.name = name;
     this.element = h("figure.wb-panel", { data: { kind } }, h("figcaption", {}, name, this.value), this.canvas);
@@ -129,13 +131,13 @@ class Painter {
     context.globalAlpha = 1;
   }
 
-  /** A frame around a patch: dashed where the pointer is, solid where it is pinned. */
-  mark(panel, [row, column], pinned) {
+  /** A frame around a patch, or so many across: dashed where the pointer is, solid where it is pinned. */
+  mark(panel, [row, column], pinned, across = 1) {
     const context = panel.canvas.getContext("2d");
     const [wide, tall] = [panel.canvas.width / this.columns, panel.canvas.height / this.rows];
     const scale = window.devicePixelRatio || 1;
     const least = 9 * scale;
-    const [w, t] = [Math.max(wide, least), Math.max(tall, least)];
+    const [w, t] = [Math.max(wide * across, least), Math.max(tall * across, least)];
     const [x, y] = [(column + 0.5) * wide - w / 2, (row + 0.5) * tall - t / 2];
     for (const [colour, width] of [["#000", 3.5], ["#fff", 1.5]]) {
       context.strokeStyle = colour;
@@ -149,10 +151,11 @@ class Painter {
 
 /** How many panels in a row, and how wide: rows as even as possible, and all of them low enough to be seen at once. */
 function arrange(count, width, ratio) {
-  const most = Math.max(1, Math.floor((width + GAP) / (NARROWEST + GAP)));
+  const least = width < 2 * NARROWEST + GAP ? NARROWEST_BESIDE : NARROWEST;
+  const most = Math.max(1, Math.floor((width + GAP) / (least + GAP)));
   const rows = Math.ceil(count / most);
   const columns = rows > 2 ? most : Math.ceil(count / rows);
-  const fitting = rows > 2 ? WIDEST : Math.max(NARROWEST, (TALLEST / rows - CAPTION) / ratio);
+  const fitting = rows > 2 ? WIDEST : Math.max(least, (TALLEST / rows - CAPTION) / ratio);
   return { columns, side: Math.floor(Math.min(WIDEST, fitting, (width - GAP * (columns - 1)) / columns)) };
 }
 
@@ -174,5 +177,37 @@ class ColourBar {
     );
     this.meaning.textContent = meaning;
     this.element.setAttribute("aria-label", `Colours from ${number(low)} to ${number(high)}: ${meaning}`);
+  }
+}
+
+/** The cells of a matrix: made anew only where they lie elsewhere than before, otherwise coloured. */
+class Cells {
+  constructor() {
+    this.group = s("g");
+    this.made = [];
+  }
+
+  /** Each of cells is [x, y, kind, fill, "row,column", value]; all have one size. */
+  draw(cells, [width, height]) {
+    const layout = JSON.stringify([width, height, ...cells.map(([x, y]) => [x, y])]);
+    if (this.layout !== layout) {
+      this.layout = layout;
+      const blank = s("rect", { width, height });
+      this.made = cells.map(([x, y]) => {
+        const one = blank.cloneNode();
+        one.setAttribute("x", x);
+        one.setAttribute("y", y);
+        return one;
+      });
+      this.group.replaceChildren(...this.made);
+    }
+    cells.forEach(([, , kind, fill, cell, value], i) => {
+      const one = this.made[i];
+      one.setAttribute("class", kind);
+      one.setAttribute("fill", fill);
+      one.dataset.cell = cell;
+      one.dataset.value = value ?? "";
+    });
+    return this.group;
   }
 }

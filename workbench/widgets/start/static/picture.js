@@ -12,7 +12,7 @@ class PictureField {
     this.file = h("input", { type: "file", accept: "image/*", hidden: true, "aria-label": "Picture file", data: { control: "file" }, onchange: () => this.take(this.file.files[0]) });
     this.choose = button("Choose a file…", { data: { control: "choose" }, onclick: () => this.file.click() });
     this.zone = h(
-      "div.wb-start-zone", { tabindex: 0, role: "group", "aria-label": "Picture: drop it here or paste it; Enter chooses a file", data: { control: "zone" } },
+      "div.wb-start-zone", { tabindex: -1, role: "group", "aria-label": "Picture: drop it here, or paste it anywhere in this panel", data: { control: "zone" } },
       this.image, this.invite
     );
     this.zone.addEventListener("keydown", (event) => {

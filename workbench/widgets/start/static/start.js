@@ -190,11 +190,13 @@ class StartPanel {
     } else if (type === "showing") this.present(message.number);
     else if (type === "stopped") {
       this.busy(false);
-      this.status.textContent = message.passes ? "Stopped: passes that were finished are kept, and Run goes on from there." : "Stopped.";
+      const kept = message.passes ? "passes that were finished are kept, and Run goes on from there." : "";
+      const shown = message.back ? `run ${message.back} is shown again` : message.part ? "what is shown is not finished" : "";
+      this.status.textContent = sentence(["Stopped", [shown, kept].filter(Boolean).join("; ")].filter(Boolean).join(": "));
     } else if (type === "failed") {
       if (message.of === "run") {
         this.busy(false);
-        this.status.textContent = "";
+        this.status.textContent = message.back ? `Run ${message.back} is shown again.` : "";
         this.warn(message.notes ?? []);
       } else if (message.of === "take") this.picture.name.textContent = "";
       this.fail(message.error);

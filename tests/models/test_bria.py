@@ -1,0 +1,104 @@
+"""Bria 3.2: T5 text with zeros behind it, timesteps as in the schedule, both branches of guidance in one batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
+
+from tests.tiny_pipelines.flux_like import bria_inputs, bria_pipeline, bria_transformer
+from workbench.models.family import adapter_for, pipeline_adapter_for
+from workbench.models.transformer import BlockCall
+from workbench.schema import InputError, ModelError
+
+LENGTH = 20
+
+
+@pytest.fixture(scope="module")
+def adapter() -> Any:
+    return pipeline_adapter_for(bria_pipeline(), {"text_length": LENGTH})
+
+
+# --- the transformer ---------------------------------------------------------------------------------------------
+def test_timesteps_are_those_of_the_schedule() -> None:
+    model = bria_transformer()
+    assert adapter_for(model).timesteps(bria_inputs(model, batch=2)).tolist() == [300.0, 700.0]
+
+
+def test_a_mask_is_looked_for_where_blocks_are_given_one() -> None:
+    """They are only while gradients are checkpointed."""
+    adapter = adapter_for(bria_transformer())
+    mask = torch.ones(1, 1, 1, 31)
+    assert adapter.mask({"attention_kwargs": {"attention_mask": mask}}) is mask  # type: ignore[attr-defined]
+    assert adapter.mask({}) is None  # type: ignore[attr-defined]
+    assert adapter.text_bias(BlockCall({}, 7)) is None  # type: ignore[attr-defined]
+
+
+# --- the pipeline ------------------------------------------------------------------------------------------------
+def test_text_is_t5s_with_zeros_behind_it(adapter: Any) -> None:
+    assert adapter.prompt_tokens("a skyscraper") == ([0, 1, 2], ["a", "sky", "scraper"])
+    text = adapter.encode_prompt("a dog")
+    assert text.embeddings.shape == (1, LENGTH, 40)
+    padding = torch.tensor(adapter.padding("a dog"))
+    assert padding.tolist() == [False] * 3 + [True] * (LENGTH - 3), "two words and the end of text"
+    assert not text.embeddings[:, padding].any()
+    assert text.embeddings[:, ~padding].any(dim=-1).all()
+    longer = pipeline_adapter_for(adapter.pipe)
+    assert longer.text_length == 128
+    assert torch.equal(longer.encode_concepts(["dog"])[0], adapter.encode_concepts(["dog"])[0]), "padding is not read"
+    assert adapter.concept_positions(["dog"]) is None
+
+
+def test_inputs_are_those_the_pipeline_itself_would_give(adapter: Any) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    seen: list[dict[str, Any]] = []
+    pipe = adapter.pipe
+    handle = pipe.transformer.register_forward_pre_hook(lambda _, args, given: seen.append(given), with_kwargs=True)
+    latents = adapter.noised(*adapter.encode_image(image).draw(0), 1000.0)
+    options = {"height": 24, "width": 32, "guidance_scale": 1.0, "max_sequence_length": LENGTH}
+    pipe("a dog", num_inference_steps=1, latents=latents, output_type="latent", **options)
+    handle.remove()
+    inputs = adapter.inputs(latents, 1000.0, adapter.encode_prompt("a dog"), (6, 8))
+    for name, value in inputs.items():
+        assert value.dtype == seen[0][name].dtype, name
+        assert torch.equal(value, seen[0][name]), name
+    assert adapter.patch == 4
+    assert adapter.native == (256, 256), "64 patches a side"
+    assert adapter.inner.grid(inputs) == adapter.grid(24, 32) == (6, 8)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_the_schedule_is_the_pipelines(adapter: Any, dynamic: bool) -> None:
+    pipe = adapter.pipe
+    own, pipe.scheduler = pipe.scheduler, FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=dynamic)
+    schedule = adapter.schedule(3, 24, 32)
+    adapter.generate("a dog", steps=3, guidance=1.0, seed=0, size=(24, 32))
+    np.testing.assert_allclose(schedule.timesteps, adapter.ran(), rtol=0, atol=1e-4)
+    pipe.scheduler = own
+
+
+def test_a_schedule_that_is_no_flow_is_refused(adapter: Any) -> None:
+    """The pipeline runs it too."""
+    pipe = adapter.pipe
+    own, pipe.scheduler = pipe.scheduler, DDIMScheduler()
+    with pytest.raises(ModelError, match="DDIMScheduler"):
+        adapter.schedule(3, 24, 32)
+    pipe.scheduler = own
+
+
+def test_guidance_is_one_batch(adapter: Any) -> None:
+    options = {"negative_prompt": None, "true_guidance": 1.0}
+    assert set(adapter.guidance(options | {"guidance": 1.0})) == {"conditional"}
+    branches = adapter.guidance(options | {"guidance": 5.0})
+    assert branches["unconditional"].items == slice(0, 1)
+    assert branches["conditional"].items == slice(1, 2)
+    with pytest.raises(InputError, match="give guidance= instead"):
+        adapter.guidance({"negative_prompt": "", "true_guidance": 2.0, "guidance": 1.0})
+
+
+def test_what_a_heat_map_is_made_of(adapter: Any) -> None:
+    assert adapter.default_layers == (1, 2)
+    assert (adapter.default_timestep, adapter.default_steps, adapter.default_guidance) == (500, 30, 5.0)

@@ -1,0 +1,64 @@
+"""What families can do, from their adapters, and the README's table of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from workbench.models.family import adapter_class
+from workbench.models.features import BEGIN, END, features, main, table
+from workbench.models.known import FAMILIES
+from workbench.models.sd3 import SD3Adapter
+from workbench.models.sd3_pipeline import SD3PipelineAdapter
+from workbench.schema import SPACES, InputError
+
+README = Path(__file__).parents[2] / "README.md"
+FLUX = FAMILIES[0]
+
+
+def test_the_readme_has_the_table() -> None:
+    written = README.read_text("utf-8").partition(BEGIN)[2].partition(END)[0].strip()
+    assert written == table(), "make readme"
+
+
+def test_features_are_what_the_adapters_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    (family,) = (each for each in FAMILIES if "StableDiffusion3Pipeline" in each.pipelines)
+    found = features(family)
+    assert (found.capture, found.generate, found.trace, found.edits, found.text_mass) == (True,) * 5
+    assert found.spaces == SPACES
+    assert not found.positions
+    monkeypatch.setattr(SD3Adapter, "spaces", ("output", "cross"))
+    monkeypatch.setattr(SD3PipelineAdapter, "process", "variance-preserving")
+    monkeypatch.setattr(SD3PipelineAdapter, "concept_positions", lambda self, concepts, pool: (0,))
+    changed = features(family)
+    assert (changed.spaces, changed.text_mass, changed.positions) == (("output", "cross"), False, True)
+    (row,) = table([family]).splitlines()[2:]
+    assert "(variance-preserving)" in row
+    assert "`output`, `cross`" in row
+
+
+def test_a_family_without_a_pipeline() -> None:
+    alone = replace(FLUX, pipelines=(), pipeline_adapter="")
+    found = features(alone)
+    assert (found.capture, found.generate, found.trace) == (False, False, True)
+    assert "none: `FluxTransformer2DModel`" in table([alone])
+
+
+def test_all_families_have_features() -> None:
+    for family in FAMILIES:
+        assert features(family).trace
+        assert adapter_class(family, "adapter") is not None
+
+
+def test_the_command_writes_between_the_marks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([])
+    assert capsys.readouterr().out.startswith("| family |")
+    file = tmp_path / "README.md"
+    file.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    main([str(file)])
+    assert file.read_text() == f"before\n{BEGIN}\n{table()}\n{END}\nafter\n"
+    file.write_text("nothing")
+    with pytest.raises(InputError, match="has no place for the table"):
+        main([str(file)])

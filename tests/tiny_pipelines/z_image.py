@@ -1,0 +1,108 @@
+"""Z-Image: whole pipelines with random weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, ZImagePipeline, ZImageTransformer2DModel
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from tests.tiny_pipelines.texts import QWEN3_CHAT, qwen_tokenizer
+
+TEXT_DIM = 16
+Z_IMAGE_CONFIG: dict[str, Any] = {
+    "in_channels": 4,
+    "dim": 64,
+    "n_layers": 5,
+    "n_refiner_layers": 2,
+    "n_heads": 2,
+    "n_kv_heads": 2,
+    "cap_feat_dim": TEXT_DIM,
+    "axes_dims": [8, 12, 12],
+    "axes_lens": [640, 32, 32],
+}
+
+
+def z_image_transformer(seed: int = 0, **overrides: Any) -> ZImageTransformer2DModel:
+    """Random Z-Image transformer: 5 blocks behind 2 of the caption alone, 2 heads of 32."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = ZImageTransformer2DModel(**(Z_IMAGE_CONFIG | overrides)).eval()
+        for name, parameter in model.named_parameters():
+            if name.endswith("pad_token"):  # trained ones are not zero
+                torch.nn.init.normal_(parameter)
+        return model
+
+
+def z_image_inputs(
+    transformer: ZImageTransformer2DModel,
+    batch: int = 1,
+    grid: tuple[int, int] = (4, 6),
+    text: int | tuple[int, ...] = 7,
+    seed: int = 1,
+) -> dict[str, Any]:
+    """Random inputs of a Z-Image transformer, in its own dtype; ``text`` is the length of all captions or of each."""
+    config = transformer.config
+    generator = torch.Generator().manual_seed(seed)
+    lengths = (text,) * batch if isinstance(text, int) else text
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator).to(transformer.dtype)
+
+    return {
+        "x": [random(config.in_channels, 1, 2 * grid[0], 2 * grid[1]) for _ in range(batch)],
+        "t": torch.linspace(0.3, 0.7, batch),
+        "cap_feats": [random(length, config.cap_feat_dim) for length in lengths],
+    }
+
+
+def z_image_pipeline(seed: int = 0, dtype: torch.dtype = torch.float32, **overrides: Any) -> ZImagePipeline:
+    """Complete random Z-Image with 4-pixel patches.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of all weights.
+    dtype : torch.dtype
+        Of all models.
+    **overrides
+        Configuration of the transformer that differs from `Z_IMAGE_CONFIG`.
+    """
+    tokenizer = qwen_tokenizer("user\n\n", "assistant", chat_template=QWEN3_CHAT)
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=TEXT_DIM,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        max_position_embeddings=1024,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        encoder = Qwen3ForCausalLM(config)
+        vae = AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            block_out_channels=(4, 8),
+            layers_per_block=1,
+            latent_channels=4,
+            norm_num_groups=2,
+            use_quant_conv=False,
+            use_post_quant_conv=False,
+            scaling_factor=0.3611,
+            shift_factor=0.1159,
+        )
+    pipe = ZImagePipeline(
+        FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae.eval(),
+        encoder.eval(),
+        tokenizer,
+        z_image_transformer(seed, **overrides),
+    )
+    if dtype != torch.float32:
+        pipe.to(dtype)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
