@@ -32,6 +32,7 @@ from workbench.options import (
     Spaces,
     TextMass,
     Verify,
+    size_of,
 )
 from workbench.schema import FAILED, MANY, InputError, WorkbenchError
 from workbench.schema.paths import is_folder
@@ -112,7 +113,7 @@ def capture(
         "spaces": spaces,
         "samples": samples,
         "seed": seed,
-        "size": _size(size),
+        "size": size_of(size),
         "attend": attend,
         "pool": pool,
         "home": home,
@@ -171,7 +172,7 @@ def generate(
         "spaces": spaces,
         "samples": samples,
         "seed": seed,
-        "size": _size(size),
+        "size": size_of(size),
         "attend": attend,
         "pool": pool,
         "home": home,
@@ -366,15 +367,6 @@ def import_(
 
 
 _command(epilog="Example: workbench lab --folder my-notebooks -- --port 9999")(lab)
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.strip().isdecimal() and len(part) < 10 for part in parts):
-        raise InputError(f"size is {text!r}; expected height x width in pixels, such as 1024x768.")
-    return int(parts[0]), int(parts[1])
 
 
 def _described(run: Run) -> dict[str, Any]:

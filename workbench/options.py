@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from workbench.schema import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -28,6 +30,22 @@ Home = Annotated[
 ]
 Figure = Annotated[Path | None, typer.Option(help="Also write the concept grid to this file (.png, .pdf or .svg).")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
+
+
+def size_of(text: str | None) -> tuple[int, int] | None:
+    """Height and width in pixels, as the option ``--size`` says them.
+
+    Raises
+    ------
+    InputError
+        If it says something else.
+    """
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.strip().isdecimal() and len(part) < 10 for part in parts):
+        raise InputError(f"size is {text!r}; expected height x width in pixels, such as 1024x768.")
+    return int(parts[0]), int(parts[1])
 
 
 class _NamesEveryUnknown:
