@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import workbench as wb
+from tests.evaluation.fixtures import Arrays
 from tests.tiny_random import flux_pipeline
 from workbench.evaluation.captured import Captured, Captures, prepared_image
 from workbench.evaluation.examples import Example
+from workbench.evaluation.harness import evaluate
 from workbench.evaluation.methods import Setting
 from workbench.evaluation.protocols import Protocol
 from workbench.recording import capturing
@@ -131,6 +134,33 @@ def test_methods_share_one_capture(pipe: Any, example: Example, monkeypatch: pyt
     captures.forget()
     next(iter(methods[0].maps([example], [WORDS])))
     assert len(calls) == 2 + len(found)
+
+
+class Different(Arrays):
+    def image(self, name: str) -> np.ndarray:
+        return np.random.default_rng(int(name)).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+
+
+def test_an_image_is_encoded_once_for_all_methods_and_words_once_for_all_images(
+    pipe: Any, tests_code: None, tmp_path: Path
+) -> None:
+    half = np.arange(32)[:, None] + np.zeros((32, 32)) < 16
+    held = Different({str(number): half for number in range(3)})
+    rules = RULES.changed(backgrounds=("grass", "sky"), samples=1)
+    calls: list[str] = []
+    parts = {"image": pipe.vae.encoder, "text": pipe.text_encoder_2}
+    hooks = [part.register_forward_pre_hook(lambda *_, name=name: calls.append(name)) for name, part in parts.items()]
+    try:
+        found = evaluate(
+            held, ["output", "cross", "prompt"], model=pipe, protocol=rules, folder=tmp_path, batch=2, progress=False
+        )
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert found.problems == ()
+    assert calls.count("image") == 3
+    # Three words, the caption, and for the prompt's own tokens all words in one: the same for all images.
+    assert calls.count("text") == 5
 
 
 def test_images_are_resized_in_steps() -> None:

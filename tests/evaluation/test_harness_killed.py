@@ -84,9 +84,7 @@ def test_two_processes_at_once_count_nothing_twice(serial: tuple[str, int], tmp_
     assert _evaluated(tmp_path / "third") == []
 
 
-def test_an_image_that_cannot_be_evaluated_is_listed_and_strict_refuses_it(
-    serial: tuple[str, int], tmp_path: Path
-) -> None:
+def test_an_image_that_cannot_be_evaluated_is_listed_and_strict_refuses_it(tmp_path: Path) -> None:
     run(tmp_path / "rows", tmp_path / "first")
     again = run(tmp_path / "rows", tmp_path / "second")
     assert [problem.message for problem in again.problems] == ["ValueError: poison"]

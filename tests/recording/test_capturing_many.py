@@ -15,8 +15,9 @@ from PIL import Image
 import workbench as wb
 from tests.tiny_random import flux_pipeline
 from workbench import store
-from workbench.recording import capturing_many
+from workbench.recording import capturing_many, sessions
 from workbench.schema import CancelledError, InputError, ModelError, StoreError, WorkbenchWarning
+from workbench.store.locks import exclusively
 
 WORDS = ["dog", "grass"]
 SIZE = (16, 16)
@@ -402,3 +403,62 @@ def test_a_damaged_item_is_named_and_computed_again(many: Callable[..., xr.Datas
     with pytest.warns(WorkbenchWarning, match=r"damaged and is computed anew.*\(image p1\)"):
         repaired = many(verify=True)
     xr.testing.assert_identical(repaired.compute(), whole)
+
+
+def test_what_another_process_is_at_waits_until_the_rest_is_done(
+    many: Callable[..., xr.Dataset], counted: list[str], home: Path
+) -> None:
+    keys = dict(zip(PICTURES, many().run.values.tolist(), strict=True))
+    for run in store.runs(home):
+        store.discard(run.key, home)
+    counted.clear()
+    seen: list[list[str]] = []
+
+    def stream() -> Iterator[tuple[str, np.ndarray]]:
+        with exclusively(keys["p0"], home), exclusively(keys["p1"], home):  # as another process holds them
+            for name, pixels in PICTURES.items():
+                yield name, pixels
+                seen.append([run.key for run in store.runs(home) if run.kind == "capture"])
+
+    ds = many(stream())
+    assert seen == [[], [], [keys["p2"]]]
+    assert ds["name"].values.tolist() == list(PICTURES)
+    assert counted.count("pass") == 3
+
+
+def test_what_another_process_has_finished_meanwhile_is_taken(
+    many: Callable[..., xr.Dataset], one: Callable[..., xr.Dataset], counted: list[str], home: Path
+) -> None:
+    keys = dict(zip(PICTURES, many().run.values.tolist(), strict=True))
+    store.discard(keys["p0"], home)
+    lock = exclusively(keys["p0"], home)
+
+    def stream() -> Iterator[tuple[str, np.ndarray]]:
+        with lock:
+            yield "p0", PICTURES["p0"]
+        one(PICTURES["p0"], store=True, home=home)
+        counted.clear()
+        yield "p1", PICTURES["p1"]
+
+    assert many(stream())["name"].values.tolist() == ["p0", "p1"]
+    assert not counted
+
+
+@pytest.mark.parametrize("count", [3, 12])
+def test_what_is_kept_of_images_does_not_grow(
+    count: int, many: Callable[..., xr.Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[int] = []
+    take = capturing_many._Many._take
+
+    def looked(self: Any, register: Any, place: int, one: Any) -> None:
+        take(self, register, place, one)
+        held = sessions._session.get()
+        assert held is not None
+        kept.append(sum(isinstance(key[1], tuple) for key in held.kept))
+
+    monkeypatch.setattr(capturing_many._Many, "_take", looked)
+    ds = many((name, pixels) for name, pixels in ((f"x{seed}", picture(seed)) for seed in range(count)))
+    # Two words, the prompt, one image, and what is known of it.
+    assert kept == [5] * count
+    assert ds.sizes["item"] == count

@@ -25,6 +25,20 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_two_writers_of_a_file_do_not_take_each_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, replace = tmp_path / "file", Path.replace
+
+    def after_another(unfinished: Path, target: Path) -> Path:
+        monkeypatch.setattr(Path, "replace", replace)
+        files.write_file(path, b"other")
+        return replace(unfinished, target)
+
+    monkeypatch.setattr(Path, "replace", after_another)
+    files.write_file(path, b"first")
+    assert path.read_bytes() == b"first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_half_a_line_of_the_journal_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Full:
         """A disk with room for three more bytes."""

@@ -20,6 +20,7 @@ from workbench.evaluation.parts import Parts, Row, arrow
 from workbench.evaluation.protocols import Protocol, preset, set_knobs
 from workbench.evaluation.sources import open_data
 from workbench.evaluation.summaries import Summary, summarise
+from workbench.recording.sessions import session
 from workbench.schema import SPACES, InputError, WorkbenchError, noted
 from workbench.store.locations import canonical_json, home, local_home
 
@@ -297,7 +298,9 @@ def _compute(
 
     done = [parts.done() for parts in stores]
     left = [name for name in names if any(name not in held for held in done)]
-    with tqdm(total=len(names), initial=len(names) - len(left), unit="image", disable=not progress) as bar:
+    bar = tqdm(total=len(names), initial=len(names) - len(left), unit="image", disable=not progress)
+    # All that capture of an image shares its encoding; words are encoded once for the whole evaluation.
+    with session(images=batch), bar:
         for start in range(0, len(left), batch):
             members = left[start : start + batch]
             tasks = _Tasks(data, members)

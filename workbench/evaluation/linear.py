@@ -63,6 +63,7 @@ def linear_scores(
     import torch
 
     from workbench.models.defaults import own_defaults
+    from workbench.recording.encoding import encoded_concepts, encoded_image, encoded_prompt
     from workbench.recording.opening import open_adapter
     from workbench.recording.pictures import resize
     from workbench.recording.tracing import trace
@@ -80,10 +81,10 @@ def linear_scores(
     found = []
     with own_defaults(), turn(pipe, "an evaluation"), torch.no_grad():
         try:
-            encoded = [adapter.encode_concept(concept, protocol.pool) for concept in concepts]
+            encoded = encoded_concepts(adapter, concepts, protocol.pool)
             embeddings = torch.cat([each.vector for each in encoded], dim=1)
-            text = adapter.encode_prompt(caption)
-            posterior = adapter.encode_image(resize(image, (height, width)))
+            text = encoded_prompt(adapter, caption)
+            posterior = encoded_image(adapter, resize(image, (height, width)))
             chosen: dict[str, Any] = {
                 "attend": protocol.attend,
                 "vectors": True,

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 from tqdm.auto import tqdm
 
-from workbench.models.pipeline import PipelineAdapter, Posterior
-from workbench.numerics.image_similarity import psnr
+from workbench.models.pipeline import PipelineAdapter
 from workbench.recording.arguments import check_layers, check_offered, check_vocabulary
 from workbench.recording.edits.sources import SourceInputs, check_interventions, source_pictures
+from workbench.recording.encoding import encoded_image, encoded_prompt
 from workbench.recording.identity import identity
 from workbench.recording.opening import concept_embeddings, opened_or_recorded, traced
 from workbench.recording.pictures import Pixels, image_hash, resize
 from workbench.recording.plan import Plan, plan_tokens, remaining_passes
 from workbench.recording.request import Request
-from workbench.recording.sessions import ENCODED_IMAGE, ENCODED_PROMPT, UNFAMILIAR, check_cancelled, once, passed
+from workbench.recording.sessions import check_cancelled, passed
 from workbench.recording.streaming import Stream
-from workbench.schema import CHANNEL, IMAGE, PIXEL_X, PIXEL_Y, InputError, warn
+from workbench.schema import CHANNEL, IMAGE, PIXEL_X, PIXEL_Y, InputError
 from workbench.store.pieces import Writer
 from workbench.truth import Regions, bits_hash, read_regions
 
@@ -178,16 +178,14 @@ def plan_capture(
 
 def _record(one: ImageCapture, run: Writer) -> None:
     """Run every forward pass that is not written yet."""
-    adapter, plan, pixels = one.adapter, one.plan, one.pixels
+    adapter, plan = one.adapter, one.plan
     grid = adapter.grid(*plan.size)
     passes = remaining_passes(run)
     current = passes[0]
     try:
         embeddings = concept_embeddings(adapter, plan)
-        text = once(adapter.pipe, (ENCODED_PROMPT, plan.prompts[0]), lambda: adapter.encode_prompt(plan.prompts[0]))
-        seen = plan.options["image_hash"]
-        posterior, reached = once(adapter.pipe, (ENCODED_IMAGE, seen), lambda: _encoded(adapter, pixels))
-        once(adapter.pipe, (UNFAMILIAR, seen), lambda: _warn_if_unfamiliar(adapter, reached))
+        text = encoded_prompt(adapter, plan.prompts[0])
+        posterior = encoded_image(adapter, one.pixels, plan.options["image_hash"])
         others = SourceInputs(adapter, plan, text, posterior, one.pictures)
         latents, noise = posterior.draw(plan.seeds[current[0]])
         drawn = current[0]
@@ -219,23 +217,3 @@ def _record(one: ImageCapture, run: Writer) -> None:
                 passed(done, len(passes), run)
     finally:
         adapter.release()
-
-
-def _encoded(adapter: PipelineAdapter, pixels: Pixels) -> tuple[Posterior, float | None]:
-    """The posterior, and for a model of drawn scenes the PSNR at which its autoencoder reproduces the image, in dB."""
-    posterior = adapter.encode_image(pixels)
-    if adapter.info.get("familiar_psnr") is None:
-        return posterior, None
-    return posterior, psnr(adapter.decode(posterior.mean), pixels)
-
-
-def _warn_if_unfamiliar(adapter: PipelineAdapter, reached: float | None) -> None:
-    """Warn when a model of drawn scenes is shown something its autoencoder cannot reproduce: PSNR in dB."""
-    threshold = adapter.info.get("familiar_psnr")
-    if reached is not None and threshold is not None and reached < threshold:
-        warn(
-            f"the model knows drawn scenes only, and this picture is none (its autoencoder reproduces it at "
-            f"{reached:.1f} dB; scenes reach {threshold:g} dB): the maps mean little. For photographs load FLUX.1, "
-            'for example model="black-forest-labs/FLUX.1-schnell".',
-            stacklevel=8,
-        )

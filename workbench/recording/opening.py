@@ -6,7 +6,6 @@ import json
 import logging
 import os
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -21,12 +20,12 @@ from workbench.models.pipeline import PipelineAdapter
 from workbench.models.shortcuts import refuse_shortcuts
 from workbench.models.transformer import Concepts
 from workbench.recording.edits.sources import resolved
+from workbench.recording.encoding import encoded_concepts
 from workbench.recording.identity import confirm, identity
 from workbench.recording.plan import Plan, Variables, writing
 from workbench.recording.provenance import is_derived, model_attrs
 from workbench.recording.reading import Record
 from workbench.recording.request import Request
-from workbench.recording.sessions import ENCODED_CONCEPT, once
 from workbench.recording.text_warnings import warn_of_embeddings
 from workbench.recording.tracing import Trace, trace
 from workbench.schema import ModelError, warn
@@ -149,12 +148,9 @@ def opened(key: str, home: str | os.PathLike[str] | None, progress: bool, verify
 
 def concept_embeddings(adapter: PipelineAdapter, plan: Plan) -> Concepts:
     """What a trace is given for the concepts, with a warning for words that are not read as a whole or alike."""
-    # Some text encoders are shown the image among the inputs.
-    seen = json.dumps(plan.options.get("inputs"), sort_keys=True)
-    each = [
-        once(adapter.pipe, (ENCODED_CONCEPT, word, plan.pool, seen), partial(adapter.encode_concept, word, plan.pool))
-        for word in plan.concepts
-    ]
+    inputs = plan.options.get("inputs")
+    shown = json.dumps(inputs, sort_keys=True) if inputs else ""
+    each = encoded_concepts(adapter, plan.concepts, plan.pool, shown)
     embeddings = torch.cat([found.vector for found in each], dim=1)
     warn_of_embeddings(adapter, plan.concepts, each, plan.pool)
     texts = tuple(found.text for found in each if found.text is not None)

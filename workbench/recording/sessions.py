@@ -82,7 +82,7 @@ def session(
     encodings
         What earlier sessions have encoded; what this one encodes is added when it ends well.
     images
-        How many encoded images are kept, the newest ones; all of them by default.
+        How many encoded images, and how many prompts, are kept, the newest ones; all of them by default.
     """
     here = _Session(cancel, watch, encodings, images)
     token = _session.set(here)
@@ -120,8 +120,8 @@ def once(pipe: Any, key: Hashable, make: Callable[[], _T]) -> _T:
     if found is None:
         found = here.kept[id(pipe), key] = (pipe, make())
         if here.images is not None:
-            _forget(here.kept, ENCODED_IMAGE, here.images)
-            _forget(here.kept, UNFAMILIAR, here.images)
+            for kind in (ENCODED_IMAGE, ENCODED_PROMPT, UNFAMILIAR):
+                _forget(here.kept, kind, here.images)
     return found[1]
 
 

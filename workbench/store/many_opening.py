@@ -315,7 +315,9 @@ def _dataset(
         dims = tuple(map(str, variable.dims))
         mapped = None if alike or CONCEPT not in dims else (dims.index(CONCEPT), own)
         shape = (len(chosen), *(sizes[dim] for dim in dims))
-        array = _ItemArray(reader, str(name), numbers, shape, variable.dtype, mapped)
+        # Another item may hold what float16 cannot.
+        dtype = np.dtype(np.float32) if variable.dtype == np.float16 else variable.dtype
+        array = _ItemArray(reader, str(name), numbers, shape, dtype, mapped)
         chunks = {ITEM: 1, **variable.encoding.get("preferred_chunks", {})}
         whole = xr.Variable((ITEM, *dims), indexing.LazilyIndexedArray(array), variable.attrs)
         whole.encoding = {"preferred_chunks": {dim: min(size, whole.sizes[dim]) for dim, size in chunks.items()}}
