@@ -10,6 +10,7 @@ import pytest
 from workbench.models.family import adapter_class
 from workbench.models.features import BEGIN, END, features, main, table
 from workbench.models.known import FAMILIES
+from workbench.models.known_variants import VARIANTS
 from workbench.models.sd3 import SD3Adapter
 from workbench.models.sd3_pipeline import SD3PipelineAdapter
 from workbench.schema import SPACES, InputError
@@ -62,3 +63,12 @@ def test_the_command_writes_between_the_marks(tmp_path: Path, capsys: pytest.Cap
     file.write_text("nothing")
     with pytest.raises(InputError, match="has no place for the table"):
         main([str(file)])
+
+
+def test_the_licences_of_all_weights_are_named() -> None:
+    """Of variants, with the family whose transformer they share."""
+    named = {model for family in FAMILIES for licence in family.licences for model in licence.models}
+    variants = {row["name"] for row in VARIANTS}
+    for family in FAMILIES:
+        assert family.licences or family.name in variants, family.name
+        assert family.name not in variants or set(family.models) <= named, family.name

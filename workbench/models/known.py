@@ -112,7 +112,14 @@ FAMILIES: Final = (
             Licence(APACHE, ("FLUX.1-schnell",)),
             Licence(
                 "FLUX.1 [dev] Non-Commercial License",
-                ("FLUX.1-dev", "FLUX.1-Fill-dev", "FLUX.1-Redux-dev", "FLUX.1-Kontext-dev"),
+                (
+                    "FLUX.1-dev",
+                    "FLUX.1-Kontext-dev",
+                    "FLUX.1-Fill-dev",
+                    "FLUX.1-Redux-dev",
+                    "FLUX.1-Canny-dev",
+                    "FLUX.1-Depth-dev",
+                ),
                 NON_COMMERCIAL,
             ),
             Licence("MIT", ("tiny-flux",)),
@@ -180,7 +187,7 @@ FAMILIES: Final = (
         pipeline_adapter="workbench.models.qwen_pipeline:QwenPipelineAdapter",
         models=("Qwen-Image",),
         guidance="true_guidance= with negative_prompt=",
-        licences=(Licence(APACHE, ("Qwen-Image", "Qwen-Image-Edit")),),
+        licences=(Licence(APACHE, ("Qwen-Image", "Qwen-Image-Edit", "Qwen-Image-Edit-2509")),),
     ),
     *(Family(**row) for row in VARIANTS),
     Family(
