@@ -237,27 +237,6 @@ def runs(
         typer.echo("no runs yet: make one with `workbench capture IMAGE CONCEPT...`")
 
 
-@_command(epilog="Example: workbench models --json")
-def models(as_json: Json = False) -> None:
-    """List the model families that are supported: pipeline classes, licences of weights, where each comes from."""
-    from workbench.models.known import families
-
-    if as_json:
-        typer.echo(json.dumps([asdict(family) for family in families()], indent=2))
-        return
-    for family in families():
-        typer.echo(f"{family.name}: {', '.join(family.models)}")
-        typer.echo(f"  capture, generate  {', '.join(family.pipelines) or 'no'}")
-        typer.echo(f"  trace              {', '.join(family.transformers)}")
-        typer.echo(f"  guidance           {family.guidance}")
-        for licence in family.licences:
-            terms = f" ({licence.terms})" if licence.terms else ""
-            typer.echo(f"  licence            {licence.name}{terms}: {', '.join(licence.models)}")
-        typer.echo(f"  from               {family.origin}")
-        if family.note:
-            typer.echo(f"  note               {family.note}")
-
-
 @_command(epilog="Example: workbench verify --delete")
 def verify(
     chosen: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help=f"{_RUN} All by default.")] = None,

@@ -1,7 +1,9 @@
-"""Commands of the command line about a model at hand."""
+"""Commands of the command line about models: those that are supported, and one at hand."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +18,28 @@ def register(app: typer.Typer) -> None:
     example = (
         "Example: workbench check-model black-forest-labs/FLUX.1-schnell --photo dog.jpg --concept dog --concept sky"
     )
+    app.command(cls=Command, epilog="Example: workbench models --json")(models)
     app.command("check-model", cls=Command, epilog=example)(check_model)
+
+
+def models(as_json: Json = False) -> None:
+    """List the model families that are supported: pipeline classes, licences of weights, where each comes from."""
+    from workbench.models.known import families
+
+    if as_json:
+        typer.echo(json.dumps([asdict(family) for family in families()], indent=2))
+        return
+    for family in families():
+        typer.echo(f"{family.name}: {', '.join(family.models)}")
+        typer.echo(f"  capture, generate  {', '.join(family.pipelines) or 'no'}")
+        typer.echo(f"  trace              {', '.join(family.transformers)}")
+        typer.echo(f"  guidance           {family.guidance}")
+        for licence in family.licences:
+            terms = f" ({licence.terms})" if licence.terms else ""
+            typer.echo(f"  licence            {licence.name}{terms}: {', '.join(licence.models)}")
+        typer.echo(f"  from               {family.origin}")
+        if family.note:
+            typer.echo(f"  note               {family.note}")
 
 
 def check_model(

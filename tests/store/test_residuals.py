@@ -54,6 +54,12 @@ def _map_error(found: npt.NDArray[Any], exact: npt.NDArray[np.float32]) -> float
     return float(max(errors))
 
 
+def test_one_number_stays_one() -> None:
+    rounded, counts = split(np.array(3.14159, np.float32), np)
+    assert join(rounded, counts).shape == ()
+    assert abs(float(join(rounded, counts)) - 3.14159) <= FINEST
+
+
 def test_maps_of_large_scores() -> None:
     exact = _large()
     assert _map_error(exact.astype(np.float16).astype(np.float32), exact) > 0.02

@@ -66,7 +66,7 @@ def join(rounded: NDArray[Any], counts: NDArray[np.int8]) -> NDArray[np.float32]
     counts : int8
         The residual, of the same shape.
     """
-    wide = np.ascontiguousarray(rounded, dtype=np.float32)
+    wide = np.array(rounded, dtype=np.float32, order="C")  # ascontiguousarray would make a number an array
     steps: NDArray[np.float32] = (_exponents(wide, np) << _MANTISSA).view(np.float32)
     return np.asarray(wide + counts * steps, dtype=np.float32)
 
