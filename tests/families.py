@@ -249,10 +249,22 @@ FAMILIES = {
 }
 
 
+EDITED = ("flux", "qwen-masked-batch")
+"""Those on which every edit is tried at each run."""
+LIKE_ANOTHER = ("-fused", "-unfused", "-bfloat16", "-float16")
+"""Endings of those that differ from another by how its numbers are held."""
+
+
 def params(edited: bool = False) -> list[Any]:
     """Names of the families, for tests with much to try on each; those that are not quick are marked as slow."""
+    quick = EDITED if edited else tuple(name for name, family in FAMILIES.items() if family.quick)
     return [
-        pytest.param(name, marks=() if family.quick else pytest.mark.slow)
+        pytest.param(name, marks=() if name in quick else pytest.mark.slow)
         for name, family in FAMILIES.items()
         if family.edited or not edited
     ]
+
+
+def every() -> list[Any]:
+    """Names of the families, for tests with little to try; those that are like another are marked as slow."""
+    return [pytest.param(name, marks=pytest.mark.slow if name.endswith(LIKE_ANOTHER) else ()) for name in FAMILIES]

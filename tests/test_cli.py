@@ -58,6 +58,7 @@ def test_capture_show_and_runs(
     assert f"size  {made['bytes'] / 1e3:.1f} kB" in out
 
 
+@pytest.mark.slow
 def test_generate_from_a_picture(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     inputs = ("--input", f"image={SCENE}", "--input", "strength=0.5")
     made = ("generate", "a sun on sand", "sun", "sand", "--steps", 4, *inputs, "--json")
@@ -104,6 +105,7 @@ def test_capture_of_a_folder_is_one_run(
     assert (code, "--figure draws one image" in err) == (2, True)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default::workbench.schema.WorkbenchWarning")
 def test_capture_records_attention_and_mends_damage(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

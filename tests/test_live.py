@@ -86,6 +86,7 @@ def test_an_experiment_from_a_dataset_and_its_code_agree(monkeypatch: pytest.Mon
     view.close()
 
 
+@pytest.mark.slow
 def test_the_code_of_a_stored_run_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
     wb.capture(SCENE.image, WORDS, timesteps=300, progress=False)
     (run,) = (one for one in wb.runs() if one.own)
@@ -125,6 +126,7 @@ def test_every_kind_of_edit_runs_and_its_code_does_the_same(edit: str, monkeypat
     view.close()
 
 
+@pytest.mark.slow
 def test_prompts_of_stored_runs_are_offered_as_other_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     for prompt in ("a red heart", "a blue house"):
         wb.capture(SCENE.image, WORDS, timesteps=300, layers=[1], prompt=prompt, progress=False)
@@ -133,6 +135,7 @@ def test_prompts_of_stored_runs_are_offered_as_other_runs(monkeypatch: pytest.Mo
     view.close()
 
 
+@pytest.mark.slow
 def test_warnings_of_an_experiment_are_notes(monkeypatch: pytest.MonkeyPatch) -> None:
     view = wb.ablate(SCENE.image, WORDS, timesteps=300)
     panel = Panel(view, monkeypatch)

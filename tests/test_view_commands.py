@@ -11,6 +11,7 @@ from tests.store.replay import save
 from tests.test_cli import run
 
 
+@pytest.mark.slow
 def test_a_page_of_a_stored_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -40,6 +41,7 @@ def test_a_page_of_a_stored_run(
         assert not (tmp_path / "page.png").exists()
 
 
+@pytest.mark.slow
 def test_a_sweep_of_a_stored_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

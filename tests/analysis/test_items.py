@@ -90,6 +90,7 @@ def test_every_public_method_is_known_here() -> None:
     assert public == elsewhere | {name.partition(" ")[0] for name in METHODS}
 
 
+@pytest.mark.slow
 def test_a_sweep_takes_items_as_observations(singles: dict[str, xr.Dataset]) -> None:
     ds = synthetic.many(singles)
     found = ds.wb.sweep("layer", metric="iou", seed=3)
@@ -202,6 +203,7 @@ def test_the_contract_of_many_images_is_checked(singles: dict[str, xr.Dataset]) 
             ds.assign_coords(asked=~ds.asked).wb.validate()
 
 
+@pytest.mark.slow
 def test_many_images_go_through_netcdf(singles: dict[str, xr.Dataset], tmp_path: Path) -> None:
     ds = synthetic.many(singles).assign_attrs(failed=[{"name": "x", "error": "truncated"}])
     ds.wb.to_netcdf(tmp_path / "many.nc", engine="h5netcdf")

@@ -403,7 +403,9 @@ def test_results_come_back_from_netcdf_as_they_were(tmp_path: Path, engine: str)
             found.to_netcdf(path, engine=engine)
         with xr.open_dataset(path, engine=engine) as back:
             xr.testing.assert_equal(back, found)
-            assert schema.read_attributes(back.attrs) == schema.read_attributes(found.attrs) == found.attrs
+            plain = schema.read_attributes(found.attrs)
+            assert schema.read_attributes(back.attrs) == plain
+            assert {name for name, value in found.attrs.items() if plain[name] != value} <= {"origin"}  # JSON text
 
 
 def test_records_are_of_the_samples_that_are_there() -> None:

@@ -184,6 +184,7 @@ def test_warnings_of_a_run_are_shown_beside_its_result(lab: chromium.Notebook) -
     lab.clear()
 
 
+@pytest.mark.slow
 def test_two_way_sweeps_truth_by_hand_and_errors(panel: Locator, ds: xr.Dataset, lab: chromium.Notebook) -> None:
     view = _mode(panel)
     view.locator("[data-control=over]").select_option("layer × head")

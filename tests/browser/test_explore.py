@@ -402,6 +402,7 @@ def test_a_tour_says_what_each_part_shows(view: View) -> None:
     assert not view.root.locator(".wb-tour, .wb-toured").first.is_visible()
 
 
+@pytest.mark.slow
 def test_space_plays_over_timesteps(fresh: View) -> None:
     view = fresh
     view.set(timesteps=[750.0, 750.0])

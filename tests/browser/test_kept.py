@@ -10,10 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
-from nbconvert import HTMLExporter, LatexExporter
 from PIL import Image
 
 from tests.browser import chromium
@@ -21,6 +18,7 @@ from tests.browser.jupyter import ROOT
 from tests.browser.views import View
 
 if TYPE_CHECKING:
+    from nbformat import NotebookNode
     from playwright.sync_api import Browser, Page
 
     from tests.browser.jupyter import Server
@@ -104,8 +102,11 @@ def test_a_live_view_shows_no_second_picture_and_a_lost_one_shows_it(page: Any, 
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> nbformat.NotebookNode:
+def run(tmp_path_factory: pytest.TempPathFactory) -> NotebookNode:
     """A notebook of all views, run by a program that shows nothing."""
+    import nbformat  # these take seconds to import
+    from nbclient import NotebookClient
+
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code) for code in (SETUP, *VIEWS.values())])
     folder = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
@@ -116,7 +117,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> nbformat.NotebookNode:
 
 
 @pytest.mark.slow
-def test_a_notebook_that_a_program_runs_keeps_pictures(run: nbformat.NotebookNode) -> None:
+def test_a_notebook_that_a_program_runs_keeps_pictures(run: NotebookNode) -> None:
     for cell in run.cells[1:]:
         (picture,) = _pictures(cell)
         assert min(picture.size) > 40
@@ -129,12 +130,12 @@ def test_a_notebook_that_a_program_runs_keeps_pictures(run: nbformat.NotebookNod
 
 @pytest.mark.slow
 @pytest.mark.parametrize("state", [True, False])
-def test_an_exported_page_shows_the_pictures(
-    run: nbformat.NotebookNode, browser: Browser, tmp_path: Path, state: bool
-) -> None:
+def test_an_exported_page_shows_the_pictures(run: NotebookNode, browser: Browser, tmp_path: Path, state: bool) -> None:
     notebook = copy.deepcopy(run)
     if not state:
         notebook.metadata.pop("widgets", None)
+    from nbconvert import HTMLExporter
+
     text, _ = HTMLExporter().from_notebook_node(notebook)
     path = tmp_path / "exported.html"
     path.write_text(text)
@@ -156,7 +157,9 @@ def test_an_exported_page_shows_the_pictures(
 
 
 @pytest.mark.slow
-def test_an_exported_latex_file_has_the_pictures(run: nbformat.NotebookNode) -> None:
+def test_an_exported_latex_file_has_the_pictures(run: NotebookNode) -> None:
+    from nbconvert import LatexExporter
+
     text, resources = LatexExporter().from_notebook_node(run)
     assert text.count(r"\includegraphics") + text.count(r"\adjustimage") >= len(VIEWS)
     assert sum(name.endswith(".png") for name in resources["outputs"]) == len(VIEWS)

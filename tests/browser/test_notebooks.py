@@ -101,6 +101,7 @@ def test_every_text_can_be_read(lab: chromium.Notebook, theme: str) -> None:
     lab.theme("JupyterLab Light")
 
 
+@pytest.mark.slow
 def test_themes_may_follow_one_another_at_once(lab: chromium.Notebook) -> None:
     for _ in range(2):
         lab.theme("JupyterLab Dark")
@@ -124,6 +125,7 @@ real = made.assign(
 """
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("views")
 def test_it_fits_narrow_and_wide_pages_and_is_pictured(lab: chromium.Notebook) -> None:
     lab.run(SCENE)
@@ -186,6 +188,7 @@ def test_closing_a_view_frees_what_it_held(lab: chromium.Notebook) -> None:
     lab.page.wait_for_function("document.querySelectorAll('.wb-view').length === 0")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("views")
 def test_two_datasets_follow_one_set_of_controls(lab: chromium.Notebook) -> None:
     lab.run(
@@ -256,6 +259,7 @@ def test_a_stored_run_can_be_picked(lab: chromium.Notebook, server: Server) -> N
     lab.page.get_by_text("1 stored run", exact=True).wait_for()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("views")
 def test_runs_of_experiments_are_folded_below_their_run(lab: chromium.Notebook, server: Server) -> None:
     home = server.folder.parent / "runs"
@@ -302,6 +306,7 @@ def test_runs_of_experiments_are_folded_below_their_run(lab: chromium.Notebook, 
     picker.screenshot(path=SCREENSHOTS / "picker-experiment.png")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("views")
 def test_a_dead_kernel_leaves_the_view_usable(lab: chromium.Notebook) -> None:
     ds = synthetic.dataset(signal=2.0, grid=(6, 8))

@@ -192,6 +192,7 @@ def test_a_run_grows_is_stopped_inside_and_can_be_seen_again(lab: chromium.Noteb
     lab.clear()
 
 
+@pytest.mark.slow
 def test_a_panel_that_is_drawn_again_knows_what_it_was(panel: Locator, lab: chromium.Notebook) -> None:
     panel.locator("[data-example=scene-08]").click()
     _run(panel, 1)
@@ -205,6 +206,7 @@ def test_a_panel_that_is_drawn_again_knows_what_it_was(panel: Locator, lab: chro
     assert again.locator("[data-run='1']").is_visible()
 
 
+@pytest.mark.slow
 def test_the_run_button_can_be_read_under_the_mouse_beside_a_view(panel: Locator) -> None:
     panel.locator("[data-example=scene-08]").click()
     _run(panel, 1)
@@ -215,6 +217,7 @@ def test_the_run_button_can_be_read_under_the_mouse_beside_a_view(panel: Locator
     assert ground == edge, "the style sheet of a view comes later, and has another ground for buttons"
 
 
+@pytest.mark.slow
 def test_models_are_named_chosen_and_looked_at(panel: Locator, lab: chromium.Notebook) -> None:
     _control(panel, "model").select_option("named")
     _control(panel, "model-name").fill("nowhere")
@@ -243,6 +246,7 @@ def test_models_are_named_chosen_and_looked_at(panel: Locator, lab: chromium.Not
     panel.locator(".wb-error").get_by_text("Timesteps is 'soon'").wait_for()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theme", ["Light", "Dark"])
 def test_nothing_is_cut_off_at_any_width(panel: Locator, lab: chromium.Notebook, theme: str) -> None:
     lab.theme(f"JupyterLab {theme}")

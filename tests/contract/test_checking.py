@@ -151,6 +151,7 @@ def test_maps_that_are_no_maps() -> None:
 
 
 # --- all of it ---------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_the_bundled_model_on_the_command_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -183,6 +184,7 @@ def test_a_report_of_a_pipeline(tmp_path: Path) -> None:
     assert str(report) in report.save(tmp_path / "report.txt").read_text()
 
 
+@pytest.mark.slow
 def test_an_offloaded_model() -> None:
     pipe = flux_pipeline()
     accelerate.cpu_offload(pipe.transformer, execution_device=torch.device("cpu"))
@@ -191,6 +193,7 @@ def test_an_offloaded_model() -> None:
         assert rule(case), name
 
 
+@pytest.mark.slow
 def test_what_is_broken_is_told_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(FluxAdapter, "scale", lambda self, call: 0.3)
     report = check_model(flux_pipeline(), concepts=WORDS)

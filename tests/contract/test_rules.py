@@ -202,6 +202,7 @@ def test_inputs_that_do_not_say_what_the_text_is(case: Case) -> None:
         _ = named.text
 
 
+@pytest.mark.slow
 def test_all_rules_at_once(case: Case) -> None:
     check(case)
     with pytest.raises(KeyError):

@@ -111,6 +111,7 @@ def test_words_of_several_tokens_in_the_prompt(pipe: Any, example: Example) -> N
     assert np.abs(found.to_numpy() - np.stack([maps[:2].mean(0), maps[3]])).max() < 1e-6
 
 
+@pytest.mark.slow
 def test_methods_share_one_capture(pipe: Any, example: Example, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[dict[str, Any]] = []
     real = capturing.capture

@@ -62,6 +62,7 @@ def distance(layers: list[int], *edits: Any, **options: Any) -> float:
     return float(abs(heatmap(layers, *edits, **options) - heatmap(layers, **options)).mean())
 
 
+@pytest.mark.slow
 def test_effects_are_those_of_the_runs_at_a_read_out_that_all_reach() -> None:
     plan = [wb.SkipBlock(2), wb.ScaleHeads(0, 1)]
     result = intervene(plan)
@@ -256,6 +257,7 @@ def test_a_picture_that_is_made_is_compared_too() -> None:
     assert result.attrs["prompt"] == "a dog"
 
 
+@pytest.mark.slow
 def test_edits_of_the_concepts_leave_all_maps_to_compare() -> None:
     result = intervene([wb.AttendMode("image"), wb.DropConcept("sky")])
     assert result.control.values.tolist() == ["direction", "units"]

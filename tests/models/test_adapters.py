@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.families import FAMILIES, LONE, Sample, params
+from tests.families import LONE, Sample, every, params
 from workbench.contract import RULES, Case
 from workbench.contract.case import _BLOCKS
 from workbench.schema import PROMPT, SPACES
@@ -35,7 +35,7 @@ def edited(request: pytest.FixtureRequest) -> Case:
     return case_of(Sample.of(request.param))
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=every())
 def each(request: pytest.FixtureRequest) -> Sample:
     """Every family at each run."""
     return Sample.of(request.param)

@@ -198,6 +198,7 @@ def guided(*guiders: Any) -> Any:
     return pipeline_adapter_for(pipe)
 
 
+@pytest.mark.slow
 def test_guidance_is_the_guiders() -> None:
     whole, cut = AdaptiveProjectedMixGuidance(), AdaptiveProjectedMixGuidance(stop=0.5)
     off, one = AdaptiveProjectedMixGuidance(enabled=False), ClassifierFreeGuidance(guidance_scale=1.0)
@@ -236,6 +237,7 @@ def test_a_guider_that_stops_early_leaves_conditional_passes_to_record() -> None
         wb.generate("a dog", ["dog"], branch="unconditional", **options)
 
 
+@pytest.mark.slow
 def test_what_a_guider_does_is_in_the_key_and_what_it_has_done_is_not() -> None:
     adapter = guided(AdaptiveProjectedMixGuidance(), ClassifierFreeGuidance())
     before = fingerprint(adapter.pipe)

@@ -109,6 +109,7 @@ def test_only_two_classes_can_be_stacked() -> None:
         stacked(counted([1, 0], [1, VOID], 2))
 
 
+@pytest.mark.slow
 @steady
 @given(
     hnp.arrays(np.int64, (3, 60), elements=st.integers(0, 4)),

@@ -94,6 +94,7 @@ def test_bad_arguments_name_what_was_expected() -> None:
         reduce_maps(values, concept_axis=1, mean_axes=(-2,))
 
 
+@pytest.mark.slow
 def test_the_module_imports_no_torch() -> None:
     code = "import sys, workbench.numerics.scores; assert not {'torch', 'diffusers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -326,6 +326,7 @@ def test_truth_is_stored(take: Callable[..., xr.Dataset], home: Path) -> None:
     assert "truth" not in take(), "another run"
 
 
+@pytest.mark.slow
 def test_void_pixels_are_stored(take: Callable[..., xr.Dataset], home: Path) -> None:
     mask, void = np.zeros(SIZE, dtype=bool), np.zeros(SIZE, dtype=bool)
     mask[:10], void[8:14] = True, True
@@ -505,6 +506,7 @@ def test_interrupted_twice(take: Callable[..., xr.Dataset], shared: FluxPipeline
     same(resumed, take(home=tmp_path / "uninterrupted", **options))
 
 
+@pytest.mark.slow
 def test_exception_leaves_no_hooks(take: Callable[..., xr.Dataset], shared: FluxPipeline) -> None:
     for where in ("text_encoder_2", "vae.encoder", "transformer", "transformer.transformer_blocks.1.attn.to_q"):
         for stored in (True, False):

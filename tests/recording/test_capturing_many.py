@@ -118,6 +118,7 @@ def test_each_concept_is_asked_where_it_was_given(
     )
 
 
+@pytest.mark.slow
 def test_images_of_several_sizes_are_groups(
     many: Callable[..., xr.Dataset], one: Callable[..., xr.Dataset], home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +141,7 @@ def test_images_of_several_sizes_are_groups(
     xr.testing.assert_identical(again["16x24"].to_dataset().compute(), wide.compute())
 
 
+@pytest.mark.slow
 def test_an_image_is_encoded_once_and_so_are_words(many: Callable[..., xr.Dataset], counted: list[str]) -> None:
     many({"a": picture(0), "b": picture(1)}, timesteps=[250, 500], samples=2)
     few = {name: counted.count(name) for name in ("image", "text", "pass")}
@@ -153,6 +155,7 @@ def test_an_image_is_encoded_once_and_so_are_words(many: Callable[..., xr.Datase
     }
 
 
+@pytest.mark.slow
 def test_words_are_encoded_once_however_often_the_pipeline_is_compared(
     many: Callable[..., xr.Dataset], counted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,6 +168,7 @@ def test_words_are_encoded_once_however_often_the_pipeline_is_compared(
     assert counted.count("image") == 5
 
 
+@pytest.mark.slow
 def test_what_is_stored_is_not_computed_again(
     many: Callable[..., xr.Dataset], one: Callable[..., xr.Dataset], counted: list[str], home: Path
 ) -> None:
@@ -185,6 +189,7 @@ def test_what_is_stored_is_not_computed_again(
     assert wb.open(first.attrs["key"], home)["name"].values.tolist() == ["p0", "p1", "p9", "p2"]
 
 
+@pytest.mark.slow
 def test_other_words_options_and_titles_make_other_runs(many: Callable[..., xr.Dataset]) -> None:
     keys = [
         many(**options).attrs["key"]
@@ -202,6 +207,7 @@ def test_other_words_options_and_titles_make_other_runs(many: Callable[..., xr.D
     assert many(images={"other": picture(8)}).attrs["key"] == keys[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["folder", "list", "generator", "array", "pil"])
 def test_images_come_in_many_ways(kind: str, many: Callable[..., xr.Dataset], tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
@@ -245,6 +251,7 @@ def test_a_bad_image_among_many_is_named(many: Callable[..., xr.Dataset], tmp_pa
         many([bad], errors="skip")
 
 
+@pytest.mark.slow
 def test_an_image_that_breaks_the_model_is_listed(
     many: Callable[..., xr.Dataset], pipe: FluxPipeline, tests_code: None
 ) -> None:
@@ -272,6 +279,7 @@ def test_names_and_pixels_that_come_twice_are_refused(many: Callable[..., xr.Dat
     np.testing.assert_array_equal(twice.output[0], twice.output[1])
 
 
+@pytest.mark.slow
 def test_another_image_of_a_name_is_told_apart(many: Callable[..., xr.Dataset], home: Path) -> None:
     many({"a": picture(0)})
     with pytest.warns(WorkbenchWarning, match="other images under the same names: image a"):
@@ -282,6 +290,7 @@ def test_another_image_of_a_name_is_told_apart(many: Callable[..., xr.Dataset], 
     assert len(set(both.image_hash.values.tolist())) == 2
 
 
+@pytest.mark.slow
 def test_masks_are_stored_with_their_items(many: Callable[..., xr.Dataset]) -> None:
     masks = {
         name: {"dog": np.arange(16)[:, None] + np.zeros((16, 16)) < 4 + place} for place, name in enumerate(PICTURES)
@@ -340,6 +349,7 @@ def test_a_call_that_is_cancelled_goes_on_later(
     assert counted.count("pass") == 3
 
 
+@pytest.mark.slow
 def test_a_run_grows_while_it_is_read(many: Callable[..., xr.Dataset], home: Path) -> None:
     seen = []
 
@@ -361,6 +371,7 @@ def _opened(run: store.Run, home: Path) -> int:
     return wb.open(run.key, home).output_total.compute().sizes["item"]
 
 
+@pytest.mark.slow
 def test_a_pipeline_that_was_changed_meanwhile_leaves_nothing(
     many: Callable[..., xr.Dataset], home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -377,6 +388,7 @@ def test_a_pipeline_that_was_changed_meanwhile_leaves_nothing(
         many(stream(), model=pipe)
 
 
+@pytest.mark.slow
 def test_a_removed_item_is_computed_again(many: Callable[..., xr.Dataset], counted: list[str], home: Path) -> None:
     ds = many()
     store.discard(ds.run.values[1], home)
@@ -390,6 +402,7 @@ def test_a_removed_item_is_computed_again(many: Callable[..., xr.Dataset], count
     assert not store.damage(ds.attrs["key"], home)
 
 
+@pytest.mark.slow
 def test_a_damaged_item_is_named_and_computed_again(many: Callable[..., xr.Dataset], home: Path) -> None:
     ds = many()
     whole = ds.compute()
@@ -405,6 +418,7 @@ def test_a_damaged_item_is_named_and_computed_again(many: Callable[..., xr.Datas
     xr.testing.assert_identical(repaired.compute(), whole)
 
 
+@pytest.mark.slow
 def test_what_another_process_is_at_waits_until_the_rest_is_done(
     many: Callable[..., xr.Dataset], counted: list[str], home: Path
 ) -> None:
@@ -426,6 +440,7 @@ def test_what_another_process_is_at_waits_until_the_rest_is_done(
     assert counted.count("pass") == 3
 
 
+@pytest.mark.slow
 def test_what_another_process_has_finished_meanwhile_is_taken(
     many: Callable[..., xr.Dataset], one: Callable[..., xr.Dataset], counted: list[str], home: Path
 ) -> None:
@@ -444,6 +459,7 @@ def test_what_another_process_has_finished_meanwhile_is_taken(
     assert not counted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [3, 12])
 def test_what_is_kept_of_images_does_not_grow(
     count: int, many: Callable[..., xr.Dataset], monkeypatch: pytest.MonkeyPatch

@@ -80,6 +80,7 @@ def test_picture_is_the_plain_pipelines(make: Callable[..., xr.Dataset], shared:
     validate(ds, values=True)
 
 
+@pytest.mark.slow
 def test_picture_with_true_guidance(make: Callable[..., xr.Dataset], shared: FluxPipeline) -> None:
     ds = make(negative_prompt="a red house", true_guidance=4)
     guided = plain(shared, negative_prompt="a red house", true_cfg_scale=4.0)
@@ -139,6 +140,7 @@ def test_scores_equal_a_trace_of_the_plain_call(make: Callable[..., xr.Dataset],
         np.testing.assert_allclose(ds[f"{space}_total"][0], expected.sum(2), rtol=1e-5, atol=1e-5, err_msg=space)
 
 
+@pytest.mark.slow
 def test_timesteps_are_the_schedulers(make: Callable[..., xr.Dataset], shared: FluxPipeline) -> None:
     plain(shared, steps=5)
     scheduled = shared.scheduler.timesteps.tolist()
@@ -178,6 +180,7 @@ def test_samples(make: Callable[..., xr.Dataset], shared: FluxPipeline) -> None:
 
 
 # --- stored and not ---------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_stored_and_in_memory(make: Callable[..., xr.Dataset], home: Path) -> None:
     unstored = make(store=False, samples=2)
     assert not home.exists()

@@ -81,6 +81,7 @@ def test_a_run_is_that_of_capture_and_is_found_again(pipe: FluxPipeline, tmp_pat
     _check_alike(found, plain)
 
 
+@pytest.mark.slow
 def test_what_was_encoded_is_not_encoded_again(
     pipe: FluxPipeline, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +203,7 @@ def test_a_closed_vocabulary_is_said_of_each_word() -> None:
         runs.facts("nowhere")
 
 
+@pytest.mark.slow
 def test_a_run_says_how_its_model_was_named_and_bad_options_come_before_loading(
     pipe: FluxPipeline, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

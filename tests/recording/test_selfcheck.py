@@ -13,7 +13,7 @@ from diffusers import FluxTransformer2DModel
 from diffusers.models.transformers.transformer_flux import FluxAttnProcessor
 from torch import Tensor
 
-from tests.families import FAMILIES, LONE, Sample
+from tests.families import LONE, Sample, every
 from tests.tiny_random import concept_embeddings, flux_inputs, flux_transformer
 from tests.traced import snapshot
 from workbench.interventions import MaskText, NullText, ScaleHeads, SkipBlock
@@ -38,7 +38,7 @@ def run(model: Any, inputs: dict[str, Any], width: int, **options: Any) -> Any:
 
 
 @pytest.mark.filterwarnings(LONE)
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", every())
 def test_every_family_passes_and_is_not_asked_again(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sample = Sample.of(name)
     run(sample.model, sample.inputs, sample.concepts.shape[-1], layers=sample.layers)

@@ -155,7 +155,7 @@ VARIANTS = {
 EDITS = ("qwen-edit", "qwen-edit-plus")
 FURTHER = ("fill", "control", *EDITS)
 """Those whose transformers read more than a noised picture."""
-QUICK = ("img2img", "kontext", "sd3-controlnet", "qwen-edit")
+QUICK = ("kontext",)
 """Those on which everything is tried at each run, not only where slow tests run too."""
 
 

@@ -275,6 +275,7 @@ def test_a_file_of_several_runs_opens_as_the_first(several: Path, tmp_path: Path
         xr.testing.assert_equal(xr.open_zarr(zipped, chunks=None)["output"].load(), _small()["output"])
 
 
+@pytest.mark.slow
 def test_a_run_exported_by_its_name_is_the_users_own(several: Path, tmp_path: Path) -> None:
     file = store.export_runs("alone", tmp_path / "one.zarr.zip", several)
     save(_made("", "baseline"), tmp_path / "there", "alone")

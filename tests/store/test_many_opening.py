@@ -66,6 +66,7 @@ def test_two_thousand_items_are_opened_as_fast_as_two(home: Path) -> None:
     np.testing.assert_array_equal(ds.wb.item("p1001").wb.heatmap(), singles["b"].wb.heatmap())
 
 
+@pytest.mark.slow
 def test_reading_many_items_keeps_few_of_them(home: Path) -> None:
     for seed, key in enumerate(f"r{number}" for number in range(30)):
         place(synthetic.dataset(seed=seed, **{**GRID, "grid": (40, 60)}), home, key)

@@ -70,6 +70,7 @@ def test_by_number(home: Path) -> None:
     assert _keys(home) == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_by_size(home: Path) -> None:
     size = _made(home, a=0, b=1, c=2, d=3)
     assert _gone(store.prune(home, max_size=int(size * 2.5))) == ["c", "d"]
@@ -314,6 +315,7 @@ def test_superseded_runs_at_a_url_go(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [run.key for run in store.runs(url)] == ["second"]
 
 
+@pytest.mark.slow
 def test_items_go_with_all_runs_of_many_images_that_name_them(home: Path) -> None:
     for key, parent, days in (("i1", "old", 40), ("i2", "old", 40), ("i3", "new", 1)):
         _item(home, key, parent, days)
@@ -330,6 +332,7 @@ def test_items_go_with_all_runs_of_many_images_that_name_them(home: Path) -> Non
     assert not list((home / "many").iterdir())
 
 
+@pytest.mark.slow
 def test_a_run_of_many_images_stays_whole_and_counts_with_its_items(home: Path) -> None:
     size = _made(home, newer=1)
     for key in ("i1", "i2"):

@@ -75,6 +75,7 @@ def _corrupt(url: str, path: str) -> None:
     fs.pipe_file(f"{root}/runs/{path}", bytes(data))
 
 
+@pytest.mark.slow
 def test_a_run_at_a_url_is_the_run(url: str, tmp_path: Path) -> None:
     ds = overflowing("generate")
     stored = save(ds, url)

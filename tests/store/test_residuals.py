@@ -137,6 +137,7 @@ def test_parts_are_read_alone(ds: xr.Dataset, home: Path, monkeypatch: pytest.Mo
     assert read == [(1, 3, 2, 3, 4, 6), (1, 3, 2, 1, 3, 4, 3), (2, 5, 2, 3, 2, 6)]
 
 
+@pytest.mark.slow
 def test_xarray_does_with_it_what_it_does_with_others(ds: xr.Dataset, home: Path, tmp_path: Path) -> None:
     found, whole = _written(ds, home), _written(ds, None)
     assert found["output"].encoding["preferred_chunks"]["layer"] == 1

@@ -67,6 +67,7 @@ def test_sizes_and_relations_are_those_of_the_masks() -> None:
         assert all(0.88 * scenes.SIZES[word] <= width <= scenes.SIZES[word] for width in found), word
 
 
+@pytest.mark.slow
 def test_what_a_caption_leaves_open_of_places_is_little() -> None:
     """One object stands in the middle; of two, none or one does; how many there are and how they lie says the rest."""
 
@@ -113,6 +114,7 @@ def test_splits_do_not_overlap() -> None:
         assert max(one.start, other.start) >= min(one.stop, other.stop)
 
 
+@pytest.mark.slow
 def test_scenes_that_look_the_same_have_one_hash() -> None:
     one, same, other = scenes.render(3), scenes.render(3), scenes.render(4)
     assert scenes.content_hash(one) == scenes.content_hash(same) != scenes.content_hash(other)

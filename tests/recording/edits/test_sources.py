@@ -124,6 +124,7 @@ def test_what_changes_nothing_gives_the_same_run() -> None:
     assert same(generate(Patch([0, 2]), Patch(4, heads=[1])), generate())
 
 
+@pytest.mark.slow
 def test_a_range_that_meets_no_step_warns_and_changes_nothing() -> None:
     with pytest.warns(WorkbenchWarning, match=r"SkipBlock\(1, timesteps=\[400, 600\]\) changes nothing: .* 700, 300"):
         edited = capture(SkipBlock(1, timesteps=(400, 600)))
@@ -247,6 +248,7 @@ def test_an_interrupted_run_goes_on(home: Path, monkeypatch: pytest.MonkeyPatch)
     assert same(capture(*edits, store=True, home=home).load(), expected)
 
 
+@pytest.mark.slow
 def test_unconditional_passes_keep_their_prompt() -> None:
     options: dict[str, Any] = {"negative_prompt": "", "true_guidance": 2.0}
     plain, skipped = generate(**options), generate(SkipBlock(1), **options)

@@ -57,6 +57,7 @@ def test_surroundings_are_the_pixels_of_a_patch_and_around_it() -> None:
     np.testing.assert_allclose(found[0, 0, :8, 8:16] * 255, np.broadcast_to(scene.image[0, :8], (8, 8, 3)), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_attention_outputs_are_what_goes_into_the_projection(untrained: Any) -> None:
     scene = render(1)
     found = references.attention_outputs(untrained, scene, 2, 300.0)

@@ -207,6 +207,7 @@ def test_any_number_of_datasets_follow_the_first(ds: xr.Dataset, deep: xr.Datase
         compare(*[ds] * 9)
 
 
+@pytest.mark.slow
 def test_copied_code_of_each_stored_run_opens_it(tmp_path: Path) -> None:
     for seed in (0, 1):
         save(synthetic.dataset(seed=seed), tmp_path, f"run{seed}")
