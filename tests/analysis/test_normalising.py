@@ -186,6 +186,7 @@ def test_what_xarray_makes_of_a_run_has_the_numbers_of_a_hand_computation(data: 
         xr.testing.assert_allclose(got, expected, rtol=1e-4, atol=2e-6)
 
 
+@pytest.mark.slow
 @steady
 @given(st.data())
 def test_what_cannot_be_right_is_refused_in_a_sentence(data: st.DataObject) -> None:
@@ -381,6 +382,7 @@ def test_files_of_any_format_keep_the_contract_and_the_numbers(tmp_path: Path, w
     back.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["h5netcdf", "scipy"])
 def test_results_come_back_from_netcdf_as_they_were(tmp_path: Path, engine: str) -> None:
     ds = DS

@@ -64,6 +64,7 @@ def test_each_variant_is_the_heat_map_of_its_members(dim: str, how: str, reduce:
         np.testing.assert_allclose(maps[position], expected, rtol=1e-5, atol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["only", "prefix", "suffix", "window"])
 @pytest.mark.parametrize("pair", [("layer", "timestep"), ("timestep", "layer"), ("layer", "head"), ("head", "sample")])
 def test_pairs_are_rectangles(pair: tuple[str, str], how: str) -> None:

@@ -166,6 +166,7 @@ def test_the_bundled_model_on_the_command_line(
     assert all(name.replace("_", " ") in written for name in (*RULES, *PIPELINE_RULES, *MAP_RULES))
 
 
+@pytest.mark.slow
 def test_a_report_of_a_pipeline(tmp_path: Path) -> None:
     said: list[str] = []
     report = check_model(flux_pipeline(), concepts=WORDS, progress=said.append)

@@ -210,6 +210,7 @@ def test_wrong_requests_are_refused(ds: xr.Dataset, options: dict[str, Any], mes
         concept_grid(ds, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", [[3], list(range(0, 60, 2))])
 def test_an_edited_run_is_called_so_above_the_panels(layers: list[int]) -> None:
     plain = concept_grid(dataset())

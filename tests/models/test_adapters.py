@@ -58,6 +58,7 @@ def test_every_family_keeps_the_strongest_rules(each: Sample) -> None:
     assert RULES[ALWAYS](case)
 
 
+@pytest.mark.slow
 def test_text_is_as_long_as_in_the_blocks_and_all_that_is_seen_is_attended_to(each: Sample) -> None:
     """In random models no attention is so sharp that it rounds to nothing."""
     _, seen = case_of(each).traced(spaces=(PROMPT,), text_mass=True)

@@ -160,6 +160,7 @@ OF_THE_PROMPT: tuple[Intervention, ...] = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", NAMES)
 @pytest.mark.parametrize("edit", OF_THE_PROMPT, ids=str)
 def test_edits_of_the_prompt_reach_the_asked_item_only(

@@ -228,6 +228,7 @@ def test_images_come_in_many_ways(kind: str, many: Callable[..., xr.Dataset], tm
     assert named == list(PICTURES) if kind in ("folder", "list", "generator") else named[0].startswith("image-")
 
 
+@pytest.mark.slow
 def test_a_bad_image_among_many_is_named(many: Callable[..., xr.Dataset], tmp_path: Path, home: Path) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
@@ -329,6 +330,7 @@ def test_bad_input_is_refused_before_the_model_runs(
     assert not wb.runs(home)
 
 
+@pytest.mark.slow
 def test_a_call_that_is_cancelled_goes_on_later(
     many: Callable[..., xr.Dataset], counted: list[str], home: Path
 ) -> None:

@@ -282,6 +282,7 @@ def test_the_branch_of_guidance_that_was_asked_for_is_recorded(name: str, pipe: 
         assert relative_error(stored(ds, timestep=0), other) > 1e-3, "the other one is another"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", params(guided=True), indirect=True)
 @pytest.mark.parametrize(
     "edit",

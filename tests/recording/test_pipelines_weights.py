@@ -201,6 +201,7 @@ def inputs() -> dict[str, Any]:
     return flux_inputs(flux_transformer())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("targets", [ATTENTION, CALLED, EVERYWHERE], ids=["attention", "called", "everywhere"])
 def test_lora_loaded_before_the_trace(targets: list[str], inputs: dict[str, Any]) -> None:
     model = with_lora(targets)

@@ -116,6 +116,7 @@ def test_what_was_encoded_is_not_encoded_again(
     _check_alike(changed, wb.capture(IMAGE, ["dog", "sky"], model=other, home=tmp_path, progress=False, **OPTIONS))
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_where_it_was(pipe: FluxPipeline) -> None:
     runs, watched = Runner(), Watched(cancel_at=3)
     with pytest.raises(CancelledError):

@@ -298,6 +298,7 @@ def test_scores_are_of_the_passes_of_the_plain_call_and_of_the_pictures_patches(
         assert relative_error(stored(ds, step), expected) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", params(guided=True), indirect=True)
 def test_under_guidance_the_branch_that_was_asked_for_is_recorded(name: str) -> None:
     pipe, variant = shared(name), VARIANTS[name]
@@ -353,6 +354,7 @@ def test_tokens_of_a_reference_among_the_pictures_are_refused() -> None:
 
 
 # --- text that is read beside pictures ---------------------------------------------------------------------------
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EDITS)
 def test_prompts_and_concepts_are_read_beside_the_pictures(name: str) -> None:
     pipe, variant = shared(name), VARIANTS[name]
@@ -504,6 +506,7 @@ def test_inputs_survive_other_files(tmp_path: Path) -> None:
         assert wb.schema.read_attributes(read.attrs)["inputs"] == ds.attrs["inputs"]
 
 
+@pytest.mark.slow
 def test_embeddings_are_in_the_key(home: Path) -> None:
     pipe = flux_pipeline()
     options: dict[str, Any] = {"store": True, "home": home, "record": [0], "layers": [0], "steps": 1, "prompt": ""}
@@ -522,6 +525,7 @@ def test_without_inputs_a_run_has_the_key_it_always_had(home: Path) -> None:
     assert "inputs" not in wb.open(keys.pop(), home).attrs
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe, variant = shared("img2img"), VARIANTS["img2img"]
     options: dict[str, Any] = {"store": True, "home": home, "samples": 2}

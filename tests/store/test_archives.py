@@ -196,6 +196,7 @@ def test_what_is_no_archive_is_called_so(data: bytes, tmp_path: Path) -> None:
         store.import_runs(tmp_path / "missing.zarr.zip", tmp_path / "home")
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), cut=st.booleans())
 def test_a_damaged_file_is_refused_or_makes_no_difference(
@@ -284,6 +285,7 @@ def test_a_run_exported_by_its_name_is_the_users_own(several: Path, tmp_path: Pa
     assert "role" not in wb.open(file).attrs
 
 
+@pytest.mark.slow
 def test_several_runs_travel_to_and_from_a_url(several: Path, tmp_path: Path) -> None:
     url = f"memory://{tmp_path.name}"
     file = store.export_runs("mine", tmp_path / "a.zarr.zip", several, derived=True)

@@ -228,6 +228,7 @@ def test_runs_of_experiments_go_before_any_of_the_users(home: Path) -> None:
     assert _keys(home) == ["a"]
 
 
+@pytest.mark.slow
 def test_runs_of_experiments_go_with_the_run_that_they_belong_to(home: Path) -> None:
     _with_experiments(home, {"a": 3, "b": 40}, {"x": ("a", 0), "y": ("b", 1), "z": ("gone", 50)})
     done = store.prune(home, older_than="30d")

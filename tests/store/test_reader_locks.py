@@ -27,6 +27,7 @@ def _unread(run: Path) -> bool:
         return free
 
 
+@pytest.mark.slow
 def test_a_dataset_and_what_comes_of_it_hold_the_run(run: Path) -> None:
     assert _unread(run)
     ds = store.open(run)

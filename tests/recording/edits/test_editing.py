@@ -131,6 +131,7 @@ def test_a_range_that_meets_no_pass_warns_and_changes_nothing(sample: Edited) ->
     assert same(edited, sample.run())
 
 
+@pytest.mark.slow
 def test_the_model_is_as_before(sample: Edited) -> None:
     plain = sample.run()
     before = snapshot(sample.model)
@@ -500,6 +501,7 @@ def test_others_are_as_if_a_dropped_concept_was_not_there(sample: Edited) -> Non
 
 
 # --- random directions -------------------------------------------------------------------------------------------
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", IN_BOTH_BLOCKS)
 def test_a_random_direction_has_the_size_of_the_edit(sample: Edited, layer: int) -> None:
     own = sample.run()[1].vectors["image_output"][layer].float()

@@ -144,6 +144,7 @@ def test_a_block_behind_the_last_recorded_one_warns() -> None:
         generate(ScaleHeads([3, 4]), layers=[1, 2])
 
 
+@pytest.mark.slow
 def test_ranges_hold_the_steps_of_a_schedule_at_their_ends() -> None:
     ends = generate()["timestep"].values
     for end in ends:

@@ -55,6 +55,7 @@ def states(draw: st.DrawFn, ds: xr.Dataset) -> State:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ds", [PICTURES, CAPTURE], ids=["generate", "capture"])
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
