@@ -17,6 +17,7 @@ def ds() -> xr.Dataset:
     return dataset(truth=True, signal=2.0, seed=2)
 
 
+@pytest.mark.slow
 def test_a_planted_origin_moves_findings_and_centring_brings_them_back(ds: xr.Dataset) -> None:
     plain, shifted = wb.gauge_report(ds), wb.gauge_report(moved(ds, 6.0))
     assert plain.attrs["metric"] == "iou"
@@ -54,6 +55,7 @@ def test_without_truth_full_maps_are_not_compared(ds: xr.Dataset) -> None:
     assert {"area", "changed", "head_correlation"} <= set(found.data_vars)
 
 
+@pytest.mark.slow
 def test_of_several_images_and_of_one_layer(ds: xr.Dataset) -> None:
     other = dataset(concepts=("cat", "sky"), truth=True, signal=2.0, seed=5)
     found = wb.gauge_report([ds, other], spaces=["output"])

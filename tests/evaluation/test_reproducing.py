@@ -63,6 +63,7 @@ def test_figure7_is_by_layer_and_by_timestep(tmp_path: Path) -> None:
     assert titles[6:15] == [f"timestep {time}" for time in range(900, 0, -100)]
 
 
+@pytest.mark.slow
 def test_on_the_papers_data_differences_are_given(pipe: Any, tmp_path: Path) -> None:
     items = [("n02389865_7", (33, 47), True), ("n01694709_1234", (51, 20), True)]
     file = gtsegs(tmp_path / "gtsegs_ijcv.mat", items)

@@ -145,6 +145,7 @@ def test_dark() -> None:
     assert all(np.mean(mpl.colors.to_rgb(text.get_color())) > 0.8 for text in texts(figure))
 
 
+@pytest.mark.slow
 def test_the_users_settings_stay() -> None:
     before = dict(mpl.rcParams)
     concept_grid(dataset(), dark=True).savefig(io.BytesIO(), format="pdf")
@@ -167,6 +168,7 @@ def test_pdf_and_svg_keep_their_text_and_pixels() -> None:
     assert b"<text" not in svg.getvalue()
 
 
+@pytest.mark.slow
 def test_large_pictures_are_reduced() -> None:
     ds = dataset(grid=(8, 16), patch=128, spaces=("output",))
     drawn = panels(concept_grid(ds))["picture"].images[0]

@@ -153,6 +153,7 @@ def test_results_of_the_release_before_are_drawn_with_a_warning() -> None:
         assert len(dots(effects(old))) == 2
 
 
+@pytest.mark.slow
 def test_a_long_name_is_cut_and_stays_inside_the_figure(tmp_path: Path) -> None:
     figure = effects(result(MaskText([0, 2, 4, 6, 8, 10, 12, 14], tokens=[1, 3, 5, 7, 9, 11])), dark=True)
     (label,) = figure.axes[0].get_yticklabels()

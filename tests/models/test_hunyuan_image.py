@@ -186,6 +186,7 @@ def test_a_real_image_goes_in_as_the_pipeline_would_put_it(adapter: Any) -> None
     np.testing.assert_array_equal(adapter.decode(latents), np.asarray(expected))
 
 
+@pytest.mark.slow
 def test_the_schedule_is_the_pipelines(adapter: Any) -> None:
     schedule = adapter.schedule(5, 24, 32)
     adapter.generate("a dog", steps=5, guidance=None, seed=0, size=(24, 32))
@@ -260,6 +261,7 @@ def test_a_dataset_says_which_guider_it_was(prompt: str, guider: str) -> None:
     assert "enabled=True" in ds.attrs["guider"]
 
 
+@pytest.mark.slow
 def test_the_distilled_model() -> None:
     pipe = short(hunyuan_image_pipeline(distilled=True))
     adapter = pipeline_adapter_for(pipe)

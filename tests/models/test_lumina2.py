@@ -115,6 +115,7 @@ def test_a_negative_prompt_has_no_template(adapter: Any) -> None:
     assert adapter.negative().pipe is adapter.pipe
 
 
+@pytest.mark.slow
 def test_its_tokens_are_recorded_and_edited_where_they_are(adapter: Any) -> None:
     options: dict[str, Any] = OPTIONS | {"model": adapter.pipe, "negative_prompt": "a cat", "branch": "unconditional"}
     ds = wb.generate("a dog", ["dog"], spaces=("output", "prompt"), text_mass=True, **options)

@@ -41,6 +41,7 @@ def loop(scenes: list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]) -> d
     return result
 
 
+@pytest.mark.slow
 @steady
 @given(st.lists(st.tuples(masks, masks, st.sets(st.sampled_from(WORDS)), st.sets(st.sampled_from(WORDS))), max_size=3))
 def test_iou_sums_over_scenes(drawn: Any) -> None:

@@ -141,6 +141,7 @@ def test_total_variation_pair_by_pair() -> None:
     assert np.isnan(value("total_variation", maps[..., :1, :1], Reference.segmentation(maps[0, :, :1, :1]))).all()
 
 
+@pytest.mark.slow
 @steady
 @given(hnp.arrays(np.float32, (2, 3, 4, 5), elements=st.floats(0.015625, 1, width=32)), st.permutations(range(3)))
 def test_order_of_concepts_does_not_matter(maps: np.ndarray, order: list[int]) -> None:

@@ -38,6 +38,7 @@ def test_perfect_and_inverted() -> None:
     assert stacked_average_precision(1 - TRUTH, TRUTH, ONES) == 0.5
 
 
+@pytest.mark.slow
 @steady
 @given(
     hnp.arrays(np.float64, 12, elements=st.sampled_from([-3.0, 0.0, 0.25, 0.5, 1.0, 7.0])),

@@ -255,6 +255,7 @@ def test_the_picture_is_the_plain_pipelines(name: str, pipe: Any) -> None:
     assert ds.wb.heatmap().dims == ("concept", "y", "x")
 
 
+@pytest.mark.slow
 def test_in_bfloat16_and_what_a_call_leaves_behind_changes_no_key(name: str, image: Any) -> None:
     pipe = FAMILIES[name].pipeline(dtype=torch.bfloat16)
     before = fingerprint(pipe)
@@ -311,6 +312,7 @@ def test_edits_reach_the_conditional_items_as_they_do_without_guidance(
     assert not np.array_equal(guided["image"], untouched["image"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["flux2"], indirect=True)
 def test_guidance_that_a_family_has_not_is_refused(pipe: Any) -> None:
     with pytest.raises(InputError, match="leave it out"):
@@ -362,6 +364,7 @@ def test_stored_opened_explored_and_edited(
     assert wb.explore(first) is not None
 
 
+@pytest.mark.slow
 def test_ablated(name: str, pipe: Any, image: Any) -> None:
     options: dict[str, Any] = {"size": size_of(pipe), "store": False, "progress": False, "control": None}
     layers = [layer.index for layer in open_adapter(pipe).layers]
@@ -385,6 +388,7 @@ def test_offloaded(name: str, pipe: Any, image: Any) -> None:
 
 
 # --- by name -----------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_loaded_by_name_of_its_class(name: str, pipe: Any, image: Any, saved: Callable[[str], Path]) -> None:
     folder = saved(name)
     assert type(pipe) is type(FAMILIES[name].pipeline())

@@ -90,6 +90,7 @@ def test_torchao_activations_and_weights() -> None:
     assert follows_the_text(model, inputs)
 
 
+@pytest.mark.slow
 def test_torchao_through_diffusers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     quantization = pytest.importorskip("torchao.quantization")
     from diffusers import TorchAoConfig
@@ -315,6 +316,7 @@ def test_a_scale_for_one_pass(inputs: dict[str, Any]) -> None:
     assert torch.equal(plain_output(model, inputs), output)
 
 
+@pytest.mark.slow
 def test_lora_of_a_pipeline_from_a_state_dict() -> None:
     state = {
         f"transformer.{name}": tensor

@@ -57,6 +57,7 @@ def test_a_run_of_an_experiment_says_so_and_has_the_same_key(take: Callable[...,
     assert not {"role", "parent"} & set(mine.attrs)
 
 
+@pytest.mark.slow
 def test_a_run_that_the_user_asks_for_becomes_his_own(take: Callable[..., xr.Dataset], home: Path) -> None:
     with experiment():
         first = take()
@@ -114,6 +115,7 @@ def test_an_interrupted_run_is_the_users_own_if_he_had_a_part_in_it(
     assert store.runs(home)[0].own
 
 
+@pytest.mark.slow
 def test_a_damaged_own_run_stays_own_when_an_experiment_computes_it_anew(
     take: Callable[..., xr.Dataset], home: Path
 ) -> None:

@@ -378,6 +378,7 @@ def test_prompts_and_concepts_are_read_beside_the_pictures(name: str) -> None:
     assert torch.equal(adapter.encode_concepts(["dog"])[0][:, 0], adapter.encode_prompt("dog").embeddings[:, place])
 
 
+@pytest.mark.slow
 def test_a_concept_is_encoded_anew_for_another_picture() -> None:
     pipe = shared("qwen-edit")
     with session():
@@ -489,6 +490,7 @@ def test_inputs_are_in_the_key_and_in_the_attributes(name: str, home: Path) -> N
     assert len(keys) == 1 + len(variant.changed)
 
 
+@pytest.mark.slow
 def test_numbers_that_are_left_out_are_the_pipelines_own_and_part_of_the_run(home: Path) -> None:
     pipe, image = shared("controlnet"), {"control_image": PICTURE}
     options: dict[str, Any] = {"store": True, "home": home, "record": [0], "layers": [0], "steps": 1}
@@ -549,6 +551,7 @@ def test_a_killed_run_goes_on(home: Path, monkeypatch: pytest.MonkeyPatch) -> No
         np.testing.assert_array_equal(ds[each], whole[each])
 
 
+@pytest.mark.slow
 def test_edits_and_other_runs_work_as_without_inputs() -> None:
     pipe, variant = shared("img2img"), VARIANTS["img2img"]
     ds = generated(pipe, variant.inputs, interventions=[Patch(1, source=Source(seed=7))])
@@ -558,6 +561,7 @@ def test_edits_and_other_runs_work_as_without_inputs() -> None:
     np.testing.assert_array_equal(itself["image"], untouched["image"])
 
 
+@pytest.mark.slow
 def test_an_experiment_is_on_the_pipeline_with_its_inputs() -> None:
     pipe, variant = shared("qwen-edit"), VARIANTS["qwen-edit"]
     options: dict[str, Any] = {"model": pipe, "size": SIZE, "steps": 1, "layers": [1, 2], "store": False}
@@ -576,6 +580,7 @@ def test_an_experiment_is_on_the_pipeline_with_its_inputs() -> None:
 
 
 # --- sizes and files ---------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_the_picture_takes_the_images_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = flux_variant(FluxImg2ImgPipeline)
     monkeypatch.setattr(pipe, "default_sample_size", 16)

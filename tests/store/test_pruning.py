@@ -53,6 +53,7 @@ def _keys(home: Path) -> list[str]:
     return [run.key for run in store.runs(home)]
 
 
+@pytest.mark.slow
 def test_by_age(home: Path) -> None:
     size = _made(home, today=0, week=8, month=31)
     done = store.prune(home, older_than="30d")
@@ -78,6 +79,7 @@ def test_by_size(home: Path) -> None:
     assert _keys(home) == []
 
 
+@pytest.mark.slow
 def test_the_newest_stay_whatever_else_is_said(home: Path) -> None:
     _made(home, a=40, b=50, c=60)
     assert _gone(store.prune(home, older_than="30d", max_size=0, keep=2)) == ["c"]
@@ -179,6 +181,7 @@ def test_what_a_killed_removal_left_goes(home: Path) -> None:
     assert not list((home / "partial").iterdir())
 
 
+@pytest.mark.slow
 def test_locks_that_nobody_holds_go(home: Path) -> None:
     _made(home, a=0, b=0)
     _interrupted(home)
@@ -293,6 +296,7 @@ def test_superseded_runs_are_marked_and_only_they_go(home: Path, monkeypatch: py
     assert _gone(store.prune(home, superseded=True)) == []
 
 
+@pytest.mark.slow
 def test_superseded_runs_that_are_read_or_kept_stay(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _of_versions(home, monkeypatch, first=1, third=3)
     ds = store.open("first", home)

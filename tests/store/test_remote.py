@@ -403,6 +403,7 @@ def test_a_chunk_that_is_gone_is_no_gap(url: str) -> None:
         ds["output"].load()
 
 
+@pytest.mark.slow
 def test_export_and_import(url: str, tmp_path: Path) -> None:
     save(_small(), url)
     file = store.export_runs("run", tmp_path / "run.zarr.zip", url)
@@ -413,6 +414,7 @@ def test_export_and_import(url: str, tmp_path: Path) -> None:
     xr.testing.assert_identical(there.open(verify=True), _small())
 
 
+@pytest.mark.slow
 def test_pruning_asks_first_because_nobody_sees_the_readers(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for key, days in (("new", 0), ("old", 40)):
         save(_small(created=(datetime.now(UTC) - timedelta(days=days)).isoformat()), url, key)

@@ -92,6 +92,7 @@ def test_what_a_caption_leaves_open_of_places_is_little() -> None:
     assert set(counts) == {1, 2, 3, 4}
 
 
+@pytest.mark.slow
 def test_objects_stand_in_front_of_one_another() -> None:
     """Some scenes have an object that covers another, and never so far that a word is lost."""
     covered = 0
@@ -194,6 +195,7 @@ def test_every_word_is_one_token_and_every_caption_fits() -> None:
     assert t5.unk_token_id not in t5(longest).input_ids
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**32))
 def test_training_captions_say_only_what_is_there(seed: int) -> None:

@@ -135,6 +135,7 @@ def test_a_range_that_meets_no_step_warns_and_changes_nothing() -> None:
     assert same(edited, generate())
 
 
+@pytest.mark.slow
 def test_a_block_behind_the_last_recorded_one_warns() -> None:
     with pytest.warns(WorkbenchWarning, match="ends after layer 2"):
         edited = capture(ScaleHeads([3, 4]), layers=[1, 2])
@@ -152,6 +153,7 @@ def test_ranges_hold_the_steps_of_a_schedule_at_their_ends() -> None:
         assert [piece["timestep"] for piece in ds.attrs["missing"]] == [end]
 
 
+@pytest.mark.slow
 def test_steps_that_are_not_recorded_are_edited_too() -> None:
     first = tuple(generate()["timestep"].values[:1].repeat(2))
     edited = generate(SkipBlock(1, timesteps=first), record=[2])
@@ -220,6 +222,7 @@ def test_a_whole_generation_is_patched_step_by_step() -> None:
     assert not np.array_equal(patched.isel(sample=0, layer=0), other.isel(layer=0))
 
 
+@pytest.mark.slow
 def test_mean_heads_take_the_mean_of_each_pass() -> None:
     ds = capture(MeanHeads(1, heads=0), samples=2)
     one = ds["output"].sel(layer=1, head=0)
@@ -301,6 +304,7 @@ def test_a_run_draws_its_own_random_directions() -> None:
         assert len(set(seen)) == len(seen) / 2
 
 
+@pytest.mark.slow
 def test_random_directions_of_concepts_go_by_their_names() -> None:
     for edit in (DropConcept("dog"), AttendMode("image", layers=1), SkipBlock(1)):
         control = RandomDirection(edit, 2)

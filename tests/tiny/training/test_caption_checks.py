@@ -41,6 +41,7 @@ def test_what_a_caption_asks() -> None:
     assert named == scene.colours
 
 
+@pytest.mark.slow
 def test_what_a_caption_says_of_places() -> None:
     scenes = [render(seed) for seed in range(60)]
     stated = [(scene, *each) for scene in scenes for each in caption_checks.related(scene)]

@@ -16,6 +16,7 @@ def _runs() -> list[xr.Dataset]:
     return [dataset(truth=True, heads=4, signal=3, seed=seed, samples=2) for seed in range(4)]
 
 
+@pytest.mark.slow
 def test_a_criterion_that_is_iou_correlates_fully_and_its_opposite_negatively() -> None:
     runs = _runs()
     same = criteria.row(lambda ds: rank_heads(ds, "iou")["iou"], runs)

@@ -34,6 +34,7 @@ def test_defaults_are_chosen_by_the_output_maps() -> None:
     assert best.words == pytest.approx(oracle.words)
 
 
+@pytest.mark.slow
 def test_defaults_serve_scenes_with_distractors_too() -> None:
     """What is best without distractors and worthless with them loses to what is right with both."""
     plain, beside = [_captured(3, 5, slice(0, 2), 2)], [_captured(3, 5, slice(3, 5), 4)]

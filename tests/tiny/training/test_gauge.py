@@ -38,6 +38,7 @@ def _scores(student: Student, words: Words, bank: Bank) -> tuple[list[Tensor], T
     return [one.concepts @ one.patches.T for one in heard], present
 
 
+@pytest.mark.slow
 def test_shift_and_scale_change_outputs_and_nothing_else(student: tuple[Student, Words], bank: Bank) -> None:
     model, words = student
     velocity = _velocity(model, words, bank)

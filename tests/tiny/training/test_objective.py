@@ -72,6 +72,7 @@ def test_the_training_s_passes_are_diffusers_own_and_a_trace_s(bank: Bank) -> No
         torch.testing.assert_close(value, traced, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_nobody_sees_concepts_and_concepts_do_not_see_the_prompt(bank: Bank) -> None:
     torch.manual_seed(4)
     student, _ = new_student("cpu")

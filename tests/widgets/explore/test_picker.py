@@ -39,6 +39,7 @@ def stored() -> list[store.Run]:
     return store.runs()
 
 
+@pytest.mark.slow
 def test_the_list_tells_what_is_stored(stored: list[store.Run], monkeypatch: pytest.MonkeyPatch) -> None:
     content, _ = _Talk(picker.pick(Explorer), monkeypatch).ask(type="ready")
     assert content["left"] == 0
@@ -128,6 +129,7 @@ def _with_experiment(stored: list[store.Run], count: int = 3) -> None:
         place(ds, store.home(), f"made{index}")
 
 
+@pytest.mark.slow
 def test_runs_of_experiments_are_a_group_below_the_run_that_they_belong_to(
     stored: list[store.Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
