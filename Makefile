@@ -55,7 +55,7 @@ test-all: test test-slow
 # Adapters, and what is under them, at the lowest versions that pyproject.toml allows; torch is the one with CUDA.
 lowest: $(LOWEST)/.installed
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest --numprocesses auto --dist loadfile \
-		--no-loadscope-reorder -p no:cacheprovider -m "not slow" $(TESTED_LOWEST)
+		-p no:cacheprovider -m "not slow" $(TESTED_LOWEST)
 
 $(LOWEST)/.installed: pyproject.toml tests/lowest.py
 	$(PYTHON) -m venv $(LOWEST)

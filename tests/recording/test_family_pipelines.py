@@ -152,12 +152,16 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return lambda name: folder_of(name, parent)
 
 
-@cache
-def loaded(path: Path) -> Any:
+def load(path: Path) -> Any:
     pipe = wb.load_model(path, device="cpu", dtype=torch.float32)
     if INFO[path.name] is None:
         pipe.tokenizer_max_length = 24
     return pipe
+
+
+@cache
+def loaded(path: Path) -> Any:
+    return load(path)
 
 
 @pytest.fixture(params=params())
@@ -378,7 +382,7 @@ def test_ablated(name: str, pipe: Any, image: Any) -> None:
 def test_offloaded(name: str, pipe: Any, image: Any) -> None:
     """Between two calls of a layer its weights have no data."""
     expected = captured(pipe, image, prompt=PROMPT)
-    offloaded = wb.load_model(pipe.config["_name_or_path"], device="cpu", dtype=torch.float32)
+    offloaded = load(Path(pipe.config["_name_or_path"]))
     # That of LongCat asks its autoencoder where text goes.
     for part in ("transformer",) if name == "longcat" else ("transformer", "vae"):
         accelerate.cpu_offload(getattr(offloaded, part), execution_device=torch.device("cpu"))
