@@ -69,7 +69,7 @@ def check_model(
     if concepts is not None and len(dict.fromkeys(concepts)) < 2:
         raise InputError("one concept was given; expected at least two, which a map can tell apart: repeat --concept.")
     _check_known(model)
-    from workbench.contract.checking import check_model as checked
+    from workbench.contract.model_check import check_model as checked
     from workbench.models.loading import load_model
 
     report = checked(

@@ -252,7 +252,7 @@ def test_a_registered_family_is_used_and_not_stored(monkeypatch: pytest.MonkeyPa
     nearer = Family("Mine", (), ("Patched",), "", "tests.models.test_family:OtherAdapter", (), "")
     register(nearer)
     register(nearer)
-    assert [family.origin for family in families()[len(FAMILIES) :]] == ["this session"]
+    assert [family.origin for family in families()[len(FAMILIES) :]] == ["this process"]
 
     class Patched(FluxPipeline):
         pass
@@ -263,7 +263,7 @@ def test_a_registered_family_is_used_and_not_stored(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("workbench.models.runtime.foreign_code", lambda classes: [])
     with pytest.raises(ModelError, match=r"the family 'Mine' was registered in this process.*store=False"):
         captured(pipe)
-    assert captured(pipe, store=False).attrs["family_from"] == "this session"
+    assert captured(pipe, store=False).attrs["family_from"] == "this process"
 
 
 def test_what_cannot_be_registered(other: Any) -> None:

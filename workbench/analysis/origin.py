@@ -19,7 +19,7 @@ _KEY: Final = 8
 _LONGEST: Final = 48
 """Letters of the names in a file's name."""
 _MOST_NAMES: Final = 4
-_OF_RUN: Final = ("key", "kind", "model", "model_revision", "prompt", "inputs", "image_hash", "created")
+_OF_RUN: Final = ("key", "kind", "model", "model_revision", "prompt", "inputs", "image_hash", schema.PROCESS, "created")
 _LONG: Final = ("controls", "keys", "origin")
 """Attributes of a result that figures of it do not repeat: they are long, and follow from the others."""
 _NAMED: Final = (schema.CONCEPT, schema.TOKEN)
@@ -36,8 +36,8 @@ def provenance(ds: xr.Dataset) -> dict[str, Any]:
     Returns
     -------
     ``key``, ``kind``, ``model``, ``model_revision``, ``prompt``, ``inputs``, ``image_hash`` (of the picture that was
-    captured), ``concepts``, ``edit`` (in words), ``created`` and ``versions`` (of the libraries that recorded it); what
-    a dataset does not say is left out.
+    captured), ``process`` (how noise is added, where timesteps are not 1000 x sigma), ``concepts``, ``edit`` (in words),
+    ``created`` and ``versions`` (of the libraries that recorded it); what a dataset does not say is left out.
     """
     attrs = schema.read_attributes(ds.attrs)
     concepts = [str(name) for name in ds[schema.CONCEPT].to_numpy()] if schema.CONCEPT in ds.coords else []

@@ -13,8 +13,8 @@ this package call these functions, so can those of yours::
 """
 
 from workbench.contract.case import Case as Case
-from workbench.contract.checking import check_model as check_model
 from workbench.contract.edits import edits_land_where_they_say as edits_land_where_they_say
+from workbench.contract.model_check import check_model as check_model
 from workbench.contract.report import Report as Report
 from workbench.contract.rules import attention_is_rebuilt as attention_is_rebuilt
 from workbench.contract.rules import concepts_are_apart as concepts_are_apart

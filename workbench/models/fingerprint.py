@@ -22,7 +22,7 @@ from workbench.models.checksums import checksum, size_of
 from workbench.models.code import is_library, name_of
 from workbench.models.family import adapter_class, brought_to
 from workbench.models.known import Family
-from workbench.models.plugins import SESSION, identity
+from workbench.models.plugins import PROCESS_ONLY, identity
 from workbench.models.runtime import COMPILED, parts_of, runtime
 from workbench.schema import ModelError
 
@@ -102,7 +102,7 @@ def fingerprint(pipe: DiffusionPipeline, progress: bool = True) -> dict[str, Any
 
 def _foreign_family(family: Family) -> Iterator[str]:
     """Why no key can hold a family of another distribution: its adapters decide numbers, and are no library's."""
-    if family.distribution == SESSION:
+    if family.distribution == PROCESS_ONLY:
         yield f"the family {family.name!r} was registered in this process, and is no installed distribution's"
         return
     sides: dict[Literal["adapter", "pipeline_adapter"], tuple[str, ...]]

@@ -23,7 +23,7 @@ GROUP: Final = "workbench.families"
 """Each entry point names a :class:`.known.Family`, a list of them, or a callable that gives either."""
 OWN: Final = "concept-workbench"
 """The distribution of the families of this package."""
-SESSION: Final = "this session"
+PROCESS_ONLY: Final = "this process"
 """In place of a distribution, of a family that was registered by hand."""
 
 _registered: list[Family] = []
@@ -80,8 +80,8 @@ def register(family: Family) -> None:
     """
     if not isinstance(family, Family):
         raise InputError(f"a {type(family).__name__} was given; expected a workbench.models.Family.")
-    mine = replace(family, distribution=SESSION, version="")
-    others = [each for each in known.families() if (each.distribution, each.name) != (SESSION, family.name)]
+    mine = replace(family, distribution=PROCESS_ONLY, version="")
+    others = [each for each in known.families() if (each.distribution, each.name) != (PROCESS_ONLY, family.name)]
     for kind, name in _names(mine):
         for other in others:
             if (kind, name) in _names(other):

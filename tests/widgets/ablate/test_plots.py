@@ -39,6 +39,17 @@ def test_a_matrix_has_rows_in_the_order_that_was_asked_for() -> None:
     assert plot["lines"][0]["low"] is None
 
 
+def test_timesteps_are_called_what_they_are() -> None:
+    ds = dataset(truth=True, signal=2.0)
+    form = SweepForm.from_json({"over": ["timestep"]}, ds)
+    for process, expected in (
+        (None, "timestep, 1000 × sigma (each alone)"),
+        ("flow of shifted time", "timestep (each alone)"),
+    ):
+        of = ds if process is None else ds.assign_attrs(process=process)
+        assert sweep_plot(form, form.run(of))["axes"] == [expected]
+
+
 def test_of_drawn_truth_only_drawn_concepts_are_shown() -> None:
     plot, _ = _plot({"truth": "drawn", "drawn": {"sky": [[0, 5]]}})
     assert [line["name"] for line in plot["lines"]] == ["sky"]

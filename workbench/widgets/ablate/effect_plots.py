@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from workbench import schema
 from workbench.interventions import layers_in_words
 from workbench.widgets.ablate.edit_form import ALL
-from workbench.widgets.ablate.plots import UNITS, best, plain
+from workbench.widgets.ablate.plots import axis_name, best, plain
 
 BY_LAYER: Final = "_by_layer"
 EFFECTS: Final = {
@@ -86,7 +86,7 @@ def effect_plots(
         plot = {
             "dims": list(over),
             "labels": texts,
-            "axes": [_AXES.get(dim, f"{UNITS.get(dim, dim)} (edited)") for dim in over],
+            "axes": [_AXES.get(dim, f"{axis_name(dim, found)} (edited)") for dim in over],
             "measure": f"{measure} with {of}" if effect == "iou_shift" else measure,
             "better": "lower" if effect in _SMALLER_IS_MORE else "higher",
             "signed": effect == "iou_shift",

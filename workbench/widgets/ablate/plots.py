@@ -23,8 +23,6 @@ METRIC_NAMES: Final = {
     "silhouette": "silhouette",
     "total_variation": "total variation",
 }
-UNITS: Final = {schema.TIMESTEP: "timestep, 1000 × sigma"}
-"""Dimensions whose name alone does not say what the numbers are."""
 _HOWS: Final = {
     "only": "each alone",
     "drop": "each left out",
@@ -60,7 +58,7 @@ def sweep_plot(form: SweepForm, found: xr.Dataset) -> dict[str, Any]:
     return {
         "dims": dims,
         "labels": [_labels(found, dim, form) for dim in dims],
-        "axes": [_axis(dim, form) for dim in dims],
+        "axes": [_axis(dim, form, found) for dim in dims],
         "measure": METRIC_NAMES[metric],
         "better": "higher" if MEASURES[metric].higher_is_better else "lower",
         "band": f"{100 * attrs['confidence']:g} % interval over {attrs['observations']} {attrs['observation']}s"
@@ -113,10 +111,16 @@ def _labels(found: xr.Dataset, dim: str, form: SweepForm) -> list[str]:
     return [_text(label) for label in found[dim].to_numpy().tolist()]
 
 
-def _axis(dim: str, form: SweepForm) -> str:
+def axis_name(dim: str, found: xr.Dataset) -> str:
+    """A dimension, and what its numbers are: timesteps are 1000 × sigma unless the run says another process."""
+    other = (schema.read_attributes(found.attrs).get("origin") or {}).get(schema.PROCESS)
+    return "timestep, 1000 × sigma" if dim == schema.TIMESTEP and not other else dim
+
+
+def _axis(dim: str, form: SweepForm, found: xr.Dataset) -> str:
     if dim == "rank":
         return f"{form.over[0]} added, best first"
-    return f"{UNITS.get(dim, dim)} ({_HOWS[form.how].format(window=form.window)})"
+    return f"{axis_name(dim, found)} ({_HOWS[form.how].format(window=form.window)})"
 
 
 def _text(value: Any) -> str:

@@ -25,8 +25,8 @@ from tests.tiny_pipelines.sd3 import sd3_pipeline
 from tests.tiny_pipelines.z_image import z_image_pipeline
 from tests.tiny_random import flux_pipeline
 from workbench.contract import RULES, Report, check_model
-from workbench.contract.checking import SCENE
 from workbench.contract.maps import MAP_RULES, layers_agree, maps_are_finite, maps_are_not_uniform
+from workbench.contract.model_check import SCENE
 from workbench.contract.pipelines import PIPELINE_RULES, PipelineCase
 from workbench.contract.trying import Tried
 from workbench.models.flux import FluxAdapter, FluxPipelineAdapter
