@@ -187,14 +187,14 @@ def _panel(
             raise InputError(
                 "a picture or a prompt needs concepts, the words to look for: ablate(picture, ['dog', 'grass'])."
             )
-        laboratory = _from_subject(subject, concepts, model or "tiny-flux", options)
+        backend = _from_subject(subject, concepts, model or "tiny-flux", options)
         lacks = {
             SWEEP: "A sweep chooses among recorded scores: pass a dataset, wb.ablate(wb.capture(picture, concepts))."
         }
-        title = f"{', '.join(laboratory.facts['names'])} – {_named(laboratory.model)}"
-        facts = {"model": _named(laboratory.model), "concepts": laboratory.facts["names"]}
-        modes: dict[str, Mode] = {INTERVENTION: Interventions(laboratory)}
-        return Ablation(modes, lacks=lacks, title=title, facts=facts, uses=laboratory.uses)
+        title = f"{', '.join(backend.facts['names'])} – {_named(backend.model)}"
+        facts = {"model": _named(backend.model), "concepts": backend.facts["names"]}
+        modes: dict[str, Mode] = {INTERVENTION: Interventions(backend)}
+        return Ablation(modes, lacks=lacks, title=title, facts=facts, uses=backend.uses)
     if sentence := problem(subject):
         raise InputError(_for_ablate(sentence))
     name = variable_of(subject, "ds")
@@ -212,9 +212,9 @@ def _panel(
     modes = {SWEEP: Sweeps(subject)}
     lacks = {}
     try:
-        laboratory = _from_dataset(subject, model, options)
-        modes[INTERVENTION] = Interventions(laboratory)
-        uses += [one for one in laboratory.uses if one != "ds"]
+        backend = _from_dataset(subject, model, options)
+        modes[INTERVENTION] = Interventions(backend)
+        uses += [one for one in backend.uses if one != "ds"]
     except InputError as error:
         lacks[INTERVENTION] = f"An intervention runs the network again, and here it cannot: {error}"
     names = [str(name) for name in subject[schema.CONCEPT].to_numpy()]

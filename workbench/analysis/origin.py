@@ -36,7 +36,7 @@ def provenance(ds: xr.Dataset) -> dict[str, Any]:
     Returns
     -------
     ``key``, ``kind``, ``model``, ``model_revision``, ``prompt``, ``inputs``, ``image_hash`` (of the picture that was
-    captured), ``process`` (how noise is added, where timesteps are not 1000 x sigma), ``concepts``, ``edit`` (in words),
+    captured), ``process`` (how noise is added, where timestep is not 1000 x sigma), ``concepts``, ``edit`` (in words),
     ``created`` and ``versions`` (of the libraries that recorded it); what a dataset does not say is left out.
     """
     attrs = schema.read_attributes(ds.attrs)
