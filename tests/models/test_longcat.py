@@ -117,9 +117,7 @@ def test_words_that_the_pipeline_confuses_are_refused(adapter: Any) -> None:
         adapter.encode_prompt,
         lambda text: adapter.encode_concepts([text]),
         lambda text: adapter.generate(text, steps=1, guidance=1.0, seed=0, size=(24, 32)),
-        lambda text: adapter.generate(
-            "a dog", steps=1, guidance=2.0, seed=0, size=(24, 32), negative_prompt=text
-        ),
+        lambda text: adapter.generate("a dog", steps=1, guidance=2.0, seed=0, size=(24, 32), negative_prompt=text),
         lambda text: wb.generate("a dog", ["dog"], model=adapter.pipe, negative_prompt=text, store=False),
     ):
         with pytest.raises(InputError, match=r"several words with an apostrophe inside.*write them apart"):

@@ -8,11 +8,12 @@ from .hooks import by_name as by_name
 from .joint import JointAdapter as JointAdapter
 from .joint import Tap as Tap
 from .joint import Taps as Taps
-from .joint import numbered as numbered
 from .known import Family as Family
 from .known import Licence as Licence
 from .latents import ScaledLatents as ScaledLatents
 from .latents import rgb as rgb
+from .layers import Layer as Layer
+from .layers import numbered as numbered
 from .pipeline import PipelineAdapter as PipelineAdapter
 from .pipeline import Posterior as Posterior
 from .pipeline import Schedule as Schedule
@@ -23,7 +24,6 @@ from .schedules import checked_schedule as checked_schedule
 from .transformer import BlockCall as BlockCall
 from .transformer import Concepts as Concepts
 from .transformer import ConceptStream as ConceptStream
-from .transformer import Layer as Layer
 from .transformer import Projection as Projection
 from .transformer import TransformerAdapter as TransformerAdapter
 from .transformer import for_batch as for_batch

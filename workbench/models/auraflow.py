@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from workbench.models.hooks import Hooks
-from workbench.models.joint import JointAdapter, Tap, Taps, numbered
+from workbench.models.joint import JointAdapter, Tap, Taps
+from workbench.models.layers import numbered
 from workbench.models.transformer import BlockCall, Concepts, ConceptStream, Layer, Projection, for_batch
 from workbench.schema import ModelError
 
@@ -20,7 +21,8 @@ class AuraFlowAdapter(JointAdapter):
     """Transformer side of AuraFlow (``AuraFlowTransformer2DModel``).
 
     Concepts go with registers of their own, as the prompt does: they are the model's, and no text. What a block adds is
-    computed from its attention, which itself is not added.
+    computed from its attention, which itself is not added. Of its 36 blocks only the first four are dual ones: where no
+    layers are named all of them count, as in models of one stream.
     """
 
     def __init__(self, transformer: nn.Module) -> None:
@@ -34,6 +36,7 @@ class AuraFlowAdapter(JointAdapter):
         self.layers = numbered(
             ("dual", "joint_transformer_blocks", config["num_mmdit_layers"]),
             ("single", "single_transformer_blocks", config["num_single_dit_layers"]),
+            together=True,
         )
 
     def begin(self, given: Mapping[str, Any]) -> None:

@@ -10,13 +10,14 @@ from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from diffusers.models.embeddings import apply_rotary_emb
 from torch import Tensor, nn
 
 from workbench.models.hooks import Changes, Hooks, by_name, with_argument
+from workbench.models.layers import Layer
 from workbench.models.transformer import (
     WHOLE,
     Attention,
@@ -24,7 +25,6 @@ from workbench.models.transformer import (
     BlockTensors,
     Both,
     Change,
-    Layer,
     Stream,
     TransformerAdapter,
     replace_rows,
@@ -89,12 +89,6 @@ class Taps:
         found: Tap | None = getattr(self, name)
         assert found is not None
         return found
-
-
-def numbered(*groups: tuple[Literal["dual", "single"], str, int]) -> tuple[Layer, ...]:
-    """All blocks by depth, from (kind, path, number) of each list of blocks."""
-    named = [(kind, f"{path}.{place}") for kind, path, count in groups for place in range(count)]
-    return tuple(Layer(index, kind, name) for index, (kind, name) in enumerate(named))
 
 
 class JointAdapter(TransformerAdapter):

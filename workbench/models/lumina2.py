@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from workbench.models.hooks import Changes, Hooks, by_name, with_argument
-from workbench.models.joint import Tap, Taps, numbered
+from workbench.models.joint import Tap, Taps
+from workbench.models.layers import numbered
 from workbench.models.refined import RefinedAdapter
 from workbench.models.transformer import (
     BlockCall,

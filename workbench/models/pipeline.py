@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from workbench.models.call_inputs import CallInputs
 from workbench.models.guidance import Branch, alone
+from workbench.models.layers import Layer, usual_layers
 from workbench.models.readers import TextReader
-from workbench.models.transformer import ConceptText, Layer, TransformerAdapter
+from workbench.models.transformer import ConceptText, TransformerAdapter
 from workbench.schema import FLOW, POOLS, InputError, ModelError
 
 
@@ -209,11 +210,10 @@ class PipelineAdapter(CallInputs, ABC):
 
     @property
     def default_layers(self) -> tuple[int, ...]:
-        """Layers of a heat map when none are named: the second half of the dual blocks (FLUX.1: 9 to 18), or of all."""
+        """Layers of a heat map when none are named: the deeper half of the usual ones (FLUX.1: 9 to 18)."""
         if "default_layers" in self.info:
             return tuple(int(index) for index in self.info["default_layers"])
-        layers = self.layers
-        chosen = [layer.index for layer in layers if layer.kind == "dual"] or [layer.index for layer in layers]
+        chosen = [layer.index for layer in usual_layers(self.layers)]
         return tuple(chosen[len(chosen) // 2 :])
 
     @property

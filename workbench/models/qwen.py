@@ -11,7 +11,8 @@ from diffusers.models.transformers.transformer_qwenimage import apply_rotary_emb
 from torch import Tensor, nn
 
 from workbench.models.hooks import Hooks, by_name
-from workbench.models.joint import JointAdapter, Taps, numbered
+from workbench.models.joint import JointAdapter, Taps
+from workbench.models.layers import numbered
 from workbench.models.transformer import BlockCall, Concepts, ConceptStream, Layer, Projection, for_batch
 from workbench.schema import ModelError
 

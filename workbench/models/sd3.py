@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from workbench.models.hooks import Hooks
-from workbench.models.joint import JointAdapter, Taps, numbered
+from workbench.models.joint import JointAdapter, Taps
+from workbench.models.layers import numbered
 from workbench.models.transformer import BlockCall, Concepts, ConceptStream, Layer, Projection, for_batch
 
 

@@ -18,6 +18,7 @@ from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from workbench.models.hooks import Changes, Hooks, by_name
+from workbench.models.layers import Layer as Layer
 from workbench.schema import ATTEND_MODES, SPACES, InputError
 
 Stream = Literal["image", "text"]
@@ -26,25 +27,6 @@ Both: TypeAlias = dict[Stream, Tensor]
 Change: TypeAlias = Callable[[Tensor], Tensor | None]
 """Gives the edited tensor, or None to leave it; never writes into the one it is given."""
 WHOLE = slice(None)
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One transformer block, by depth.
-
-    Attributes
-    ----------
-    index : int
-        Depth in the model: dual-stream blocks first, then single-stream blocks.
-    kind : {"dual", "single"}
-        Whether text and image go through it apart, each modulated in its own way, or as one sequence.
-    name : str
-        Path of the module, such as ``"transformer_blocks.3"``.
-    """
-
-    index: int
-    kind: Literal["dual", "single"]
-    name: str
 
 
 @dataclass(frozen=True)

@@ -379,7 +379,8 @@ def trace(
     concepts : Tensor (batch or 1, concept, embedding_dim)
         Concept embeddings, before the model's own text embedder.
     layers : iterable of int, optional
-        Blocks to record by depth, dual-stream blocks first, then single-stream blocks. All dual blocks by default.
+        Blocks to record by depth, dual-stream blocks first, then single-stream blocks. All dual blocks by default, and
+        all of a model that has none or few.
     spaces : sequence of str
         Any of ``output``, ``cross``, ``reverse_cross``, ``value``, ``query``, ``prompt``.
     attend : {"both", "image", "concepts", "none"}
