@@ -57,6 +57,7 @@ class FluxPipelineAdapter(T5Text, FluxLikePipeline):
     t5_tokenizer = "tokenizer_2"
     leaves_sigmas = True
     extras: ClassVar[tuple[str, ...]] = EMBEDDINGS
+    conventions = ("pooled_projections", "guidance")
 
     @property
     def text_length(self) -> int:

@@ -34,6 +34,7 @@ class Flux2PipelineAdapter(TemplatePipeline):
     transformer_side: ClassVar[type[Flux2Adapter]] = Flux2Adapter
     language_model = "Mistral"
     extras: ClassVar[tuple[str, ...]] = ("image",)
+    conventions = ("guidance",)
 
     # --- references ---------------------------------------------------------------------------------------------
     @property

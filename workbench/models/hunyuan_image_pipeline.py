@@ -90,6 +90,7 @@ class HunyuanImagePipelineAdapter(ScaledLatents, TemplatePipeline):
 
     transformer_side: ClassVar[type[HunyuanImageAdapter]] = HunyuanImageAdapter
     shifted = False
+    conventions = ("guidance", "timestep_r")
 
     @property
     def _config(self) -> Any:

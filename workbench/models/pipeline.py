@@ -142,12 +142,15 @@ class PipelineAdapter(CallInputs, ABC):
         Name of a scheduler class that runs what it announces.
     uncaptured : str
         Why the pipeline's transformer cannot be shown a real image alone; empty where it can.
+    conventions : tuple of str
+        Arguments of the transformer that have other values for a real image than for a picture that is made.
     """
 
     transformer_side: ClassVar[type[TransformerAdapter]]
     process: ClassVar[str] = FLOW
     scheduler: ClassVar[str] = "FlowMatchEulerDiscreteScheduler"
     uncaptured: ClassVar[str] = ""
+    conventions: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, pipe: Any, info: Mapping[str, Any] | None = None) -> None:
         super().__init__(pipe, MappingProxyType(dict(info or {})))
