@@ -25,7 +25,7 @@ from workbench.widgets.ablate.sweep_form import spaces_of
 from workbench.widgets.ablate.tasks import Message, Mode, Sweeps, labels, side_by_side
 from workbench.widgets.explore.picker import opening
 from workbench.widgets.explore.state import State
-from workbench.widgets.shared.code import arguments, code
+from workbench.widgets.shared.code import arguments, code, variables
 from workbench.widgets.shared.description import picture
 from workbench.widgets.shared.kernel import variable_of
 from workbench.widgets.shared.refusals import drawable, problem, shown
@@ -269,7 +269,8 @@ class _Laboratory:
     def uses(self) -> list[str]:
         """The variables of the notebook that the code uses."""
         picture = [self.written] if self.written.isidentifier() else ["ds"] if self.ds is not None else []
-        return [*picture, *([] if self._named else [variable_of(self.model, "pipe")])]
+        pipe = [] if self._named else [variable_of(self.model, "pipe")]
+        return list(dict.fromkeys([*picture, *pipe, *variables(self.options)]))
 
     @property
     def _named(self) -> bool:

@@ -1,4 +1,4 @@
-"""A real image goes into the transformer as the family's own pipeline would put it there, and what shows it does not."""
+"""A real image goes into the transformer as the family's pipeline would put it there, and what shows it does not."""
 
 from __future__ import annotations
 
