@@ -221,7 +221,7 @@ class PipelineAdapter(CallInputs, ABC):
 
     @property
     def default_timestep(self) -> float:
-        """Timestep of a real image when none is given: the paper's best noise level, the middle."""
+        """Timestep of a real image when none is given: the paper's best, the middle."""
         return float(self.info.get("timestep", 500.0))
 
     def native_size(self, height: int, width: int) -> tuple[int, int]:

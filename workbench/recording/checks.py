@@ -105,7 +105,7 @@ class ForwardPass:
     def accepts(self, layer: Layer, block: BlockTensors, needs: frozenset[str]) -> bool:
         """Whether a block is the next one and complete; what is wrong otherwise goes into the verdict.
 
-        A stream that skipped a block, or lacks a tensor, has nothing right to say any more.
+        A stream that skipped a block, or lacks a tensor, has nothing valid to say any more.
         """
         if layer.index < self._arrived:
             self._repeated.add(layer.index)
@@ -137,7 +137,7 @@ class ForwardPass:
         problems = []
         missing = [f"{layer.index} ({layer.name})" for layer in self._layers[self._arrived :]]
         if missing:
-            problems.append(f"nothing right arrived from layers {', '.join(missing)}. Likely cause: {self._cause()}")
+            problems.append(f"no valid data arrived from layers {', '.join(missing)}. Likely cause: {self._cause()}")
         if self._repeated:
             problems.append(
                 f"layers {sorted(self._repeated)} arrived more than once. Likely cause: something runs blocks twice "

@@ -170,7 +170,7 @@ class Trace:
             )
         if kind is None and self.editing.idle and self.editing.timesteps is None:
             warn(
-                f"no pass was at a noise level of {', '.join(map(str, self.editing.idle))}: nothing was changed.",
+                f"no pass was at a timestep of {', '.join(map(str, self.editing.idle))}: nothing was changed.",
                 stacklevel=2,
             )
 

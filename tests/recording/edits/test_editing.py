@@ -124,7 +124,7 @@ def test_what_changes_nothing_is_bit_identical(sample: Edited, edits: tuple[Inte
 
 def test_a_range_that_meets_no_pass_warns_and_changes_nothing(sample: Edited) -> None:
     elsewhere = [edit._but(timesteps=(800, 1000)) for edit in EVERY_KIND]
-    with pytest.warns(WorkbenchWarning, match="no pass was at a noise level") as warned:
+    with pytest.warns(WorkbenchWarning, match="no pass was at a timestep") as warned:
         edited = sample.run(*elsewhere)
     (told,) = (str(each.message) for each in warned if "no pass" in str(each.message))
     assert all(str(edit) in told for edit in elsewhere)

@@ -169,7 +169,7 @@ class Editing:
 
     # --- other runs ---------------------------------------------------------------------------------------------
     def sources(self, timestep: float | None = None) -> list[Source]:
-        """The runs that are needed, at one noise level or at any."""
+        """The runs that are needed, at one timestep or at any."""
         acting = [edit for edit in self.interventions if timestep is None or edit.acts_at(timestep)]
         return list(dict.fromkeys(source for edit in acting for source in edit.sources()))
 
@@ -229,7 +229,7 @@ class Editing:
             at = ", ".join(f"{timestep:g}" for timestep in self._at)
             raise TraceError(
                 f"an intervention takes activations of {source} at timestep {at}, but no such pass was seen: run it "
-                "first, at the same noise level, inside `with trace.collecting(source):`."
+                "first, at the same timestep, inside `with trace.collecting(source):`."
             ) from None
 
     # --- edits --------------------------------------------------------------------------------------------------
@@ -326,7 +326,7 @@ class Editing:
         if len(inside) > 1:
             raise InputError(
                 f"a batch at timesteps {sorted(set(self._at), reverse=True)} lies partly inside the range "
-                f"{edit['timesteps']} of {edit}: run the noise levels one after the other."
+                f"{edit['timesteps']} of {edit}: run the timesteps one after the other."
             )
         return inside == {True}
 
