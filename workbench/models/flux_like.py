@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from workbench.models.hooks import Hooks
 from workbench.models.joint import Tap, Taps
 from workbench.models.layers import numbered
-from workbench.models.references import ReferenceAdapter
+from workbench.models.reference_images import ReferenceAdapter
 from workbench.models.transformer import BlockCall, Concepts, ConceptStream, Layer, Projection, for_batch
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from workbench.models.guidance import Branch
 from workbench.models.transformer import WHOLE, BlockTensors, ConceptStream, Layer
-from workbench.recording.reading import Record
+from workbench.recording.block_reading import Record
 from workbench.schema import TraceError
 
 

@@ -42,12 +42,12 @@ from workbench.recording.arguments import (
     traced_layers,
 )
 from workbench.recording.aside import Aside
+from workbench.recording.block_reading import Reading, Record
 from workbench.recording.checks import ForwardPass
 from workbench.recording.eager import eager, is_compiled
 from workbench.recording.edits.editing import Editing, Stop
 from workbench.recording.edits.resolving import refuse_mass, resolve
 from workbench.recording.kept import LastPass
-from workbench.recording.reading import Reading, Record
 from workbench.recording.selfcheck import SelfCheck
 from workbench.recording.turns import claim, release
 from workbench.recording.watching import PassNames, Structure

@@ -29,8 +29,8 @@ from workbench.interventions import (
 from workbench.interventions.fields import STREAMS
 from workbench.models.hooks import Changes
 from workbench.models.transformer import WHOLE, Attention, Both, ConceptStream, Layer, TransformerAdapter
+from workbench.recording.block_reading import Reading
 from workbench.recording.edits.edited_attention import Seed, attend_edited, check_tokens, random_direction
-from workbench.recording.reading import Reading
 from workbench.schema import InputError, TraceError
 
 _TEXT: Final = (NullText, Amplify)
