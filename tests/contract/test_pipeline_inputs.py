@@ -16,7 +16,8 @@ from workbench.contract.pipeline_case import PipelineCase
 from workbench.contract.pipeline_inputs import image_goes_in_as_the_pipelines_do as rule
 from workbench.models.family import pipeline_adapter_for
 from workbench.models.flux2_pipeline import Flux2PipelineAdapter
-from workbench.models.pipeline import PipelineAdapter, Schedule
+from workbench.models.pipeline import PipelineAdapter
+from workbench.models.pipeline_records import Schedule
 from workbench.models.sd3_pipeline import SD3PipelineAdapter
 from workbench.schema import ContractError
 

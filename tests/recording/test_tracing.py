@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from tests.tiny_random import POOLED_DIM, concept_embeddings, flux_inputs, flux_pipeline, flux_transformer
 from workbench.recording import block_reading
 from workbench.recording.block_reading import Record
-from workbench.recording.tracing import Trace, trace
+from workbench.recording.traced_passes import Trace
+from workbench.recording.tracing import trace
 from workbench.schema import SPACES, InputError, ModelError, TraceError, WorkbenchWarning
 
 ALL_LAYERS = range(5)

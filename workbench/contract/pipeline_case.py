@@ -10,8 +10,8 @@ import torch
 
 from workbench.contract.case import Case
 from workbench.contract.rules import attention_of
+from workbench.models.block_records import Concepts
 from workbench.models.pipeline import PipelineAdapter
-from workbench.models.transformer import Concepts
 from workbench.recording.pictures import Pixels, resize
 
 ROWS: Final = 6

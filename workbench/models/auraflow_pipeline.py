@@ -14,7 +14,8 @@ from workbench.models.auraflow import AuraFlowAdapter, positions_of
 from workbench.models.classifier_free import ClassifierFree
 from workbench.models.guidance import Branch, in_batch
 from workbench.models.latents import Picture, ScaledLatents
-from workbench.models.pipeline import PipelineAdapter, Posterior, Schedule, Text
+from workbench.models.pipeline import PipelineAdapter
+from workbench.models.pipeline_records import Posterior, Schedule, Text
 from workbench.models.schedules import checked_schedule
 from workbench.models.templates import TemplatePipeline, TemplateReader
 from workbench.schema import InputError

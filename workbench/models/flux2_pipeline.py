@@ -14,7 +14,7 @@ from workbench.models.call_inputs import REFERENCE
 from workbench.models.flux2 import Flux2Adapter
 from workbench.models.guidance import Branch, alone
 from workbench.models.latents import Picture, picture, pixel_tensor, rgb
-from workbench.models.pipeline import Posterior, Schedule, Text
+from workbench.models.pipeline_records import Posterior, Schedule, Text
 from workbench.models.schedules import checked_schedule
 from workbench.models.templates import TemplatePipeline, TemplateReader
 from workbench.schema import InputError

@@ -13,7 +13,7 @@ from workbench.images import shown
 from workbench.models.flux_like_pipeline import GuidedFluxLike
 from workbench.models.latents import Picture
 from workbench.models.longcat import LongCatAdapter
-from workbench.models.pipeline import Text
+from workbench.models.pipeline_records import Text
 from workbench.models.templates import Placed, TemplatePipeline, TemplateReader
 from workbench.schema import InputError, ModelError
 

@@ -11,9 +11,10 @@ from workbench.models.layers import usual_layers
 from workbench.schema import ATTEND_MODES, BOTH, BRANCHES, POOLS, PROMPT, SPACES, UNCONDITIONAL, InputError, warn
 
 if TYPE_CHECKING:
+    from workbench.models.block_records import ConceptText
     from workbench.models.layers import Layer
     from workbench.models.pipeline import PipelineAdapter
-    from workbench.models.transformer import ConceptText, TransformerAdapter
+    from workbench.models.transformer import TransformerAdapter
 
 MOST_CONCEPTS: Final = 64
 MOST_SAMPLES: Final = 1000

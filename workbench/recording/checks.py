@@ -10,8 +10,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from workbench.models.block_records import WHOLE, BlockTensors, ConceptStream
 from workbench.models.guidance import Branch
-from workbench.models.transformer import WHOLE, BlockTensors, ConceptStream, Layer
+from workbench.models.layers import Layer
 from workbench.recording.block_reading import Record
 from workbench.schema import TraceError
 

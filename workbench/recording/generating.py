@@ -16,7 +16,8 @@ from tqdm.auto import tqdm
 from workbench.interventions import ITSELF, Given, Source
 from workbench.models.defaults import own_defaults
 from workbench.models.guidance import Branch
-from workbench.models.pipeline import PipelineAdapter, Schedule
+from workbench.models.pipeline import PipelineAdapter
+from workbench.models.pipeline_records import Schedule
 from workbench.recording.arguments import (
     MOST_STEPS,
     check_branch,

@@ -35,11 +35,12 @@ from workbench.interventions import (
     SkipBlock,
     Source,
 )
+from workbench.models.block_records import Attention
 from workbench.models.family import adapter_for
 from workbench.models.hooks import Changes
-from workbench.models.transformer import Attention
 from workbench.recording.edits.edited_attention import blocked_attention
-from workbench.recording.tracing import Trace, trace
+from workbench.recording.traced_passes import Trace
+from workbench.recording.tracing import trace
 from workbench.schema import SPACES, InputError, TraceError, WorkbenchWarning
 
 pytestmark = pytest.mark.filterwarnings(LONE)

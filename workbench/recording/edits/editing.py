@@ -27,8 +27,10 @@ from workbench.interventions import (
     Source,
 )
 from workbench.interventions.fields import STREAMS
+from workbench.models.block_records import WHOLE, Attention, Both, ConceptStream
 from workbench.models.hooks import Changes
-from workbench.models.transformer import WHOLE, Attention, Both, ConceptStream, Layer, TransformerAdapter
+from workbench.models.layers import Layer
+from workbench.models.transformer import TransformerAdapter
 from workbench.recording.block_reading import Reading
 from workbench.recording.edits.edited_attention import Seed, attend_edited, check_tokens, random_direction
 from workbench.schema import InputError, TraceError
