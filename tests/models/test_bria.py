@@ -12,7 +12,7 @@ from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 from tests.tiny_pipelines.flux_like import bria_inputs, bria_pipeline, bria_transformer
 from workbench.models.block_records import BlockCall
 from workbench.models.family import adapter_for, pipeline_adapter_for
-from workbench.schema import InputError, ModelError
+from workbench.schema import ModelError
 
 LENGTH = 20
 
@@ -87,16 +87,6 @@ def test_a_schedule_that_is_no_flow_is_refused(adapter: Any) -> None:
     with pytest.raises(ModelError, match="DDIMScheduler"):
         adapter.schedule(3, 24, 32)
     pipe.scheduler = own
-
-
-def test_guidance_is_one_batch(adapter: Any) -> None:
-    options = {"negative_prompt": None, "true_guidance": 1.0}
-    assert set(adapter.guidance(options | {"guidance": 1.0})) == {"conditional"}
-    branches = adapter.guidance(options | {"guidance": 5.0})
-    assert branches["unconditional"].items == slice(0, 1)
-    assert branches["conditional"].items == slice(1, 2)
-    with pytest.raises(InputError, match="give guidance= instead"):
-        adapter.guidance({"negative_prompt": "", "true_guidance": 2.0, "guidance": 1.0})
 
 
 def test_what_a_heat_map_is_made_of(adapter: Any) -> None:
