@@ -19,15 +19,15 @@ from workbench.interventions import edit_of
 from workbench.schema import InputError, WorkbenchError, noted
 from workbench.store.reading import Run
 from workbench.widgets.ablate.ablation import Ablation
+from workbench.widgets.ablate.finished_runs import INTERVENTION, SWEEP
 from workbench.widgets.ablate.intervention_form import Interventions
-from workbench.widgets.ablate.results import INTERVENTION, SWEEP
 from workbench.widgets.ablate.sweep_form import spaces_of
 from workbench.widgets.ablate.tasks import Message, Mode, Sweeps, labels, side_by_side
 from workbench.widgets.explore.picker import opening
 from workbench.widgets.explore.state import State
-from workbench.widgets.shared.code import arguments, code
 from workbench.widgets.shared.description import picture
 from workbench.widgets.shared.kernel import variable_of
+from workbench.widgets.shared.python_code import arguments, code
 from workbench.widgets.shared.refusals import drawable, problem, shown
 from workbench.widgets.shared.worker import Progress
 from workbench.widgets.start.starter import Start

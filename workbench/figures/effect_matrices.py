@@ -11,7 +11,7 @@ from matplotlib.colors import Colormap
 from matplotlib.patches import Patch, Rectangle
 
 from workbench.analysis.origin import provenance_of_result
-from workbench.figures.interventions import chosen_effect, hatch_absent, prepared, read_at
+from workbench.figures.effect_figure import chosen_effect, hatch_absent, prepared, read_at
 from workbench.figures.paper import DPI, FONT_SIZE, PaperFigure, style, text_width, wrap
 from workbench.schema import InputError
 

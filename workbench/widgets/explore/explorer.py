@@ -16,11 +16,11 @@ from workbench.schema import InputError, WorkbenchError, noted
 from workbench.store.reading import Run
 from workbench.widgets.explore import arrays, front_end
 from workbench.widgets.explore.answers import Answers
+from workbench.widgets.explore.explorer_still import moving, still_of
 from workbench.widgets.explore.meta import meta_of
 from workbench.widgets.explore.page import page
 from workbench.widgets.explore.picker import opening, pick
 from workbench.widgets.explore.state import State
-from workbench.widgets.explore.still import moving, still_of
 from workbench.widgets.shared.drawing import Still, Text
 from workbench.widgets.shared.kernel import variable_of
 from workbench.widgets.shared.refusals import problem, shown

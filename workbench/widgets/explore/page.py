@@ -21,9 +21,9 @@ from workbench.analysis.origin import as_text, provenance
 from workbench.schema import InputError
 from workbench.widgets.explore import cube, front_end
 from workbench.widgets.explore.answers import Answers
+from workbench.widgets.explore.explorer_still import still_of
 from workbench.widgets.explore.meta import meta_of
 from workbench.widgets.explore.state import State
-from workbench.widgets.explore.still import still_of
 from workbench.widgets.shared import assets
 from workbench.widgets.shared.refusals import drawable, problem, shown
 from workbench.widgets.shared.spaces import has_pictures, held_spaces

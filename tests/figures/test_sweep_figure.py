@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from tests.synthetic import dataset
+from workbench.analysis.adding_truth import truth_hash
 from workbench.analysis.sweeps import sweep as swept
-from workbench.analysis.truth import truth_hash
 from workbench.figures import SEGMENT_COLOURS, sweep
 from workbench.schema import InputError, WorkbenchWarning
 

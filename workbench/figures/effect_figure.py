@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from workbench.analysis.origin import provenance_of_result
 from workbench.figures.paper import DPI, FONT_SIZE, PaperFigure, style, text_width, wrap
-from workbench.figures.results import along
+from workbench.figures.result_dimensions import along
 from workbench.interventions import layers_in_words
 from workbench.schema import InputError, warn
 

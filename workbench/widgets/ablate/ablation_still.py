@@ -6,9 +6,9 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from workbench.widgets.ablate.results import SWEEP, Result
+from workbench.widgets.ablate.finished_runs import SWEEP, Result
 from workbench.widgets.shared.drawing import Block, Shown, Still, Table, Text
-from workbench.widgets.shared.lettering import short
+from workbench.widgets.shared.picture_text import short
 
 _HEADS: Final = ("#", "what", "measure", "truth", "points", "best", "value")
 _NAMES: Final = {"sweep": "Sweeps", "intervention": "Interventions"}

@@ -16,7 +16,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator
 from workbench import schema
 from workbench.analysis.origin import provenance_of_result
 from workbench.figures.paper import DPI, FONT_SIZE, NULL_COLOUR, PaperFigure, colour, style, wrap
-from workbench.figures.results import along
+from workbench.figures.result_dimensions import along
 from workbench.numerics import resampling
 from workbench.numerics.measures import FORMER_MEASURES, renamed
 from workbench.schema import InputError, read_attributes
