@@ -161,6 +161,20 @@ class WorkbenchAccessor:
             )
         return sweep(self._ds, over, how, **options)
 
+    def overview(
+        self, statistic: str = "patch_agreement", *, space: str = "output", samples: Numbers = None
+    ) -> xr.DataArray:
+        """One figure for the maps of every timestep and layer alone: (timestep, layer), as ``wb.explore`` shows it.
+
+        ``statistic`` is ``"patch_agreement"`` (with the default heat map), ``"entropy"``, ``"separability"`` or, with
+        truth, ``"iou"`` or ``"ap"``. Samples are averaged before the maps are measured. See
+        :func:`workbench.analysis.overview.overview`.
+        """
+        from workbench.analysis.many_images import over_items
+        from workbench.analysis.overview import overview
+
+        return over_items(self._ds, lambda one: overview(one, statistic, space=space, samples=samples))
+
     def rank_heads(self, metric: str | None = None, **options: Unpack[RankOptions]) -> xr.Dataset:
         """Rank every head of every layer by its own maps, with masks or without; stable or not over noise samples.
 

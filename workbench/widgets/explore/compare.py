@@ -17,10 +17,9 @@ from workbench.schema import InputError, WorkbenchError
 from workbench.store.reading import Run
 from workbench.widgets.explore.difference import LETTERS, minus, titles
 from workbench.widgets.explore.explorer import Explorer
-from workbench.widgets.explore.picker import opening
 from workbench.widgets.explore.state import State
+from workbench.widgets.shared.copied_dataset import named, opening
 from workbench.widgets.shared.drawing import Beside, Block, Still, Text, png
-from workbench.widgets.shared.kernel import variable_of
 from workbench.widgets.shared.refusals import problem, shown
 from workbench.widgets.shared.spaces import held_spaces, names_of
 from workbench.widgets.shared.static_output import StaticOutput
@@ -74,6 +73,7 @@ def aligned(state: State, ds: xr.Dataset, other: xr.Dataset) -> State:
         smooth=state.smooth,
         picture=state.picture,
         limits=state.limits,
+        head_layer=None if state.head_layer is None else _layers((state.head_layer,) * 2, ds, other)[0],
         open=state.open,
     )
 
@@ -123,7 +123,7 @@ def compare(
 def _opened(given: Any, variable: str) -> tuple[Any, str, str]:
     """A dataset, or why it cannot be opened; what copied code calls it; and the code that opens it."""
     if not isinstance(given, Run):
-        return given, variable_of(given, variable), ""
+        return given, *named(given, variable)
     try:
         return given.open(), variable, opening(given, variable)
     except WorkbenchError as error:

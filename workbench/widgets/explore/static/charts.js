@@ -172,16 +172,11 @@ class Overview {
 class HeadStrip {
   constructor(store, painter) {
     Object.assign(this, { store, painter });
-    this.layer = choice("head-layer", "Layer", [], (value) => this.setLayer(Number(value)));
+    this.layer = choice("head-layer", "Layer", [], (value) => store.change({ head_layer: Number(value) }));
     this.all = button("All heads", { data: { control: "heads-all" }, onclick: () => store.change({ heads: null }) });
     this.strip = h("div.wb-heads", { role: "group", "aria-label": "Heads" });
     this.note = h("p.wb-hint", { "aria-live": "polite" });
     this.element = h("div.wb-body", {}, h("div.wb-row", {}, this.layer.element, this.all), this.strip, this.note);
-  }
-
-  setLayer(layer) {
-    this.chosen = layer;
-    this.update();
   }
 
   update() {
@@ -199,18 +194,13 @@ class HeadStrip {
       this.note.textContent = reason;
       return;
     }
-    const inside = meta.layers.filter((layer) => layer >= state.layers[0] && layer <= state.layers[1]);
-    if (!meta.layers.includes(this.chosen) || (!inside.includes(this.chosen) && this.followed !== `${state.layers}`)) {
-      this.chosen = inside.at(-1);
-    }
-    this.followed = `${state.layers}`;
     if (!this.layer.select.options.length) this.layer.set(meta.layers.map((layer) => [layer, layer]));
-    this.layer.select.value = this.chosen;
+    this.layer.select.value = store.stripLayer;
     const { space, timesteps, sample, frame, reduce, focus } = state;
-    const wanted = JSON.stringify([space, timesteps, sample, frame, reduce, focus, this.chosen]);
+    const wanted = JSON.stringify([space, timesteps, sample, frame, reduce, focus, store.stripLayer]);
     if (this.asked !== wanted) {
       this.asked = wanted;
-      store.ask("heads", { layer: this.chosen });
+      store.ask("heads");
     }
     const found = store.extras.heads;
     if (found && found !== this.drawn) this.draw(found);
