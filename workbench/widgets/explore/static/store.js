@@ -119,8 +119,9 @@ class Store extends StoreMaps {
     const before = this.state;
     this.state = { ...before, ...patch };
     const { layers, head_layer } = this.state;
+    const outside = head_layer !== null && (head_layer < layers[0] || head_layer > layers[1]);
     // The strip of heads follows a selection that leaves its layer behind.
-    if (patch.layers && head_layer !== null && (head_layer < layers[0] || head_layer > layers[1])) this.state.head_layer = null;
+    if (patch.layers && patch.head_layer === undefined && outside) this.state.head_layer = null;
     this.push();
     this.apply(before);
   }
