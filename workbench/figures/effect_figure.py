@@ -62,10 +62,11 @@ def effects(
 ) -> PaperFigure:
     """Draw what interventions did at the read-out, and what their controls did there.
 
-    One row for each intervention: its effect as a dot, which is open where the edit acts in a layer that is read, and
-    its controls as ticks on a bar that spans them. Where the read-out is out of reach the row says so. A plan of every
-    head of several blocks gives a matrix of block and head instead; with 19 controls or more, cells whose effect is
-    larger than that of every control are framed, and those with none to read are hatched.
+    One row for each intervention, upwards deeper where they go through the layers: its effect as a dot, which is open
+    where the edit acts in a layer that is read, and its controls as ticks on a bar that spans them. Where the read-out
+    is out of reach the row says so. A plan of every head of several blocks gives a matrix of block and head instead;
+    with 19 controls or more, cells whose effect is larger than that of every control are framed, and those with none to
+    read are hatched.
     :func:`workbench.figures.effects_by_layer` shows all layers that were read.
 
     Parameters
@@ -222,7 +223,7 @@ def _rows(result: xr.Dataset, effect: Effect, width: float) -> PaperFigure:
     if handles:
         figure.legend(handles=handles, loc="outside lower right", ncols=3, frameon=False, fontsize=small)
     ax.set_yticks(range(count), labels)
-    ax.set_ylim(count - 0.4, -0.6)
+    ax.set_ylim((-0.6, count - 0.4) if by_depth(result) else (count - 0.4, -0.6))
     ax.use_sticky_edges = False
     ax.margins(x=0.04)
     if effect.from_zero:
@@ -277,6 +278,19 @@ def hatch_absent(ax: Axes, values: NDArray[np.float64]) -> None:
     for y, x in zip(*np.nonzero(np.isnan(values)), strict=True):
         cell = Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, hatch="////", edgecolor=ink, alpha=0.25, linewidth=0)
         ax.add_patch(cell)
+
+
+def by_depth(result: xr.Dataset) -> bool:
+    """Whether the edits go through the layers, one or some after the other: they are then drawn from the bottom up.
+
+    Others, and those that are sorted by their effect, are a list to be read from the top.
+    """
+    if "edits" not in result.coords or "sorted_by" in result.attrs:
+        return False
+    plan = [json.loads(str(edits)) for edits in result["edits"].to_numpy()]
+    places = [(edits[0].get("layers") or [None])[0] if len(edits) == 1 else None for edits in plan]
+    known = [place for place in places if place is not None]
+    return len(known) == len(plan) and len(set(known)) > 1 and known == sorted(known)
 
 
 def read_at(result: xr.Dataset) -> str:

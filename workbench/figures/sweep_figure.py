@@ -197,6 +197,7 @@ def _line(ax: Axes, where: Any, values: Any, tint: str, label: str | None, **how
 
 
 def _matrix(found: xr.Dataset, values: xr.DataArray, label: str, cmap: Any, width: float | None) -> PaperFigure:
+    values = _turned(values, str(found.attrs["how"]))
     down, across = (str(dim) for dim in values.dims)
     cells = values.to_numpy()
     rows, columns = cells.shape
@@ -223,6 +224,16 @@ def _matrix(found: xr.Dataset, values: xr.DataArray, label: str, cmap: Any, widt
     figure.colorbar(drawn, ax=ax, label=label, pad=0.02)
     _title(ax, found, wide - 0.6, with_intervals=False)
     return figure
+
+
+def _turned(values: xr.DataArray, how: str) -> xr.DataArray:
+    """A matrix with layers down its side, and timesteps along it from noise to picture."""
+    values = values.transpose(*sorted(values.dims, key=lambda dim: (dim != schema.LAYER, dim == schema.TIMESTEP)))
+    if how not in ("only", "drop"):  # the others go by the order that was asked for
+        return values
+    for dim, rising in ((schema.LAYER, True), (schema.TIMESTEP, False)):
+        values = values.sortby(dim, ascending=rising) if dim in values.dims else values
+    return values
 
 
 def _metric(values: xr.DataArray) -> str:

@@ -83,7 +83,7 @@ class Sweeps:
         spaces = spaces_of(ds)
         heads = any(space in ds.data_vars for space in spaces)
         swept = [dim for dim in SWEPT if dim != schema.HEAD or heads]
-        pairs = [(schema.LAYER, schema.TIMESTEP), (schema.LAYER, schema.HEAD), ("space", schema.LAYER)]
+        pairs = [(schema.LAYER, schema.TIMESTEP), (schema.LAYER, schema.HEAD), (schema.LAYER, "space")]
         over = [[dim] for dim in swept] + [list(pair) for pair in pairs if set(pair) <= set(swept)]
         return {
             "form": SweepForm.default(ds).to_json(),

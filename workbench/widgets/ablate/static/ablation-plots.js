@@ -259,8 +259,8 @@ function drawMatrix(view) {
   const cmap = plot.signed ? "diverging" : "cividis";
   if (plot.signed) ends = [-1, 1].map((sign) => sign * (Math.max(...ends.map(Math.abs)) || 1));
   const colours = colourMap(cmap);
-  // Upwards is deeper, as everywhere; edits that are read in layers are a list.
-  view.upwards = plot.dims[0] === "layer" && plot.dims[1] !== "read layer";
+  // Upwards is deeper, as everywhere.
+  view.upwards = plot.dims[0].split(" × ")[0] === "layer";
   const place = (r) => (view.upwards ? down.length - 1 - r : r);
   const top = (r) => 4 + place(r) * tall;
   const cells = [];
