@@ -79,8 +79,8 @@ def effects(
     concept
         Of ``map_distance`` and ``iou_shift``: that of one concept; the mean over concepts otherwise.
     cmap
-        A perceptually uniform colour map, for matrices; by default ``"viridis"``, and ``"RdBu"`` around zero for a
-        shift.
+        A perceptually uniform colour map, for matrices; by default ``"viridis"``, reversed for PSNR and SSIM, which are
+        small where the effect is large, and ``"RdBu"`` around zero for a shift.
     dark
         Draw on black, for slides.
     width
@@ -100,7 +100,7 @@ def effects(
     with mpl.rc_context(style(dark, curves=True)):
         places = _heads(result)
         if places is not None:
-            figure = _matrix(result, drawn, places, cmap or ("RdBu" if drawn.signed else "viridis"))
+            figure = _matrix(result, drawn, places, cmap or usual_map(drawn))
         else:
             figure = _rows(result, drawn, width)
     figure.facts = provenance_of_result(result) | {"shown": drawn.name}
@@ -142,6 +142,7 @@ class Effect:
     signed: bool
     from_zero: bool
     of_maps: bool
+    smaller_is_more: bool
 
 
 def chosen_effect(result: xr.Dataset, effect: str | None, concept: str | None) -> Effect:
@@ -182,6 +183,7 @@ def chosen_effect(result: xr.Dataset, effect: str | None, concept: str | None) -
         bare == "iou_shift",
         bare in ("map_distance", "total_variation_distance", "perceptual"),
         bare in ("map_distance", "total_variation_distance", "iou_shift"),
+        bare in ("psnr", "ssim"),
     )
 
 
@@ -228,6 +230,8 @@ def _rows(result: xr.Dataset, effect: Effect, width: float) -> PaperFigure:
     ax.margins(x=0.04)
     if effect.from_zero:
         ax.set_xlim(left=0)
+    if effect.smaller_is_more:
+        ax.invert_xaxis()  # a larger effect lies to the right, as everywhere
     if effect.signed:
         ax.axvline(0, color=ink, linewidth=0.6, alpha=0.6, zorder=1)
     ax.set_xlabel(wrap(effect.name, beside, 2))
@@ -278,6 +282,11 @@ def hatch_absent(ax: Axes, values: NDArray[np.float64]) -> None:
     for y, x in zip(*np.nonzero(np.isnan(values)), strict=True):
         cell = Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, hatch="////", edgecolor=ink, alpha=0.25, linewidth=0)
         ax.add_patch(cell)
+
+
+def usual_map(effect: Effect) -> str:
+    """The colour map of a matrix of an effect: yellow, or farthest from white, where it is largest."""
+    return "RdBu" if effect.signed else "viridis_r" if effect.smaller_is_more else "viridis"
 
 
 def by_depth(result: xr.Dataset) -> bool:

@@ -11,7 +11,7 @@ from matplotlib.colors import Colormap
 from matplotlib.patches import Patch, Rectangle
 
 from workbench.analysis.origin import provenance_of_result
-from workbench.figures.effect_figure import by_depth, chosen_effect, hatch_absent, prepared, read_at
+from workbench.figures.effect_figure import by_depth, chosen_effect, hatch_absent, prepared, read_at, usual_map
 from workbench.figures.paper import DPI, FONT_SIZE, PaperFigure, style, text_width, wrap
 from workbench.schema import InputError
 
@@ -76,7 +76,7 @@ def effects_by_layer(
         if drawn.signed and np.isfinite(values).any():
             most = float(np.nanmax(abs(values))) or 1.0
             ends = {"vmin": -most, "vmax": most}
-        shown = ax.imshow(values, cmap=cmap or ("RdBu" if drawn.signed else "viridis"), **ends)
+        shown = ax.imshow(values, cmap=cmap or usual_map(drawn), **ends)
         upwards = by_depth(result)
         if upwards:
             ax.invert_yaxis()

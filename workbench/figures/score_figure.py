@@ -59,7 +59,9 @@ def score(found: xr.Dataset, *, dark: bool = False, width: float | None = None) 
                 ax.hlines(np.median(known), place - 0.35, place + 0.35, color=NULL_COLOUR, linewidth=1.2)
         for place, value in enumerate(values):
             tint = ink if place == len(names) - 1 else colour(place)
-            ax.plot(place, value, "o", color=tint, markersize=5, markeredgecolor=ink, markeredgewidth=0.5)
+            ax.plot(
+                place, value, "o", color=tint, markersize=5, markeredgecolor=ink, markeredgewidth=0.5, clip_on=False
+            )
         ax.set_xticks(range(len(names)), names)
         if sum(len(name) + 2 for name in names) > wide * 9:
             ax.tick_params(axis="x", labelrotation=60)

@@ -31,6 +31,7 @@ ORDER: Final = (
     "shared/maths.js",
     "shared/dom.js",
     "shared/panels.js",
+    "shared/plotting.js",
     "ablate/ablation-plots.js",
     "ablate/ablation-form.js",
     "ablate/ablation.js",
