@@ -70,12 +70,13 @@ def score(found: xr.Dataset, *, dark: bool = False, width: float | None = None) 
         ax.set_ylabel("IoU")
         ax.grid(axis="y", linewidth=0.4, alpha=0.35)
         ax.spines[["top", "right"]].set_visible(False)
-        parts = [str(attrs.get("space", ""))]
+        facts = provenance_of_result(found)
+        parts = [str(attrs.get("space", "")), *([f"edited: {facts['edit']}"] if facts.get("edit") else [])]
         if "center" in attrs:
             parts.append(f"centred by {attrs['center']}")
         if "iou_null" in found:
             repeats = found.sizes["repeat"]
             parts.append(f"grey: {attrs['null']} ({repeats} repeat{'s' * (repeats != 1)})")
         ax.set_title(wrap("; ".join(parts), wide - 0.7, 2), fontsize=FONT_SIZE, loc="left")
-    figure.facts = provenance_of_result(found)
+    figure.facts = facts
     return figure
