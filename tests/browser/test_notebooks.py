@@ -200,8 +200,10 @@ def test_two_datasets_follow_one_set_of_controls(lab: chromium.Notebook) -> None
     assert not second.control("layers-window").is_visible()
     first.press("layers-window", "ArrowRight", 2)
     first.press("timesteps-high", "ArrowRight")
-    lab.page.wait_for_function("root => root.workbench.state.layers[0] === 6", arg=second.root.element_handle())
-    second.settle()
+    arrived = "root => root.workbench.state.layers[0] === 6 && root.workbench.state.timesteps[0] === 510"
+    lab.page.wait_for_function(arrived, arg=second.root.element_handle())
+    for view in (first, second):
+        view.settle()
     assert "6–8" in second.root.locator(".wb-controls").inner_text()
     level = [view.canvas("picture").bounding_box() for view in (first, second)]
     assert level[0]["y"] == level[1]["y"]

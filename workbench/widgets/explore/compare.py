@@ -152,7 +152,7 @@ class Comparison(StaticOutput, ipywidgets.Box):  # type: ignore[misc]
     def __init__(self, views: Sequence[Explorer]) -> None:
         self.views = tuple(views)
         self._minus = ipywidgets.Image(
-            format="png", layout={"grid_area": "auto / 1 / auto / -1", "max_width": "min(960px, 100%)"}
+            format="png", layout={"grid_area": "auto / 1 / auto / -1", "max_width": "min(960px, 100%)", "margin": "0"}
         )
         for view in views:
             view.layout.min_width = "0"
