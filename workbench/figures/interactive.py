@@ -11,7 +11,7 @@ import xarray as xr
 
 from workbench import schema
 from workbench.analysis.origin import as_text, provenance_of_result
-from workbench.figures.interventions import (
+from workbench.figures.effect_figure import (
     Effect,
     about,
     chosen_effect,
@@ -22,7 +22,7 @@ from workbench.figures.interventions import (
 )
 from workbench.figures.paper import colour
 from workbench.figures.sweep_facts import Swept, as_label, read_sweep
-from workbench.figures.sweeps import MOST_CONCEPTS
+from workbench.figures.sweep_figure import MOST_CONCEPTS
 from workbench.schema import InputError
 
 if TYPE_CHECKING:
@@ -101,7 +101,8 @@ def _curves(swept: Swept, ink: str) -> Figure:
     dim = next(str(other) for other in values.dims if other != "space" or not by_space)
     where, names = swept.positions(dim)
     labels = list(map(html.escape, names)) if names is not None else [as_label(value) for value in where]
-    mode = "markers" if dim == "space" else "lines+markers"
+    apart = swept.stands_apart(dim)
+    mode = "markers" if apart else "lines+markers"
 
     def line(heights: Any, label: str, tint: str, hover: Sequence[str], **more: Any) -> None:
         figure.add_scatter(
@@ -134,11 +135,11 @@ def _curves(swept: Swept, ink: str) -> Figure:
         heights, ends = lines[index].to_numpy(), None
         if bounds is not None:
             ends = (bounds.isel(space=index) if by_space else bounds).transpose("bound", dim).to_numpy()
-            if names is None:
+            if not apart and names is None:
                 _band(figure, where, ends, tint, label)
         line(heights, label, tint, told(label, heights, ends), legendgroup=label)
         figure.data[-1].line.width = 3
-        if ends is not None and names is not None:  # between names there is nothing
+        if ends is not None and (apart or names is not None):  # between names there is nothing
             figure.data[-1].error_y = {"array": ends[1] - heights, "arrayminus": heights - ends[0], "color": tint}
     if swept.full is not None and not by_space:
         dashed = {"dash": "dash", "width": 1, "color": _GREY}
@@ -178,7 +179,7 @@ def _band(figure: Figure, where: Any, ends: Any, tint: str, label: str) -> None:
 
 
 def _matrix(swept: Swept) -> Figure:
-    values = swept.values
+    values = swept.matrix
     down, across = map(str, values.dims)
     figure = _heat_map(
         values.to_numpy(),

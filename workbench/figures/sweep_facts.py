@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from workbench import schema
-from workbench.figures.results import along
+from workbench.figures.result_dimensions import along
 from workbench.numerics import resampling
 from workbench.numerics.measures import FORMER_MEASURES, renamed
 from workbench.schema import InputError, read_attributes
@@ -29,6 +29,8 @@ _HOWS: Final = {
     "suffix": "{dim} (all from it on)",
     "window": "{dim} (first of {window} in a row)",
 }
+_EACH: Final = ("only", "drop")
+"""Sweeps whose members stand each for itself."""
 
 
 class Swept(NamedTuple):
@@ -76,9 +78,24 @@ class Swept(NamedTuple):
         return float(full) if full is not None and self.metric not in WITH_FULL_MAP and not full.ndim else None
 
     @property
+    def matrix(self) -> xr.DataArray:
+        """A matrix with layers down its side, and timesteps along it from noise to picture."""
+        values = self.values
+        values = values.transpose(*sorted(values.dims, key=lambda dim: (dim != schema.LAYER, dim == schema.TIMESTEP)))
+        if self.found.attrs["how"] not in _EACH:  # the others go by the order that was asked for
+            return values
+        for dim, rising in ((schema.LAYER, True), (schema.TIMESTEP, False)):
+            values = values.sortby(dim, ascending=rising) if dim in values.dims else values
+        return values
+
+    def stands_apart(self, dim: str) -> bool:
+        """Whether places along a dimension have no order that a line could follow: spaces, single heads, samples."""
+        return dim == "space" or (dim in (schema.HEAD, schema.SAMPLE) and self.found.attrs["how"] in _EACH)
+
+    @property
     def best(self) -> tuple[int, int] | None:
-        """Row and column of a matrix's best cell; None where no cell has a value."""
-        cells = self.values.to_numpy()
+        """Row and column of the best cell of :attr:`matrix`; None where no cell has a value."""
+        cells = self.matrix.to_numpy()
         if not np.isfinite(cells).any():
             return None
         attrs = self.found.attrs

@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 import xarray as xr
 
+from workbench.schema.dataset_names import ASKED, CONCEPT, IMAGE_HASH, ITEM, NAME, ORDER, RUN
 from workbench.schema.errors import InputError
-from workbench.schema.names import ASKED, CONCEPT, IMAGE_HASH, ITEM, NAME, ORDER, RUN
 
 _OF_ITEM: Final = (ITEM, NAME, RUN, IMAGE_HASH, ASKED, ORDER)
 """Coordinates that only items have."""

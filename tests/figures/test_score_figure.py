@@ -63,3 +63,8 @@ def test_what_does_not_fit_is_refused() -> None:
 def test_a_figure_says_of_which_run_it_is() -> None:
     facts = figures.score(score(DS.assign_attrs(key="abc123"), layers=1)).facts
     assert (facts["key"], facts["result"]["layers"]) == ("abc123", [1])
+
+
+def test_the_edit_of_the_run_stands_above_its_score() -> None:
+    found = dataset(truth=True).assign_attrs(edit="SkipBlock(3)").wb.score()
+    assert "edited: SkipBlock(3)" in figures.score(found).axes[0].get_title(loc="left")

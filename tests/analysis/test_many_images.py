@@ -14,7 +14,7 @@ from tests import synthetic
 from workbench import schema
 from workbench.accessor import WorkbenchAccessor
 from workbench.analysis.gauges import gauge_report
-from workbench.analysis.items import items_of
+from workbench.analysis.many_images import items_of
 from workbench.analysis.sweeps import sweep
 from workbench.schema import InputError, SchemaError, SelectionError, WorkbenchWarning
 

@@ -10,6 +10,7 @@ import xarray as xr
 from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
+from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
@@ -23,6 +24,8 @@ MOST_CONCEPTS: Final = 8
 """Curves of single concepts are drawn by default up to so many."""
 _MOST_NUMBERS: Final = 120
 """Cells of a matrix that has its values written in."""
+_LUMINANCE: Final = (0.299, 0.587, 0.114)
+"""What red, green and blue add to the brightness of a colour."""
 _MOST_LETTERS: Final = 50
 """Names below an axis that stand level."""
 _CELL: Final = 0.36
@@ -113,6 +116,8 @@ def _curves(swept: Swept, concepts: bool | None, width: float, null: xr.DataArra
     dim = next(str(other) for other in values.dims if other != "space" or not by_space)
     where, names = swept.positions(dim)
     ink = mpl.rcParams["text.color"]
+    apart = swept.stands_apart(dim)
+    joined = "none" if apart else "-"
     if null is not None:
         low, high = np.nanquantile(null.to_numpy(), [0.025, 0.975])
         ax.axhspan(low, high, color=NULL_COLOUR, alpha=0.35, linewidth=0, zorder=0, label="null")
@@ -120,7 +125,10 @@ def _curves(swept: Swept, concepts: bool | None, width: float, null: xr.DataArra
     if per_concept and concepts is not False and (concepts or found.sizes[schema.CONCEPT] <= MOST_CONCEPTS):
         for index, concept in enumerate(found[schema.CONCEPT].to_numpy()):
             line = found[swept.metric].sel({schema.CONCEPT: concept}).to_numpy()
-            _line(ax, where, line, colour(index), str(concept), linewidth=1, markersize=2)
+            # Dots that no line joins stand beside that of the mean, not behind it.
+            beside, size = (0.09 * (index + 1), 3.5) if apart else (0, 2)
+            at = np.asarray(where) + beside
+            _line(ax, at, line, colour(index), str(concept), linewidth=1, markersize=size, linestyle=joined)
     lines = values.transpose("space", dim) if by_space else values.expand_dims("line")
     for index in range(len(lines)):
         tint = colour(index) if by_space else ink
@@ -129,11 +137,10 @@ def _curves(swept: Swept, concepts: bool | None, width: float, null: xr.DataArra
         if bounds is not None:
             ends = bounds.isel(space=index) if by_space else bounds
             low, high = ends.transpose("bound", dim).to_numpy()
-            if names is None:
+            if names is None and joined == "-":
                 ax.fill_between(where, low, high, color=tint, alpha=0.2, linewidth=0)
             else:
                 ax.vlines(where, low, high, color=tint, alpha=0.5, linewidth=3)
-        joined = "none" if dim == "space" else "-"
         _line(ax, where, lines[index], tint, label, linewidth=1.6, markersize=3.5, linestyle=joined)
     if swept.full is not None and not by_space:
         ax.axhline(swept.full, color=ink, linewidth=0.8, linestyle=(0, (4, 3)), label="all together")
@@ -154,7 +161,7 @@ def _line(ax: Axes, where: Any, values: Any, tint: str, label: str | None, **how
 
 
 def _matrix(swept: Swept, cmap: Any, width: float | None) -> PaperFigure:
-    values = swept.values
+    values = swept.matrix
     down, across = (str(dim) for dim in values.dims)
     cells = values.to_numpy()
     rows, columns = cells.shape
@@ -176,20 +183,21 @@ def _matrix(swept: Swept, cmap: Any, width: float | None) -> PaperFigure:
         y, x = swept.best
         ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, edgecolor="#D55E00", linewidth=1.8, zorder=3))
         if cells.size <= _MOST_NUMBERS:
-            _write(ax, cells)
+            _write(ax, drawn, cells)
     figure.colorbar(drawn, ax=ax, label=swept.label, pad=0.02)
     ax.set_title(wrap(swept.about(with_intervals=False), wide - 0.6, 2), fontsize=FONT_SIZE, loc="left")
     return figure
 
 
-def _write(ax: Axes, cells: Any) -> None:
-    """The numbers in the cells, readable on any colour."""
+def _write(ax: Axes, drawn: AxesImage, cells: Any) -> None:
+    """The numbers in the cells, dark on light colours and light on dark ones."""
     largest = np.nanmax(np.abs(cells))
     for (y, x), value in np.ndenumerate(cells):
         if np.isfinite(value):
             text = f"{value:.2f}".replace("0.", ".", 1) if largest <= 1 else f"{value:.3g}"
-            written = ax.text(x, y, text, ha="center", va="center", fontsize=FONT_SIZE - 2, color="#FFFFFF")
-            written.set_path_effects([patheffects.withStroke(linewidth=1.2, foreground="#202020")])
+            light = np.dot(drawn.to_rgba(value)[:3], _LUMINANCE) > 0.5
+            ink = "#000000" if light else "#FFFFFF"
+            ax.text(x, y, text, ha="center", va="center", fontsize=FONT_SIZE - 2, color=ink)
 
 
 def _axis(ax: Axes, swept: Swept, dim: str) -> None:

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from tests.synthetic import dataset
+from workbench.analysis.adding_truth import truth_hash
 from workbench.analysis.sweeps import sweep as swept
-from workbench.analysis.truth import truth_hash
 from workbench.figures import SEGMENT_COLOURS, sweep
 from workbench.schema import InputError, WorkbenchWarning
 
@@ -100,6 +100,16 @@ def test_a_matrix_frames_its_best_cell(metric: str) -> None:
     assert float(values[y, x]) == float(values.max() if metric == "iou" else values.min())
     assert bar.get_ylabel() == ("mean IoU" if metric == "iou" else "entropy")
     assert len(ax.texts) == 15
+
+
+def test_a_matrix_has_layers_upwards_and_time_to_the_right_however_it_was_asked_for() -> None:
+    ds = dataset(truth=True)
+    usual = sweep(swept(ds, ("layer", "timestep"))).axes[0]
+    for found in (swept(ds, ("timestep", "layer")), swept(ds, ("layer", "timestep"), timesteps=[250, 500, 750])):
+        ax = sweep(found).axes[0]
+        np.testing.assert_allclose(ax.get_images()[0].get_array(), usual.get_images()[0].get_array())
+        assert (ticks(ax), ticks(ax, "y")) == (ticks(usual), ticks(usual, "y"))
+        assert not ax.yaxis_inverted()
 
 
 def test_a_matrix_shows_no_intervals_and_speaks_of_none() -> None:

@@ -147,6 +147,16 @@ def test_a_matrix_shows_every_layer_that_was_read() -> None:
         effects_by_layer(result(SkipBlock(0)))
 
 
+@pytest.mark.parametrize("draw", [effects, effects_by_layer])
+def test_edits_of_layers_are_drawn_upwards_and_lists_downwards(draw: Any) -> None:
+    assert not draw(reached(), "map_distance").axes[0].yaxis_inverted(), "upwards is deeper"
+    assert draw(reached(sorted_by="mean_map_distance")).axes[0].yaxis_inverted(), "a ranking"
+    listed = reached().isel(intervention=[1, 0, 2])
+    assert draw(listed, "map_distance").axes[0].yaxis_inverted(), "a list"
+    one = reached().isel(intervention=[0])
+    assert draw(one, "map_distance").axes[0].yaxis_inverted()
+
+
 def test_results_of_the_release_before_are_drawn_with_a_warning() -> None:
     old = result(SkipBlock(0), SkipBlock(1)).rename(repeat="draw")
     with pytest.warns(WorkbenchWarning, match="'draw' of this result is called 'repeat' now"):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from workbench.analysis.origin import provenance_of_result
 from workbench.figures.paper import DPI, FONT_SIZE, PaperFigure, style, text_width, wrap
-from workbench.figures.results import along
+from workbench.figures.result_dimensions import along
 from workbench.interventions import layers_in_words
 from workbench.schema import InputError, warn
 
@@ -62,10 +62,11 @@ def effects(
 ) -> PaperFigure:
     """Draw what interventions did at the read-out, and what their controls did there.
 
-    One row for each intervention: its effect as a dot, which is open where the edit acts in a layer that is read, and
-    its controls as ticks on a bar that spans them. Where the read-out is out of reach the row says so. A plan of every
-    head of several blocks gives a matrix of block and head instead; with 19 controls or more, cells whose effect is
-    larger than that of every control are framed, and those with none to read are hatched.
+    One row for each intervention, upwards deeper where they go through the layers: its effect as a dot, which is open
+    where the edit acts in a layer that is read, and its controls as ticks on a bar that spans them. Where the read-out
+    is out of reach the row says so. A plan of every head of several blocks gives a matrix of block and head instead;
+    with 19 controls or more, cells whose effect is larger than that of every control are framed, and those with none to
+    read are hatched.
     :func:`workbench.figures.effects_by_layer` shows all layers that were read.
 
     Parameters
@@ -78,8 +79,8 @@ def effects(
     concept
         Of ``map_distance`` and ``iou_shift``: that of one concept; the mean over concepts otherwise.
     cmap
-        A perceptually uniform colour map, for matrices; by default ``"viridis"``, and ``"RdBu"`` around zero for a
-        shift.
+        A perceptually uniform colour map, for matrices; by default ``"viridis"``, reversed for PSNR and SSIM, which are
+        small where the effect is large, and ``"RdBu"`` around zero for a shift.
     dark
         Draw on black, for slides.
     width
@@ -99,7 +100,7 @@ def effects(
     with mpl.rc_context(style(dark, curves=True)):
         places = single_heads(result)
         if places is not None:
-            figure = _matrix(result, drawn, places, cmap or ("RdBu" if drawn.signed else "viridis"))
+            figure = _matrix(result, drawn, places, cmap or usual_map(drawn))
         else:
             figure = _rows(result, drawn, width)
     figure.facts = provenance_of_result(result) | {"shown": drawn.name}
@@ -141,6 +142,7 @@ class Effect:
     signed: bool
     from_zero: bool
     of_maps: bool
+    smaller_is_more: bool
 
 
 def chosen_effect(result: xr.Dataset, effect: str | None, concept: str | None) -> Effect:
@@ -181,6 +183,7 @@ def chosen_effect(result: xr.Dataset, effect: str | None, concept: str | None) -
         bare == "iou_shift",
         bare in ("map_distance", "total_variation_distance", "perceptual"),
         bare in ("map_distance", "total_variation_distance", "iou_shift"),
+        bare in ("psnr", "ssim"),
     )
 
 
@@ -222,11 +225,13 @@ def _rows(result: xr.Dataset, effect: Effect, width: float) -> PaperFigure:
     if handles:
         figure.legend(handles=handles, loc="outside lower right", ncols=3, frameon=False, fontsize=small)
     ax.set_yticks(range(count), labels)
-    ax.set_ylim(count - 0.4, -0.6)
+    ax.set_ylim((-0.6, count - 0.4) if by_depth(result) else (count - 0.4, -0.6))
     ax.use_sticky_edges = False
     ax.margins(x=0.04)
     if effect.from_zero:
         ax.set_xlim(left=0)
+    if effect.smaller_is_more:
+        ax.invert_xaxis()  # a larger effect lies to the right, as everywhere
     if effect.signed:
         ax.axvline(0, color=ink, linewidth=0.6, alpha=0.6, zorder=1)
     ax.set_xlabel(wrap(effect.name, beside, 2))
@@ -277,6 +282,24 @@ def hatch_absent(ax: Axes, values: NDArray[np.float64]) -> None:
     for y, x in zip(*np.nonzero(np.isnan(values)), strict=True):
         cell = Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, hatch="////", edgecolor=ink, alpha=0.25, linewidth=0)
         ax.add_patch(cell)
+
+
+def usual_map(effect: Effect) -> str:
+    """The colour map of a matrix of an effect: yellow, or farthest from white, where it is largest."""
+    return "RdBu" if effect.signed else "viridis_r" if effect.smaller_is_more else "viridis"
+
+
+def by_depth(result: xr.Dataset) -> bool:
+    """Whether the edits go through the layers, one or some after the other: they are then drawn from the bottom up.
+
+    Others, and those that are sorted by their effect, are a list to be read from the top.
+    """
+    if "edits" not in result.coords or "sorted_by" in result.attrs:
+        return False
+    plan = [json.loads(str(edits)) for edits in result["edits"].to_numpy()]
+    places = [(edits[0].get("layers") or [None])[0] if len(edits) == 1 else None for edits in plan]
+    known = [place for place in places if place is not None]
+    return len(known) == len(plan) and len(set(known)) > 1 and known == sorted(known)
 
 
 def read_at(result: xr.Dataset) -> str:

@@ -59,7 +59,9 @@ def score(found: xr.Dataset, *, dark: bool = False, width: float | None = None) 
                 ax.hlines(np.median(known), place - 0.35, place + 0.35, color=NULL_COLOUR, linewidth=1.2)
         for place, value in enumerate(values):
             tint = ink if place == len(names) - 1 else colour(place)
-            ax.plot(place, value, "o", color=tint, markersize=5, markeredgecolor=ink, markeredgewidth=0.5)
+            ax.plot(
+                place, value, "o", color=tint, markersize=5, markeredgecolor=ink, markeredgewidth=0.5, clip_on=False
+            )
         ax.set_xticks(range(len(names)), names)
         if sum(len(name) + 2 for name in names) > wide * 9:
             ax.tick_params(axis="x", labelrotation=60)
@@ -68,12 +70,13 @@ def score(found: xr.Dataset, *, dark: bool = False, width: float | None = None) 
         ax.set_ylabel("IoU")
         ax.grid(axis="y", linewidth=0.4, alpha=0.35)
         ax.spines[["top", "right"]].set_visible(False)
-        parts = [str(attrs.get("space", ""))]
+        facts = provenance_of_result(found)
+        parts = [str(attrs.get("space", "")), *([f"edited: {facts['edit']}"] if facts.get("edit") else [])]
         if "center" in attrs:
             parts.append(f"centred by {attrs['center']}")
         if "iou_null" in found:
             repeats = found.sizes["repeat"]
             parts.append(f"grey: {attrs['null']} ({repeats} repeat{'s' * (repeats != 1)})")
         ax.set_title(wrap("; ".join(parts), wide - 0.7, 2), fontsize=FONT_SIZE, loc="left")
-    figure.facts = provenance_of_result(found)
+    figure.facts = facts
     return figure

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from workbench.widgets.shared.code import arguments, code, continued
+from workbench.widgets.shared.python_code import arguments, code, continued
 
 
 @pytest.mark.parametrize(
