@@ -64,7 +64,9 @@ def test_effects_without_controls_or_without_a_number_are_drawn() -> None:
     assert len(dots(effects(bare))) == 2
     equal = result(SkipBlock(0), SkipBlock(1))
     equal["psnr"][0] = np.inf
-    np.testing.assert_allclose(dots(effects(equal)), [[38, 1]])
+    figure = effects(equal)
+    np.testing.assert_allclose(dots(figure), [[38, 1]])
+    assert [text.get_text() for text in figure.axes[0].texts] == ["leaves every picture as it is"]
 
 
 def shifted(*edits: Intervention) -> xr.Dataset:
@@ -110,6 +112,19 @@ def test_few_controls_frame_nothing() -> None:
     ]
     assert not ax.patches
     assert "framed" not in ax.get_title(loc="left")
+
+
+def test_a_frame_counts_the_controls_of_its_own_edit() -> None:
+    """Of edits with fewer distinct controls the rest of the repeats is empty."""
+    found = result(*(ScaleHeads(layer, head) for layer in (1, 3) for head in range(3)), draws=20)
+    found["mean_map_distance_control"][1, 2:] = np.nan
+    found["mean_map_distance_control"][5, 19:] = np.nan
+    ax = effects(found, "mean_map_distance").axes[0]
+    frames = {(round(patch.get_x() + 0.46), round(patch.get_y() + 0.46)) for patch in ax.patches}
+    assert frames == {(2, 0), (0, 1), (1, 1), (2, 1)}
+    title = ax.get_title(loc="left").replace("\n", " ")
+    assert "2 to 20 repeats" in title
+    assert "framed: larger than all 19 or more controls" in title
 
 
 def reached(**attrs: object) -> xr.Dataset:

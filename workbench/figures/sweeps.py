@@ -15,6 +15,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from workbench import schema
 from workbench.analysis.origin import provenance_of_result
+from workbench.figures.interventions import hatch_absent
 from workbench.figures.paper import DPI, FONT_SIZE, NULL_COLOUR, PaperFigure, colour, style, wrap
 from workbench.figures.results import along
 from workbench.numerics import resampling
@@ -63,7 +64,9 @@ def sweep(
     ----------
     found
         What :func:`workbench.analysis.sweeps.sweep` returned. One dimension gives a curve, with the full map as a
-        dashed line; a space and another dimension one curve for each space; two others a matrix, its best cell framed.
+        dashed line; a space and another dimension one curve for each space; two others a matrix, its best cell framed
+        and what was not captured hatched. Curves of a sweep with ``interval="t"`` are the means over observations that
+        its intervals are of.
     metric
         Which of the sweep's metrics; the first one by default.
     concepts
@@ -119,6 +122,7 @@ def _arranged(found: xr.Dataset) -> xr.Dataset:
         by_concept = f"mean_{metric}" in found
         for name, more in ((metric, (schema.CONCEPT,) if by_concept else ()), (f"mean_{metric}", ())):
             dims |= {name: (*swept, *more), f"{name}_full": more, f"{name}_interval": ("bound", *swept, *more)}
+            dims |= {f"{name}_full_each": more}
             dims |= {f"{name}_n": (*swept, *more), f"{name}_each": (*swept, *more)}
     return along(found, dims)
 
@@ -150,7 +154,9 @@ def _curves(
     figure = PaperFigure(figsize=(width, _HEIGHT), dpi=DPI, layout="constrained")
     ax = figure.add_subplot()
     ax.set_aspect("auto")
-    values = found[name]
+    # A t interval is of the mean over observations of each one's value, not of the value over all observations.
+    each = "_each" if f"{name}_each" in found else ""
+    values = found[name + each]
     by_space = values.ndim == 2
     dim = next(str(other) for other in values.dims if other != "space" or not by_space)
     where, names = _positions(found, dim)
@@ -159,14 +165,16 @@ def _curves(
         low, high = np.nanquantile(null.to_numpy(), [0.025, 0.975])
         ax.axhspan(low, high, color=NULL_COLOUR, alpha=0.35, linewidth=0, zorder=0, label="null")
     per_concept = not by_space and f"mean_{metric}" in found
+    joined = "none" if dim == "space" else "-"
     if per_concept and concepts is not False and (concepts or found.sizes[schema.CONCEPT] <= _MOST_CONCEPTS):
         for index, concept in enumerate(found[schema.CONCEPT].to_numpy()):
-            line = found[metric].sel({schema.CONCEPT: concept}).to_numpy()
-            _line(ax, where, line, colour(index), str(concept), linewidth=1, markersize=2)
+            line = found[metric + each].sel({schema.CONCEPT: concept}).to_numpy()
+            label = wrap(str(concept), width / 4, 1)
+            _line(ax, where, line, colour(index), label, linewidth=1, markersize=2, linestyle=joined)
     lines = values.transpose("space", dim) if by_space else values.expand_dims("line")
     for index in range(len(lines)):
         tint = colour(index) if by_space else ink
-        label = str(lines["space"].to_numpy()[index]) if by_space else ("mean" if per_concept else None)
+        named = str(lines["space"].to_numpy()[index]) if by_space else ("mean" if per_concept else None)
         bounds = found.get(f"{name}_interval")
         if bounds is not None:
             ends = bounds.isel(space=index) if by_space else bounds
@@ -175,13 +183,13 @@ def _curves(
                 ax.fill_between(where, low, high, color=tint, alpha=0.2, linewidth=0)
             else:
                 ax.vlines(where, low, high, color=tint, alpha=0.5, linewidth=3)
-        joined = "none" if dim == "space" else "-"
-        _line(ax, where, lines[index], tint, label, linewidth=1.6, markersize=3.5, linestyle=joined)
-    full = found.get(f"{name}_full")
+        _line(ax, where, lines[index], tint, named, linewidth=1.6, markersize=3.5, linestyle=joined)
+    full = found.get(f"{name}_full{each}")
     if full is not None and not by_space and metric not in _WITH_FULL_MAP:
         ax.axhline(float(full), color=ink, linewidth=0.8, linestyle=(0, (4, 3)), label="all together")
     _axis(ax, found, dim, where, names)
-    ax.set_ylabel(wrap(_label(name, metric), _HEIGHT - 0.5, 2))
+    over = f", mean over {found.attrs['observation']}s" if each else ""
+    ax.set_ylabel(wrap(_label(name, metric) + over, _HEIGHT - 0.5, 2))
     ax.grid(axis="y", linewidth=0.4, alpha=0.35)
     ax.spines[["top", "right"]].set_visible(False)
     if ax.get_legend_handles_labels()[0]:
@@ -206,6 +214,7 @@ def _matrix(found: xr.Dataset, values: xr.DataArray, label: str, cmap: Any, widt
     ax = figure.add_subplot()
     drawn = ax.imshow(cells, cmap=cmap)
     drawn.axes.set_aspect("auto")
+    hatch_absent(ax, cells)
     for dim, axis in ((down, ax.yaxis), (across, ax.xaxis)):
         every = -(-values.sizes[dim] // 14)
         labels = [_text(value) for value in values[dim].to_numpy()]
