@@ -347,7 +347,7 @@ def _title(result: xr.Dataset, width: float, effect: Effect, *notes: str) -> str
     if "repeat" in result.sizes:
         kinds = [KINDS.get(kind, kind) for kind in sorted(set(map(str, result["control"].to_numpy())))]
         counts = _controls(effect)
-        few, most = int(counts.min()), int(counts.max())
+        few, most = int(counts[counts > 0].min(initial=counts.max())), int(counts.max())
         count = f"{most} repeat{'s' * (most != 1)}" if few == most else f"{few} to {most} repeats"
         parts.append(f"controls: {' or '.join(kinds)}, {count}")
     return wrap("; ".join([*parts, *notes]), width, 4)
