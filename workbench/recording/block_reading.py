@@ -13,8 +13,9 @@ from typing import Final, TypeVar
 import torch
 from torch import Tensor
 
+from workbench.models.block_records import WHOLE, BlockTensors, ConceptStream, Projection
 from workbench.models.guidance import Branch
-from workbench.models.transformer import WHOLE, BlockTensors, ConceptStream, Projection, TransformerAdapter
+from workbench.models.transformer import TransformerAdapter
 from workbench.numerics.scores import head_scores
 from workbench.recording import fused
 from workbench.recording.edits.edited_attention import Seed, random_direction
