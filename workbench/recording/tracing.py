@@ -122,7 +122,7 @@ class Trace:
 
     @property
     def vectors(self) -> dict[str, Tensor]:
-        """Vectors (layer, batch, head, concept or patch, dim) of the last forward pass, with ``vectors=True``."""
+        """Vectors (layer, batch, head, concept or patch, dim) of the last pass, with ``vectors=True``; see Record."""
         return self._last.stacked("vectors")
 
     @property
@@ -388,7 +388,7 @@ def trace(
         Pooled text that concepts are conditioned on. By default zeros for FLUX.1, as in the paper, and the prompt's own
         for SD3, as in its public code.
     vectors : bool
-        Keep the vectors behind the scores too.
+        Keep the vectors behind the scores of every space that is read too; :class:`Record` says which they are.
     lse : bool
         Keep the log-sum-exp of the concepts' logits too.
     text_mass : bool
