@@ -12,7 +12,8 @@ import pytest
 from tests.evaluation.fixtures import Arrays, voc_tree
 from tests.evaluation.test_harness import RULES, Bright, Poison, data, run
 from workbench.evaluation.captured import Captures
-from workbench.evaluation.harness import entry, evaluate
+from workbench.evaluation.entries import entry
+from workbench.evaluation.harness import evaluate
 from workbench.evaluation.harness import run as run_entries
 from workbench.evaluation.report_page import page, write_report
 from workbench.evaluation.voc import open_voc

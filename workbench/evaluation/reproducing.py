@@ -10,7 +10,8 @@ from typing import Any, Final, Literal
 
 from workbench.evaluation.captured import Captures
 from workbench.evaluation.datasets import DataSet
-from workbench.evaluation.harness import Entry, Evaluation, entry, run
+from workbench.evaluation.entries import Entry, entry
+from workbench.evaluation.harness import Evaluation, run
 from workbench.evaluation.methods import floors
 from workbench.evaluation.printing import table
 from workbench.evaluation.protocols import Protocol, preset, set_knobs
