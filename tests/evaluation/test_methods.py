@@ -85,3 +85,9 @@ def test_a_method_that_is_not_prepared_says_so() -> None:
     task = read(dataset(), "image 0", RULES)
     with pytest.raises(InputError, match="is not prepared"):
         list(blind("uniform").maps([task.example], [task.concepts]))
+
+
+def test_nothing_is_background_where_every_pixel_has_a_class() -> None:
+    """The first class everywhere would be called all background."""
+    with pytest.raises(InputError, match="nothing is background: take the floor 'majority'"):
+        blind("background").prepare(Setting(dataset(background=None), RULES, ()))

@@ -13,7 +13,7 @@ import pandas as pd
 
 from workbench.evaluation.batches import compute
 from workbench.evaluation.captured import Captures
-from workbench.evaluation.datasets import DataSet, Problem, Selection, check_count
+from workbench.evaluation.datasets import DataSet, Problem, Selection, check_count, published_count
 from workbench.evaluation.entries import Entry, entry
 from workbench.evaluation.methods import Method, Setting
 from workbench.evaluation.parts import Parts, arrow
@@ -283,9 +283,9 @@ def _opened(data: DataSet | str, path: Any, split: str | None, any_count: bool) 
 
 def _selected(data: DataSet, protocol: Protocol, any_count: bool) -> Selection:
     selection = data.select(protocol.discovery, protocol.label_size)
-    if protocol.discovery in data.expected and (protocol.discovery == "full" or protocol.label_size == 224):
-        what = f"images of {data.name} that the protocol asks for"
-        check_count(len(selection.names) + len(selection.problems), data.expected[protocol.discovery], what, any_count)
+    what = f"images of {data.name} that the protocol asks for"
+    found = len(selection.names) + len(selection.problems)
+    check_count(found, published_count(data, protocol), what, any_count)
     if not selection.names:
         problems = "; ".join(f"{one.name}: {one.message}" for one in selection.problems[:3])
         raise InputError(f"no image of {data.name} can be evaluated by this protocol. {problems}")

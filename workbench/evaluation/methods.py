@@ -102,7 +102,18 @@ class Blind:
     seen: NDArray[np.float64] | None = None
 
     def prepare(self, setting: Setting) -> None:
-        """Look at the labels of all images where the rule is about where things usually are."""
+        """Note what is evaluated.
+
+        Raises
+        ------
+        InputError
+            If everything were background, and the data set has none.
+        """
+        if self.name == "background" and setting.data.background is None:
+            raise InputError(
+                f"in {setting.data.name} every pixel has a class, and nothing is background: take the floor 'majority' "
+                "instead of 'background'."
+            )
         self.setting = setting
         settings: dict[str, Any] = {"grid": list(setting.data.grid)}
         if self.name == "prior":
@@ -219,7 +230,11 @@ def _majority(method: Blind, example: Example, words: Sequence[str]) -> NDArray[
 
 
 def _oracle(method: Blind, example: Example, words: Sequence[str]) -> NDArray[np.float64]:
-    """Every patch shows the class that most of its pixels show: the best that maps of this size can do."""
+    """Every patch shows the class that most of its pixels show.
+
+    The best that maps of this size can do; but of a class that fills the image, where the mask is what is above the
+    map's own mean, nothing is.
+    """
     task = method.task(example)
     best = method.shares(task).argmax(0)
     return np.stack([(best == place).astype(np.float64) for place in _meaning(task, words)])
@@ -239,7 +254,7 @@ TITLES: Final = {
     "uniform": "floor: the same everywhere",
     "random": "floor: random",
     "centre": "floor: the middle",
-    "prior": "floor: location prior",
+    "prior": "floor: location prior (from labels)",
     "majority": "floor: largest class (from labels)",
     "oracle": "ceiling: right class of each patch",
 }

@@ -24,7 +24,7 @@ from workbench.evaluation.harness import Evaluation, Result
 from workbench.evaluation.methods import TITLES
 from workbench.evaluation.names import BLIND
 from workbench.evaluation.parts import Row
-from workbench.evaluation.printing import COLUMNS, beside, compared, measured, models
+from workbench.evaluation.printing import COLUMNS, beside, compared, intervals, meanings, measured, models, undefined
 from workbench.evaluation.published import Published, row
 from workbench.evaluation.reproducing import Reproduction
 from workbench.evaluation.stored import Gone, load
@@ -115,7 +115,8 @@ def _section(evaluation: Evaluation, published: Mapping[str, Published], titled:
 
 def _figures(evaluation: Evaluation, published: Mapping[str, Published]) -> str:
     names = [name for name in METRICS if any(not math.isnan(one.summary.values[name]) for one in evaluation.results)]
-    head = "".join(f"<th title='{_text(METRICS[name])}'>{_text(COLUMNS[name])}</th>" for name in names)
+    said = meanings(evaluation, names)
+    head = "".join(f"<th title='{_text(said[name])}'>{_text(COLUMNS[name])}</th>" for name in names)
     rows = []
     for one in evaluation.results:
         cells = "".join(f"<td>{_cell(one, name)}</td>" for name in names)
@@ -129,16 +130,17 @@ def _figures(evaluation: Evaluation, published: Mapping[str, Published]) -> str:
             lines = beside(one, found, names)[: 2 if alike else 1]
             filled = ["".join(f"<td>{_text(part.strip())}</td>" for part in line) for line in lines]
             rows += [f"<tr class='published'>{cells}</tr>" for cells in filled]
-    used = "".join(f"<li><b>{_text(COLUMNS[name])}</b>: {_text(METRICS[name])}.</li>" for name in names)
+    used = "".join(f"<li><b>{_text(COLUMNS[name])}</b>: {_text(said[name])}.</li>" for name in names)
+    used += "".join(f"<li>{_text(line)}</li>" for line in undefined(evaluation))
     other = ""
     if published:
         kinds = {compared(one) for one in published.values()}
-        said = f"Published mIoUs are compared with ours of the same kind: {', '.join(sorted(kinds))}."
-        other = f"<p class='quiet'>{_text(said)}</p>"
+        kind_of = f"Published mIoUs are compared with ours of the same kind: {', '.join(sorted(kinds))}."
+        other = f"<p class='quiet'>{_text(kind_of)}</p>"
     return (
         "<h3>Figures, in per cent</h3><div class='wide'><table class='figures'>"
         f"<thead><tr><th></th>{head}<th>images</th><th>protocol</th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
-        "</div><p class='quiet'>Small print: 95 % bootstrap intervals over images. Grey rows see no image.</p>"
+        f"</div><p class='quiet'>Small print: {_text(intervals(evaluation))} Grey rows see no image.</p>"
         f"{other}<ul>{used}</ul>"
     )
 
