@@ -63,12 +63,14 @@ def evaluate(
     """Evaluate zero-shot segmentation on many images; what was done before is not done again."""
     from workbench.evaluation.protocols import preset, set_knobs
     from workbench.evaluation.sources import open_data
+    from workbench.evaluation.stored import described
 
     part = _shard(shard)
     _check_methods(methods or [])
     if not explain:
         _check_model(model)
-    opened = open_data(data, path=path, split=split, any_count=any_count)
+    known = described(data) if explain and path is None else None
+    opened = known or open_data(data, path=path, split=split, any_count=any_count)
     rules = set_knobs(preset(protocol, opened), knobs or [])
     if explain:
         _explain(rules, opened, as_json)

@@ -62,7 +62,7 @@ class Unreadable(type(data())):  # type: ignore[misc]
 
 
 def test_what_failed_and_what_could_not_be_selected_are_two_things(tmp_path: Path) -> None:
-    held = Unreadable(data().held)
+    held = Unreadable(data().held)  # type: ignore[attr-defined]
     text = str(run(tmp_path, Poison(), held=held))
     assert text.startswith("arrays: 9 images; 1 failed; 1 more could not be selected")
     assert "failed: image 3: image 3 has no labels" in text

@@ -91,7 +91,6 @@ def knobs(protocol: Protocol, data: DataSet) -> list[Knob]:
     paper, release, head = (
         preset(name, data) if known else None for name in ("paper", "public-release", "public-head")
     )
-    default = preset("default", data)
     found = []
     for one in fields(Protocol):
         name = one.name
@@ -106,7 +105,7 @@ def knobs(protocol: Protocol, data: DataSet) -> list[Knob]:
         if values[0] != values[1] or (said and values[1] != getattr(paper, name)):
             verdict = "conflict"
         else:
-            verdict = "" if said or values[1] == getattr(default, name) else "unsaid"
+            verdict = "" if said else "unsaid"
         found.append(Knob(name, here, said, shown(values[0]), shown(values[1]), verdict))
     return found
 

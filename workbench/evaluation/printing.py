@@ -48,7 +48,11 @@ def table(evaluation: Evaluation, published: Mapping[str, Published] | None = No
         rows.append([one.title, *cells, f"{one.summary.images:,}", one.protocol.hash[:6]])
         if (row := (published or {}).get(one.title)) is not None:
             alike = row.data == evaluation.data.source.get("data")
-            rows += beside(one, row, shown_metrics)[: 2 if alike else 1]
+            # Published figures have no interval: they stand under ours, not under half the width.
+            gaps = [len(text) - len(text.partition(" ±")[0]) for text in cells]
+            for line in beside(one, row, shown_metrics)[: 2 if alike else 1]:
+                shifted = [f"{text}{' ' * gap}" for text, gap in zip(line[1:-2], gaps, strict=True)]
+                rows.append([line[0], *shifted, *line[-2:]])
     lines = [*head, *measured(evaluation), ""]
     lines += _aligned(rows)
     lines += ["", *legend(evaluation, shown_metrics)]

@@ -230,7 +230,9 @@ def _head(name: str, sets: Sequence[DataSet], drawn: bool, model: Any) -> tuple[
         lines.append(
             f"NOT the paper's experiment: no data set was given ({wanted}), so this is of drawn scenes"
             + (" and the bundled model tiny-flux" if model == "tiny-flux" else "")
-            + ". Published rows stand beside it for orientation; the figures cannot be compared."
+            + ". "
+            + ("Published rows stand beside it for orientation; the" if name != "figure7" else "The")
+            + " figures cannot be compared with the paper's."
         )
     elif model == "tiny-flux":
         lines.append("NOT the paper's experiment: the bundled model knows drawn scenes only.")
