@@ -82,6 +82,16 @@ def test_explain_needs_no_data_set(
     assert len(found["notes"]) > 3
 
 
+def test_a_method_without_a_figure_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    mask = np.full((40, 60), 12, np.uint8)
+    folder = voc_tree(tmp_path / "voc", {"2007_000001": mask}, truncated="2007_000001")
+    call = ("evaluate", "voc-single", "--path", folder, "--any-count", "--method", "oracle", "--folder", tmp_path / "r")
+    code, out, _ = run(monkeypatch, capsys, *call)
+    assert (code, "failed: 2007_000001" in out) == (1, True)
+
+
 @pytest.mark.slow
 def test_reproduce(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, out, _ = run(monkeypatch, capsys, "reproduce", "table1", "--limit", 2, "--folder", tmp_path, "--json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,8 +92,7 @@ def evaluate(
         progress=not as_json,
     )
     _print(str(done), [done], as_json)
-    if strict and done.problems:
-        raise typer.Exit(1)
+    _end([done], strict)
 
 
 def reproduce(
@@ -137,8 +137,7 @@ def reproduce(
         progress=not as_json,
     )
     _print(str(done), done.evaluations, as_json)
-    if strict and any(one.problems for one in done.evaluations):
-        raise typer.Exit(1)
+    _end(done.evaluations, strict)
 
 
 def report(
@@ -199,6 +198,12 @@ def _print(text: str, done: Any, as_json: bool) -> None:
     typer.echo("\nkept in")
     for folder in folders:
         typer.echo(f"  {folder}")
+
+
+def _end(done: Iterable[Evaluation], strict: bool) -> None:
+    """Exit with 1 when a method has no figure at all; with ``strict`` also when an image could not be evaluated."""
+    if any((strict and one.problems) or any(not each.summary.images for each in one.results) for one in done):
+        raise typer.Exit(1)
 
 
 def _plain(evaluation: Evaluation) -> dict[str, Any]:

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.evaluation.test_harness import RULES, Poison, data, run
+from tests.evaluation.fixtures import Arrays
+from tests.evaluation.test_harness import RULES, Bright, Poison, data, run
 from workbench.evaluation.protocols import Protocol
 from workbench.evaluation.summaries import METRICS, meaning
 from workbench.numerics.boundaries import TOLERANCE
+from workbench.schema import InputError
 
 
 def test_figures_are_said_as_the_protocol_counts_them() -> None:
@@ -55,8 +57,6 @@ def test_another_set_than_the_published_one_is_named(tmp_path: Path) -> None:
 class Unreadable(type(data())):  # type: ignore[misc]
     def labels(self, name: str) -> np.ndarray:
         if name == "image 3":
-            from workbench.schema import InputError
-
             raise InputError("image 3 has no labels")
         return np.asarray(super().labels(name))
 
@@ -87,3 +87,34 @@ def test_every_reading_of_a_table_of_several_protocols_is_there(tmp_path: Path) 
     assert "scaled to 0 .. 1" in line
     assert "the scale of the scores decides" in line
     assert "the same with ap_scaling=none" in text
+
+
+def test_rows_of_other_images_and_few_of_them_are_named(tmp_path: Path) -> None:
+    text = str(run(tmp_path, [Poison(), "random"]))
+    assert "Rows are NOT of the same images" in text
+    assert "Rows are NOT" not in str(run(tmp_path, ["random", "background"]))
+
+    class Nothing(Bright):
+        def maps(self, *given: Any) -> Any:
+            raise InputError("never")
+
+    text = str(run(tmp_path / "other", [Nothing(), "random"], held=data(12)))
+    assert "1,000 resamples; none for rows of under 5 images." in text
+
+
+def test_names_and_messages_stay_in_their_line(tmp_path: Path) -> None:
+    """A file's name may hold a line break, a terminal's escape or the mark that turns text around."""
+    name = "a\nb\x1b[2J\u202ec"
+
+    class Failing(Bright):
+        def maps(self, *given: Any) -> Any:
+            raise InputError("x" * 1000)
+
+    held = Arrays({name: np.eye(6), "שלום 狗": np.eye(6)}, grid=(6, 6))
+    text = str(run(tmp_path, Failing(), held=held))
+    assert "failed: a\ufffdb\ufffd[2J\ufffdc: xxx" in text
+    assert "failed: שלום 狗: xxx" in text
+    assert "\x1b" not in text
+    assert max(map(len, text.splitlines())) < 700
+    with pytest.raises(InputError, match="a\ufffdb"):
+        run(tmp_path, Failing(), held=held, strict=True)

@@ -20,6 +20,7 @@ from workbench.evaluation.parts import Parts, arrow
 from workbench.evaluation.protocols import Protocol, preset, set_knobs
 from workbench.evaluation.sources import open_data
 from workbench.evaluation.summaries import Summary, summarise
+from workbench.evaluation.wording import one_line, shortened
 from workbench.schema import InputError
 from workbench.store.locations import canonical_json, home, local_home
 
@@ -238,7 +239,7 @@ def run(
     )
     problems, notes = _said(stores, names, selection.problems)
     if strict and problems:
-        listed = "\n".join(f"  {one.name}: {one.message}" for one in problems[:20])
+        listed = "\n".join(f"  {one_line(shortened(f'{one.name}: {one.message}'))}" for one in problems[:20])
         raise InputError(f"{len(problems)} images could not be evaluated, and strict refuses that:\n{listed}")
     return Evaluation(data, names, len(selection.names), results, problems, notes)
 

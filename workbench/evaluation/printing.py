@@ -12,6 +12,7 @@ from workbench.evaluation.harness import Evaluation, Result
 from workbench.evaluation.protocols import Protocol, spans, value_of
 from workbench.evaluation.published import Published
 from workbench.evaluation.summaries import CONFIDENCE, DRAWS, METRICS, meaning
+from workbench.evaluation.wording import one_line, shortened
 from workbench.numerics.resampling import FEW, LEAST
 
 COLUMNS: Final = {
@@ -56,7 +57,7 @@ def table(evaluation: Evaluation, published: Mapping[str, Published] | None = No
     lines = [*head, *measured(evaluation), ""]
     lines += _aligned(rows)
     lines += ["", *legend(evaluation, shown_metrics)]
-    return "\n".join(lines)
+    return "\n".join(map(one_line, lines))
 
 
 def cell(one: Result, name: str) -> str:
@@ -143,12 +144,14 @@ def legend(evaluation: Evaluation, names: Sequence[str]) -> list[str]:
     lines = [f"{COLUMNS[name]}: {said}." for name, said in meanings(evaluation, names).items()]
     said = intervals(evaluation)
     lines.append(f"±: {said}" if said.startswith("no ") else f"±: half of {said}")
+    if len({one.summary.images for one in evaluation.results}) > 1:
+        lines.append("Rows are NOT of the same images: each leaves out those on which its own method failed.")
     lines += undefined(evaluation)
     failed = list(evaluation.problems)
-    lines += [f"failed: {one.name}: {one.message}" for one in failed[:10]]
+    lines += [f"failed: {shortened(one.name)}: {shortened(one.message)}" for one in failed[:10]]
     if len(failed) > 10:
         lines.append(f"and {len(failed) - 10:,} more, in .problems and in the report.")
-    lines += [f"warning, {count:,} images: {note}" for note, count in list(evaluation.notes.items())[:10]]
+    lines += [f"warning, {count:,} images: {shortened(note)}" for note, count in list(evaluation.notes.items())[:10]]
     return lines
 
 
@@ -160,11 +163,13 @@ def meanings(evaluation: Evaluation, names: Sequence[str]) -> dict[str, str]:
 
 def intervals(evaluation: Evaluation) -> str:
     """What the intervals are of, in a sentence."""
-    fewest = min(one.summary.images for one in evaluation.results)
-    if fewest < LEAST:
+    counts = {one.summary.images for one in evaluation.results}
+    enough = sorted(count for count in counts if count >= LEAST)
+    if not enough:
         return f"no interval for so few images (under {LEAST})."
-    few = f", exploratory for so few images (under {FEW})" if fewest < FEW else ""
-    return f"the {100 * CONFIDENCE:g} % interval over images{few}; percentile bootstrap, {DRAWS:,} resamples."
+    few = f", exploratory for so few images (under {FEW})" if enough[0] < FEW else ""
+    none = f"; none for rows of under {LEAST} images" if len(enough) < len(counts) else ""
+    return f"the {100 * CONFIDENCE:g} % interval over images{few}; percentile bootstrap, {DRAWS:,} resamples{none}."
 
 
 def undefined(evaluation: Evaluation) -> list[str]:
