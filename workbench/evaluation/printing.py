@@ -144,9 +144,7 @@ def legend(evaluation: Evaluation, names: Sequence[str]) -> list[str]:
     lines = [f"{COLUMNS[name]}: {said}." for name, said in meanings(evaluation, names).items()]
     said = intervals(evaluation)
     lines.append(f"±: {said}" if said.startswith("no ") else f"±: half of {said}")
-    if len({one.summary.images for one in evaluation.results}) > 1:
-        lines.append("Rows are NOT of the same images: each leaves out those on which its own method failed.")
-    lines += undefined(evaluation)
+    lines += remarks(evaluation)
     failed = list(evaluation.problems)
     lines += [f"failed: {shortened(one.name)}: {shortened(one.message)}" for one in failed[:10]]
     if len(failed) > 10:
@@ -172,9 +170,11 @@ def intervals(evaluation: Evaluation) -> str:
     return f"the {100 * CONFIDENCE:g} % interval over images{few}; percentile bootstrap, {DRAWS:,} resamples{none}."
 
 
-def undefined(evaluation: Evaluation) -> list[str]:
-    """Sentences about images in which average precision is not defined."""
+def remarks(evaluation: Evaluation) -> list[str]:
+    """Sentences about rows that are of other images, and images in which average precision is not defined."""
     lines = []
+    if len({one.summary.images for one in evaluation.results}) > 1:
+        lines.append("Rows are NOT of the same images: each leaves out those on which its own method failed.")
     for one in evaluation.results:
         plain, stacked = one.summary.undefined
         parts = [f"AP in {plain:,} images"] if plain else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-_MOST: Final = 300
+MOST: Final = 300
 """Letters of a name or message in a list; files and the page have all of it."""
 
 
@@ -13,6 +13,6 @@ def one_line(text: str) -> str:
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 
-def shortened(text: str) -> str:
-    """Text that is not too long for a list."""
-    return text if len(text) <= _MOST else f"{text[: _MOST - 1]}…"
+def shortened(text: str, most: int = MOST) -> str:
+    """Text of no more letters than a list has room for."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
