@@ -407,7 +407,8 @@ class _Many:
 
     def _capture(self, register: Register, name: str, place: int, planned: ImageCapture) -> None:
         """Record a run, or open it, and enter it into the register."""
-        key, plan = planned.dataset().attrs["key"], planned.plan
+        planned.record()
+        key, plan = planned.key(), planned.plan
         item = Item(name, place, key, plan.options["image_hash"], plan.concepts, plan.size)
         if (name, item.run) not in self.known:
             register.enter([item])
