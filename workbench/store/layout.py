@@ -84,9 +84,9 @@ def lay_out(run: Path, template: xr.Dataset, declared: Mapping[str, Declared]) -
     group = json.loads(files[ROOT])
     group["attributes"] |= plain(template.attrs)
     (run / ROOT).write_text(json.dumps(group, indent=2), encoding="utf-8")
-    for known, variable in template.data_vars.items():
+    for known, values in template.data_vars.items():
         array = zarr.open_array(run / str(known), mode="r+", zarr_format=3)
-        array[...] = variable.to_numpy().astype(array.dtype)
+        array[...] = values.to_numpy().astype(array.dtype)
 
 
 def create(path: Path, variable: Declared) -> None:
