@@ -17,6 +17,7 @@ from workbench.store.contents import ARCHIVE_SUFFIX, MANY_FOLDER, OTHERS, Conten
 from workbench.store.files import UNFINISHED, disk_errors, write_file
 from workbench.store.listing import Runs, families
 from workbench.store.locations import MANIFEST, partial_path, run_path
+from workbench.store.locations import home as home_of
 from workbench.store.locks import exclusively
 from workbench.store.manifest import damage_of, damaged, read_manifest
 from workbench.store.many import Register, check_folder, register
@@ -44,7 +45,8 @@ def export_runs(
     The first one is at the root of the file, so that :func:`workbench.open` and plain xarray open it there; the latter
     shows per-head scores in float16, with the rest beside them (:mod:`workbench.store.residuals`). Of a run that was
     made for an experiment the runs that it belongs to come along, where they are stored; of a run of many images those
-    of its items that are complete by now, each of which xarray opens with ``group="derived/<key>.zarr"``.
+    of its items that are complete by now, each of which xarray opens with ``group="derived/<key>.zarr"`` and
+    ``consolidated=False``.
 
     Parameters
     ----------
@@ -125,13 +127,15 @@ def _chosen(named: list[Named], home: str | os.PathLike[str] | None, derived: bo
         for family in families(list(stored.values())):
             if family.head.key in wanted:
                 others |= {run.key: False for run in family.derived}
-    found = {_folder(key, contents, not place): _copied(contents) for place, (key, contents) in enumerate(given.items())}
-    for contents in list(found.values()):
-        if isinstance(contents, RegisterCopy):
-            others |= {key: not is_derived(run) for key, run in contents.runs.items()}
+    found = {
+        _folder(key, contents, not place): _copied(contents) for place, (key, contents) in enumerate(given.items())
+    }
+    for copy in found.values():
+        if isinstance(copy, RegisterCopy):
+            others |= {key: not is_derived(run) for key, run in copy.runs.items()}
     for key, own in others.items():
-        if key not in given and (contents := find_contents(key, home)) is not None:
-            found[_folder(key, contents, own=own)] = _copied(contents)
+        if key not in given and (other := find_contents(key, home)) is not None:
+            found[_folder(key, other, own=own)] = _copied(other)
     return found
 
 
@@ -140,7 +144,9 @@ def _folder(key: str, contents: Contents, first: bool = False, *, own: bool = Tr
     if first:
         return ""
     of_own, of_experiments = (name for name in OTHERS if name != MANY_FOLDER)
-    return f"{MANY_FOLDER}{key}/" if isinstance(contents, Register) else f"{of_own if own else of_experiments}{key}.zarr/"
+    return (
+        f"{MANY_FOLDER}{key}/" if isinstance(contents, Register) else f"{of_own if own else of_experiments}{key}.zarr/"
+    )
 
 
 def _copied(contents: Contents) -> Contents:
@@ -182,12 +188,12 @@ def import_runs(file: str | os.PathLike[str], home: str | os.PathLike[str] | Non
         raise StoreError(f"there is no file {source}; expected what `workbench export` wrote")
     with _refusals(source):
         packed = checked(source)
+    many = [run for run in packed if run.is_many]
+    if many:
+        check_folder(home_of(home))
     place = check_writable(home)
     folder = place if isinstance(place, Path) else remote.staging(place)
     check_writable(folder)
-    many = [run for run in packed if run.is_many]
-    if many and isinstance(place, str):
-        check_folder(place)
     for run in packed:
         if run.is_many:
             continue
@@ -225,7 +231,11 @@ def _enter(source: Path, packed: Packed, folder: Path) -> None:
     captured, failed = found.items()
     known = {(item.name, item.run) for item in captured}
     known_failures = {item.name for item in [*captured, *failed]}
-    new = [item for item in items if (item.name not in known_failures if item.error else (item.name, item.run) not in known)]
+    new = [
+        item
+        for item in items
+        if (item.name not in known_failures if item.error else (item.name, item.run) not in known)
+    ]
     if new:
         found.enter(new)
 

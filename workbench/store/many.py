@@ -240,9 +240,7 @@ def register(key: str, record: Mapping[str, Any], home: str | os.PathLike[str] |
     StoreError
         When it cannot be written, or the home is a URL.
     """
-    place = home_of(home)
-    if isinstance(place, str):
-        raise _no_folder(place)
+    place = check_folder(home_of(home))
     found = Register(_path(key, place))
     with exclusively(key, place), disk_errors(place, lambda: 4096, "Nothing was written: make room and call again."):
         if not (found.location / MANIFEST).is_file():
@@ -255,11 +253,20 @@ def register(key: str, record: Mapping[str, Any], home: str | os.PathLike[str] |
     return found
 
 
-def _no_folder(url: str) -> StoreError:
-    return StoreError(
-        f"runs of many images are kept in a folder, and {url} is a URL, where lines cannot be appended: pass "
-        "home= with a folder, or capture the images one by one."
-    )
+def check_folder(place: Path | str) -> Path:
+    """The home itself, when runs of many images can be kept there.
+
+    Raises
+    ------
+    StoreError
+        When it is a URL.
+    """
+    if isinstance(place, str):
+        raise StoreError(
+            f"runs of many images are kept in a folder, and {place} is a URL, where lines cannot be appended: pass "
+            "home= with a folder, or capture the images one by one."
+        )
+    return place
 
 
 def keep(holder: object, register: Register) -> None:

@@ -6,7 +6,6 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -76,6 +75,7 @@ def open_many(
     """
     contents = locate(key_or_path, home)
     if not isinstance(contents, Register):
+        open_contents(contents)  # says what it is if it is no run at all
         raise StoreError(f"{contents.location} is a run of one image: open it with workbench.open({contents.key!r})")
     return one_or_tree(open_items(contents))
 
