@@ -45,8 +45,7 @@ def export_runs(
     The first one is at the root of the file, so that :func:`workbench.open` and plain xarray open it there; the latter
     shows per-head scores in float16, with the rest beside them (:mod:`workbench.store.residuals`). Of a run that was
     made for an experiment the runs that it belongs to come along, where they are stored; of a run of many images those
-    of its items that are complete by now, each of which xarray opens with ``group="derived/<key>.zarr"`` and
-    ``consolidated=False``.
+    of its items that are complete by now, each of which xarray opens as ``zip://derived/<key>.zarr::<file>``.
 
     Parameters
     ----------

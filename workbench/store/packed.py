@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import stat
 import zipfile
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from workbench.schema import MANY, StoreError
 from workbench.store import many
@@ -20,10 +19,6 @@ from workbench.store.metadata import ROOT, check_metadata
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
-
-
-_GROUP: Final = json.dumps({"attributes": {}, "zarr_format": 3, "node_type": "group"}, indent=2).encode()
-"""What makes the folder of a register a zarr group: zarr opens what is below one alone."""
 
 
 class RegisterCopy(Contents):
@@ -48,20 +43,20 @@ class RegisterCopy(Contents):
         if problems := register.problems():
             raise damaged(register, problems)
         items, failed = register.present()
-        self._files = {many.ITEMS: many.lines([*items, *failed]), ROOT: _GROUP}
-        listed = {name: Digest(len(data), sha256(data).hexdigest())._asdict() for name, data in self._files.items()}
-        self._manifest = sealed({"format": FORMAT, "record": read_manifest(register).record, "files": listed})
+        self._lines = many.lines([*items, *failed])
+        files = {many.ITEMS: Digest(len(self._lines), sha256(self._lines).hexdigest())._asdict()}
+        self._manifest = sealed({"format": FORMAT, "record": read_manifest(register).record, "files": files})
         self.runs: dict[str, Contents] = {}
         for item in items:
             if (run := find_contents(item.run, register.home)) is not None:
                 self.runs[item.run] = run
 
     def sizes(self) -> dict[str, int]:
-        return {name: len(data) for name, data in self._files.items()}
+        return {many.ITEMS: len(self._lines)}
 
     def read(self, name: str) -> bytes:
         try:
-            return self._manifest if name == MANIFEST else self._files[name]
+            return {many.ITEMS: self._lines, MANIFEST: self._manifest}[name]
         except KeyError:
             raise FileNotFoundError(name) from None
 
@@ -204,8 +199,8 @@ def _packed(archive: zipfile.ZipFile, prefix: str, members: dict[str, zipfile.Zi
             )
     key = check_key(manifest.record.get("key", ""))
     run = Packed(key, not prefix or OTHERS[prefix.split("/")[0] + "/"], manifest, members)
-    if run.is_many and set(manifest.files) != {many.ITEMS, ROOT}:
-        raise ValueError(f"{prefix}{MANIFEST} is of many images, and lists other files than {many.ITEMS} and {ROOT}")
+    if run.is_many and set(manifest.files) != {many.ITEMS}:
+        raise ValueError(f"{prefix}{MANIFEST} is of many images, and lists other files than {many.ITEMS}")
     if prefix and prefix not in (
         [f"{MANY_FOLDER}{key}/"] if run.is_many else [f"runs/{key}.zarr/", f"derived/{key}.zarr/"]
     ):
