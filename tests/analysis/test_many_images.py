@@ -53,6 +53,8 @@ METHODS: dict[str, Callable[[xr.Dataset], Any]] = {
     "mask": lambda ds: ds.wb.mask("sky", "argmax"),
     "score": lambda ds: ds.wb.score(),
     "score beside a null": lambda ds: ds.wb.score(null="concepts"),
+    "overview": lambda ds: ds.wb.overview(),
+    "overview with truth": lambda ds: ds.wb.overview("iou", space="cross", samples=0),
     "rank_heads": lambda ds: ds.wb.rank_heads(),
     "leakage": lambda ds: ds.wb.leakage(),
     "settling": lambda ds: ds.wb.settling(),
