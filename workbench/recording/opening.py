@@ -71,7 +71,7 @@ def open_for_images(model: Any) -> PipelineAdapter:
     return adapter
 
 
-def opened_or_recorded(
+def found_or_recorded(
     adapter: PipelineAdapter,
     plan: Plan,
     request: Request,
@@ -81,8 +81,8 @@ def opened_or_recorded(
     whole: Variables,
     pending: Callable[[Writer], bool],
     record: Callable[[Writer], None],
-) -> xr.Dataset:
-    """The run of a plan: opened where it is stored already, recorded otherwise.
+) -> Callable[[], xr.Dataset]:
+    """The run of a plan: found where it is stored already, recorded otherwise. What is returned opens it.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def opened_or_recorded(
     before = identity(adapter, progress) if stored else {}
     key = plan.key(before, adapter.text_length, adapter.default_layers) if stored else ""
     if stored and (found := opened(key, home, progress, request.verify)) is not None:
-        return found
+        return lambda: found
     if request.unwritable is not None:
         raise request.unwritable
     template = plan.template(adapter, name, adapter.heads, key)
@@ -124,7 +124,7 @@ def opened_or_recorded(
             record(run)
             if stored:
                 confirm(adapter, before, run, key, home, progress)
-    return run.dataset()
+    return run.dataset
 
 
 def opened(key: str, home: str | os.PathLike[str] | None, progress: bool, verify: bool) -> xr.Dataset | None:

@@ -100,7 +100,7 @@ class Trace:
 
     @property
     def vectors(self) -> dict[str, Tensor]:
-        """Vectors (layer, batch, head, concept or patch, dim) of the last forward pass, with ``vectors=True``."""
+        """Vectors (layer, batch, head, concept or patch, dim) of the last pass, with ``vectors=True``; see Record."""
         return self._last.stacked("vectors")
 
     @property

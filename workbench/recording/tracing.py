@@ -82,7 +82,7 @@ def trace(
         Pooled text that concepts are conditioned on. By default zeros for FLUX.1, as in the paper, and the prompt's own
         for SD3, as in its public code.
     vectors : bool
-        Keep the vectors behind the scores too.
+        Keep the vectors behind the scores of every space that is read too; :class:`Record` says which they are.
     lse : bool
         Keep the log-sum-exp of the concepts' logits too.
     text_mass : bool

@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 from tests.synthetic import dataset
-from workbench.widgets.ablate.results import Result, figure, netcdf, table
+from workbench.widgets.ablate.finished_runs import Result, figure, netcdf, table
 from workbench.widgets.ablate.tasks import Sweeps
 
 

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.font_manager import findfont, get_font
 
 from tests.synthetic import dataset
-from workbench.figures import concept_grid, lettering
+from workbench.figures import concept_grid, font_fallback
 from workbench.schema import WorkbenchWarning
 
 NOWHERE = "\U0002fa1d"
@@ -17,9 +17,9 @@ NOWHERE = "\U0002fa1d"
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> str:
     """A letter that the usual font lacks and a fallback has."""
-    monkeypatch.setattr(lettering, "FALLBACKS", ("None Such", "STIXGeneral"))
+    monkeypatch.setattr(font_fallback, "FALLBACKS", ("None Such", "STIXGeneral"))
     for name in ("fallbacks", "_known"):
-        monkeypatch.setattr(lettering, name, getattr(lettering, name).__wrapped__)
+        monkeypatch.setattr(font_fallback, name, getattr(font_fallback, name).__wrapped__)
     usual, other = get_font(findfont("DejaVu Sans")), get_font(findfont("STIXGeneral"))
     return next(chr(code) for code in sorted(other.get_charmap()) if not usual.get_char_index(code) and code > 0x2000)
 
@@ -33,7 +33,7 @@ def test_letters_of_other_fonts_are_drawn_without_a_warning(elsewhere: str) -> N
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = _drawn(elsewhere)
-    assert lettering.lacking(f"a {elsewhere}") == ""
+    assert font_fallback.lacking(f"a {elsewhere}") == ""
     with pytest.warns(WorkbenchWarning):
         assert _drawn(NOWHERE) != found
 
@@ -47,4 +47,4 @@ def test_letters_of_no_font_are_named_once(elsewhere: str) -> None:
 
 
 def test_names_in_other_common_alphabets_need_no_other_font() -> None:
-    assert lettering.lacking("chien, café, σ − 1, кот, σκύλος") == ""
+    assert font_fallback.lacking("chien, café, σ − 1, кот, σκύλος") == ""

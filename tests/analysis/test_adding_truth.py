@@ -6,8 +6,8 @@ import xarray as xr
 
 from tests.synthetic import dataset
 from workbench import schema
+from workbench.analysis.adding_truth import truth_hash, void_of, with_truth
 from workbench.analysis.normalising import normalised
-from workbench.analysis.truth import truth_hash, void_of, with_truth
 from workbench.schema import InputError
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.figures.files import check_file
+from workbench.figures.output_files import check_file
 from workbench.schema import InputError
 
 

@@ -6,9 +6,9 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from workbench.widgets.ablate.results import SWEEP, Result
+from workbench.widgets.ablate.finished_runs import Result, figure
 from workbench.widgets.shared.drawing import Block, Shown, Still, Table, Text
-from workbench.widgets.shared.lettering import short
+from workbench.widgets.shared.picture_text import short
 
 _HEADS: Final = ("#", "what", "measure", "truth", "points", "best", "value")
 _NAMES: Final = {"sweep": "Sweeps", "intervention": "Interventions"}
@@ -71,14 +71,4 @@ def _figure(result: Result) -> Any:
     """The figure of a result's first measure."""
     from PIL import Image
 
-    from workbench import figures
-
-    measure = next(iter(result.plots))
-    buffer = io.BytesIO()
-    if result.mode == SWEEP:
-        drawn = figures.sweep(result.found, measure)
-    else:
-        shown = result.plots[measure]["lines"][0]
-        drawn = figures.effects(result.found, measure, concept=None if shown["concept"] is None else shown["name"])
-    drawn.savefig(buffer, format="png", dpi=_DPI)
-    return Image.open(buffer)
+    return Image.open(io.BytesIO(figure(result, kind="png", dpi=_DPI)))

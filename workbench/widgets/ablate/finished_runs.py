@@ -168,7 +168,9 @@ def _said(texts: Any, at: tuple[int, ...]) -> str:
     return texts or ""
 
 
-def figure(result: Result, measure: str | None = None, line: int | None = None, kind: str = "pdf") -> bytes:
+def figure(
+    result: Result, measure: str | None = None, line: int | None = None, kind: str = "pdf", dpi: int | None = None
+) -> bytes:
     """The figure of a result, as a file.
 
     Parameters
@@ -181,6 +183,8 @@ def figure(result: Result, measure: str | None = None, line: int | None = None, 
         Of an intervention: which of its lines; the first one without.
     kind
         Of file, as matplotlib names it.
+    dpi
+        Of a picture, dots per inch; without it those of the figure.
     """
     from workbench import figures
 
@@ -193,5 +197,5 @@ def figure(result: Result, measure: str | None = None, line: int | None = None, 
         concept = None if shown["concept"] is None else shown["name"]
         draw = figures.effects_by_layer if chosen.endswith(BY_LAYER) else figures.effects
         drawn = draw(result.found, chosen.removesuffix(BY_LAYER), concept=concept)
-    drawn.savefig(buffer, format=kind)
+    drawn.savefig(buffer, format=kind, dpi=dpi or "figure")
     return buffer.getvalue()

@@ -8,10 +8,10 @@ from matplotlib.font_manager import findfont, get_font
 from PIL import Image, ImageDraw
 
 from tests.synthetic import dataset
-from workbench.figures import lettering as of_figures
+from workbench.figures import font_fallback as of_figures
 from workbench.widgets.explore.explorer import Explorer
-from workbench.widgets.shared import lettering
-from workbench.widgets.shared.lettering import broken, font
+from workbench.widgets.shared import picture_text
+from workbench.widgets.shared.picture_text import broken, font
 
 NOWHERE = "\U0002fa1d"
 """A letter that few fonts have, and none of matplotlib's."""
@@ -21,7 +21,7 @@ NOWHERE = "\U0002fa1d"
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> str:
     """A letter that the usual font lacks and the only fallback has."""
     monkeypatch.setattr(of_figures, "fallbacks", lambda: {"STIXGeneral": findfont("STIXGeneral")})
-    for module, name in ((lettering, "_font_of"), (of_figures, "_known")):
+    for module, name in ((picture_text, "_font_of"), (of_figures, "_known")):
         monkeypatch.setattr(module, name, getattr(module, name).__wrapped__)
     usual, other = get_font(findfont("DejaVu Sans")), get_font(findfont("STIXGeneral"))
     return next(chr(code) for code in sorted(other.get_charmap()) if not usual.get_char_index(code) and code > 0x2000)
@@ -51,5 +51,5 @@ def test_a_picture_says_which_letters_it_could_not_write(elsewhere: str) -> None
     plain, unknown = (Explorer(dataset(concepts=(name, "grass", "sky"))) for name in (elsewhere, NOWHERE))
     sizes = [Image.open(io.BytesIO(view._png())).height for view in (plain, unknown)]
     assert sizes[1] > sizes[0]
-    assert f"no font on this machine has {NOWHERE}" in lettering.lacking(unknown.description)
-    assert lettering.lacking(plain.description) == ""
+    assert f"no font on this machine has {NOWHERE}" in picture_text.lacking(unknown.description)
+    assert picture_text.lacking(plain.description) == ""

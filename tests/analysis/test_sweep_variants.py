@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from tests.synthetic import dataset
 from workbench.analysis.heatmaps import heatmap
-from workbench.analysis.variants import HOWS, Choice, Scores, vary
+from workbench.analysis.sweep_variants import HOWS, Choice, Scores, vary
 from workbench.schema import InputError, SchemaError, SelectionError
 
 steady = settings(deadline=None, derandomize=True, max_examples=50)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import workbench as wb
-from workbench.widgets.shared.code import arguments, code, continued, variables
+from workbench.widgets.shared.python_code import arguments, code, continued, variables
 
 
 @pytest.mark.parametrize(

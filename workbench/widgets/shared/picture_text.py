@@ -65,9 +65,9 @@ def lacking(text: str) -> str:
     """What is to be said of letters of a text that no font here has; empty where there are none."""
     if text.isascii():
         return ""
-    from workbench.figures import lettering
+    from workbench.figures import font_fallback
 
-    return lettering.sentence(lettering.lacking(text))
+    return font_fallback.sentence(font_fallback.lacking(text))
 
 
 def cut(text: str, of: Font, width: float) -> str:
@@ -110,10 +110,10 @@ def _usual(bold: bool) -> str:
 @functools.cache
 def _font_of(letter: str, bold: bool) -> str:
     """The file of the first font that has a letter; the usual one where none has."""
-    from workbench.figures import lettering
+    from workbench.figures import font_fallback
 
-    paths = [_usual(bold), *lettering.fallbacks().values()]
-    return next((path for path in paths if lettering.has(path, letter)), paths[0])
+    paths = [_usual(bold), *font_fallback.fallbacks().values()]
+    return next((path for path in paths if font_fallback.has(path, letter)), paths[0])
 
 
 @functools.cache

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from workbench.analysis.origin import provenance_of_result
 from workbench.figures.paper import DPI, FONT_SIZE, PaperFigure, style, text_width, wrap
-from workbench.figures.results import along
+from workbench.figures.result_dimensions import along
 from workbench.interventions import layers_in_words
 from workbench.schema import InputError, warn
 
@@ -62,10 +62,11 @@ def effects(
 ) -> PaperFigure:
     """Draw what interventions did at the read-out, and what their controls did there.
 
-    One row for each intervention: its effect as a dot, which is open where the edit acts in a layer that is read, and
-    its controls as ticks on a bar that spans them. Where the read-out is out of reach the row says so. A plan of every
-    head of several blocks gives a matrix of block and head instead; with 19 controls or more, cells whose effect is
-    larger than that of every control are framed, and those with none to read are hatched.
+    One row for each intervention, upwards deeper where they go through the layers: its effect as a dot, which is open
+    where the edit acts in a layer that is read, and its controls as ticks on a bar that spans them. Where the read-out
+    is out of reach the row says so. A plan of every head of several blocks gives a matrix of block and head instead;
+    with 19 controls or more, cells whose effect is larger than that of every control are framed, and those with none to
+    read are hatched.
     :func:`workbench.figures.effects_by_layer` shows all layers that were read.
 
     Parameters
@@ -78,8 +79,8 @@ def effects(
     concept
         Of ``map_distance`` and ``iou_shift``: that of one concept; the mean over concepts otherwise.
     cmap
-        A perceptually uniform colour map, for matrices; by default ``"viridis"``, and ``"RdBu"`` around zero for a
-        shift.
+        A perceptually uniform colour map, for matrices; by default ``"viridis"``, reversed for PSNR and SSIM, which are
+        small where the effect is large, and ``"RdBu"`` around zero for a shift.
     dark
         Draw on black, for slides.
     width
@@ -97,9 +98,9 @@ def effects(
     result = prepared(result)
     drawn = chosen_effect(result, effect, concept)
     with mpl.rc_context(style(dark, curves=True)):
-        places = _heads(result)
+        places = single_heads(result)
         if places is not None:
-            figure = _matrix(result, drawn, places, cmap or ("RdBu" if drawn.signed else "viridis"))
+            figure = _matrix(result, drawn, places, cmap or usual_map(drawn))
         else:
             figure = _rows(result, drawn, width)
     figure.facts = provenance_of_result(result) | {"shown": drawn.name}
@@ -141,6 +142,7 @@ class Effect:
     signed: bool
     from_zero: bool
     of_maps: bool
+    smaller_is_more: bool
 
 
 def chosen_effect(result: xr.Dataset, effect: str | None, concept: str | None) -> Effect:
@@ -181,6 +183,7 @@ def chosen_effect(result: xr.Dataset, effect: str | None, concept: str | None) -
         bare == "iou_shift",
         bare in ("map_distance", "total_variation_distance", "perceptual"),
         bare in ("map_distance", "total_variation_distance", "iou_shift"),
+        bare in ("psnr", "ssim"),
     )
 
 
@@ -190,7 +193,7 @@ def _rows(result: xr.Dataset, effect: Effect, width: float) -> PaperFigure:
     room = 0.45 * width
     labels = [_shortened(str(name), room) for name in result["intervention"].to_numpy()]
     beside = width - max(map(text_width, labels)) - 0.3
-    title = _title(result, beside, effect)
+    title = wrap(about(result, effect), beside, 4)
     lines = title.count("\n") + wrap(effect.name, beside, 2).count("\n")
     figure = PaperFigure(figsize=(width, _ROW * count + 1.1 + _LINE * lines), dpi=DPI, layout="constrained")
     ax = figure.add_subplot()
@@ -204,7 +207,7 @@ def _rows(result: xr.Dataset, effect: Effect, width: float) -> PaperFigure:
                 ax.barh(row, np.ptp(there), 0.62, there.min(), color=ink, alpha=0.13, linewidth=0)
                 ax.vlines(there, row - 0.31, row + 0.31, color=ink, alpha=0.45, linewidth=0.8)
                 shown = True
-    known, own = np.isfinite(values), _own(result, effect)
+    known, own = np.isfinite(values), read_where_edited(result, effect)
     handles: list[Artist] = []
     for where, face, text in ((~own, _EFFECT, "the edit"), (own, paper, "the edit, read in a layer that it acts in")):
         rows = np.flatnonzero(known & where)
@@ -213,8 +216,8 @@ def _rows(result: xr.Dataset, effect: Effect, width: float) -> PaperFigure:
             dots.set(zorder=3, clip_on=False)
             handles.append(dots)
     small = FONT_SIZE - 1
-    for missing in np.flatnonzero(np.isnan(values)).tolist():
-        said, at = _absent(result, missing), ax.get_yaxis_transform()
+    for missing in np.flatnonzero(~known).tolist():
+        said, at = why_absent(result, missing, values[missing]), ax.get_yaxis_transform()
         ax.text(0.015, missing, said, transform=at, va="center", ha="left", alpha=0.65, fontsize=small)
     if shown:
         ticks: dict[str, Any] = {"color": ink, "alpha": 0.45, "marker": "|", "linestyle": "none"}
@@ -222,11 +225,13 @@ def _rows(result: xr.Dataset, effect: Effect, width: float) -> PaperFigure:
     if handles:
         figure.legend(handles=handles, loc="outside lower right", ncols=3, frameon=False, fontsize=small)
     ax.set_yticks(range(count), labels)
-    ax.set_ylim(count - 0.4, -0.6)
+    ax.set_ylim((-0.6, count - 0.4) if by_depth(result) else (count - 0.4, -0.6))
     ax.use_sticky_edges = False
     ax.margins(x=0.04)
     if effect.from_zero:
         ax.set_xlim(left=0)
+    if effect.smaller_is_more:
+        ax.invert_xaxis()  # a larger effect lies to the right, as everywhere
     if effect.signed:
         ax.axvline(0, color=ink, linewidth=0.6, alpha=0.6, zorder=1)
     ax.set_xlabel(wrap(effect.name, beside, 2))
@@ -241,9 +246,11 @@ def _matrix(result: xr.Dataset, effect: Effect, places: list[tuple[int, int]], c
     layers, heads = (sorted({place[axis] for place in places}) for axis in (0, 1))
     at = [(layers.index(layer), heads.index(head)) for layer, head in places]
     values, beyond = np.full((len(layers), len(heads)), np.nan), np.zeros((len(layers), len(heads)), bool)
+    counts = _controls(effect)
     for index, cell in enumerate(at):
         values[cell] = effect.values[index]
-        beyond[cell] = effect.ranks is not None and result.sizes["repeat"] >= ENOUGH and effect.ranks[index] == 1
+        beyond[cell] = effect.ranks is not None and counts[index] >= ENOUGH and effect.ranks[index] == 1
+    least = min((counts[index] for index, cell in enumerate(at) if beyond[cell]), default=0)
     side = min(_CELL, 5.0 / len(heads))
     size = (max(side * len(heads) + 1.5, 3.0), max(side * len(layers), 1.2) + 0.95)
     figure = PaperFigure(figsize=size, dpi=DPI, layout="constrained")
@@ -253,7 +260,7 @@ def _matrix(result: xr.Dataset, effect: Effect, places: list[tuple[int, int]], c
     shown = ax.imshow(values, cmap=cmap, vmin=None if most is None else -most, vmax=most)
     ax.set_aspect("auto")
     hatch_absent(ax, values)
-    own = {layer for (layer, _), inside in zip(places, _own(result, effect), strict=True) if inside}
+    own = {layer for (layer, _), inside in zip(places, read_where_edited(result, effect), strict=True) if inside}
     ax.set_xticks(range(len(heads)), [str(head) for head in heads])
     ax.set_yticks(range(len(layers)), [f"{layer}*" if layer in own else str(layer) for layer in layers])
     ax.invert_yaxis()  # upwards is deeper
@@ -264,11 +271,22 @@ def _matrix(result: xr.Dataset, effect: Effect, places: list[tuple[int, int]], c
         frame.set_path_effects([patheffects.withStroke(linewidth=2.6, foreground="#FFFFFF")])
         ax.add_patch(frame)
     figure.colorbar(shown, ax=ax, label=wrap(effect.name, size[1] - 0.5, 3), pad=0.02)
-    notes = [f"framed: larger than all {result.sizes['repeat']} controls"] if beyond.any() else []
+    notes = (
+        [f"framed: larger than all {least}{' or more' if least < counts.max() else ''} controls"]
+        if beyond.any()
+        else []
+    )
     notes += ["* read in the edited layer itself"] if own else []
     notes += ["hatched: out of reach"] if np.isnan(values).any() else []
-    ax.set_title(_title(result, size[0] - 0.6, effect, *notes), fontsize=FONT_SIZE, loc="left")
+    ax.set_title(wrap(about(result, effect, *notes), size[0] - 0.6, 4), fontsize=FONT_SIZE, loc="left")
     return figure
+
+
+def _controls(effect: Effect) -> NDArray[np.int64]:
+    """(intervention): how many controls have a value; some edits have fewer distinct ones than others."""
+    if effect.controls is None:
+        return np.zeros(len(effect.values), dtype=np.int64)
+    return np.asarray((~np.isnan(effect.controls)).sum(-1))
 
 
 def hatch_absent(ax: Axes, values: NDArray[np.float64]) -> None:
@@ -279,6 +297,24 @@ def hatch_absent(ax: Axes, values: NDArray[np.float64]) -> None:
         ax.add_patch(cell)
 
 
+def usual_map(effect: Effect) -> str:
+    """The colour map of a matrix of an effect: yellow, or farthest from white, where it is largest."""
+    return "RdBu" if effect.signed else "viridis_r" if effect.smaller_is_more else "viridis"
+
+
+def by_depth(result: xr.Dataset) -> bool:
+    """Whether the edits go through the layers, one or some after the other: they are then drawn from the bottom up.
+
+    Others, and those that are sorted by their effect, are a list to be read from the top.
+    """
+    if "edits" not in result.coords or "sorted_by" in result.attrs:
+        return False
+    plan = [json.loads(str(edits)) for edits in result["edits"].to_numpy()]
+    places = [(edits[0].get("layers") or [None])[0] if len(edits) == 1 else None for edits in plan]
+    known = [place for place in places if place is not None]
+    return len(known) == len(plan) and len(set(known)) > 1 and known == sorted(known)
+
+
 def read_at(result: xr.Dataset) -> str:
     """Where the effects on the maps were read, in words; nothing for results of early versions."""
     readout = result.attrs.get("readout")
@@ -287,22 +323,24 @@ def read_at(result: xr.Dataset) -> str:
     return "all layers behind each edit" if isinstance(readout, str) else layers_in_words(readout)
 
 
-def _own(result: xr.Dataset, effect: Effect) -> NDArray[np.bool_]:
+def read_where_edited(result: xr.Dataset, effect: Effect) -> NDArray[np.bool_]:
     """(intervention): whether an edit acts inside a layer whose maps are read."""
     if "readout_reach" not in result.coords or not effect.of_maps:
         return np.zeros(result.sizes["intervention"], dtype=bool)
     return np.array(["own" in str(how).split(" + ") for how in result["readout_reach"].to_numpy()])
 
 
-def _absent(result: xr.Dataset, row: int) -> str:
-    """Why a row has no value, in a few words."""
+def why_absent(result: xr.Dataset, row: int, value: float) -> str:
+    """Why a row has no value that could be drawn, in a few words."""
+    if np.isinf(value):
+        return "leaves every picture as it is"
     how = str(result["readout_reach"].to_numpy()[row]) if "readout_reach" in result.coords else ""
     if "skipped" in how:
         return f"leaves out what is read ({read_at(result)})"
     return f"cannot reach {read_at(result)}" if "unreachable" in how else "nothing to compare"
 
 
-def _heads(result: xr.Dataset) -> list[tuple[int, int]] | None:
+def single_heads(result: xr.Dataset) -> list[tuple[int, int]] | None:
     """Block and head of each intervention, where all edit one head of one block and there are several blocks."""
     if "edits" not in result.coords:
         return None
@@ -326,11 +364,14 @@ def _shortened(text: str, room: float) -> str:
     return text + "…"
 
 
-def _title(result: xr.Dataset, width: float, effect: Effect, *notes: str) -> str:
+def about(result: xr.Dataset, effect: Effect, *notes: str) -> str:
+    """Where effects were read, what the controls are, and further notes."""
     where = read_at(result) if effect.of_maps else ""
     parts = [f"Effects of edits{f', maps of {where}' if where else ''}"]
     if "repeat" in result.sizes:
         kinds = [KINDS.get(kind, kind) for kind in sorted(set(map(str, result["control"].to_numpy())))]
-        count = result.sizes["repeat"]
-        parts.append(f"controls: {' or '.join(kinds)}, {count} {'repeat' if count == 1 else 'repeats'}")
-    return wrap("; ".join([*parts, *notes]), width, 4)
+        counts = _controls(effect)
+        few, most = int(counts[counts > 0].min(initial=counts.max())), int(counts.max())
+        count = f"{most} repeat{'s' * (most != 1)}" if few == most else f"{few} to {most} repeats"
+        parts.append(f"controls: {' or '.join(kinds)}, {count}")
+    return "; ".join([*parts, *notes])

@@ -9,8 +9,8 @@ from matplotlib import colormaps
 from tests.synthetic import dataset
 from workbench.figures import SEGMENT_COLOURS
 from workbench.widgets.explore import arrays
+from workbench.widgets.explore.explorer_still import limits_of, still_of
 from workbench.widgets.explore.state import State
-from workbench.widgets.explore.still import limits_of, still_of
 from workbench.widgets.shared.drawing import Legend, Tiles, draw, png
 
 
