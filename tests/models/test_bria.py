@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 
+import workbench as wb
 from tests.tiny_pipelines.flux_like import bria_inputs, bria_pipeline, bria_transformer
 from workbench.models.block_records import BlockCall
 from workbench.models.family import adapter_for, pipeline_adapter_for
@@ -87,6 +88,31 @@ def test_a_schedule_that_is_no_flow_is_refused(adapter: Any) -> None:
     with pytest.raises(ModelError, match="DDIMScheduler"):
         adapter.schedule(3, 24, 32)
     pipe.scheduler = own
+
+
+@pytest.mark.parametrize("negative", [None, "", "a cat"])
+def test_an_empty_negative_prompt_is_padding_throughout(adapter: Any, negative: str | None) -> None:
+    """The pipeline gives the transformer zeros for it."""
+    seen: list[dict[str, Any]] = []
+    handle = adapter.pipe.transformer.register_forward_pre_hook(
+        lambda _, a, given: seen.append(given), with_kwargs=True
+    )
+    options: dict[str, Any] = {"model": adapter.pipe, "size": (24, 32), "guidance": 3.0, "store": False, "steps": 1}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("workbench.recording.opening.info_of", lambda pipe: adapter.info)
+        ds = wb.generate(
+            "a dog",
+            ["dog"],
+            negative_prompt=negative,
+            branch="unconditional",
+            text_mass=True,
+            progress=False,
+            **options,
+        )
+    handle.remove()
+    zeros = (seen[0]["encoder_hidden_states"][0] == 0).all(dim=-1)
+    assert ds.padding.values.tolist() == zeros.tolist()
+    assert bool(zeros.all()) == (not negative)
 
 
 def test_what_a_heat_map_is_made_of(adapter: Any) -> None:
