@@ -98,7 +98,7 @@ def effects(
     result = prepared(result)
     drawn = chosen_effect(result, effect, concept)
     with mpl.rc_context(style(dark, curves=True)):
-        places = _heads(result)
+        places = single_heads(result)
         if places is not None:
             figure = _matrix(result, drawn, places, cmap or usual_map(drawn))
         else:
@@ -193,7 +193,7 @@ def _rows(result: xr.Dataset, effect: Effect, width: float) -> PaperFigure:
     room = 0.45 * width
     labels = [_shortened(str(name), room) for name in result["intervention"].to_numpy()]
     beside = width - max(map(text_width, labels)) - 0.3
-    title = _title(result, beside, effect)
+    title = wrap(about(result, effect), beside, 4)
     lines = title.count("\n") + wrap(effect.name, beside, 2).count("\n")
     figure = PaperFigure(figsize=(width, _ROW * count + 1.1 + _LINE * lines), dpi=DPI, layout="constrained")
     ax = figure.add_subplot()
@@ -207,7 +207,7 @@ def _rows(result: xr.Dataset, effect: Effect, width: float) -> PaperFigure:
                 ax.barh(row, np.ptp(there), 0.62, there.min(), color=ink, alpha=0.13, linewidth=0)
                 ax.vlines(there, row - 0.31, row + 0.31, color=ink, alpha=0.45, linewidth=0.8)
                 shown = True
-    known, own = np.isfinite(values), _own(result, effect)
+    known, own = np.isfinite(values), read_where_edited(result, effect)
     handles: list[Artist] = []
     for where, face, text in ((~own, _EFFECT, "the edit"), (own, paper, "the edit, read in a layer that it acts in")):
         rows = np.flatnonzero(known & where)
@@ -217,7 +217,7 @@ def _rows(result: xr.Dataset, effect: Effect, width: float) -> PaperFigure:
             handles.append(dots)
     small = FONT_SIZE - 1
     for missing in np.flatnonzero(np.isnan(values)).tolist():
-        said, at = _absent(result, missing), ax.get_yaxis_transform()
+        said, at = why_absent(result, missing), ax.get_yaxis_transform()
         ax.text(0.015, missing, said, transform=at, va="center", ha="left", alpha=0.65, fontsize=small)
     if shown:
         ticks: dict[str, Any] = {"color": ink, "alpha": 0.45, "marker": "|", "linestyle": "none"}
@@ -258,7 +258,7 @@ def _matrix(result: xr.Dataset, effect: Effect, places: list[tuple[int, int]], c
     shown = ax.imshow(values, cmap=cmap, vmin=None if most is None else -most, vmax=most)
     ax.set_aspect("auto")
     hatch_absent(ax, values)
-    own = {layer for (layer, _), inside in zip(places, _own(result, effect), strict=True) if inside}
+    own = {layer for (layer, _), inside in zip(places, read_where_edited(result, effect), strict=True) if inside}
     ax.set_xticks(range(len(heads)), [str(head) for head in heads])
     ax.set_yticks(range(len(layers)), [f"{layer}*" if layer in own else str(layer) for layer in layers])
     ax.invert_yaxis()  # upwards is deeper
@@ -272,7 +272,7 @@ def _matrix(result: xr.Dataset, effect: Effect, places: list[tuple[int, int]], c
     notes = [f"framed: larger than all {result.sizes['repeat']} controls"] if beyond.any() else []
     notes += ["* read in the edited layer itself"] if own else []
     notes += ["hatched: out of reach"] if np.isnan(values).any() else []
-    ax.set_title(_title(result, size[0] - 0.6, effect, *notes), fontsize=FONT_SIZE, loc="left")
+    ax.set_title(wrap(about(result, effect, *notes), size[0] - 0.6, 4), fontsize=FONT_SIZE, loc="left")
     return figure
 
 
@@ -310,14 +310,14 @@ def read_at(result: xr.Dataset) -> str:
     return "all layers behind each edit" if isinstance(readout, str) else layers_in_words(readout)
 
 
-def _own(result: xr.Dataset, effect: Effect) -> NDArray[np.bool_]:
+def read_where_edited(result: xr.Dataset, effect: Effect) -> NDArray[np.bool_]:
     """(intervention): whether an edit acts inside a layer whose maps are read."""
     if "readout_reach" not in result.coords or not effect.of_maps:
         return np.zeros(result.sizes["intervention"], dtype=bool)
     return np.array(["own" in str(how).split(" + ") for how in result["readout_reach"].to_numpy()])
 
 
-def _absent(result: xr.Dataset, row: int) -> str:
+def why_absent(result: xr.Dataset, row: int) -> str:
     """Why a row has no value, in a few words."""
     how = str(result["readout_reach"].to_numpy()[row]) if "readout_reach" in result.coords else ""
     if "skipped" in how:
@@ -325,7 +325,7 @@ def _absent(result: xr.Dataset, row: int) -> str:
     return f"cannot reach {read_at(result)}" if "unreachable" in how else "nothing to compare"
 
 
-def _heads(result: xr.Dataset) -> list[tuple[int, int]] | None:
+def single_heads(result: xr.Dataset) -> list[tuple[int, int]] | None:
     """Block and head of each intervention, where all edit one head of one block and there are several blocks."""
     if "edits" not in result.coords:
         return None
@@ -349,11 +349,12 @@ def _shortened(text: str, room: float) -> str:
     return text + "…"
 
 
-def _title(result: xr.Dataset, width: float, effect: Effect, *notes: str) -> str:
+def about(result: xr.Dataset, effect: Effect, *notes: str) -> str:
+    """Where effects were read, what the controls are, and further notes."""
     where = read_at(result) if effect.of_maps else ""
     parts = [f"Effects of edits{f', maps of {where}' if where else ''}"]
     if "repeat" in result.sizes:
         kinds = [KINDS.get(kind, kind) for kind in sorted(set(map(str, result["control"].to_numpy())))]
         count = result.sizes["repeat"]
         parts.append(f"controls: {' or '.join(kinds)}, {count} {'repeat' if count == 1 else 'repeats'}")
-    return wrap("; ".join([*parts, *notes]), width, 4)
+    return "; ".join([*parts, *notes])

@@ -17,28 +17,10 @@ from matplotlib.ticker import FixedLocator, MaxNLocator
 from workbench import schema
 from workbench.analysis.origin import provenance_of_result
 from workbench.figures.paper import DPI, FONT_SIZE, NULL_COLOUR, PaperFigure, colour, style, wrap
-from workbench.figures.result_dimensions import along
-from workbench.numerics import resampling
-from workbench.numerics.measures import FORMER_MEASURES, renamed
-from workbench.schema import InputError, read_attributes
+from workbench.figures.sweep_facts import Swept, as_label, read_sweep
+from workbench.schema import InputError
 
-_WITH_FULL_MAP: Final = ("full_map_iou", "agreement")
-"""The metric that compares with the full map, and what results of earlier versions call it."""
-_NAMES: Final = {
-    "iou": "IoU",
-    "ap": "average precision",
-    "calinski_harabasz": "Calinski-Harabasz index",
-    "total_variation": "total variation",
-    **dict.fromkeys(_WITH_FULL_MAP, "IoU with the full map"),
-}
-_HOWS: Final = {
-    "only": "{dim} (each alone)",
-    "drop": "{dim} (left out)",
-    "prefix": "{dim} (all up to it)",
-    "suffix": "{dim} (all from it on)",
-    "window": "{dim} (first of {window} in a row)",
-}
-_MOST_CONCEPTS: Final = 8
+MOST_CONCEPTS: Final = 8
 """Curves of single concepts are drawn by default up to so many."""
 _MOST_NUMBERS: Final = 120
 """Cells of a matrix that has its values written in."""
@@ -90,51 +72,29 @@ def sweep(
     InputError
         If the dataset is no sweep, or has no such metric, or the null does not fit it.
     """
-    found = _arranged(found)
-    measured = [str(name) for name in found.attrs.get("metrics", ())]
-    if not measured or "how" not in found.attrs:
-        raise InputError("this dataset is no sweep; pass what ds.wb.sweep(...) returned.")
-    chosen = metric or measured[0]
-    if chosen not in measured:
-        chosen = renamed("metric", chosen, FORMER_MEASURES)
-    if chosen not in measured:
-        raise InputError(f"metric is {metric!r}; this sweep has {', '.join(measured)}.")
-    name = f"mean_{chosen}" if f"mean_{chosen}" in found else chosen
-    values = found[name]
-    matrix = values.ndim == 2 and "space" not in values.dims
+    swept = read_sweep(found, metric)
     with mpl.rc_context(style(dark, curves=True)):
-        if matrix:
+        if swept.is_matrix:
             if null is not None:
                 raise InputError("null is a band behind a curve, but this sweep is a matrix: leave null out.")
-            figure = _matrix(found, values, _label(name, chosen), cmap, width)
+            figure = _matrix(swept, cmap, width)
         else:
-            figure = _curves(found, chosen, name, concepts, width or 4.6, _null_of(found, name, null))
-    figure.facts = provenance_of_result(found) | {"shown": chosen}
+            figure = _curves(swept, concepts, width or 4.6, null_of(swept, null))
+    figure.facts = provenance_of_result(swept.found) | {"shown": swept.metric}
     return figure
 
 
-def _arranged(found: xr.Dataset) -> xr.Dataset:
-    """The sweep with its variables along what was swept."""
-    attrs = read_attributes(found.attrs)
-    swept = ("rank",) if attrs.get("how") == "greedy" else tuple(map(str, attrs.get("over", ())))
-    dims: dict[str, tuple[str, ...]] = dict.fromkeys(map(str, attrs.get("over", ())), swept) if "rank" in swept else {}
-    for metric in map(str, attrs.get("metrics", ())):
-        by_concept = f"mean_{metric}" in found
-        for name, more in ((metric, (schema.CONCEPT,) if by_concept else ()), (f"mean_{metric}", ())):
-            dims |= {name: (*swept, *more), f"{name}_full": more, f"{name}_interval": ("bound", *swept, *more)}
-            dims |= {f"{name}_n": (*swept, *more), f"{name}_each": (*swept, *more)}
-    return along(found, dims)
+def null_of(swept: Swept, null: xr.Dataset | None) -> xr.DataArray | None:
+    """The repeats of a null, of what is drawn.
 
-
-def _label(name: str, metric: str) -> str:
-    label = _NAMES.get(metric, metric)
-    return f"mean {label}" if name != metric else label
-
-
-def _null_of(found: xr.Dataset, name: str, null: xr.Dataset | None) -> xr.DataArray | None:
-    """The repeats of a null, of what is drawn."""
+    Raises
+    ------
+    InputError
+        If it is none of what is drawn.
+    """
     if null is None:
         return None
+    found, name = swept.found, swept.name
     if f"{name}_null" not in null:
         raise InputError(
             f"null has no repeats of {name!r}; pass what ds.wb.score(null='patches') returned, with metric='iou' or "
@@ -147,27 +107,24 @@ def _null_of(found: xr.Dataset, name: str, null: xr.Dataset | None) -> xr.DataAr
     return null[f"{name}_null"].assign_attrs(null=null.attrs.get("null", ""))
 
 
-def _curves(
-    found: xr.Dataset, metric: str, name: str, concepts: bool | None, width: float, null: xr.DataArray | None
-) -> PaperFigure:
+def _curves(swept: Swept, concepts: bool | None, width: float, null: xr.DataArray | None) -> PaperFigure:
     figure = PaperFigure(figsize=(width, _HEIGHT), dpi=DPI, layout="constrained")
     ax = figure.add_subplot()
     ax.set_aspect("auto")
-    values = found[name]
+    found, name, values = swept.found, swept.name, swept.values
     by_space = values.ndim == 2
     dim = next(str(other) for other in values.dims if other != "space" or not by_space)
-    where, names = _positions(found, dim)
+    where, names = swept.positions(dim)
     ink = mpl.rcParams["text.color"]
-    # Spaces, heads and samples that stand each for itself have no order that a line could follow.
-    apart = dim == "space" or (dim in (schema.HEAD, schema.SAMPLE) and found.attrs["how"] in ("only", "drop"))
+    apart = swept.stands_apart(dim)
     joined = "none" if apart else "-"
     if null is not None:
         low, high = np.nanquantile(null.to_numpy(), [0.025, 0.975])
         ax.axhspan(low, high, color=NULL_COLOUR, alpha=0.35, linewidth=0, zorder=0, label="null")
-    per_concept = not by_space and f"mean_{metric}" in found
-    if per_concept and concepts is not False and (concepts or found.sizes[schema.CONCEPT] <= _MOST_CONCEPTS):
+    per_concept = not by_space and swept.by_concept
+    if per_concept and concepts is not False and (concepts or found.sizes[schema.CONCEPT] <= MOST_CONCEPTS):
         for index, concept in enumerate(found[schema.CONCEPT].to_numpy()):
-            line = found[metric].sel({schema.CONCEPT: concept}).to_numpy()
+            line = found[swept.metric].sel({schema.CONCEPT: concept}).to_numpy()
             # Dots that no line joins stand beside that of the mean, not behind it.
             beside, size = (0.09 * (index + 1), 3.5) if apart else (0, 2)
             at = np.asarray(where) + beside
@@ -185,16 +142,15 @@ def _curves(
             else:
                 ax.vlines(where, low, high, color=tint, alpha=0.5, linewidth=3)
         _line(ax, where, lines[index], tint, label, linewidth=1.6, markersize=3.5, linestyle=joined)
-    full = found.get(f"{name}_full")
-    if full is not None and not by_space and metric not in _WITH_FULL_MAP:
-        ax.axhline(float(full), color=ink, linewidth=0.8, linestyle=(0, (4, 3)), label="all together")
-    _axis(ax, found, dim, where, names)
-    ax.set_ylabel(wrap(_label(name, metric), _HEIGHT - 0.5, 2))
+    if swept.full is not None and not by_space:
+        ax.axhline(swept.full, color=ink, linewidth=0.8, linestyle=(0, (4, 3)), label="all together")
+    _axis(ax, swept, dim)
+    ax.set_ylabel(wrap(swept.label, _HEIGHT - 0.5, 2))
     ax.grid(axis="y", linewidth=0.4, alpha=0.35)
     ax.spines[["top", "right"]].set_visible(False)
     if ax.get_legend_handles_labels()[0]:
         figure.legend(loc="outside right center", frameon=False, fontsize=FONT_SIZE, handlelength=1.4)
-    _title(ax, found, width - 0.7, with_intervals=True)
+    ax.set_title(wrap(swept.about(with_intervals=True), width - 0.7, 2), fontsize=FONT_SIZE, loc="left")
     return figure
 
 
@@ -204,8 +160,8 @@ def _line(ax: Axes, where: Any, values: Any, tint: str, label: str | None, **how
     ax.plot(where, values, color=tint, label=label, marker="o", path_effects=[edge, patheffects.Normal()], **how)
 
 
-def _matrix(found: xr.Dataset, values: xr.DataArray, label: str, cmap: Any, width: float | None) -> PaperFigure:
-    values = _turned(values, str(found.attrs["how"]))
+def _matrix(swept: Swept, cmap: Any, width: float | None) -> PaperFigure:
+    values = swept.matrix
     down, across = (str(dim) for dim in values.dims)
     cells = values.to_numpy()
     rows, columns = cells.shape
@@ -217,40 +173,24 @@ def _matrix(found: xr.Dataset, values: xr.DataArray, label: str, cmap: Any, widt
     drawn.axes.set_aspect("auto")
     for dim, axis in ((down, ax.yaxis), (across, ax.xaxis)):
         every = -(-values.sizes[dim] // 14)
-        labels = [_text(value) for value in values[dim].to_numpy()]
+        labels = [as_label(value) for value in values[dim].to_numpy()]
         axis.set_ticks(list(range(0, len(labels), every)), labels[::every])
     if down == schema.LAYER:
         ax.invert_yaxis()  # upwards is deeper
-    ax.set_xlabel(_meaning(found, across))
-    ax.set_ylabel(wrap(_meaning(found, down), max(side * rows, 1.2), 2))
-    if np.isfinite(cells).any():
-        signed = cells if found.attrs["higher_is_better"][found.attrs["metrics"].index(_metric(values))] else -cells
-        y, x = np.unravel_index(int(np.nanargmax(signed)), cells.shape)
+    ax.set_xlabel(swept.meaning(across))
+    ax.set_ylabel(wrap(swept.meaning(down), max(side * rows, 1.2), 2))
+    if swept.best is not None:
+        y, x = swept.best
         ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, edgecolor="#D55E00", linewidth=1.8, zorder=3))
         if cells.size <= _MOST_NUMBERS:
-            _write(ax, drawn)
-    figure.colorbar(drawn, ax=ax, label=label, pad=0.02)
-    _title(ax, found, wide - 0.6, with_intervals=False)
+            _write(ax, drawn, cells)
+    figure.colorbar(drawn, ax=ax, label=swept.label, pad=0.02)
+    ax.set_title(wrap(swept.about(with_intervals=False), wide - 0.6, 2), fontsize=FONT_SIZE, loc="left")
     return figure
 
 
-def _turned(values: xr.DataArray, how: str) -> xr.DataArray:
-    """A matrix with layers down its side, and timesteps along it from noise to picture."""
-    values = values.transpose(*sorted(values.dims, key=lambda dim: (dim != schema.LAYER, dim == schema.TIMESTEP)))
-    if how not in ("only", "drop"):  # the others go by the order that was asked for
-        return values
-    for dim, rising in ((schema.LAYER, True), (schema.TIMESTEP, False)):
-        values = values.sortby(dim, ascending=rising) if dim in values.dims else values
-    return values
-
-
-def _metric(values: xr.DataArray) -> str:
-    return str(values.name).removeprefix("mean_")
-
-
-def _write(ax: Axes, drawn: AxesImage) -> None:
+def _write(ax: Axes, drawn: AxesImage, cells: Any) -> None:
     """The numbers in the cells, dark on light colours and light on dark ones."""
-    cells = np.ma.filled(drawn.get_array(), np.nan)
     largest = np.nanmax(np.abs(cells))
     for (y, x), value in np.ndenumerate(cells):
         if np.isfinite(value):
@@ -260,20 +200,9 @@ def _write(ax: Axes, drawn: AxesImage) -> None:
             ax.text(x, y, text, ha="center", va="center", fontsize=FONT_SIZE - 2, color=ink)
 
 
-def _positions(found: xr.Dataset, dim: str) -> tuple[Any, list[str] | None]:
-    """Where the points lie, and their names where these are no numbers."""
-    if dim == "rank":
-        members = [str(other) for other in found.attrs["over"]]
-        added = zip(*(found[other].to_numpy() for other in members), strict=True)
-        names = [" / ".join(_text(value) for value in values) for values in added]
-        return np.arange(len(names)), names
-    if dim == "space":
-        return np.arange(found.sizes[dim]), [str(name) for name in found[dim].to_numpy()]
-    return found[dim].to_numpy(), None
-
-
-def _axis(ax: Axes, found: xr.Dataset, dim: str, where: Any, names: list[str] | None) -> None:
-    ax.set_xlabel(_meaning(found, dim))
+def _axis(ax: Axes, swept: Swept, dim: str) -> None:
+    where, names = swept.positions(dim)
+    ax.set_xlabel(swept.meaning(dim))
     if names is not None:
         every = -(-len(names) // 24)
         ax.set_xticks(where[::every], names[::every])
@@ -281,41 +210,8 @@ def _axis(ax: Axes, found: xr.Dataset, dim: str, where: Any, names: list[str] | 
             ax.tick_params(axis="x", labelrotation=60)
     elif len(where) <= 12:
         ax.xaxis.set_major_locator(FixedLocator(where))
-        ax.set_xticks(where, [_text(value) for value in where])
+        ax.set_xticks(where, [as_label(value) for value in where])
     else:
         ax.xaxis.set_major_locator(MaxNLocator(10, integer=True))
     if dim == schema.TIMESTEP:
         ax.invert_xaxis()  # noisy to clean, as a picture is made
-
-
-def _meaning(found: xr.Dataset, dim: str) -> str:
-    attrs = found.attrs
-    if dim == "rank":
-        return f"{' / '.join(attrs['over'])} added, best first"
-    if dim == "space":
-        return _HOWS["only"].format(dim=dim) if attrs["how"] == "only" else _HOWS["drop"].format(dim=dim)
-    return _HOWS[attrs["how"]].format(dim=dim, window=attrs.get("window"))
-
-
-def _title(ax: Axes, found: xr.Dataset, width: float, *, with_intervals: bool) -> None:
-    """What was held fixed, and what the intervals are."""
-    attrs = found.attrs
-    parts = ["post-hoc sweep"]
-    if attrs.get("center"):
-        parts.append(f"centred by {attrs['center']}")
-    if edits := attrs.get("edits"):
-        parts.append(f"edited: {' or '.join(edits)}")
-    if "space" not in attrs["over"]:
-        parts.append(str(attrs["space"]))
-    for dim in (schema.LAYER, schema.TIMESTEP):
-        labels = attrs[f"{dim}s"]
-        if dim not in attrs["over"]:
-            parts.append(f"{dim} {_text(labels[0])}" if len(labels) == 1 else f"{len(labels)} {dim}s")
-    if attrs["observations"] > 1:
-        intervals = f", {resampling.described(attrs['observations'], attrs['confidence'])}" if with_intervals else ""
-        parts.append(f"{attrs['observations']} {attrs['observation']}s{intervals}")
-    ax.set_title(wrap("; ".join(parts), width, 2), fontsize=FONT_SIZE, loc="left")
-
-
-def _text(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)

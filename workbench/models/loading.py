@@ -10,13 +10,13 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from workbench.folders import BUNDLED as BUNDLED
 from workbench.folders import bundled_folder as bundled_folder
 from workbench.folders import info_in, json_object, local_folder
+from workbench.models.alone import alone
 from workbench.schema import InputError, ModelError, warn
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 OFFLOADS: Final = ("model", "sequential")
 
 _HEADROOM: Final = 1.15  # activations and buffers beside the weights
+
+_bundled: dict[str, DiffusionPipeline] = {}
+"""Those that were loaded."""
 
 
 def load_model(
@@ -89,11 +92,13 @@ def load_model(
     return _load(folder, chosen, target, pipeline, offload)
 
 
-@lru_cache(maxsize=1)
 def bundled(name: str) -> DiffusionPipeline:
     """The bundled model on the CPU, loaded once per process, without the progress bars of a large one."""
-    with _without_progress_bars():
-        return load_model(name, device="cpu")
+    if name not in _bundled:
+        with alone(name), _without_progress_bars():
+            if name not in _bundled:
+                _bundled[name] = load_model(name, device="cpu")
+    return _bundled[name]
 
 
 @contextmanager
@@ -313,7 +318,7 @@ def _load(
         warn(f"{folder} has {variant} weights only: they are loaded, and brought to {dtype}.", stacklevel=3)
     logger.info("loading %s in %s for %s", folder, dtype, device)
     try:
-        with own_defaults():
+        with alone(str(folder)), own_defaults():
             pipe: DiffusionPipeline = _pipeline_class(folder, pipeline).from_pretrained(
                 folder, dtype=dtype, variant=variant or None, local_files_only=True
             )
