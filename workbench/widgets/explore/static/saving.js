@@ -100,9 +100,10 @@ function flowed(things, wide, room) {
   return lines;
 }
 
-/** Where the view comes from, as its files keep it. */
+/** Where the view comes from, as its files keep it: they are read where no variable of the notebook is. */
 function factsOf({ store }) {
-  return { ...store.meta.run, state: store.state, code: store.code() };
+  const { state, names, meta } = store;
+  return { ...meta.run, state, code: codeOf({ state, names, meta: { ...meta, source: meta.reopening ?? meta.source } }) };
 }
 
 function savePicture(view) {
