@@ -137,6 +137,10 @@ def many(singles: dict[str, xr.Dataset]) -> xr.Dataset:
     if not alike:
         coords[schema.ASKED] = ((schema.ITEM, schema.CONCEPT), order >= 0)
         coords[schema.ORDER] = ((schema.ITEM, schema.CONCEPT), order)
+    prompts = [one.attrs[schema.PROMPT] for one in singles.values()]
+    if len(set(prompts)) > 1:
+        coords[schema.PROMPT] = (schema.ITEM, prompts)
+        joined.attrs[schema.PROMPT] = ""
     return joined.assign_coords(coords).assign_attrs(key="many")
 
 

@@ -27,7 +27,7 @@ from workbench.widgets.explore.state import State
 from workbench.widgets.shared.copied_dataset import named, opening
 from workbench.widgets.shared.description import picture
 from workbench.widgets.shared.kernel import variable_of
-from workbench.widgets.shared.python_code import arguments, code
+from workbench.widgets.shared.python_code import arguments, code, variables
 from workbench.widgets.shared.refusals import drawable, problem, shown
 from workbench.widgets.shared.worker import Progress
 from workbench.widgets.start.starter import Start
@@ -270,7 +270,8 @@ class _Laboratory:
     def uses(self) -> list[str]:
         """The variables of the notebook that the code uses."""
         picture = [self.written] if self.written.isidentifier() else ["ds"] if self.ds is not None else []
-        return [*picture, *([] if self._named else [variable_of(self.model, "pipe")])]
+        pipe = [] if self._named else [variable_of(self.model, "pipe")]
+        return list(dict.fromkeys([*picture, *pipe, *variables(self.options)]))
 
     @property
     def _named(self) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from tests import synthetic
 from workbench import schema
 from workbench.accessor import WorkbenchAccessor
 from workbench.analysis.gauges import gauge_report
-from workbench.analysis.many_images import items_of
+from workbench.analysis.many_images import items_of, over_items
 from workbench.analysis.sweeps import sweep
 from workbench.schema import InputError, SchemaError, SelectionError, WorkbenchWarning
 
@@ -52,6 +53,8 @@ METHODS: dict[str, Callable[[xr.Dataset], Any]] = {
     "mask": lambda ds: ds.wb.mask("sky", "argmax"),
     "score": lambda ds: ds.wb.score(),
     "score beside a null": lambda ds: ds.wb.score(null="concepts"),
+    "overview": lambda ds: ds.wb.overview(),
+    "overview with truth": lambda ds: ds.wb.overview("iou", space="cross", samples=0),
     "rank_heads": lambda ds: ds.wb.rank_heads(),
     "leakage": lambda ds: ds.wb.leakage(),
     "settling": lambda ds: ds.wb.settling(),
@@ -116,6 +119,47 @@ def test_one_item_is_the_dataset_of_its_image(singles: dict[str, xr.Dataset]) ->
         ds.assign_coords(name=("item", ["a", "a", "b"])).wb.item("a")
     with pytest.raises(InputError, match="of one image already"):
         expected.wb.item("b")
+
+
+def test_what_differs_from_item_to_item_stays_available(tmp_path: Path) -> None:
+    singles = {name: _single(name, words) for name, words in WORDS.items()}
+    singles["c"].attrs["prompt"] = "a dog"
+    ds = synthetic.many(singles)
+    maps = ds.wb.heatmap(concepts=["sky", "dog"])
+    assert "softmax_over" not in maps.attrs
+    assert [tuple(json.loads(words)) for words in maps["softmax_over"].values] == list(WORDS.values())
+    assert maps["softmax_over"].dims == ("item",)
+    assert set(maps.coords) - set(singles["a"].wb.heatmap().coords) == {
+        "item", "name", "run", "image_hash", "prompt", "softmax_over"
+    }  # fmt: skip
+    assert synthetic.many({"a": singles["a"], "d": singles["a"]}).wb.heatmap().attrs["softmax_over"] == list(WORDS["a"])
+    scored = ds.wb.score()
+    for place, (name, single) in enumerate(singles.items()):
+        assert scored["origin"].values[place] == single.wb.score().attrs["origin"], name
+    settled = ds.wb.settling()
+    comments = [single.wb.settling()["settled"].attrs["comment"] for single in singles.values()]
+    assert settled["settled_comment"].values.tolist() == comments
+    settled.to_netcdf(tmp_path / "settled.nc")
+    xr.testing.assert_equal(xr.load_dataset(tmp_path / "settled.nc").drop_attrs(), settled.drop_attrs())
+
+
+@pytest.mark.parametrize(
+    ("values", "held"),
+    [
+        ([1, 2.5], [1, 2.5]),
+        ([True, False], [True, False]),
+        (["a", "b"], ["a", "b"]),
+        ([True, 2], ["true", "2"]),
+        ([None, 2], ["null", "2"]),
+        ([np.arange(2), [1]], ["[0, 1]", "[1]"]),
+    ],
+)
+def test_attributes_of_items_become_labels(values: list[Any], held: list[Any]) -> None:
+    ds = synthetic.many({name: _single(name, WORDS["a"]) for name in "ab"})
+    given = iter(values)
+    found = over_items(ds, lambda one: xr.DataArray(1.0, attrs={**one.attrs, "layer": next(given)}))
+    assert found["layer"].values.tolist() == held
+    assert found.attrs == {name: value for name, value in ds.attrs.items() if name not in ("key", "image_hash")}
 
 
 def test_scores_stay_unread(singles: dict[str, xr.Dataset]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from workbench.figures import PaperFigure, effects, effects_by_layer
 from workbench.interventions import Intervention, MaskText, ScaleHeads, SkipBlock
@@ -64,7 +65,9 @@ def test_effects_without_controls_or_without_a_number_are_drawn() -> None:
     assert len(dots(effects(bare))) == 2
     equal = result(SkipBlock(0), SkipBlock(1))
     equal["psnr"][0] = np.inf
-    np.testing.assert_allclose(dots(effects(equal)), [[38, 1]])
+    figure = effects(equal)
+    np.testing.assert_allclose(dots(figure), [[38, 1]])
+    assert [text.get_text() for text in figure.axes[0].texts] == ["leaves every picture as it is"]
 
 
 def shifted(*edits: Intervention) -> xr.Dataset:
@@ -112,6 +115,20 @@ def test_few_controls_frame_nothing() -> None:
     assert "framed" not in ax.get_title(loc="left")
 
 
+def test_a_frame_counts_the_controls_of_its_own_edit() -> None:
+    """Of edits with fewer distinct controls the rest of the repeats is empty."""
+    found = result(*(ScaleHeads(layer, head) for layer in (1, 3) for head in range(3)), draws=20)
+    found["mean_map_distance_control"][1, 2:] = np.nan
+    found["mean_map_distance_control"][5, 19:] = np.nan
+    ax = effects(found, "mean_map_distance").axes[0]
+    frames = {(round(patch.get_x() + 0.46), round(patch.get_y() + 0.46)) for patch in ax.patches}
+    assert frames == {(2, 0), (0, 1), (1, 1), (2, 1)}
+    title = ax.get_title(loc="left").replace("\n", " ")
+    found["mean_map_distance_control"][4] = np.nan  # out of reach
+    assert "2 to 20 repeats" in title
+    assert "framed: larger than all 19 or more controls" in title
+
+
 def reached(**attrs: object) -> xr.Dataset:
     """The same, read by layer: one edit of two that act behind and in what is read, and one that is out of reach."""
     found = result(SkipBlock(0), ScaleHeads(2, 1), SkipBlock(2), readout=[2], **attrs)
@@ -155,6 +172,16 @@ def test_edits_of_layers_are_drawn_upwards_and_lists_downwards(draw: Any) -> Non
     assert draw(listed, "map_distance").axes[0].yaxis_inverted(), "a list"
     one = reached().isel(intervention=[0])
     assert draw(one, "map_distance").axes[0].yaxis_inverted()
+
+
+def test_a_matrix_of_some_of_the_layers_marks_those_of_the_read_out_that_are_there() -> None:
+    assert len(effects_by_layer(reached()).axes[0].lines) == 1
+    part = effects_by_layer(reached().isel(read_layer=[0, 1]))
+    assert not part.axes[0].lines
+    one = effects_by_layer(reached().isel(read_layer=[2], intervention=[0]))
+    canvas = FigureCanvasAgg(one)
+    canvas.draw()
+    assert one.get_tightbbox(canvas.get_renderer()).x1 < one.get_figwidth() + 0.02
 
 
 def test_results_of_the_release_before_are_drawn_with_a_warning() -> None:

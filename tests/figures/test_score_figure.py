@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from tests.synthetic import dataset
 from workbench import figures
@@ -37,6 +38,27 @@ def test_a_null_of_few_draws_spans_them_all_and_none_is_no_band() -> None:
     assert bars[-1].get_y() == pytest.approx(float(ends.min()))
     assert bars[-1].get_y() + bars[-1].get_height() == pytest.approx(float(ends.max()))
     assert not figures.score(score(DS)).axes[0].patches
+
+
+def test_long_names_leave_room_and_what_is_nowhere_says_so() -> None:
+    names = ["a very long name of a concept that goes on and on", "Donaudampfschifffahrtsgesellschaftskapitän", "x"]
+    found = score(dataset(truth=True, concepts=names))
+    found["iou"][2] = np.nan
+    found["mean_iou"] = found["iou"].mean()
+    figure = figures.score(found)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    (ax,) = figure.axes
+    box, plot = figure.get_tightbbox(canvas.get_renderer()), ax.get_position()
+    assert box.y0 > -0.02
+    assert box.y1 < figure.get_figheight() + 0.02
+    assert plot.height * figure.get_figheight() > 1
+    assert [text.get_text() for text in ax.texts] == ["nowhere"]
+
+
+def test_a_mean_over_other_concepts_is_refused() -> None:
+    with pytest.raises(InputError, match="holds dog, grass alone, but its mean is over other concepts"):
+        figures.score(score(dataset(truth=True)).isel(concept=[0, 1]))
 
 
 def test_a_sweep_over_the_band_of_a_null() -> None:

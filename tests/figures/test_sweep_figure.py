@@ -51,6 +51,25 @@ def test_a_curve_with_its_band_and_the_full_map() -> None:
     assert "dog" not in lines(sweep(found, concepts=False))
 
 
+def test_a_t_interval_lies_around_the_mean_that_it_is_of() -> None:
+    found = swept(dataset(truth=True, samples=6, signal=1), "layer", interval="t")
+    assert not np.allclose(found["mean_iou_each"], found["mean_iou"])
+    figure = sweep(found)
+    drawn = lines(figure)
+    low, high = found["mean_iou_interval"].values
+    np.testing.assert_allclose(drawn["mean"].get_ydata(), (low + high) / 2)
+    np.testing.assert_allclose(drawn["dog"].get_ydata(), found["iou_each"].sel(concept="dog"))
+    np.testing.assert_allclose(drawn["all together"].get_ydata(), float(found["mean_iou_full_each"]))
+    assert figure.axes[0].get_ylabel().replace("\n", " ") == "mean IoU, mean over samples"
+
+
+def test_long_names_leave_room_for_the_curves() -> None:
+    names = ["a very long name of a concept that goes on and on", "Donaudampfschifffahrtsgesellschaftskapitän"]
+    figure = sweep(swept(dataset(truth=True, concepts=names), "layer"))
+    FigureCanvasAgg(figure).draw()
+    assert figure.axes[0].get_position().width > 0.5
+
+
 def test_one_sample_has_no_band() -> None:
     figure = sweep(swept(dataset(truth=True), "layer", metric=["iou", "entropy"]), "entropy")
     assert not figure.axes[0].collections
@@ -79,6 +98,7 @@ def test_spaces_are_points_or_curves_of_their_own() -> None:
     alone = sweep(swept(ds, "space"), concepts=False)
     assert ticks(alone.axes[0]) == ["output", "cross"]
     assert lines(alone)["mean"].get_linestyle() == "None"
+    assert {line.get_linestyle() for line in lines(sweep(swept(ds, "space"))).values()} == {"None", "--"}, "no order"
     found = swept(ds, ("layer", "space"))
     curves = lines(sweep(found))
     assert set(curves) == {"output", "cross"}
@@ -122,6 +142,7 @@ def test_what_is_missing_stays_empty() -> None:
     ax = sweep(swept(ds, ("layer", "timestep"))).axes[0]
     assert len(ax.texts) == 14
     assert np.ma.getmaskarray(ax.get_images()[0].get_array()).sum() == 1
+    assert [(patch.get_x(), patch.get_y()) for patch in ax.patches if patch.get_hatch()] == [(0.5, 1.5)]
     gone = [(0, time, 2) for time in (750.0, 500.0, 250.0)]
     drawn = lines(sweep(swept(dataset(truth=True, missing=gone), "layer")))
     assert np.isnan(drawn["mean"].get_ydata()[2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -84,7 +85,9 @@ def item(ds: xr.Dataset, which: str | int) -> xr.Dataset:
 def over_items(ds: xr.Dataset, measure: Callable[[xr.Dataset], _Found]) -> _Found:
     """What a measure gives for each item, along ``item``; for a dataset of one image what it gives.
 
-    One item is read at a time. Attributes are those that are the same for all.
+    One item is read at a time. Attributes are those that are the same for all. One that differs is a coordinate along
+    ``item`` with its name, behind that of a dataset's variable if it is that variable's: text, numbers or booleans as
+    they are, and anything else, such as the concepts that a softmax went over, as JSON.
 
     Raises
     ------
@@ -151,12 +154,34 @@ def _joined(found: Sequence[_Found], ds: xr.Dataset) -> _Found:
             f"the items give results of different shapes, which one dataset does not hold ({error}): measure them one "
             "by one, ds.isel(item=0)."
         ) from error
-    joined = joined.assign_coords({name: coord for name, coord in ds.coords.items() if coord.dims == (schema.ITEM,)})
+    coords = {name: coord for name, coord in ds.coords.items() if coord.dims == (schema.ITEM,)}
+    return _with_attributes(joined.assign_coords(coords), found)
+
+
+def _with_attributes(joined: _Found, found: Sequence[_Found]) -> _Found:
+    """What all results say alike as attributes, and the rest as coordinates."""
+    different: dict[str, list[Any]] = {}
+    taken = {*map(str, joined.coords), *map(str, joined.dims)}
     if isinstance(joined, xr.Dataset):
+        taken |= {str(name) for name in joined.data_vars}
         for name in joined.data_vars:
-            joined[name].attrs = _same([one[name].attrs for one in found if isinstance(one, xr.Dataset)])
-    joined.attrs = _same([one.attrs for one in found])
-    return joined
+            own = [one[name].attrs for one in found if isinstance(one, xr.Dataset)]
+            joined[name].attrs = _same(own)
+            different |= {f"{name}_{attr}": values for attr, values in _different(own).items()}
+    whole = [one.attrs for one in found]
+    joined.attrs = _same(whole)
+    return joined.assign_coords(_along_items(different | _different(whole), taken))
+
+
+def _along_items(different: Mapping[str, list[Any]], taken: set[str]) -> dict[str, Any]:
+    """Attributes that differ as coordinates, but those that are coordinates already."""
+    known = {schema.RUN: "key", schema.IMAGE_HASH: schema.IMAGE_HASH, schema.PROMPT: schema.PROMPT}
+    told = {attr for coord, attr in known.items() if coord in taken}
+    return {
+        f"{schema.ITEM}_{name}" if name in taken else name: (schema.ITEM, _labels(values))
+        for name, values in different.items()
+        if name not in told
+    }
 
 
 def _same(attrs: Sequence[Mapping[Any, Any]]) -> dict[Any, Any]:
@@ -168,8 +193,24 @@ def _same(attrs: Sequence[Mapping[Any, Any]]) -> dict[Any, Any]:
     }
 
 
+def _different(attrs: Sequence[Mapping[Any, Any]]) -> dict[str, list[Any]]:
+    """What they do not say alike, None where one does not say it."""
+    same = _same(attrs)
+    names = dict.fromkeys(name for each in attrs for name in each if name not in same)
+    return {str(name): [each.get(name) for each in attrs] for name in names}
+
+
+def _labels(values: list[Any]) -> list[Any]:
+    """Values as a coordinate holds them: of one plain kind, or as text."""
+    for kind in (bool, str, (int, float)):
+        if all(isinstance(value, kind) and (kind is bool or not isinstance(value, bool)) for value in values):
+            return values
+    return [json.dumps(value, default=lambda one: np.asarray(one).tolist()) for value in values]
+
+
 def _equal(one: Any, other: Any) -> bool:
-    return bool(np.array_equal(one, other)) if isinstance(one, np.ndarray) else bool(one == other)
+    arrays = isinstance(one, np.ndarray) or isinstance(other, np.ndarray)
+    return bool(np.array_equal(one, other)) if arrays else bool(one == other)
 
 
 def _numbered(found: _Found, words: list[str]) -> _Found:

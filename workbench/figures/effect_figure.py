@@ -216,8 +216,8 @@ def _rows(result: xr.Dataset, effect: Effect, width: float) -> PaperFigure:
             dots.set(zorder=3, clip_on=False)
             handles.append(dots)
     small = FONT_SIZE - 1
-    for missing in np.flatnonzero(np.isnan(values)).tolist():
-        said, at = why_absent(result, missing), ax.get_yaxis_transform()
+    for missing in np.flatnonzero(~known).tolist():
+        said, at = why_absent(result, missing, values[missing]), ax.get_yaxis_transform()
         ax.text(0.015, missing, said, transform=at, va="center", ha="left", alpha=0.65, fontsize=small)
     if shown:
         ticks: dict[str, Any] = {"color": ink, "alpha": 0.45, "marker": "|", "linestyle": "none"}
@@ -246,9 +246,11 @@ def _matrix(result: xr.Dataset, effect: Effect, places: list[tuple[int, int]], c
     layers, heads = (sorted({place[axis] for place in places}) for axis in (0, 1))
     at = [(layers.index(layer), heads.index(head)) for layer, head in places]
     values, beyond = np.full((len(layers), len(heads)), np.nan), np.zeros((len(layers), len(heads)), bool)
+    counts = _controls(effect)
     for index, cell in enumerate(at):
         values[cell] = effect.values[index]
-        beyond[cell] = effect.ranks is not None and result.sizes["repeat"] >= ENOUGH and effect.ranks[index] == 1
+        beyond[cell] = effect.ranks is not None and counts[index] >= ENOUGH and effect.ranks[index] == 1
+    least = min((counts[index] for index, cell in enumerate(at) if beyond[cell]), default=0)
     side = min(_CELL, 5.0 / len(heads))
     size = (max(side * len(heads) + 1.5, 3.0), max(side * len(layers), 1.2) + 0.95)
     figure = PaperFigure(figsize=size, dpi=DPI, layout="constrained")
@@ -269,11 +271,22 @@ def _matrix(result: xr.Dataset, effect: Effect, places: list[tuple[int, int]], c
         frame.set_path_effects([patheffects.withStroke(linewidth=2.6, foreground="#FFFFFF")])
         ax.add_patch(frame)
     figure.colorbar(shown, ax=ax, label=wrap(effect.name, size[1] - 0.5, 3), pad=0.02)
-    notes = [f"framed: larger than all {result.sizes['repeat']} controls"] if beyond.any() else []
+    notes = (
+        [f"framed: larger than all {least}{' or more' if least < counts.max() else ''} controls"]
+        if beyond.any()
+        else []
+    )
     notes += ["* read in the edited layer itself"] if own else []
     notes += ["hatched: out of reach"] if np.isnan(values).any() else []
     ax.set_title(wrap(about(result, effect, *notes), size[0] - 0.6, 4), fontsize=FONT_SIZE, loc="left")
     return figure
+
+
+def _controls(effect: Effect) -> NDArray[np.int64]:
+    """(intervention): how many controls have a value; some edits have fewer distinct ones than others."""
+    if effect.controls is None:
+        return np.zeros(len(effect.values), dtype=np.int64)
+    return np.asarray((~np.isnan(effect.controls)).sum(-1))
 
 
 def hatch_absent(ax: Axes, values: NDArray[np.float64]) -> None:
@@ -317,8 +330,10 @@ def read_where_edited(result: xr.Dataset, effect: Effect) -> NDArray[np.bool_]:
     return np.array(["own" in str(how).split(" + ") for how in result["readout_reach"].to_numpy()])
 
 
-def why_absent(result: xr.Dataset, row: int) -> str:
-    """Why a row has no value, in a few words."""
+def why_absent(result: xr.Dataset, row: int, value: float) -> str:
+    """Why a row has no value that could be drawn, in a few words."""
+    if np.isinf(value):
+        return "leaves every picture as it is"
     how = str(result["readout_reach"].to_numpy()[row]) if "readout_reach" in result.coords else ""
     if "skipped" in how:
         return f"leaves out what is read ({read_at(result)})"
@@ -355,6 +370,8 @@ def about(result: xr.Dataset, effect: Effect, *notes: str) -> str:
     parts = [f"Effects of edits{f', maps of {where}' if where else ''}"]
     if "repeat" in result.sizes:
         kinds = [KINDS.get(kind, kind) for kind in sorted(set(map(str, result["control"].to_numpy())))]
-        count = result.sizes["repeat"]
-        parts.append(f"controls: {' or '.join(kinds)}, {count} {'repeat' if count == 1 else 'repeats'}")
+        counts = _controls(effect)
+        few, most = int(counts[counts > 0].min(initial=counts.max())), int(counts.max())
+        count = f"{most} repeat{'s' * (most != 1)}" if few == most else f"{few} to {most} repeats"
+        parts.append(f"controls: {' or '.join(kinds)}, {count}")
     return "; ".join([*parts, *notes])

@@ -89,7 +89,7 @@ def effects_by_layer(
         ax.spines[:].set_visible(False)
         readout = result.attrs.get("readout", ())
         if not isinstance(readout, str):
-            for layer in readout:
+            for layer in set(readout) & set(layers):
                 at = (layers.index(layer), len(labels) - 0.28 if upwards else -0.72)
                 ax.plot(*at, marker="v", markersize=4, color=mpl.rcParams["text.color"], clip_on=False)
         figure.colorbar(shown, ax=ax, label=wrap(drawn.name, size[1] - 0.8, 3), pad=0.02)
@@ -101,7 +101,7 @@ def effects_by_layer(
             keys.append(Patch(fill=False, edgecolor=_OWN, linewidth=1.4, label="inside the edited layer"))
         figure.legend(handles=keys, loc="outside lower left", ncols=1, frameon=False, fontsize=FONT_SIZE - 1)
         where = "" if isinstance(readout, str) or not readout else f" (read-out, ▾: {read_at(result)})"
-        title = wrap(f"Effects of edits by layer{where}", max(size[0], 3.4) - 0.2, 2)
-        ax.set_title(title, fontsize=FONT_SIZE, loc="left", pad=12)
+        title = wrap(f"Effects of edits by layer{where}", figure.get_figwidth() - 0.2, 3)
+        figure.suptitle(title, x=0.1 / figure.get_figwidth(), ha="left", fontsize=FONT_SIZE)
     figure.facts = provenance_of_result(result) | {"shown": f"{drawn.name}, by layer"}
     return figure

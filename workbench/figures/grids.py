@@ -154,7 +154,8 @@ def _meaning(maps: xr.DataArray) -> str:
     )
     if maps.attrs["reduce"] == "mean":
         return f"{space} score"
-    return f"share among {len(maps.attrs['softmax_over'])} concepts ({space})"
+    count = len(maps.attrs["softmax_over"])
+    return f"share among {count} concept{'s' * (count != 1)} ({space})"
 
 
 def _picture(ds: xr.Dataset, maps: xr.DataArray) -> NDArray[np.uint8]:

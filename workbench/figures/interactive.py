@@ -98,7 +98,7 @@ def _curves(swept: Swept, ink: str) -> Figure:
     from plotly import graph_objects as go
 
     figure = go.Figure()
-    found, values = swept.found, swept.values
+    found, values = swept.found, swept.curve
     by_space = values.ndim == 2
     dim = next(str(other) for other in values.dims if other != "space" or not by_space)
     where, names = swept.positions(dim)
@@ -126,13 +126,13 @@ def _curves(swept: Swept, ink: str) -> Figure:
     if not by_space and swept.by_concept:
         many = found.sizes[schema.CONCEPT] > MOST_CONCEPTS
         for index, concept in enumerate(map(str, found[schema.CONCEPT].to_numpy())):
-            heights = found[swept.metric].isel({schema.CONCEPT: index}).to_numpy()
+            heights = swept.curve_of(index)
             shown = "legendonly" if many else True
             line(heights, concept, colour(index), told(concept, heights), visible=shown, opacity=0.75)
     lines = values.transpose("space", dim) if by_space else values.expand_dims("line")
     bounds = found.get(f"{swept.name}_interval")
     for index in range(len(lines)):
-        label = str(lines["space"].to_numpy()[index]) if by_space else swept.label
+        label = str(lines["space"].to_numpy()[index]) if by_space else swept.curve_label
         tint = colour(index) if by_space else ink
         heights, ends = lines[index].to_numpy(), None
         if bounds is not None:
@@ -155,7 +155,7 @@ def _curves(swept: Swept, ink: str) -> Figure:
         figure.update_xaxes(tickvals=where, ticktext=labels)
     if dim == schema.TIMESTEP:
         figure.update_xaxes(autorange="reversed")  # noisy to clean, as a picture is made
-    figure.update_yaxes(title=html.escape(swept.label))
+    figure.update_yaxes(title=html.escape(swept.curve_label))
     figure.update_layout(title=_broken(swept.about(with_intervals=True)))
     return figure
 
@@ -287,7 +287,7 @@ def _effects(result: xr.Dataset, effect: Effect) -> Figure:
             xanchor="left",
             y=index,
             xshift=6,
-            text=html.escape(why_absent(result, index)),
+            text=html.escape(why_absent(result, index, effect.values[index])),
             showarrow=False,
         )
     figure.update_yaxes(

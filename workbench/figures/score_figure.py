@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any, Final
+
 import matplotlib as mpl
 import numpy as np
 import xarray as xr
 
 from workbench import schema
 from workbench.analysis.origin import provenance_of_result
-from workbench.figures.paper import DPI, FONT_SIZE, NULL_COLOUR, PaperFigure, colour, style, wrap
+from workbench.figures.paper import DPI, FONT_SIZE, NULL_COLOUR, PaperFigure, colour, style, text_width, wrap
 from workbench.schema import InputError, read_attributes
 
-_HEIGHT = 2.4
-_STEP = 0.5
+_HEIGHT: Final = 2.4
+_STEP: Final = 0.5
+_LONGEST: Final = 1.3
+"""Of a name below the axis, in inches; the rest of it becomes "…"."""
+_ANGLE: Final = 60
 
 
 def score(found: xr.Dataset, *, dark: bool = False, width: float | None = None) -> PaperFigure:
@@ -35,16 +41,24 @@ def score(found: xr.Dataset, *, dark: bool = False, width: float | None = None) 
     Raises
     ------
     InputError
-        If the dataset is no score.
+        If the dataset is no score, or its mean is over other concepts than it holds.
     """
     if not {"iou", "mean_iou"} <= set(found.data_vars) or found["iou"].dims != (schema.CONCEPT,):
         raise InputError("this dataset is no score; pass what ds.wb.score(...) returned.")
     attrs = read_attributes(found.attrs)
-    names = [*map(str, found[schema.CONCEPT].to_numpy()), "mean"]
+    own = [str(name) for name in found[schema.CONCEPT].to_numpy()]
     values = [*found["iou"].to_numpy(), float(found["mean_iou"])]
+    if not np.isclose(float(found["iou"].mean()), values[-1], equal_nan=True):
+        raise InputError(
+            f"this score holds {', '.join(own)} alone, but its mean is over other concepts: pass the whole score, or "
+            "measure these alone, ds.wb.score(concepts=[...])."
+        )
+    names = [wrap(name, _LONGEST, 1) for name in [*own, "mean"]]
     wide = width or max(2.6, _STEP * len(names) + 1.6)
+    turned = max(map(len, names)) * len(names) > wide * 9
     with mpl.rc_context(style(dark, curves=True)):
-        figure = PaperFigure(figsize=(wide, _HEIGHT), dpi=DPI, layout="constrained")
+        below = max(map(text_width, names)) * math.sin(math.radians(_ANGLE)) if turned else 0.0
+        figure = PaperFigure(figsize=(wide, _HEIGHT + below), dpi=DPI, layout="constrained")
         ax = figure.add_subplot()
         ax.set_aspect("auto")
         ink = mpl.rcParams["text.color"]
@@ -62,9 +76,10 @@ def score(found: xr.Dataset, *, dark: bool = False, width: float | None = None) 
             ax.plot(
                 place, value, "o", color=tint, markersize=5, markeredgecolor=ink, markeredgewidth=0.5, clip_on=False
             )
-        ax.set_xticks(range(len(names)), names)
-        if sum(len(name) + 2 for name in names) > wide * 9:
-            ax.tick_params(axis="x", labelrotation=60)
+            if np.isnan(value):
+                ax.text(place, 0.02, "nowhere", rotation=90, ha="center", va="bottom", alpha=0.65)
+        leaning: dict[str, Any] = {"rotation": _ANGLE, "ha": "right", "rotation_mode": "anchor"} if turned else {}
+        ax.set_xticks(range(len(names)), names, **leaning)
         ax.set_xlim(-0.6, len(names) - 0.4)
         ax.set_ylim(0, 1)
         ax.set_ylabel("IoU")

@@ -72,9 +72,28 @@ class Swept(NamedTuple):
         return f"mean {label}" if self.by_concept else label
 
     @property
+    def curve(self) -> xr.DataArray:
+        """The values of a curve: with t intervals the means over observations that those are of."""
+        return self.found[self.name + self._each]
+
+    def curve_of(self, concept: int) -> Any:
+        """The values of the concept at a position."""
+        return self.found[self.metric + self._each].isel({schema.CONCEPT: concept}).to_numpy()
+
+    @property
+    def curve_label(self) -> str:
+        """The measure of a curve in words."""
+        return self.label + (f", mean over {self.found.attrs['observation']}s" if self._each else "")
+
+    @property
+    def _each(self) -> str:
+        # A t interval is of the mean over observations of each one's value, not of the value over all observations.
+        return "_each" if f"{self.name}_each" in self.found else ""
+
+    @property
     def full(self) -> float | None:
         """The value of everything together, where that is one number beside the curve."""
-        full = self.found.get(f"{self.name}_full")
+        full = self.found.get(f"{self.name}_full{self._each}")
         return float(full) if full is not None and self.metric not in WITH_FULL_MAP and not full.ndim else None
 
     @property
@@ -180,5 +199,6 @@ def _arranged(found: xr.Dataset) -> xr.Dataset:
         by_concept = f"mean_{metric}" in found
         for name, more in ((metric, (schema.CONCEPT,) if by_concept else ()), (f"mean_{metric}", ())):
             dims |= {name: (*swept, *more), f"{name}_full": more, f"{name}_interval": ("bound", *swept, *more)}
+            dims |= {f"{name}_full_each": more}
             dims |= {f"{name}_n": (*swept, *more), f"{name}_each": (*swept, *more)}
     return along(found, dims)

@@ -16,6 +16,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from workbench import schema
 from workbench.analysis.origin import provenance_of_result
+from workbench.figures.effect_figure import hatch_absent
 from workbench.figures.paper import DPI, FONT_SIZE, NULL_COLOUR, PaperFigure, colour, style, wrap
 from workbench.figures.sweep_facts import Swept, as_label, read_sweep
 from workbench.schema import InputError
@@ -48,7 +49,9 @@ def sweep(
     ----------
     found
         What :func:`workbench.analysis.sweeps.sweep` returned. One dimension gives a curve, with the full map as a
-        dashed line; a space and another dimension one curve for each space; two others a matrix, its best cell framed.
+        dashed line; a space and another dimension one curve for each space; two others a matrix, its best cell framed
+        and what was not captured hatched. Curves of a sweep with ``interval="t"`` are the means over observations that
+        its intervals are of.
     metric
         Which of the sweep's metrics; the first one by default.
     concepts
@@ -111,7 +114,7 @@ def _curves(swept: Swept, concepts: bool | None, width: float, null: xr.DataArra
     figure = PaperFigure(figsize=(width, _HEIGHT), dpi=DPI, layout="constrained")
     ax = figure.add_subplot()
     ax.set_aspect("auto")
-    found, name, values = swept.found, swept.name, swept.values
+    found, name, values = swept.found, swept.name, swept.curve
     by_space = values.ndim == 2
     dim = next(str(other) for other in values.dims if other != "space" or not by_space)
     where, names = swept.positions(dim)
@@ -124,15 +127,15 @@ def _curves(swept: Swept, concepts: bool | None, width: float, null: xr.DataArra
     per_concept = not by_space and swept.by_concept
     if per_concept and concepts is not False and (concepts or found.sizes[schema.CONCEPT] <= MOST_CONCEPTS):
         for index, concept in enumerate(found[schema.CONCEPT].to_numpy()):
-            line = found[swept.metric].sel({schema.CONCEPT: concept}).to_numpy()
+            label = wrap(str(concept), width / 4, 1)
             # Dots that no line joins stand beside that of the mean, not behind it.
             beside, size = (0.09 * (index + 1), 3.5) if apart else (0, 2)
             at = np.asarray(where) + beside
-            _line(ax, at, line, colour(index), str(concept), linewidth=1, markersize=size, linestyle=joined)
+            _line(ax, at, swept.curve_of(index), colour(index), label, linewidth=1, markersize=size, linestyle=joined)
     lines = values.transpose("space", dim) if by_space else values.expand_dims("line")
     for index in range(len(lines)):
         tint = colour(index) if by_space else ink
-        label = str(lines["space"].to_numpy()[index]) if by_space else ("mean" if per_concept else None)
+        named = str(lines["space"].to_numpy()[index]) if by_space else ("mean" if per_concept else None)
         bounds = found.get(f"{name}_interval")
         if bounds is not None:
             ends = bounds.isel(space=index) if by_space else bounds
@@ -141,11 +144,11 @@ def _curves(swept: Swept, concepts: bool | None, width: float, null: xr.DataArra
                 ax.fill_between(where, low, high, color=tint, alpha=0.2, linewidth=0)
             else:
                 ax.vlines(where, low, high, color=tint, alpha=0.5, linewidth=3)
-        _line(ax, where, lines[index], tint, label, linewidth=1.6, markersize=3.5, linestyle=joined)
+        _line(ax, where, lines[index], tint, named, linewidth=1.6, markersize=3.5, linestyle=joined)
     if swept.full is not None and not by_space:
         ax.axhline(swept.full, color=ink, linewidth=0.8, linestyle=(0, (4, 3)), label="all together")
     _axis(ax, swept, dim)
-    ax.set_ylabel(wrap(swept.label, _HEIGHT - 0.5, 2))
+    ax.set_ylabel(wrap(swept.curve_label, _HEIGHT - 0.5, 2))
     ax.grid(axis="y", linewidth=0.4, alpha=0.35)
     ax.spines[["top", "right"]].set_visible(False)
     if ax.get_legend_handles_labels()[0]:
@@ -171,6 +174,7 @@ def _matrix(swept: Swept, cmap: Any, width: float | None) -> PaperFigure:
     ax = figure.add_subplot()
     drawn = ax.imshow(cells, cmap=cmap)
     drawn.axes.set_aspect("auto")
+    hatch_absent(ax, cells)
     for dim, axis in ((down, ax.yaxis), (across, ax.xaxis)):
         every = -(-values.sizes[dim] // 14)
         labels = [as_label(value) for value in values[dim].to_numpy()]

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import xarray as xr
 
-from workbench.schema.dataset_names import ASKED, CONCEPT, IMAGE_HASH, ITEM, NAME, ORDER, RUN
+from workbench.schema.dataset_names import ASKED, CONCEPT, IMAGE_HASH, ITEM, NAME, ORDER, PROMPT, RUN
 from workbench.schema.errors import InputError
 
 _OF_ITEM: Final = (ITEM, NAME, RUN, IMAGE_HASH, ASKED, ORDER)
@@ -35,7 +35,9 @@ def of_item(ds: xr.Dataset) -> xr.Dataset:
     held = [name for name in _OF_ITEM if name in ds.coords]
     if not held:
         return ds
-    own = ((RUN, "key"), (IMAGE_HASH, IMAGE_HASH))
+    own = ((RUN, "key"), (IMAGE_HASH, IMAGE_HASH), (PROMPT, PROMPT))
+    if _is_scalar(ds, PROMPT):
+        held.append(PROMPT)
     attrs = {to: str(ds[name].to_numpy().item()) for name, to in own if _is_scalar(ds, name)}
     if ORDER in held and ds[ORDER].dims == (CONCEPT,):
         order = ds[ORDER].to_numpy()

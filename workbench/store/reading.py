@@ -184,6 +184,11 @@ def open_contents(contents: Contents, *, verify: bool = False) -> xr.Dataset:
             f"the run {contents.location} has schema version {manifest.record['schema_version']}; this version of the "
             f"package reads up to {SCHEMA_VERSION}: upgrade concept-workbench"
         )
+    if manifest.record.get("kind") == MANY:
+        raise StoreError(
+            f"{contents.location} is an exported run of many images: take it into the store with `workbench import "
+            f"{contents.location}`, and open {manifest.record.get('key')!r}"
+        )
     if verify and (problems := damage_of(contents)):
         raise damaged(contents, problems)
     try:

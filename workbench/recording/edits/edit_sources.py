@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from workbench.interventions import Intervention, Source
-from workbench.models.pipeline import PipelineAdapter, Posterior, Text
+from workbench.models.pipeline import PipelineAdapter
+from workbench.models.pipeline_records import Posterior, Text
 from workbench.recording.arguments import check_vocabulary
 from workbench.recording.edits.resolving import missing_pieces, refuse_mass, resolve, warn_of_idle
 from workbench.recording.pictures import Pixels, read_image, resize

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
+from workbench.models.block_records import WHOLE
 from workbench.models.joint import JointAdapter
-from workbench.models.transformer import WHOLE
 from workbench.schema import ModelError
 
 

@@ -13,8 +13,9 @@ from typing import Final, TypeVar
 import torch
 from torch import Tensor
 
+from workbench.models.block_records import WHOLE, BlockTensors, ConceptStream, Projection
 from workbench.models.guidance import Branch
-from workbench.models.transformer import WHOLE, BlockTensors, ConceptStream, Projection, TransformerAdapter
+from workbench.models.transformer import TransformerAdapter
 from workbench.numerics.scores import head_scores
 from workbench.recording import fused
 from workbench.recording.edits.edited_attention import Seed, random_direction
@@ -61,7 +62,12 @@ class Record:
         sequence, padding included, averaged over patches.
     vectors : dict of str to Tensor (batch, head, concept or patch, dim)
         With ``vectors=True``: ``concept_output`` and ``image_output`` before the output projection, ``concept_query``
-        and ``image_query`` after their norms and, for the image, before the rotary embedding.
+        and ``image_query`` after their norms and, for the image, before the rotary embedding. For every other space
+        that is read, the two whose inner product is its score, in float32: ``concept_cross`` (queries) and
+        ``image_cross`` (keys), ``concept_reverse_cross`` (keys) and ``image_reverse_cross`` (queries), all with the
+        rotary embedding; ``concept_value`` and ``image_value``; ``token_prompt`` (batch, head, token, dim; queries)
+        and ``image_prompt`` (keys), with the rotary embedding. The scale of the attention, 1 / sqrt(dim), multiplies
+        the image's vectors where the score has it, so that it stays when concept vectors are normalised.
     magnitudes : dict of str to Tensor ()
         Of the spaces for which it came with the scores: the largest of them without their signs, NaN if one is.
     branch : {"conditional", "unconditional"}
@@ -239,7 +245,7 @@ class Reading:
             image_query = adapter.rotate(_present(block.query), rotary).float()[:, :, patches]
             text_key = adapter.rotate(_present(block.prompt_key), block.call.text_rotary).float()
             mass["text_mass"] = _text_mass(image_query * scale, text_key, _present(image_key), block.text_bias)
-        return attended, Record(*place, scores, lse, mass, self._vectors(attended, own, block))
+        return attended, Record(*place, scores, lse, mass, self._vectors(adapter, attended, own, block, scale))
 
     def _read_fused(
         self,
@@ -286,7 +292,8 @@ class Reading:
                 compared = fused.scores(prompt, key, scale, table)
             scores[space], magnitudes[space] = _present(compared)
         lse = {"lse_image": found.lse[0], "lse_concept": found.lse[1]} if self.lse else {}
-        return found.output, Record(*place, scores, lse, {}, self._vectors(found.output, own, block), magnitudes)
+        kept = self._vectors(adapter, found.output, own, block, scale)
+        return found.output, Record(*place, scores, lse, {}, kept, magnitudes)
 
     def _scale(self, attended: Tensor, lead: int) -> Tensor:
         """Concept attention (batch, head, token, dim) with the concepts' output in some heads multiplied."""
@@ -296,16 +303,36 @@ class Reading:
             attended[:, chosen, lead:] = attended[:, chosen, lead:] * factor if factor else 0.0
         return attended
 
-    def _vectors(self, attended: Tensor, own: _Own, block: BlockTensors) -> dict[str, Tensor]:
+    def _vectors(
+        self, adapter: TransformerAdapter, attended: Tensor, own: _Own, block: BlockTensors, scale: float
+    ) -> dict[str, Tensor]:
         """The vectors behind the scores, where they are kept."""
         if not self.vectors:
             return {}
-        return {
+        kept = {
             "concept_output": attended[:, :, own.lead :],
             "image_output": block.output[:, :, block.patches],
             "concept_query": own.plain_query[:, :, own.lead :],
             "image_query": _present(block.query)[:, :, block.patches],
         }
+
+        def rotated(image: Tensor | None) -> Tensor:
+            return adapter.rotate(_present(image), block.call.rotary).float()[:, :, block.patches] * scale
+
+        for space in self.spaces:
+            if space == "cross":
+                pair = own.query[:, :, own.lead :], rotated(block.key)
+            elif space == "reverse_cross":
+                pair = own.key[:, :, own.lead :], rotated(block.query)
+            elif space == "value":
+                pair = own.value[:, :, own.lead :], _present(block.value)[:, :, block.patches]
+            elif space == "prompt":
+                pair = self._prompt_query(adapter, block), rotated(block.key)
+            else:
+                continue
+            first = "token" if space == "prompt" else "concept"
+            kept |= {f"{first}_{space}": pair[0].float(), f"image_{space}": pair[1].float()}
+        return kept
 
     def _prompt_query(self, adapter: TransformerAdapter, block: BlockTensors) -> Tensor:
         """Queries (batch, head, token, dim) of the wanted prompt tokens, with the rotary embedding."""

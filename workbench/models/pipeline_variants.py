@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from workbench.models.call_inputs import STRENGTH
 from workbench.models.guidance import Branch
-from workbench.models.pipeline import PipelineAdapter, Schedule
+from workbench.models.pipeline import PipelineAdapter
+from workbench.models.pipeline_records import Schedule
 from workbench.schema import InputError
 
 FROM_PICTURE: Final = ("image", "mask_image", STRENGTH)
