@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from tests.families import LONE, Sample, params
 from tests.tiny_random import POOLED_DIM, concept_embeddings, flux_inputs, flux_pipeline, flux_transformer
 from workbench.models.family import adapter_for
-from workbench.recording import reading
-from workbench.recording.reading import Record
-from workbench.recording.tracing import Trace, trace
+from workbench.recording import block_reading
+from workbench.recording.block_reading import Record
+from workbench.recording.traced_passes import Trace
+from workbench.recording.tracing import trace
 from workbench.schema import SPACES, InputError, ModelError, TraceError, WorkbenchWarning
 
 ALL_LAYERS = range(5)
@@ -253,7 +254,7 @@ def test_attention_to_text_is_the_models_own(
         return attention(query, key, value, **options)
 
     keys = text + inputs["hidden_states"].shape[1]
-    monkeypatch.setattr(reading, "_BLOCK_BYTES", rows * 4 * 2 * 2 * keys)
+    monkeypatch.setattr(block_reading, "_BLOCK_BYTES", rows * 4 * 2 * 2 * keys)
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
     seen = record(model, inputs, concepts, layers=range(5), text_mass=True)
     expected = torch.stack(matrices)[..., text:, :text].mean(dim=-2)

@@ -17,6 +17,7 @@ from workbench.evaluation.printing import table
 from workbench.evaluation.protocols import Protocol, preset, set_knobs
 from workbench.evaluation.published import Published, row
 from workbench.evaluation.sources import open_data
+from workbench.models.layers import usual_layers
 from workbench.schema import InputError
 
 Table = Literal["table1", "table2", "table3", "table4", "figure7"]
@@ -197,7 +198,7 @@ def _entries(name: str, data: DataSet, rules: Protocol, captures: Captures) -> t
     entries, published = [], {}
     if name == "figure7":
         whole, layers = captures.resolved(rules), captures.adapter().layers
-        blocks = [one.index for one in layers if one.kind == "dual"] or [one.index for one in layers]
+        blocks = [one.index for one in usual_layers(layers)]
         lines = [_Line(f"layer {block}", "output", {"layers": (block,)}, "") for block in blocks]
         lines.append(_Line("all of these layers", "output", {"layers": tuple(blocks)}, ""))
         lines += [_Line(f"timestep {time:g}", "output", {"timestep": time}, "") for time in TIMESTEPS]
