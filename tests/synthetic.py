@@ -103,6 +103,15 @@ def dataset(
     return xr.Dataset(variables, coords=coords, attrs=attrs)
 
 
+def video() -> xr.Dataset:
+    """Two frames of a dataset, the second with other scores."""
+    first, second = dataset(seed=1, truth=True), dataset(seed=2, truth=True)
+    names = ["output", "output_total", "cross", "cross_total"]
+    frames = xr.DataArray([0, 4], dims=schema.FRAME, name=schema.FRAME)
+    both = {name: xr.concat([first[name], second[name]], frames) for name in names}
+    return first.assign({name: scores.transpose(..., *schema.spatial(scores.dims)) for name, scores in both.items()})
+
+
 def many(singles: dict[str, xr.Dataset]) -> xr.Dataset:
     """Datasets of one image each, by their names, as ``capture_many`` would return them."""
     words = list(dict.fromkeys(word for one in singles.values() for word in one[schema.CONCEPT].values.tolist()))

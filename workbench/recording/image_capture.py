@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from workbench.models.pipeline import PipelineAdapter
 from workbench.recording.arguments import check_layers, check_offered, check_vocabulary
-from workbench.recording.edits.sources import SourceInputs, check_interventions, source_pictures
+from workbench.recording.edits.edit_sources import SourceInputs, check_interventions, source_pictures
 from workbench.recording.encoding import encoded_image, encoded_prompt
 from workbench.recording.identity import identity
 from workbench.recording.opening import concept_embeddings, found_or_recorded, traced

@@ -13,21 +13,22 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from workbench import store as runs_store
+from workbench.models.block_records import Concepts
 from workbench.models.family import pipeline_adapter_for
 from workbench.models.guidance import Branch
 from workbench.models.loading import BUNDLED, bundled, info_of, load_model
 from workbench.models.pipeline import PipelineAdapter
 from workbench.models.shortcuts import refuse_shortcuts
-from workbench.models.transformer import Concepts
-from workbench.recording.edits.sources import resolved
+from workbench.recording.block_reading import Record
+from workbench.recording.edits.edit_sources import resolved
 from workbench.recording.encoding import encoded_concepts
 from workbench.recording.identity import confirm, identity
 from workbench.recording.plan import Plan, Variables, writing
 from workbench.recording.provenance import is_derived, model_attrs
-from workbench.recording.reading import Record
 from workbench.recording.request import Request
 from workbench.recording.text_warnings import warn_of_embeddings
-from workbench.recording.tracing import Trace, trace
+from workbench.recording.traced_passes import Trace
+from workbench.recording.tracing import trace
 from workbench.schema import ModelError, warn
 from workbench.store.pieces import Writer
 

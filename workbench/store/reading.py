@@ -36,6 +36,7 @@ from workbench.store.locations import home as home_of
 from workbench.store.manifest import NewerError, damage_of, damaged, read_manifest
 from workbench.store.many import Register
 from workbench.store.metadata import ROOT, check_metadata
+from workbench.store.opened import remember
 from workbench.store.pieces import string_type
 from workbench.store.remote import RemoteRun
 from workbench.store.residuals import joined
@@ -170,7 +171,7 @@ def open(
         if verify:
             verify_run(contents.location)
         return open_uniform(contents)
-    return open_contents(contents, verify=verify)
+    return remember(open_contents(contents, verify=verify), contents.location)
 
 
 def open_contents(contents: Contents, *, verify: bool = False) -> xr.Dataset:
