@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Any, Final
 
 import matplotlib as mpl
 import numpy as np
@@ -78,7 +78,7 @@ def score(found: xr.Dataset, *, dark: bool = False, width: float | None = None) 
             )
             if np.isnan(value):
                 ax.text(place, 0.02, "nowhere", rotation=90, ha="center", va="bottom", alpha=0.65)
-        leaning = {"rotation": _ANGLE, "ha": "right", "rotation_mode": "anchor"} if turned else {}
+        leaning: dict[str, Any] = {"rotation": _ANGLE, "ha": "right", "rotation_mode": "anchor"} if turned else {}
         ax.set_xticks(range(len(names)), names, **leaning)
         ax.set_xlim(-0.6, len(names) - 0.4)
         ax.set_ylim(0, 1)
