@@ -12,9 +12,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from workbench import schema
+from workbench.analysis.adding_truth import with_truth
 from workbench.analysis.evaluation import truth_by_patch
 from workbench.analysis.heatmaps import heatmap
-from workbench.analysis.truth import with_truth
 from workbench.experiments.picture_effects import Bytes
 from workbench.experiments.planning import Edits
 from workbench.experiments.reach import Cells

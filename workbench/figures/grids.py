@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from workbench import schema
+from workbench.analysis.adding_truth import masks_of, void_of
 from workbench.analysis.heatmaps import HeatmapOptions, heatmap, segment
 from workbench.analysis.normalising import normalised
 from workbench.analysis.origin import provenance
 from workbench.analysis.plane import patch_side
-from workbench.analysis.truth import masks_of, void_of
 from workbench.figures.paper import DPI, FONT_SIZE, PaperFigure, colour, style, text_width, wrap
 from workbench.interventions import edit_of
 from workbench.schema import InputError

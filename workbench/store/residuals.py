@@ -108,10 +108,10 @@ def _joined(rounded: xr.Variable, counts: xr.Variable) -> xr.Variable:
         )
     counts = counts.transpose(*rounded.dims)
     if rounded.chunks or counts.chunks:
-        whole: xr.Variable = xr.apply_ufunc(
-            join, rounded.chunk(), counts.chunk(), dask="parallelized", output_dtypes=[np.float32]
+        data = xr.apply_ufunc(
+            join, rounded.chunk(), counts.chunk(), dask="parallelized", output_dtypes=[np.float32], keep_attrs=False
         )
-        return xr.Variable(rounded.dims, whole.data, rounded.attrs, rounded.encoding)
+        return xr.Variable(rounded.dims, data.data, rounded.attrs, rounded.encoding)
     lazy: Any = indexing.LazilyIndexedArray(_Scores(rounded, counts))
     as_opened = indexing.MemoryCachedArray(indexing.CopyOnWriteArray(lazy))  # as xarray wraps what it reads from files
     return xr.Variable(rounded.dims, as_opened, rounded.attrs, rounded.encoding)
