@@ -73,3 +73,11 @@ def test_home_is_the_argument_then_the_environment_then_the_cache(
     assert store.home() == platformdirs.user_cache_path("concept-workbench")
     monkeypatch.chdir(tmp_path)
     assert store.home("relative") == tmp_path / "relative"
+
+
+def test_what_can_be_no_home_and_no_run_is_refused_in_a_sentence() -> None:
+    with pytest.raises(InputError, match="home is 'a\\\\x00b'; expected a path, which holds no null character"):
+        store.home("a\0b")
+    for wrong in (None, 3, b"key", ""):
+        with pytest.raises(InputError, match="expected its key, or the path or URL of one"):
+            store.open(wrong)  # type: ignore[arg-type]

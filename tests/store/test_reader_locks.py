@@ -73,6 +73,21 @@ def test_a_home_that_was_made_anew_is_held_anew(run: Path, home: Path) -> None:
     assert _unread(run)
 
 
+def test_a_home_of_two_names_is_one(run: Path, home: Path) -> None:
+    """Another name of the file of locks would see none of this process's, and closing it would drop them all."""
+    link = home.with_name("link")
+    link.symlink_to(home)
+    through = link / "runs" / run.name
+    for opened, asked in ((through, run), (run, through)):
+        ds = store.open(opened)
+        assert not _unread(asked)
+        with reader_locks.unread(asked.with_name("other.zarr")):
+            pass
+        assert _held_elsewhere(run)
+        del ds
+        assert _unread(run)
+
+
 def _held_elsewhere(run: Path) -> bool:
     """Whether another process finds the run held."""
     process = processes.start(exit_with_whether_it_is_free, run)

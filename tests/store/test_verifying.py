@@ -113,6 +113,34 @@ def test_a_link_is_no_file_of_a_run(run: Path, home: Path) -> None:
     assert store.damage("run", home) == ["folder: not in the manifest", "image/zarr.json: no file"]
 
 
+def test_what_systems_leave_in_folders_is_no_damage(run: Path, home: Path, tmp_path: Path) -> None:
+    for name in (".DS_Store", "image/Thumbs.db", "image/._zarr.json", "output/.nfs000001", "desktop.ini"):
+        (run / name).write_bytes(b"of the system")
+    assert store.damage("run", home) == []
+    store.import_runs(store.export_runs("run", tmp_path / "run.zarr.zip", home), tmp_path / "other")
+    (run / "image" / "Thumbs").write_bytes(b"of nobody")
+    assert store.damage("run", home) == ["image/Thumbs: not in the manifest"]
+
+
+def test_a_run_that_a_link_points_to_is_removed_and_made_again(run: Path, home: Path) -> None:
+    """As of someone who moved it to another disk: the link goes, what it points to is his."""
+    elsewhere = home / "elsewhere.zarr"
+    run.rename(elsewhere)
+    run.symlink_to(elsewhere)
+    assert store.damage("run", home) == []
+    store.discard("run", home)
+    assert not run.is_symlink()
+    assert (elsewhere / "manifest.json").exists()
+    assert not list((home / "partial").iterdir())
+    run.symlink_to(elsewhere)
+    assert [item.key for item in store.prune(home, keep=0) if item.what == "run"] == ["run"]
+    assert not list((home / "partial").iterdir())
+    run.symlink_to(home / "nothing")
+    save(_small(), home)
+    assert not run.is_symlink()
+    assert store.damage("run", home) == []
+
+
 def test_what_a_newer_version_wrote_is_not_called_damaged(run: Path, home: Path) -> None:
     content = {"format": manifest.FORMAT + 1, "everything": "else"}
     (run / "manifest.json").write_bytes(manifest.sealed(content))

@@ -32,10 +32,11 @@ def arranged(variable: xr.Variable, dims: Sequence[str], *, summed: str | None =
     """
     if variable.chunks is not None:
         if summed is not None:
-            variable = variable.sum(summed, dtype=np.float32, skipna=False)
+            variable = variable.sum(summed, dtype=np.float32, skipna=False).drop_encoding()
         chunked: xr.Variable = variable.set_dims(list(dims)).transpose(*dims)
         return chunked
-    return xr.Variable(dims, indexing.LazilyIndexedArray(_View(variable, tuple(dims), summed)), variable.attrs)
+    view = indexing.LazilyIndexedArray(_View(variable, tuple(dims), summed))
+    return xr.Variable(dims, view, variable.attrs, variable.encoding if summed is None else None)
 
 
 class _View(BackendArray):

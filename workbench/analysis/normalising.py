@@ -15,8 +15,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from workbench import schema
+from workbench.analysis.head_sums import computed_spaces, with_totals
 from workbench.analysis.lazily import arranged
-from workbench.schema import InputError, SelectionError
+from workbench.schema import InputError
 
 _BESIDE: Final[Mapping[str, str]] = {
     schema.SEED: schema.SAMPLE,
@@ -45,9 +46,6 @@ _COUNTED: Final = (schema.SAMPLE, schema.LAYER, schema.HEAD)
 _PICTURE: Final = (schema.PIXEL_Y, schema.PIXEL_X, schema.CHANNEL)
 _MASKS: Final = (schema.CONCEPT, schema.PIXEL_Y, schema.PIXEL_X)
 _OF_PICTURE: Final = (schema.IMAGE, schema.TRUTH, schema.VOID)
-_ROUNDING: Final = 2.0**-10
-"""Twice the largest relative error of a float16."""
-_SMALLEST: Final = 2.0**-24
 
 
 def normalised(ds: xr.Dataset, *, branches: bool = False) -> xr.Dataset:
@@ -55,9 +53,9 @@ def normalised(ds: xr.Dataset, *, branches: bool = False) -> xr.Dataset:
 
     Attributes become plain values again; dimensions that a scalar coordinate remembers come back with length one;
     dimensions take the contract's order, timesteps fall and layers, heads and positions rise. Where a dataset holds
-    fewer heads than its ``<space>_total`` is the sum of, or no such variable, the sum over the heads it does hold takes
-    its place, with their numbers in the variable's ``attrs["heads"]``. Nothing is read that is not needed: these sums
-    are computed when they are used.
+    fewer heads than its ``<space>_total`` is the sum of, or no such variable, or per-head scores that were computed
+    from those of the run, the sum over the heads it does hold takes its place, with their numbers in the variable's
+    ``attrs["heads"]``. Nothing is read that is not needed: these sums are computed when they are used.
 
     Parameters
     ----------
@@ -74,8 +72,8 @@ def normalised(ds: xr.Dataset, *, branches: bool = False) -> xr.Dataset:
     ------
     InputError
         If it is no dataset, it is of several items, a dimension is gone or unknown, a coordinate is absent, of the
-        wrong kind or repeats a value, or a variable holds no scores any more; or if it has both branches of guidance,
-        and the caller takes one.
+        wrong kind or repeats a value, or a variable holds no scores any more, or was changed in place; or if it has
+        both branches of guidance, and the caller takes one.
     SelectionError
         If its sums over heads are of other heads than those it holds, and per-head scores are not there.
     """
@@ -90,6 +88,7 @@ def normalised(ds: xr.Dataset, *, branches: bool = False) -> xr.Dataset:
     if not _scored(ds):
         return ds
     ds = _with_residuals(ds)
+    computed = computed_spaces(ds)
     if schema.BRANCH in ds.dims and not branches:
         raise InputError(
             f"this run holds both branches of guidance: choose one, ds.sel({schema.BRANCH}={schema.CONDITIONAL!r}) or "
@@ -100,7 +99,7 @@ def normalised(ds: xr.Dataset, *, branches: bool = False) -> xr.Dataset:
     ds = _with_dimensions(ds)
     _check_coordinates(ds)
     ds = _in_order(ds)
-    return _with_totals(_with_records(ds))
+    return with_totals(_with_records(ds), computed)
 
 
 def one_item(ds: xr.Dataset) -> xr.Dataset:
@@ -311,65 +310,3 @@ def _with_records(ds: xr.Dataset) -> xr.Dataset:
         records["prompt"] = prompts[0] if len(set(prompts)) == 1 else prompts
     records = {name: value for name, value in records.items() if value != ds.attrs[name]}
     return ds.assign_attrs(records) if records else ds
-
-
-def _with_totals(ds: xr.Dataset) -> xr.Dataset:
-    """Sums over the heads that are there, in place of those over other heads."""
-    count = ds.attrs.get(schema.HEAD_COUNT)
-    held = np.atleast_1d(ds.variables[schema.HEAD].to_numpy()).tolist() if schema.HEAD in ds.coords else None
-    whole: dict[str, bool] = {}
-    for space in schema.SPACES:
-        if space in ds.data_vars:
-            there = schema.total(space) in ds.data_vars
-            assert held is not None
-            whole[space] = there and (len(held) == count if isinstance(count, int) else _adds_up(ds, space))
-        elif schema.total(space) in ds.data_vars and held is not None and len(held) != count:
-            _refuse(space, held, count)
-    if all(whole.values()):
-        return ds
-    summed: dict[str, xr.Variable] = {}
-    for space, right in whole.items():
-        if not right:
-            dims = tuple(str(dim) for dim in ds.variables[space].dims if dim != schema.HEAD)
-            total = arranged(ds.variables[space], dims, summed=schema.HEAD)
-            total.attrs["heads"] = held
-            summed[schema.total(space)] = total
-    assert held is not None
-    return ds.assign(summed).assign_attrs({schema.HEAD_COUNT: len(held)})
-
-
-def _refuse(space: str, held: Sequence[Any], count: Any) -> None:
-    """Say why sums cannot answer for the heads that are there."""
-    if isinstance(count, int):
-        raise SelectionError(
-            f"this dataset is of {len(held)} of {count} heads, but {schema.total(space)!r} is the sum over all of them "
-            f"and the per-head scores {space!r} are not there: choose the heads before dropping {space!r}."
-        )
-    raise SelectionError(
-        f"attrs[{schema.HEAD_COUNT!r}] does not say how many heads {schema.total(space)!r} is the sum of, and the "
-        f"per-head scores {space!r} are not there to compare with: open the run with wb.open, or drop the coordinate "
-        "'head' if no head was left out."
-    )
-
-
-def _adds_up(ds: xr.Dataset, space: str) -> bool:
-    """Whether the total is the sum over the heads that are there, in the first piece that was captured.
-
-    Runs of early versions do not say how many heads they had. Rounded heads add up to their total within a known
-    error; some of them do not.
-    """
-    absent = {tuple(piece.get(dim) for dim in schema.PIECE_DIMS) for piece in ds.attrs.get("missing", ())}
-    labels = [ds.variables[dim].to_numpy().tolist() for dim in schema.PIECE_DIMS]
-    sizes = [len(values) for values in labels]
-    for at in np.ndindex(*sizes):
-        if tuple(values[place] for values, place in zip(labels, at, strict=True)) in absent:
-            continue
-        piece = dict(zip(schema.PIECE_DIMS, at, strict=True))
-        total = ds.variables[schema.total(space)].isel(piece)
-        heads = ds.variables[space].isel(piece).transpose(schema.HEAD, *total.dims).to_numpy().astype(np.float64)
-        whole = total.to_numpy().astype(np.float64)
-        if not np.isfinite(whole).all():
-            continue
-        slack = _ROUNDING * (np.abs(heads).sum(0) + np.abs(whole)) + len(heads) * _SMALLEST
-        return bool((np.abs(heads.sum(0) - whole) <= slack).all())
-    return False

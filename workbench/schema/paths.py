@@ -22,8 +22,10 @@ def expanded(path: str | os.PathLike[str], name: str) -> Path:
     Raises
     ------
     InputError
-        When there is no such user; ``name`` says what the path is.
+        When there is no such user, or no path is like that; ``name`` says what the path is.
     """
+    if "\0" in os.fspath(path):
+        raise InputError(f"{name} is {os.fspath(path)!r}; expected a path, which holds no null character")
     try:
         return Path(path).expanduser()
     except RuntimeError as error:

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from workbench.store.locations import CLAIMED, MANIFEST
 
@@ -22,6 +22,12 @@ MANY_FOLDER = "many/"
 """Folder of further runs of many images in such a file, one in ``<key>/`` each."""
 OTHERS = {"runs/": True, "derived/": False, MANY_FOLDER: True}
 """Folders of further runs in such a file, one in ``<key>.zarr/`` each, and whether those are the user's own."""
+_OF_SYSTEM: Final = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+
+
+def is_of_system(name: str) -> bool:
+    """Whether a file is one that systems leave in any folder they show, or that someone still reads on a network."""
+    return name in _OF_SYSTEM or name.startswith(("._", ".nfs"))
 
 
 class Contents(ABC):
@@ -73,6 +79,8 @@ class Folder(Contents):
         for folder, folders, files in os.walk(self.location):
             for name in [*files, *(each for each in folders if Path(folder, each).is_symlink())]:
                 path = Path(folder, name)
+                if is_of_system(name):
+                    continue
                 plain = path.is_file() and not path.is_symlink()
                 found[path.relative_to(self.location).as_posix()] = path.stat().st_size if plain else -1
         found.pop(MANIFEST, None)

@@ -103,6 +103,20 @@ def _raise(error: OSError) -> None:
     raise error
 
 
+def delete(folder: Path, *, as_far_as_possible: bool = False) -> None:
+    """Delete a folder with all that is in it; of a link to one the link. Nothing to delete is no error.
+
+    Raises
+    ------
+    OSError
+        When it cannot be deleted, unless what can be is enough.
+    """
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder, ignore_errors=as_far_as_possible)
+
+
 def make_visible(run: Path, target: Path) -> None:
     """Move a complete run into place: after a power cut it is there and whole, or not there.
 
@@ -114,8 +128,7 @@ def make_visible(run: Path, target: Path) -> None:
         Where runs are. What is there has no manifest, so it is no run.
     """
     sync_folder(run)
-    if target.exists():
-        shutil.rmtree(target)
+    delete(target)
     run.replace(target)
     sync_folder(target.parent)
     sync_folder(target.parent.parent)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from workbench.schema import StoreError
-from workbench.store.contents import Contents
+from workbench.store.contents import Contents, is_of_system
 from workbench.store.files import Digest, digest, write_file
 from workbench.store.locations import MANIFEST, canonical_json
 
@@ -99,7 +99,7 @@ def write_manifest(run: Path, record: Mapping[str, Any], known: Mapping[str, Dig
     files = {}
     for path in sorted(run.rglob("*")):
         name = path.relative_to(run).as_posix()
-        if path.is_file() and name != MANIFEST:
+        if path.is_file() and name != MANIFEST and not is_of_system(path.name):
             files[name] = ((known or {}).get(name) or digest(path))._asdict()
     write_file(run / MANIFEST, sealed({"format": FORMAT, "record": record, "files": files}), sync=True)
 
@@ -167,7 +167,8 @@ def damage_of(contents: Contents) -> list[str]:
         When there is no manifest, or a newer version of the package wrote it.
     """
     try:
-        recorded = parse_manifest(contents.read(MANIFEST)).files
+        listed = parse_manifest(contents.read(MANIFEST)).files
+        recorded = {name: entry for name, entry in listed.items() if not is_of_system(name.rpartition("/")[2])}
     except NewerError:
         raise
     except FileNotFoundError:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from workbench.schema import residual
+from workbench.schema import PIECE_DIMS, residual
 from workbench.store.locations import plain
 from workbench.store.pieces import Array, Part, Piece, Variable, Writer, string_type
 from workbench.store.residuals import join, kept_with_residuals
@@ -58,8 +58,14 @@ class _MemoryWriter(Writer):
             if name in self._arrays and name not in (*wide, *self._joined):
                 self._arrays[name] = self._arrays[name].astype(variable.dtype, copy=False)
 
+    def _variable(self, name: str, array: Array) -> xr.Variable:
+        """With its pieces as chunks, as one from disk has them."""
+        dims, lead = self._variables[name].dims, len(PIECE_DIMS) if self._variables[name].in_pieces else 0
+        chunks = {dim: 1 if at < lead else size for at, (dim, size) in enumerate(zip(dims, array.shape, strict=True))}
+        return xr.Variable(dims, array, encoding={"preferred_chunks": chunks})
+
     def dataset(self) -> xr.Dataset:
-        variables = {name: (self._variables[name].dims, array) for name, array in self._arrays.items()}
+        variables = {name: self._variable(name, array) for name, array in self._arrays.items()}
         return string_type(self._template, str).assign(variables).assign_attrs(plain(self.attrs))
 
 

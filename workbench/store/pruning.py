@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from workbench.schema import OF_MANY, InputError, StoreError
-from workbench.store import remote
+from workbench.store import durability, remote
 from workbench.store.catalogue import REMOVED, check_writable, find_contents, hide
 from workbench.store.listing import Run, families, readable
 from workbench.store.locations import CLAIMED, claim_path, is_key, lock_path, run_path
@@ -233,7 +232,7 @@ def _prune_run(run: Run, reason: str, home: Path, dry_run: bool, force: bool) ->
         except PermissionError:  # Windows, where an open file keeps its folder in place
             return _left(entry, "being read")
         claim_path(run.key, home).unlink(missing_ok=True)
-    shutil.rmtree(hidden, ignore_errors=True)
+    durability.delete(hidden, as_far_as_possible=True)
     return entry
 
 
@@ -262,7 +261,7 @@ def _prune_partial(home: Path, limit: datetime, dry_run: bool) -> list[Pruned]:
             if not idle:
                 entry = _left(entry, "being written")
             elif not dry_run:
-                shutil.rmtree(folder, ignore_errors=True)
+                durability.delete(folder, as_far_as_possible=True)
         removed.append(entry)
     return removed
 

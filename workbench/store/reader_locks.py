@@ -41,7 +41,7 @@ def hold(holder: object, run: Path) -> None:
     """Keep a run of a home from being removed for as long as an object is alive."""
     if fcntl is None:
         return
-    home, at, token = run.parent.parent, _byte(run), id(holder)
+    home, at, token = _home(run), _byte(run), id(holder)
     with _lock:
         _held[home].setdefault(at, set()).add(token)
         try:
@@ -82,7 +82,7 @@ def unread(run: Path, force: bool = False) -> Iterator[bool]:
     StoreError
         Where the file system has no locks, so that nobody can tell.
     """
-    home, at = run.parent.parent, _byte(run)
+    home, at = _home(run), _byte(run)
     with _lock:
         if fcntl is None or _held[home].get(at):
             yield fcntl is None
@@ -111,6 +111,14 @@ def unread(run: Path, force: bool = False) -> Iterator[bool]:
                     fcntl.lockf(file, fcntl.LOCK_UN, 1, at)
             _held[home].pop(_REMOVER, None)
             _close_idle(home)
+
+
+def _home(run: Path) -> Path:
+    """The home of a run, by one name however it was reached: locks of a process are its own whatever file they are on.
+
+    A process that opened the same file by two names would see none of its own locks, and lose all by closing one.
+    """
+    return run.parent.parent.resolve()
 
 
 def _byte(run: Path) -> int:

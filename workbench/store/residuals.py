@@ -4,7 +4,8 @@ Where scores are large, float16 loses what a softmax over concepts is made of: a
 counts in steps of 1/1024 below 512, and of 1/256 of the spacing of float16 from there on; half a step is lost, and of
 ties one. Small scores leave residuals of a few bits, or none, which compress to that. Single heads, sums over heads,
 and softmaxes over all concepts or some of them are all as good as that. Scores rounded beside their mean over concepts
-are worse at each, and take more room (``python -m tests.benchmarks.rounding``). Plain xarray reads the float16 alone.
+are worse at each, and take more room (``python -m tests.benchmarks.rounding``). Plain xarray reads the float16 alone,
+with the residual beside it; analyses of such a dataset put both together.
 """
 
 from __future__ import annotations

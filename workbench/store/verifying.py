@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from workbench.schema import StoreError
-from workbench.store import remote
+from workbench.store import durability, remote
 from workbench.store.catalogue import all_contents, check_writable, find, find_contents, hide
 from workbench.store.contents import Archive, Contents
 from workbench.store.locations import check_key, is_key, run_path
@@ -170,6 +169,6 @@ def discard(key: str, home: str | os.PathLike[str] | None = None) -> None:
         if run_folder.exists():
             hidden = hide(run_folder, place)
             try:
-                shutil.rmtree(hidden)
+                durability.delete(hidden)
             except OSError as error:
                 raise StoreError(f"cannot remove {hidden}: {error.strerror or error}; remove it by hand") from error
