@@ -30,6 +30,7 @@ ORDER: Final = (
     "shared/palette.js",
     "shared/maths.js",
     "shared/dom.js",
+    "shared/unanswered.js",
     "shared/panels.js",
     "ablate/ablation-plots.js",
     "ablate/ablation-form.js",

@@ -29,8 +29,11 @@ _PAUSE: Final = 0.1
 """Seconds without a change, before the differences are drawn anew."""
 _NARROWEST: Final = 270
 """In pixels: views stand side by side where each has that much, as two have in a notebook of 700."""
+_GAP: Final = 12
 _ABREAST: Final = 3
 """Views side by side in a picture."""
+_BELOW: Final = {"grid_area": "auto / 1 / auto / -1", "max_width": "min(100%, 960px)"}
+"""Where the differences are: in a row of their own. Front ends forget ``grid_column`` when they set ``grid_area``."""
 
 
 def aligned(state: State, ds: xr.Dataset, other: xr.Dataset) -> State:
@@ -148,12 +151,13 @@ class Comparison(StaticOutput, ipywidgets.Box):  # type: ignore[misc]
 
     def __init__(self, views: Sequence[Explorer]) -> None:
         self.views = tuple(views)
-        self._minus = ipywidgets.Image(format="png", layout={"grid_column": "1 / -1", "max_width": "960px"})
+        self._minus = ipywidgets.Image(format="png", layout=_BELOW)
         for view in views:
             view.layout.min_width = "0"
             view.observe(self._changed_state, "state")
-        layout = {"display": "grid", "grid_gap": "12px", "align_items": "flex-start"}
-        columns = f"repeat(auto-fit, minmax(min({_NARROWEST}px, 100%), 1fr))"
+        layout = {"display": "grid", "grid_gap": f"{_GAP}px", "align_items": "flex-start"}
+        share = f"(100% - {_GAP * (len(views) - 1)}px) / {len(views)}"  # no more columns than views
+        columns = f"repeat(auto-fit, minmax(min(max({_NARROWEST}px, {share}), 100%), 1fr))"
         super().__init__([*views, self._minus], layout=layout | {"grid_template_columns": columns})
         self.add_class("wb-compare")  # where views look for one another
         self._subtract()
@@ -197,7 +201,8 @@ class Comparison(StaticOutput, ipywidgets.Box):  # type: ignore[misc]
         """What the views show now, for a picture of it."""
         found = [view.still() for view in self.views]
         facts = {name: still.facts for name, still in zip(LETTERS, found, strict=False)}
-        said = (f"{name}: {still.words}" for name, still in zip(LETTERS, found, strict=False))
+        lettered = [(f"{name}: ", still.words) for name, still in zip(LETTERS, found, strict=False)]
+        said = (words if words.startswith(letter) else letter + words for letter, words in lettered)
         rows = [Beside([still.blocks for still in found[at : at + _ABREAST]]) for at in range(0, len(found), _ABREAST)]
         return Still(" ".join(said), [*rows, *self._differences()], facts)
 

@@ -21,6 +21,7 @@ from workbench.widgets.start.subjects import Picture, Upload, example, examples
 _ORDER: Final = (
     "shared/palette.js",
     "shared/dom.js",
+    "shared/unanswered.js",
     "start/picture.js",
     "start/words.js",
     "start/fields.js",

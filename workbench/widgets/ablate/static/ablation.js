@@ -173,7 +173,7 @@ class AblationPanel {
     this.note = h("p.wb-note", { hidden: true });
     root.append(h("div.wb-head", {}, h("div.wb-title", {}, h("span.wb-subject", {}, "Ablations"), h("span.wb-hint", {}, this.meta.title))), this.tabs, this.note, ...Object.values(this.views).map((view) => view.element));
     this.show();
-    this.silent = setTimeout(() => this.say("No answer from the kernel: run this cell again."), 5000);
+    this.silent = setTimeout(() => unanswered(root, true), 5000);
   }
 
   say(text) {
@@ -231,6 +231,7 @@ class AblationPanel {
 
   async hear(message, buffers) {
     clearTimeout(this.silent);
+    unanswered(this.root, false);
     const view = this.views[message.mode];
     if (message.type === "ready") {
       this.say("");

@@ -153,6 +153,8 @@ function render({model, el}) {
   });
 
   function answer(content, buffers) {
+    clearTimeout(silent);
+    unanswered(root, false);
     if (content.type === "runs") {
       fill(content.runs, content.left);
       root.dataset.ready = "true";
@@ -172,11 +174,7 @@ function render({model, el}) {
 
   model.on("msg:custom", answer);
   model.send({type: "ready"});
-  const silent = setTimeout(() => {
-    if (!rows.length && count.textContent.startsWith("Reading")) {
-      count.textContent = "No answer from the kernel: run this cell again.";
-    }
-  }, 5000);
+  const silent = setTimeout(() => unanswered(root, true), 5000);
   return () => {
     clearTimeout(silent);
     seen.disconnect();

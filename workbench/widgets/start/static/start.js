@@ -43,7 +43,7 @@ class StartPanel {
       if (!this.running) this.run();
     });
     this.show();
-    this.silent = setTimeout(() => this.fail("No answer from the kernel: run this cell again."), 5000);
+    this.silent = setTimeout(() => unanswered(root, true), 5000);
   }
 
   change(patch) {
@@ -163,6 +163,7 @@ class StartPanel {
 
   hear(message, buffers) {
     clearTimeout(this.silent);
+    unanswered(this.root, false);
     const { type } = message;
     if (type === "ready") {
       this.fail("");
