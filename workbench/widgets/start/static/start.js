@@ -117,20 +117,22 @@ class StartPanel {
     this.notes.replaceChildren(...notes.map((text) => h("p.wb-note", {}, sentence(text))));
   }
 
-  /** A run is what is shown below. */
+  /** A finished run is what is shown below; 0 where it is a part of one, which has no code and is none of the history. */
   present(number) {
     this.shown = number;
     const row = this.rows.find((one) => one.number === number);
-    this.result.hidden = !row;
-    if (!row) return;
+    this.result.hidden = !this.rows.length;
+    this.copy.hidden = !row;
+    this.root.dataset.shown = number;
+    if (!row) this.drawer.hidden = true;
+    this.copy.setAttribute("aria-expanded", String(!this.drawer.hidden));
     this.history.replaceChildren(...this.rows.map((one) =>
       button(`${one.number}: ${one.what}`, {
         data: { run: one.number }, "aria-pressed": String(one.number === number), title: `${one.model}, ${one.key}`, onclick: () => this.recall(one),
       })
     ));
-    this.code.textContent = row.code;
-    this.warn(row.notes);
-    this.root.dataset.shown = number;
+    this.code.textContent = row?.code ?? "";
+    this.warn(row?.notes ?? []);
   }
 
   recall(row) {
@@ -181,7 +183,10 @@ class StartPanel {
     else if (type === "started") this.busy(true);
     else if (type === "stage" && !this.stopping) this.status.textContent = message.text;
     else if (type === "progress") this.progress(message);
-    else if (type === "swap") this.hold();
+    else if (type === "swap") {
+      this.hold();
+      if (message.growing && this.shown) this.present(0);
+    }
     else if (type === "done") {
       const { row } = message;
       this.busy(false);
@@ -191,15 +196,17 @@ class StartPanel {
     } else if (type === "showing") this.present(message.number);
     else if (type === "stopped") {
       this.busy(false);
+      if (message.back) this.present(message.back);
       const kept = message.passes ? "passes that were finished are kept, and Run goes on from there." : "";
       const shown = message.back ? `run ${message.back} is shown again` : message.part ? "what is shown is not finished" : "";
       this.status.textContent = sentence(["Stopped", [shown, kept].filter(Boolean).join("; ")].filter(Boolean).join(": "));
     } else if (type === "failed") {
       if (message.of === "run") {
         this.busy(false);
+        if (message.back) this.present(message.back);
         this.status.textContent = message.back ? `Run ${message.back} is shown again.` : "";
         this.warn(message.notes ?? []);
-      } else if (message.of === "take") this.picture.name.textContent = "";
+      } else if (message.of === "take") this.picture.drop();
       this.fail(message.error);
     }
   }
