@@ -202,6 +202,13 @@ def test_a_run_grows_is_stopped_inside_and_can_be_seen_again(lab: chromium.Noteb
     lab.clear()
 
 
+def test_a_panel_whose_kernel_was_restarted_says_so(panel: Locator) -> None:
+    panel.evaluate("root => { root.workbench.model.send = () => { throw new Error('Cannot send'); }; }")
+    panel.locator("[data-example=scene-08]").click()
+    panel.locator(".wb-error").get_by_text("The kernel was restarted").wait_for()
+    assert _control(panel, "run").is_enabled()
+
+
 @pytest.mark.slow
 def test_a_panel_that_is_drawn_again_knows_what_it_was(panel: Locator, lab: chromium.Notebook) -> None:
     panel.locator("[data-example=scene-08]").click()

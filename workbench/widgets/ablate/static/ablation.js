@@ -11,7 +11,7 @@ class ModeView {
   constructor(mode, panel) {
     Object.assign(this, { mode, panel, rows: [], shown: null });
     const known = panel.meta.modes[mode];
-    const send = (type, more = {}) => panel.model.send({ type, mode, ...more });
+    const send = (type, more = {}) => sendOr((text) => this.lose(text), panel.model, { type, mode, ...more });
     this.send = send;
     this.element = h("section.wb-mode", { data: { mode }, role: "tabpanel", "aria-label": MODE_NAMES[mode] }, h("p.wb-hint", {}, MODE_MEANINGS[mode]));
     this.error = h("p.wb-error", { role: "alert", hidden: true });
@@ -77,6 +77,12 @@ class ModeView {
     const left = remaining === null ? "" : `, about ${duration(remaining)} left`;
     const share = this.mode === "sweep" ? `${Math.floor((100 * done) / total)} %` : `${done} of ${total} runs`;
     this.status.textContent = `${share}${done < total ? left : ""}`;
+  }
+
+  /** There is no kernel that could answer. */
+  lose(text) {
+    if (this.running) this.busy(false);
+    this.fail(text);
   }
 
   fail(text) {
@@ -293,7 +299,7 @@ function render({ model, el }) {
   }));
   watch.observe(root);
   root.workbench = panel;
-  model.send({ type: "ready" });
+  sendOr((text) => panel.say(text), model, { type: "ready" });
   return () => {
     clearTimeout(panel.silent);
     watch.disconnect();

@@ -15,3 +15,12 @@ function unanswered(root, on) {
   root.prepend(said);
   said.textContent = UNANSWERED;
 }
+
+/** Send to the kernel; where that has been restarted, `lost` is called with what there is to be said. */
+function sendOr(lost, model, content, buffers) {
+  try {
+    model.send(content, undefined, buffers);
+  } catch (error) {
+    lost("The kernel was restarted and does not know this view any more. Run the cell again.");
+  }
+}

@@ -3,7 +3,8 @@
 class StartPanel {
   constructor(model, root) {
     Object.assign(this, { model, root, meta: model.get("meta"), state: model.get("state"), rows: [], shown: 0, facts: {} });
-    const send = (type, more = {}) => model.send({ type, ...more });
+    const deliver = (content, buffers) => sendOr((text) => this.lose(text), model, content, buffers);
+    const send = (type, more = {}) => deliver({ type, ...more });
     this.send = send;
     const change = (patch) => this.change(patch);
     this.ask = throttle(250, (extra) => send("words", { form: extra ? { ...this.state, concepts: [...this.state.concepts, extra] } : this.state }), 120);
@@ -12,7 +13,7 @@ class StartPanel {
       h("label.wb-tick", {}, h("input", { type: "radio", name: group, value, data: { control: `source-${value}` }, onchange: () => change({ source: value }) }), h("span", {}, text))
     ));
     this.picture = new PictureField(this.meta.examples, {
-      send: (content, buffers) => model.send(content, undefined, buffers), fail: (text) => this.fail(text), onexample: (name) => this.takeExample(name),
+      send: deliver, fail: (text) => this.fail(text), onexample: (name) => this.takeExample(name),
     });
     this.prompt = h("textarea.wb-start-prompt", { rows: 3, placeholder: "a red heart on grass", data: { control: "prompt" }, "aria-label": "Prompt: what to make", oninput: () => this.change({ prompt: this.prompt.value }) });
     this.words = new WordField({ onchange: (concepts) => change({ concepts }), ontyping: (word) => this.ask(word) });
@@ -105,6 +106,13 @@ class StartPanel {
     this.bar.value = done;
     const left = remaining === null || done === total ? "" : `, about ${duration(remaining)} left`;
     if (!this.stopping) this.status.textContent = done === total ? "Storing…" : `${done} of ${total} passes${left}`;
+  }
+
+  /** There is no kernel that could answer. */
+  lose(text) {
+    if (this.running) this.busy(false);
+    this.status.textContent = "";
+    this.fail(text);
   }
 
   fail(text) {
@@ -249,7 +257,7 @@ function render({ model, el }) {
   model.on("msg:custom", hear);
   model.on("change:state", follow);
   root.workbench = panel;
-  model.send({ type: "ready" });
+  panel.send("ready");
   return () => {
     panel.dispose();
     model.off("msg:custom", hear);
