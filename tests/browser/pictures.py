@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def explore(server: jupyter.Server, target: Path) -> None:
-    """The view of the demo's scene as JupyterLab shows it, with one patch pinned and its values over layers and timesteps."""
+    """The view of the demo's scene in JupyterLab, one patch pinned and its values over layers and timesteps shown."""
     window = {"width": _WIDTH + 300, "height": 1400}
     with (
         chromium.launch() as browser,
