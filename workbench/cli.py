@@ -406,7 +406,7 @@ def _check(figure: Path | None, concepts: Sequence[str], **asked: Any) -> None:
 
 
 def _check_figure(figure: Path) -> None:
-    from workbench.figures.files import check_file
+    from workbench.figures.output_files import check_file
 
     check_file(figure)
 

@@ -66,6 +66,7 @@ def store_run(home: Path) -> str:
     )
     names = [*SPACES, *map(schema.total, SPACES)]
     template = small.drop_vars(names).assign_coords({schema.HEAD: np.arange(24)})
+    template = template.assign_attrs({schema.HEAD_COUNT: 24})
     declared = dict.fromkeys(SPACES, (schema.SCORE_DIMS, "float16"))
     declared |= {schema.residual(space): (schema.SCORE_DIMS, residuals.DTYPE) for space in SPACES}
     declared |= {schema.total(space): (schema.TOTAL_DIMS, "float32") for space in SPACES}
@@ -290,7 +291,10 @@ async (root) => {
   const begun = performance.now();
   root.querySelector("[data-control=run]").click();
   const there = (view) => !before.has(view) && view.querySelector(".wb-panel[data-kind=concept] canvas");
-  while (!drawn().some(there)) await new Promise(requestAnimationFrame);
+  while (!drawn().some(there)) {
+    if (performance.now() - begun > 60_000) throw Error(`no map has come: ${root.innerText}`);
+    await new Promise(requestAnimationFrame);
+  }
   return performance.now() - begun;
 }
 """

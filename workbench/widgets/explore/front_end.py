@@ -14,6 +14,7 @@ ORDER: Final = (
     "shared/unanswered.js",
     "explore/sliders.js",
     "shared/panels.js",
+    "shared/plotting.js",
     "explore/charts.js",
     "explore/store-kernel.js",
     "explore/code.js",
