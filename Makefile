@@ -16,10 +16,10 @@ TESTED_LOWEST := tests/models tests/contract tests/recording/test_selfcheck.py t
 TESTING := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses auto
 DOCUMENTED := schema numerics store models recording interventions experiments analysis figures widgets tiny evaluation contract
 
-.PHONY: help install demo test test-slow test-all soak bench bench-gpu bench-tiny bench-widgets bench-charts lint docs readme lowest
+.PHONY: help install demo test test-slow test-all soak bench bench-gpu bench-tiny bench-widgets bench-charts lint docs readme pictures lowest
 
 help:
-	@echo "make demo | test | test-slow | test-all | soak | lowest | lint | docs | readme | install    (TORCH=$(TORCH))"
+	@echo "make demo | test | test-slow | test-all | soak | lowest | lint | docs | readme | pictures | install    (TORCH=$(TORCH))"
 	@echo "make bench | bench-gpu | bench-tiny | bench-widgets | bench-charts"
 
 install: $(INSTALLED)
@@ -99,6 +99,10 @@ lint: $(INSTALLED)
 # The table of families in the README, from the adapters' own declarations; a test compares.
 readme: $(INSTALLED)
 	$(PY) -m workbench.models.features README.md
+
+# docs/demo.png and docs/explore.png; needs Chromium.
+pictures: $(INSTALLED)
+	HF_HUB_OFFLINE=1 $(PY) -m tests.browser.pictures
 
 # pdoc follows the package's list of public names; the packages below it are named here.
 docs: $(DOCUMENTING)

@@ -101,6 +101,31 @@ def test_a_live_view_shows_no_second_picture_and_a_lost_one_shows_it(page: Any, 
     lost.close()
 
 
+@pytest.mark.slow
+def test_notebook_7_shows_one_of_the_two_as_well(page: Any, server: Server) -> None:
+    tab, notice = page
+    path = server.write("classic", ["'first'"])  # an empty notebook has errors of its own there
+    notebook = chromium.Notebook.open(tab, server, notice, path, app="notebook")
+    notebook.run(SETUP)
+    notebook.run(VIEWS["compare"])
+    tab.locator(LIVE["compare"]).last.wait_for()
+    tab.locator(".wb-kept").wait_for(state="hidden")
+    assert tab.locator(".jp-RenderedImage:visible").count() == 0
+    boxes = [one.bounding_box() for one in tab.locator(".wb-compare > *").all()]
+    assert boxes[0]["x"] + boxes[0]["width"] < boxes[1]["x"], "the views are side by side"
+    assert all(box["y"] + box["height"] < boxes[2]["y"] for box in boxes[:2]), "the differences are below both"
+    notebook.save()
+    notebook.close()
+    assert json.loads(path.read_text())["metadata"]["widgets"], "as Notebook 7 saves them"
+    reopened = chromium.Notebook.open(tab, server, notice, path, app="notebook")
+    tab.locator(".wb-unanswered:visible").wait_for()
+    tab.locator(".jp-RenderedImage:visible").wait_for()
+    tab.locator(".wb-kept:visible").wait_for()
+    assert tab.locator(".wb-compare :is(canvas, button, img):visible").count() == 0, "nothing that is empty or dead"
+    tab.screenshot(path=SCREENSHOTS / "lost-notebook-7.png")
+    reopened.close()
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> NotebookNode:
     """A notebook of all views, run by a program that shows nothing."""

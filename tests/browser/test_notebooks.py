@@ -350,7 +350,9 @@ def test_a_reopened_notebook_says_what_to_do(lab: chromium.Notebook, server: Ser
     copy.write_text(json.dumps(saved))
     reopened = chromium.Notebook.open(lab.page.context.new_page(), server, lab.notice, copy)
     view = reopened.page.locator(".wb-view")
-    view.get_by_text("Run the cell again").first.wait_for()
+    view.get_by_text("Run the cell for the live view").wait_for()
+    assert view.locator("canvas:visible, button:visible").count() == 0, "what is dead or empty is not shown"
+    reopened.page.locator(".jp-RenderedImage:visible").wait_for()
     view.screenshot(path=SCREENSHOTS / "reopened.png")
     reopened.close()
     reopened.page.close()

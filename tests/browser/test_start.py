@@ -119,6 +119,7 @@ def test_a_picture_is_chosen_dropped_or_pasted(panel: Locator, lab: chromium.Not
     )
     _control(panel, "file").set_input_files({"name": "no.png", "mimeType": "image/png", "buffer": b"no picture"})
     panel.locator(".wb-error").get_by_text("This is no image that can be read.").wait_for()
+    assert panel.get_by_text("mine.png, 24 × 40 px").is_visible(), "the picture before it stays, and is named"
     _control(panel, "file").set_input_files({"name": "no.txt", "mimeType": "text/plain", "buffer": b"no"})
     panel.locator(".wb-error").get_by_text("no.txt is no picture").wait_for()
 
@@ -181,6 +182,15 @@ def test_a_run_grows_is_stopped_inside_and_can_be_seen_again(lab: chromium.Noteb
     panel.locator("[role=status]").get_by_text("Done in").wait_for()
     panel.locator("[role=note]").get_by_text("A warning of the run.").wait_for()
     _type(panel, "sky")
+    lab.run("backend.passes = type(backend.passes)(1)")
+    _control(panel, "run").click()
+    panel.and_(lab.page.locator("[data-shown='0']")).wait_for()
+    assert panel.locator("[data-run][aria-pressed=true]").count() == 0, "no finished run is what is shown"
+    assert _control(panel, "code").is_hidden(), "and there is no code of a part of one"
+    _control(panel, "stop").click()
+    panel.and_(lab.page.locator("[data-shown='1']")).wait_for()
+    panel.locator("[data-run='1'][aria-pressed=true]").wait_for()
+    lab.run("backend.passes.release(100)")
     _run(panel, 2)
     panel.locator("[data-run='1']").click()
     panel.and_(lab.page.locator("[data-shown='1']")).wait_for()
@@ -190,6 +200,13 @@ def test_a_run_grows_is_stopped_inside_and_can_be_seen_again(lab: chromium.Noteb
     assert lab.run("print(panel.ds.sizes['concept'])").strip() == "4"
     lab.run("panel.close()")
     lab.clear()
+
+
+def test_a_panel_whose_kernel_was_restarted_says_so(panel: Locator) -> None:
+    panel.evaluate("root => { root.workbench.model.send = () => { throw new Error('Cannot send'); }; }")
+    panel.locator("[data-example=scene-08]").click()
+    panel.locator(".wb-error").get_by_text("The kernel was restarted").wait_for()
+    assert _control(panel, "run").is_enabled()
 
 
 @pytest.mark.slow

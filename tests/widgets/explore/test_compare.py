@@ -196,6 +196,7 @@ def test_the_differences_follow_the_views(ds: xr.Dataset) -> None:
     both.views[0].state = {**both.views[0].state, "layers": [4, 4]}
     assert both.children[2].value != first
     assert "A − B" in both.still().blocks[1].tiles[0].title
+    assert both.still().words.count("A: ") == 1, "the title has the letter already"
     assert compare(ds, 3).children[2].value == b""  # type: ignore[arg-type]
 
 

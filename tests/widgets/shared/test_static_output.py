@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from PIL import Image
 from workbench.schema import InputError
 from workbench.widgets.shared import static_output
 from workbench.widgets.shared.drawing import Still, Text
-from workbench.widgets.shared.static_output import RUN_THE_CELL, StaticOutput
+from workbench.widgets.shared.static_output import HIDING, RUN_THE_CELL, StaticOutput
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 
@@ -123,3 +124,16 @@ def test_a_picture_is_saved_and_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(InputError, match="cannot be written"):
         View().save(tmp_path / "folder.png")
+
+
+def test_the_description_has_no_style_sheet_that_is_shown_as_text(shell: Shell) -> None:
+    View()._ipython_display_()
+    markup = shell.published[1][0]["text/html"]
+    assert "<style" not in markup
+    assert "<script" not in markup
+    assert re.sub("<[^>]*>", "", markup) == "&lt;b&gt;one&lt;/b&gt;"
+
+
+def test_a_view_that_lives_hides_what_is_kept_in_every_front_end() -> None:
+    for container in (".jp-OutputArea-child", ".output_area", ".output_container", ".display_data"):
+        assert re.search(rf"^{re.escape(container)}:has\(.*\) \+ {re.escape(container)}:has\(.wb-kept\)", HIDING, re.M)

@@ -118,6 +118,7 @@ def test_a_file_arrives_in_parts_and_goes_to_the_run_as_pixels(heard: Heard, bac
     [
         ([{"number": 1, "part": 0, "parts": 1, "data": b"no picture"}], "no image that can be read"),
         ([{"number": 1, "part": 1, "parts": 2, "data": b"x"}], "pieces that do not fit"),
+        ([{"number": 1, "part": 0, "parts": None, "data": b"x"}], "pieces that do not fit"),
         (
             [{"number": 1, "part": 0, "parts": 3, "data": b"x"}, {"number": 2, "part": 1, "parts": 3, "data": b"x"}],
             "fit",
@@ -327,8 +328,10 @@ def test_a_picture_of_a_run_that_grows_or_was_stopped_says_so(backend: Backend, 
     with pytest.raises(InputError, match="not finished, its run is under way"):
         _ = heard.start.ds
     assert heard.start.code == ""
+    heard.ask("ready")
+    assert heard.hear("ready")[0]["shown"] == 0, "a page that is drawn again shows no finished run either"
     heard.ask("stop")
-    assert heard.hear("stopped")[0]["back"] == 1
+    assert heard.hear("stopped")[0]["back"] == heard.start.panel.shown == 1
     assert heard.start.description.startswith("Start panel, run 1: dog, grass in scene-08. The last run was stopped. ")
     assert heard.start.view._ds.concept.values.tolist() == heard.start.ds.concept.values.tolist() == WORDS
     assert WORDS[1] in heard.start.code
@@ -414,3 +417,21 @@ def test_closing_lets_go_of_everything(backend: Backend) -> None:
     heard.sent.queue.clear()
     gc.collect()
     assert held() is None
+
+
+def test_a_finished_run_that_cannot_be_shown_leaves_the_run_before(
+    heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard.ask("example", name="scene-08")
+    heard.run()
+    look = Start._look_at_run
+
+    def fail(start: Start, entry: Any) -> None:
+        if entry.number == 2:
+            raise ValueError("no")
+        look(start, entry)
+
+    monkeypatch.setattr(Start, "_look_at_run", fail)
+    heard.ask("run", form={"concepts": ["dog", "sky"]})
+    assert heard.hear("failed")[0]["back"] == heard.start.panel.shown == 1
+    assert heard.start.ds.concept.values.tolist() == heard.start.view._ds.concept.values.tolist() == WORDS

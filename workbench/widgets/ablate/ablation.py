@@ -30,6 +30,7 @@ ORDER: Final = (
     "shared/palette.js",
     "shared/maths.js",
     "shared/dom.js",
+    "shared/unanswered.js",
     "shared/panels.js",
     "shared/plotting.js",
     "ablate/ablation-plots.js",

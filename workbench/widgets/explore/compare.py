@@ -204,7 +204,8 @@ class Comparison(StaticOutput, ipywidgets.Box):  # type: ignore[misc]
         """What the views show now, for a picture of it."""
         found = [view.still() for view in self.views]
         facts = {name: still.facts for name, still in zip(LETTERS, found, strict=False)}
-        said = (f"{name}: {still.words}" for name, still in zip(LETTERS, found, strict=False))
+        lettered = [(f"{name}: ", still.words) for name, still in zip(LETTERS, found, strict=False)]
+        said = (words if words.startswith(letter) else letter + words for letter, words in lettered)
         rows = [Beside([still.blocks for still in found[at : at + _ABREAST]]) for at in range(0, len(found), _ABREAST)]
         return Still(" ".join(said), [*rows, *self._differences()], facts)
 

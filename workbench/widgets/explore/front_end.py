@@ -11,6 +11,7 @@ ORDER: Final = (
     "shared/palette.js",
     "shared/maths.js",
     "shared/dom.js",
+    "shared/unanswered.js",
     "explore/sliders.js",
     "shared/panels.js",
     "shared/plotting.js",

@@ -45,7 +45,7 @@ class Picker(anywidget.AnyWidget):
         Called with the dataset of the run that was clicked, and with the run.
     """
 
-    _esm = assets.text("explore/picker.js")
+    _esm = assets.joined("shared/unanswered.js", "explore/picker.js")
     _css = assets.text("explore/picker.css") + HIDING
 
     def __init__(self, runs: Sequence[Run], chosen: Callable[[xr.Dataset, Run], None]) -> None:

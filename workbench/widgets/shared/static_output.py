@@ -29,19 +29,31 @@ _WIDGET: Final = "application/vnd.jupyter.widget-view+json"
 logger = logging.getLogger(__name__)
 _numbers = itertools.count(1)
 
-_OUTPUT = ".jp-OutputArea-child"
-_LIVE = ".wb-view[data-painted]:not([data-painted='-1']), [data-ready='true']"
-HIDING: Final = f"""
-{_OUTPUT}:has({_LIVE}) + {_OUTPUT}:has(.wb-kept),
-{_OUTPUT}:has({_LIVE}) + {_OUTPUT}:has(.wb-kept) + {_OUTPUT} {{ display: none; }}
+_LAB, _CLASSIC = ".jp-OutputArea-child", ".output_area"
+_OUTPUTS: Final = (_LAB, _CLASSIC, ".output_container", ".display_data")
+"""What holds one output of a cell: in JupyterLab, Notebook 7 and Voila; in nbclassic; in VS Code; in Colab."""
+_LIVE = ":is(.wb-view[data-painted]:not([data-painted='-1']), [data-ready='true']):not([data-unanswered])"
+_ALONE = "".join(
+    f"""
+{one}:has({_LIVE}) + {one}:has(.wb-kept),
+{one}:has({_LIVE}) + {one}:has(.wb-kept) + {one} {{ display: none; }}"""
+    for one in _OUTPUTS
+)
+HIDING: Final = f"""{_ALONE}
+:has(> [data-unanswered])::before, .wb-compare::before {{ display: none !important; }}
+[data-unanswered] {{ padding: 0 !important; border: 0 !important; }}
+[data-unanswered] > :not(.wb-unanswered), .wb-compare:has([data-unanswered]) > img,
+:is(.wb-compare, .wb-start-box) > :not(:first-child):has(> [data-unanswered]) {{ display: none !important; }}
 """
-"""Style sheet of every view: no picture beside a view that lives."""
-_LOST = f"{_OUTPUT}:has(+ {_OUTPUT} .wb-kept) .jupyter-widgets:not(:has(*))"
-_KEPT = f"""
-{_LOST} {{ font-size: 0 !important; }}
-{_LOST}::after {{ content: "{RUN_THE_CELL}"; font-size: var(--jp-ui-font-size1, 13px); }}
-"""
-"""In place of JupyterLab's message that a model was not found, which helps no reader."""
+"""Style sheet of every view: no picture beside a view that lives, and nothing but a sentence of one that does not."""
+_LOST = "".join(
+    f"{one}:has(+ {one} .wb-kept) {message}:not(:has(*)) {{ font-size: 0 !important; }} "
+    f"{one}:has(+ {one} .wb-kept) {message}:not(:has(*))::after {{ content: '{RUN_THE_CELL}'; font-size: 13px; }} "
+    for one, message in ((_LAB, ".jupyter-widgets"), (_CLASSIC, ".jupyter-widgets-view"))
+)
+"""In place of the message that a model was not found, which helps no reader."""
+_LINK: Final = f'<link rel="stylesheet" href="data:text/css;base64,{base64.b64encode(_LOST.encode()).decode("ascii")}">'
+"""A link, because renderers that leave out ``<style>`` show what is in it."""
 
 
 class StaticOutput:
@@ -163,7 +175,7 @@ class StaticOutput:
     def _kept(self) -> list[tuple[dict[str, Any], str]]:
         """The outputs that stay, with the names under which they are replaced."""
         taken = self._taken()
-        markup = f'<p class="wb-kept">{html.escape(taken.words)}</p><style>{_KEPT}</style>'
+        markup = f'<p class="wb-kept">{html.escape(taken.words)}</p>{_LINK}'
         foot = Text(f"A picture of the view. {RUN_THE_CELL}", size=11, soft=True)
         picture = png([*taken.blocks, *_remarks(taken), foot], {**taken.facts, "title": taken.words})
         file = base64.b64encode(picture).decode("ascii")

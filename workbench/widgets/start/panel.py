@@ -21,6 +21,7 @@ from workbench.widgets.start.subjects import Picture, Upload, example, examples
 _ORDER: Final = (
     "shared/palette.js",
     "shared/dom.js",
+    "shared/unanswered.js",
     "start/picture.js",
     "start/words.js",
     "start/fields.js",
@@ -56,6 +57,8 @@ class StartPanel(anywidget.AnyWidget):
         What is captured.
     entries : list of Entry
         The finished runs.
+    shown : int
+        The number of the finished run that is shown; 0 for none, or for a part of one that is under way or was stopped.
     """
 
     state = traitlets.Dict().tag(sync=True)
@@ -114,7 +117,7 @@ class StartPanel(anywidget.AnyWidget):
 
     def _hear(self, _widget: Any, question: Any, buffers: Any) -> None:
         kind = question.get("type") if isinstance(question, dict) else None
-        if kind not in _KINDS or not self._open:
+        if not isinstance(kind, str) or kind not in _KINDS or not self._open:
             return
         try:
             _KINDS[kind](self, question, buffers)

@@ -57,6 +57,7 @@ class Start(StaticOutput, ipywidgets.VBox):  # type: ignore[misc]
         self._what = ""
         self._failure = ""
         self._unfinished = False  # whether what is shown is a part of a run
+        self._before = 0  # the finished run that was shown last
         self.panel = StartPanel(backend, self._run, self._worker.stop, self._show, form)
         super().__init__([self.panel])
         self.add_class("wb-start-box")
@@ -86,7 +87,7 @@ class Start(StaticOutput, ipywidgets.VBox):  # type: ignore[misc]
     @property
     def code(self) -> str:
         """Python that makes the dataset that is shown; empty before the first run, and for what is not finished."""
-        return self.panel.entries[self.panel.shown - 1].code() if self.panel.shown and not self._unfinished else ""
+        return self.panel.entries[self.panel.shown - 1].code() if self.panel.shown else ""
 
     def still(self) -> Still:
         """What the panel and the view show now, for a picture of them."""
@@ -184,28 +185,29 @@ class Start(StaticOutput, ipywidgets.VBox):  # type: ignore[misc]
             logger.exception("the run could not be shown")
             sentence = f"The run is stored as {entry.key}, but could not be shown ({type(error).__name__}: {error})."
             self._failure = sentence
-            self.panel.say("failed", {"of": "run", "error": sentence})
+            self.panel.say("failed", {"of": "run", "error": sentence, "back": self._back()})
             return
         self.panel.entries.append(entry)
-        self.panel.shown = entry.number
+        self.panel.shown = self._before = entry.number
         self.panel.say("done", {"row": entry.row()})
 
     def _back(self) -> int:
         """Show the run before in place of the part of one that ended early; its number, 0 where nothing changed."""
-        if not (self._unfinished and self.panel.shown):
+        if not (self._unfinished and self._before):
             return 0
-        entry = self.panel.entries[self.panel.shown - 1]
+        entry = self.panel.entries[self._before - 1]
         try:
             self._look_at_run(entry)
         except Exception:
             logger.exception("run %s could not be shown again", entry.number)
             return 0
+        self.panel.shown = entry.number
         return entry.number
 
     def _show(self, entry: Entry) -> None:
         self._failure = ""
         self._look_at_run(entry)
-        self.panel.shown = entry.number
+        self.panel.shown = self._before = entry.number
         self.panel.say("showing", {"number": entry.number})
 
     def _look_at_run(self, entry: Entry) -> None:
@@ -221,6 +223,8 @@ class Start(StaticOutput, ipywidgets.VBox):  # type: ignore[misc]
         view.observe(self.renew, "state")
         self.panel.say("swap", {"growing": growing})  # the page keeps its height meanwhile
         self._what, self._unfinished = what, growing
+        if growing:
+            self.panel.shown = 0  # no finished run is
         self.view = view
         self.children = (self.panel, view)
         if former is not None:

@@ -128,15 +128,17 @@ class Upload:
         InputError
             If parts are lacking, or the file is larger than :data:`LARGEST_FILE`.
         """
+        parts = message.get("parts", 1)
         if message.get("part") == 0:
             self._number, self._parts = message.get("number"), []
-        if message.get("number") != self._number or message.get("part") != len(self._parts) or not buffers:
+        expected = (self._number, len(self._parts))
+        if (message.get("number"), message.get("part")) != expected or not isinstance(parts, int) or not buffers:
             raise InputError("the picture arrived in pieces that do not fit: give it again.")
         self._parts.append(bytes(buffers[0]))
         if sum(map(len, self._parts)) > LARGEST_FILE:
             self._parts = []
             raise InputError(f"the file has more than {LARGEST_FILE // 1_000_000} MB: give a smaller picture.")
-        if len(self._parts) < int(message.get("parts", 1)):
+        if len(self._parts) < parts:
             return None
         whole, self._parts, self._number = io.BytesIO(b"".join(self._parts)), [], None
         whole.name = str(message.get("name") or "the picture")

@@ -11,7 +11,7 @@ class ModeView {
   constructor(mode, panel) {
     Object.assign(this, { mode, panel, rows: [], shown: null });
     const known = panel.meta.modes[mode];
-    const send = (type, more = {}) => panel.model.send({ type, mode, ...more });
+    const send = (type, more = {}) => sendOr((text) => this.lose(text), panel.model, { type, mode, ...more });
     this.send = send;
     this.element = h("section.wb-mode", { data: { mode }, role: "tabpanel", "aria-label": MODE_NAMES[mode] }, h("p.wb-hint", {}, MODE_MEANINGS[mode]));
     this.error = h("p.wb-error", { role: "alert", hidden: true });
@@ -77,6 +77,12 @@ class ModeView {
     const left = remaining === null ? "" : `, about ${duration(remaining)} left`;
     const share = this.mode === "sweep" ? `${Math.floor((100 * done) / total)} %` : `${done} of ${total} runs`;
     this.status.textContent = `${share}${done < total ? left : ""}`;
+  }
+
+  /** There is no kernel that could answer. */
+  lose(text) {
+    if (this.running) this.busy(false);
+    this.fail(text);
   }
 
   fail(text) {
@@ -173,7 +179,7 @@ class AblationPanel {
     this.note = h("p.wb-note", { hidden: true });
     root.append(h("div.wb-head", {}, h("div.wb-title", {}, h("span.wb-subject", {}, "Ablations"), h("span.wb-hint", {}, this.meta.title))), this.tabs, this.note, ...Object.values(this.views).map((view) => view.element));
     this.show();
-    this.silent = setTimeout(() => this.say("No answer from the kernel: run this cell again."), 5000);
+    this.silent = setTimeout(() => unanswered(root, true), 5000);
   }
 
   say(text) {
@@ -231,6 +237,7 @@ class AblationPanel {
 
   async hear(message, buffers) {
     clearTimeout(this.silent);
+    unanswered(this.root, false);
     const view = this.views[message.mode];
     if (message.type === "ready") {
       this.say("");
@@ -292,7 +299,7 @@ function render({ model, el }) {
   }));
   watch.observe(root);
   root.workbench = panel;
-  model.send({ type: "ready" });
+  sendOr((text) => panel.say(text), model, { type: "ready" });
   return () => {
     clearTimeout(panel.silent);
     watch.disconnect();

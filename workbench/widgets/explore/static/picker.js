@@ -68,6 +68,10 @@ function render({model, el}) {
   error.hidden = true;
   list.hidden = true;
 
+  const send = (content) => sendOr((text) => {
+    error.textContent = text;
+    error.hidden = false;
+  }, model, content);
   const addresses = [];
   let rows = [];
   let left = 0;
@@ -75,7 +79,7 @@ function render({model, el}) {
   const seen = new IntersectionObserver((entries) => {
     for (const entry of entries.filter((one) => one.isIntersecting)) {
       seen.unobserve(entry.target);
-      model.send({type: "thumbnail", key: entry.target.dataset.key});
+      send({type: "thumbnail", key: entry.target.dataset.key});
     }
   });
 
@@ -149,10 +153,12 @@ function render({model, el}) {
   list.addEventListener("click", (event) => {
     const button = event.target.closest("button");
     if (button?.matches(".wb-picker-fold")) toggle(button);
-    else if (button) model.send({type: "open", key: button.dataset.key});
+    else if (button) send({type: "open", key: button.dataset.key});
   });
 
   function answer(content, buffers) {
+    clearTimeout(silent);
+    unanswered(root, false);
     if (content.type === "runs") {
       fill(content.runs, content.left);
       root.dataset.ready = "true";
@@ -171,12 +177,8 @@ function render({model, el}) {
   }
 
   model.on("msg:custom", answer);
-  model.send({type: "ready"});
-  const silent = setTimeout(() => {
-    if (!rows.length && count.textContent.startsWith("Reading")) {
-      count.textContent = "No answer from the kernel: run this cell again.";
-    }
-  }, 5000);
+  send({type: "ready"});
+  const silent = setTimeout(() => unanswered(root, true), 5000);
   return () => {
     clearTimeout(silent);
     seen.disconnect();

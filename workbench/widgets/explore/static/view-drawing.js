@@ -232,12 +232,8 @@ class ViewDrawing extends ViewParts {
     }
     this.notes.replaceChildren(...[...store.meta.remarks, ...store.notes].map((text) => h("p.wb-note", {}, sentence(text))));
     const quiet = !store.live || store.silent;
-    this.notice.hidden = !quiet;
-    if (quiet) {
-      this.notice.textContent = store.maps
-        ? "The kernel does not answer: it is busy, or gone. What the browser holds still works; after a restart, run the cell again."
-        : "No answer from the kernel: it is busy, or this notebook was reopened. Run the cell again to bring the view back.";
-    }
+    this.notice.hidden = !quiet || !store.maps;
+    unanswered(this.root, quiet && !store.maps);
     const width = this.sections.clientWidth - 24;
     for (const part of [this.overview, this.strip, this.inspector]) {
       if (part.fold?.open) this.guard(() => part.update(Math.min(width, part.element.clientWidth - 24 || width)));

@@ -58,7 +58,8 @@ class ViewParts {
     } });
     this.help = h("div.wb-drawer.wb-keys", { hidden: true }, h("span", {}, around), h("span.wb-hint", {}, "what each part shows, in a minute"), ...KEYS.flatMap(([keys, what]) => [h("kbd", {}, keys), h("span", {}, what)]));
     this.failed = h("p.wb-error", { role: "alert", hidden: true });
-    this.notice = h("p.wb-notice", { role: "status", hidden: true });
+    const held = "The kernel does not answer: it is busy, or gone. What the browser holds still works; after a restart, run the cell again.";
+    this.notice = h("p.wb-notice", { role: "status", hidden: true }, held);
     const options = this.buildOptions();
     this.controls = this.buildControls();
     this.rest = h("p.wb-note.wb-rest", { role: "status", hidden: true });

@@ -41,8 +41,14 @@ class PictureField {
     this.image.alt = `The picture ${name}`;
     this.image.hidden = false;
     this.invite.hidden = true;
-    this.name.textContent = `${name}, ${size[0]} × ${size[1]} px`;
+    this.held = `${name}, ${size[0]} × ${size[1]} px`;
+    this.name.textContent = this.held;
     for (const one of this.shelf.children) one.setAttribute("aria-pressed", String(one.dataset.example === name));
+  }
+
+  /** A file was none: the picture before it stays. */
+  drop() {
+    this.name.textContent = this.held ?? "";
   }
 
   /** Send a file to the kernel, in parts. */

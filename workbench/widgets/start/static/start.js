@@ -3,7 +3,8 @@
 class StartPanel {
   constructor(model, root) {
     Object.assign(this, { model, root, meta: model.get("meta"), state: model.get("state"), rows: [], shown: 0, facts: {} });
-    const send = (type, more = {}) => model.send({ type, ...more });
+    const deliver = (content, buffers) => sendOr((text) => this.lose(text), model, content, buffers);
+    const send = (type, more = {}) => deliver({ type, ...more });
     this.send = send;
     const change = (patch) => this.change(patch);
     this.ask = throttle(250, (extra) => send("words", { form: extra ? { ...this.state, concepts: [...this.state.concepts, extra] } : this.state }), 120);
@@ -12,7 +13,7 @@ class StartPanel {
       h("label.wb-tick", {}, h("input", { type: "radio", name: group, value, data: { control: `source-${value}` }, onchange: () => change({ source: value }) }), h("span", {}, text))
     ));
     this.picture = new PictureField(this.meta.examples, {
-      send: (content, buffers) => model.send(content, undefined, buffers), fail: (text) => this.fail(text), onexample: (name) => this.takeExample(name),
+      send: deliver, fail: (text) => this.fail(text), onexample: (name) => this.takeExample(name),
     });
     this.prompt = h("textarea.wb-start-prompt", { rows: 3, placeholder: "a red heart on grass", data: { control: "prompt" }, "aria-label": "Prompt: what to make", oninput: () => this.change({ prompt: this.prompt.value }) });
     this.words = new WordField({ onchange: (concepts) => change({ concepts }), ontyping: (word) => this.ask(word) });
@@ -43,7 +44,7 @@ class StartPanel {
       if (!this.running) this.run();
     });
     this.show();
-    this.silent = setTimeout(() => this.fail("No answer from the kernel: run this cell again."), 5000);
+    this.silent = setTimeout(() => unanswered(root, true), 5000);
   }
 
   change(patch) {
@@ -107,6 +108,13 @@ class StartPanel {
     if (!this.stopping) this.status.textContent = done === total ? "Storing…" : `${done} of ${total} passes${left}`;
   }
 
+  /** There is no kernel that could answer. */
+  lose(text) {
+    if (this.running) this.busy(false);
+    this.status.textContent = "";
+    this.fail(text);
+  }
+
   fail(text) {
     this.error.textContent = sentence(text);
     this.error.hidden = !text;
@@ -117,20 +125,22 @@ class StartPanel {
     this.notes.replaceChildren(...notes.map((text) => h("p.wb-note", {}, sentence(text))));
   }
 
-  /** A run is what is shown below. */
+  /** A finished run is what is shown below; 0 where it is a part of one, which has no code and is none of the history. */
   present(number) {
     this.shown = number;
     const row = this.rows.find((one) => one.number === number);
-    this.result.hidden = !row;
-    if (!row) return;
+    this.result.hidden = !this.rows.length;
+    this.copy.hidden = !row;
+    this.root.dataset.shown = number;
+    if (!row) this.drawer.hidden = true;
+    this.copy.setAttribute("aria-expanded", String(!this.drawer.hidden));
     this.history.replaceChildren(...this.rows.map((one) =>
       button(`${one.number}: ${one.what}`, {
         data: { run: one.number }, "aria-pressed": String(one.number === number), title: `${one.model}, ${one.key}`, onclick: () => this.recall(one),
       })
     ));
-    this.code.textContent = row.code;
-    this.warn(row.notes);
-    this.root.dataset.shown = number;
+    this.code.textContent = row?.code ?? "";
+    this.warn(row?.notes ?? []);
   }
 
   recall(row) {
@@ -163,6 +173,7 @@ class StartPanel {
 
   hear(message, buffers) {
     clearTimeout(this.silent);
+    unanswered(this.root, false);
     const { type } = message;
     if (type === "ready") {
       this.fail("");
@@ -180,7 +191,10 @@ class StartPanel {
     else if (type === "started") this.busy(true);
     else if (type === "stage" && !this.stopping) this.status.textContent = message.text;
     else if (type === "progress") this.progress(message);
-    else if (type === "swap") this.hold();
+    else if (type === "swap") {
+      this.hold();
+      if (message.growing && this.shown) this.present(0);
+    }
     else if (type === "done") {
       const { row } = message;
       this.busy(false);
@@ -190,15 +204,17 @@ class StartPanel {
     } else if (type === "showing") this.present(message.number);
     else if (type === "stopped") {
       this.busy(false);
+      if (message.back) this.present(message.back);
       const kept = message.passes ? "passes that were finished are kept, and Run goes on from there." : "";
       const shown = message.back ? `run ${message.back} is shown again` : message.part ? "what is shown is not finished" : "";
       this.status.textContent = sentence(["Stopped", [shown, kept].filter(Boolean).join("; ")].filter(Boolean).join(": "));
     } else if (type === "failed") {
       if (message.of === "run") {
         this.busy(false);
+        if (message.back) this.present(message.back);
         this.status.textContent = message.back ? `Run ${message.back} is shown again.` : "";
         this.warn(message.notes ?? []);
-      } else if (message.of === "take") this.picture.name.textContent = "";
+      } else if (message.of === "take") this.picture.drop();
       this.fail(message.error);
     }
   }
@@ -241,7 +257,7 @@ function render({ model, el }) {
   model.on("msg:custom", hear);
   model.on("change:state", follow);
   root.workbench = panel;
-  model.send({ type: "ready" });
+  panel.send("ready");
   return () => {
     panel.dispose();
     model.off("msg:custom", hear);
