@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from workbench import schema
+from workbench.schema.arguments import check_flag, check_names
 
 if TYPE_CHECKING:
     from typing import Literal, Unpack
@@ -79,9 +80,10 @@ class WorkbenchAccessor:
         ``upsample=None | "nearest" | "bilinear"`` and ``keep=()``, dimensions that are not averaged.
         See :func:`workbench.analysis.heatmaps.heatmap`.
         """
-        from workbench.analysis.heatmaps import heatmap
+        from workbench.analysis.heatmaps import HeatmapOptions, heatmap
         from workbench.analysis.items import over_items
 
+        check_names("heatmap", options, HeatmapOptions.__annotations__)
         return over_items(self._ds, lambda one: heatmap(one, **options))
 
     def segment(self, **options: Unpack[HeatmapOptions]) -> xr.DataArray:
@@ -154,11 +156,7 @@ class WorkbenchAccessor:
         """
         from workbench.analysis.sweeps import SweepOptions, sweep
 
-        known = SweepOptions.__annotations__
-        if wrong := [name for name in options if name not in known]:
-            raise schema.InputError(
-                f"sweep takes no {', '.join(wrong)}; beside over and how it takes {', '.join(known)}."
-            )
+        check_names("sweep", options, SweepOptions.__annotations__, "beside over and how it takes")
         return sweep(self._ds, over, how, **options)
 
     def rank_heads(self, metric: str | None = None, **options: Unpack[RankOptions]) -> xr.Dataset:
@@ -200,7 +198,9 @@ class WorkbenchAccessor:
         """
         from workbench.analysis.attention import sinks
         from workbench.analysis.items import over_items
+        from workbench.analysis.selection import ScoreChoice
 
+        check_names("sinks", choice, ("top", "of", *ScoreChoice.__annotations__))
         return over_items(self._ds, lambda one: sinks(one, top, of=of, **choice))
 
     def text_sinks(self, top: int = 1, **choice: Unpack[PieceChoice]) -> xr.Dataset:
@@ -210,7 +210,9 @@ class WorkbenchAccessor:
         """
         from workbench.analysis.attention import text_sinks
         from workbench.analysis.items import over_items
+        from workbench.analysis.selection import PieceChoice
 
+        check_names("text_sinks", choice, ("top", *PieceChoice.__annotations__))
         return over_items(self._ds, lambda one: text_sinks(one, top, **choice))
 
     def concept_share(self, **choice: Unpack[ScoreChoice]) -> xr.DataArray:
@@ -220,14 +222,18 @@ class WorkbenchAccessor:
         """
         from workbench.analysis.attention import concept_share
         from workbench.analysis.items import over_items
+        from workbench.analysis.selection import ScoreChoice
 
+        check_names("concept_share", choice, ScoreChoice.__annotations__)
         return over_items(self._ds, lambda one: concept_share(one, **choice))
 
     def self_attention(self, **choice: Unpack[ScoreChoice]) -> xr.DataArray:
         """The former name of :meth:`concept_share`, with a warning."""
         from workbench.analysis.attention import self_attention
         from workbench.analysis.items import over_items
+        from workbench.analysis.selection import ScoreChoice
 
+        check_names("self_attention", choice, ScoreChoice.__annotations__)
         return over_items(self._ds, lambda one: self_attention(one, **choice))
 
     def to_netcdf(self, path: str | os.PathLike[str], **options: Any) -> None:
@@ -256,7 +262,7 @@ class WorkbenchAccessor:
         SchemaError
             Naming everything that is wrong.
         """
-        schema.validate(self._ds, values=values)
+        schema.validate(self._ds, values=check_flag("values", values))
 
     def __repr__(self) -> str:
         try:

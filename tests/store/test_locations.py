@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench import store
-from workbench.schema import InputError
+from workbench.schema import InputError, StoreError, WorkbenchError
 from workbench.store.locations import canonical_json
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
@@ -73,3 +74,17 @@ def test_home_is_the_argument_then_the_environment_then_the_cache(
     assert store.home() == platformdirs.user_cache_path("concept-workbench")
     monkeypatch.chdir(tmp_path)
     assert store.home("relative") == tmp_path / "relative"
+
+
+@pytest.mark.parametrize("call", [store.runs, store.open, store.info, store.check_writable, store.open_many])
+@pytest.mark.parametrize("given", [3, ["a"], b"runs", "a\0b"], ids=repr)
+def test_what_is_no_path_is_refused(call: Callable[[Any], Any], given: Any) -> None:
+    with pytest.raises(WorkbenchError, match=r"(home|the run) is .*; expected (a|its key or its) path|is no finished"):
+        call(given)
+
+
+def test_a_path_that_is_not_there_is_told_from_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="KEY is no finished run: nothing has that name; expected a key or a path"):
+        store.open(tmp_path / "KEY")
+    with pytest.raises(StoreError, match=r"no manifest\.json, so it is no finished run"):
+        store.open(tmp_path)

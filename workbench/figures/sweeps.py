@@ -132,7 +132,7 @@ def _null_of(found: xr.Dataset, name: str, null: xr.Dataset | None) -> xr.DataAr
     """The repeats of a null, of what is drawn."""
     if null is None:
         return None
-    if f"{name}_null" not in null:
+    if not isinstance(null, xr.Dataset) or f"{name}_null" not in null:
         raise InputError(
             f"null has no repeats of {name!r}; pass what ds.wb.score(null='patches') returned, with metric='iou' or "
             "'accuracy'."

@@ -18,6 +18,7 @@ from workbench.folders import BUNDLED as BUNDLED
 from workbench.folders import bundled_folder as bundled_folder
 from workbench.folders import info_in, json_object, local_folder
 from workbench.schema import InputError, ModelError, warn
+from workbench.schema.paths import check_path
 
 if TYPE_CHECKING:
     import torch
@@ -79,6 +80,7 @@ def load_model(
         raise InputError(
             f"offload={offload!r} moves weights to an accelerator, but the device is the CPU: leave it out."
         )
+    check_path(name, "the model")
     name = os.fspath(name)
     folder = local_folder(name) or _download(name)
     chosen = dtype or (torch.float32 if name in BUNDLED or target.type == "mps" else torch.bfloat16)

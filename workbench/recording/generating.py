@@ -20,7 +20,6 @@ from workbench.models.pipeline import PipelineAdapter, Schedule
 from workbench.recording.arguments import (
     MOST_STEPS,
     check_branch,
-    check_count,
     check_layers,
     check_negative,
     check_offered,
@@ -56,6 +55,7 @@ from workbench.schema import (
     InputError,
     TraceError,
 )
+from workbench.schema.arguments import check_count
 from workbench.store.pieces import Writer
 
 if TYPE_CHECKING:
