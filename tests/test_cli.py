@@ -165,7 +165,7 @@ def test_generate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 
 def test_no_runs_yet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, out, _ = run(monkeypatch, capsys, "runs", "--home", tmp_path)
-    assert (code, "no runs yet" in out) == (0, True)
+    assert (code, f"no runs yet in {tmp_path}" in out) == (0, True)
 
 
 @pytest.mark.parametrize(

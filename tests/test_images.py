@@ -189,7 +189,7 @@ def test_addresses(address: str) -> None:
 def test_odd_paths(path: Any) -> None:
     for read in (lambda: read_image(path), lambda: read_truth({"dog": path}, ["dog"], (10, 12))):
         with pytest.raises(
-            InputError, match="there is no image file|cannot be opened|no user of that|a null ch"
+            InputError, match=r"there is no image file|cannot be opened|no user of that|a null ch"
         ) as error:
             read()
         assert len(str(error.value)) < 700
