@@ -103,6 +103,15 @@ def dataset(
     return xr.Dataset(variables, coords=coords, attrs=attrs)
 
 
+def video() -> xr.Dataset:
+    """Two frames of a dataset, the second with other scores."""
+    first, second = dataset(seed=1, truth=True), dataset(seed=2, truth=True)
+    names = ["output", "output_total", "cross", "cross_total"]
+    frames = xr.DataArray([0, 4], dims=schema.FRAME, name=schema.FRAME)
+    both = {name: xr.concat([first[name], second[name]], frames) for name in names}
+    return first.assign({name: scores.transpose(..., *schema.spatial(scores.dims)) for name, scores in both.items()})
+
+
 def many(singles: dict[str, xr.Dataset]) -> xr.Dataset:
     """Datasets of one image each, by their names, as ``capture_many`` would return them."""
     words = list(dict.fromkeys(word for one in singles.values() for word in one[schema.CONCEPT].values.tolist()))
@@ -128,6 +137,10 @@ def many(singles: dict[str, xr.Dataset]) -> xr.Dataset:
     if not alike:
         coords[schema.ASKED] = ((schema.ITEM, schema.CONCEPT), order >= 0)
         coords[schema.ORDER] = ((schema.ITEM, schema.CONCEPT), order)
+    prompts = [one.attrs[schema.PROMPT] for one in singles.values()]
+    if len(set(prompts)) > 1:
+        coords[schema.PROMPT] = (schema.ITEM, prompts)
+        joined.attrs[schema.PROMPT] = ""
     return joined.assign_coords(coords).assign_attrs(key="many")
 
 

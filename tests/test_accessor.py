@@ -17,7 +17,7 @@ from PIL import Image
 import workbench as wb
 from tests.synthetic import dataset
 from workbench.analysis import attention, heads, heatmaps, leakage, metrics, settling, sweeps
-from workbench.analysis.truth import with_truth
+from workbench.analysis.adding_truth import with_truth
 from workbench.schema import InputError, SchemaError
 
 assert wb.__version__  # importing the package is what registers the accessor

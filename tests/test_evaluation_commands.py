@@ -71,6 +71,27 @@ def test_strict_exits_with_one(
     assert run(monkeypatch, capsys, *call, "--strict")[0] == 1
 
 
+@pytest.mark.parametrize("data", ["imagenet", "voc-single", "voc-multi"])
+def test_explain_needs_no_data_set(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], data: str
+) -> None:
+    code, out, _ = run(monkeypatch, capsys, "evaluate", data, "--protocol", "public-head", "--explain", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert {one["name"] for one in found["knobs"] if one["verdict"] == "conflict"} >= {"layers"}
+    assert len(found["notes"]) > 3
+
+
+def test_a_method_without_a_figure_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    mask = np.full((40, 60), 12, np.uint8)
+    folder = voc_tree(tmp_path / "voc", {"2007_000001": mask}, truncated="2007_000001")
+    call = ("evaluate", "voc-single", "--path", folder, "--any-count", "--method", "oracle", "--folder", tmp_path / "r")
+    code, out, _ = run(monkeypatch, capsys, *call)
+    assert (code, "failed: 2007_000001" in out) == (1, True)
+
+
 @pytest.mark.slow
 def test_reproduce(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, out, _ = run(monkeypatch, capsys, "reproduce", "table1", "--limit", 2, "--folder", tmp_path, "--json")

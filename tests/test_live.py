@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from diffusers import FluxImg2ImgPipeline
 from PIL import Image
 
 import workbench as wb
 from tests.synthetic import dataset
 from tests.tiny_random import flux_pipeline
+from workbench.live import _from_subject
 from workbench.schema import noted, read_attributes
 from workbench.tiny.scenes import SPLITS, render
 from workbench.widgets.ablate.ablation import Ablation
@@ -245,6 +247,20 @@ def test_a_mode_that_cannot_be_had_says_why() -> None:
             wb.ablate(dataset(kind="generate", samples=2).assign_attrs(prompt=["a", "b"])).meta["lacks"]["intervention"]
         )
     )
+
+
+def test_the_code_of_a_panel_with_images_among_its_inputs_runs() -> None:
+    """As of a prompt to a pipeline that begins with a picture."""
+    image, pipe = Image.new("RGB", (24, 24)), FluxImg2ImgPipeline.from_pipe(flux_pipeline())
+    inputs = {"image": image, "strength": 0.6}
+    backend = _from_subject("a dog", ["dog"], pipe, {"inputs": inputs, "steps": 2})
+    assert backend.uses == ["pipe", "image"]
+    told: dict[str, Any] = {}
+    held = {"wb": SimpleNamespace(intervene=lambda *given, **options: told.update(options)), "pipe": pipe}
+    code = backend.call("None", "").replace("import workbench as wb", "")
+    exec(code, held | {"image": image})
+    assert told["inputs"] == inputs
+    assert told["model"] is pipe
 
 
 class Started:

@@ -58,7 +58,7 @@ class WorkbenchAccessor:
         See :func:`workbench.analysis.heatmaps.scores`.
         """
         from workbench.analysis.heatmaps import scores
-        from workbench.analysis.items import is_many, scores_of_items
+        from workbench.analysis.many_images import is_many, scores_of_items
 
         of = scores_of_items if is_many(self._ds) else scores
         return of(
@@ -81,7 +81,7 @@ class WorkbenchAccessor:
         See :func:`workbench.analysis.heatmaps.heatmap`.
         """
         from workbench.analysis.heatmaps import HeatmapOptions, heatmap
-        from workbench.analysis.items import over_items
+        from workbench.analysis.many_images import over_items
 
         check_names("heatmap", options, HeatmapOptions.__annotations__)
         return over_items(self._ds, lambda one: heatmap(one, **options))
@@ -92,7 +92,7 @@ class WorkbenchAccessor:
         Takes the options of :meth:`heatmap`. See :func:`workbench.analysis.heatmaps.segment`.
         """
         from workbench.analysis.heatmaps import segment
-        from workbench.analysis.items import over_items
+        from workbench.analysis.many_images import over_items
 
         return over_items(self._ds, lambda one: segment(one, **options))
 
@@ -102,16 +102,16 @@ class WorkbenchAccessor:
         Takes the options of :meth:`heatmap` as well. See :func:`workbench.analysis.heatmaps.mask`.
         """
         from workbench.analysis.heatmaps import mask
-        from workbench.analysis.items import over_items
+        from workbench.analysis.many_images import over_items
 
         return over_items(self._ds, lambda one: mask(one, concept, rule, **options))
 
     def item(self, which: str | int) -> xr.Dataset:
         """One item of a run of many images, by its name or its label, as the dataset of a capture of its image alone.
 
-        See :func:`workbench.analysis.items.item`.
+        See :func:`workbench.analysis.many_images.item`.
         """
-        from workbench.analysis.items import item
+        from workbench.analysis.many_images import item
 
         return item(self._ds, which)
 
@@ -123,9 +123,9 @@ class WorkbenchAccessor:
         ``ignore``, a value of a label map or the name of a mask, says which pixels are ``void``: left out of every
         comparison. Of a run of many images it is one truth for each item: a mapping from names, a list, or a function
         of the name.
-        See :func:`workbench.analysis.truth.with_truth`.
+        See :func:`workbench.analysis.adding_truth.with_truth`.
         """
-        from workbench.analysis.truth import with_truth
+        from workbench.analysis.adding_truth import with_truth
 
         return with_truth(self._ds, truth, labels=labels, ignore=ignore, resize=resize)
 
@@ -137,7 +137,7 @@ class WorkbenchAccessor:
         ``null="patches"`` or ``"concepts"``, or other datasets, adds the same scores of maps that cannot know the
         answer. Takes the options of :meth:`heatmap` as well. See :func:`workbench.analysis.metrics.score`.
         """
-        from workbench.analysis.items import over_items
+        from workbench.analysis.many_images import over_items
         from workbench.analysis.metrics import score
 
         return over_items(self._ds, lambda one: score(one, null=null, repeats=repeats, seed=seed, **options))
@@ -159,13 +159,27 @@ class WorkbenchAccessor:
         check_names("sweep", options, SweepOptions.__annotations__, "beside over and how it takes")
         return sweep(self._ds, over, how, **options)
 
+    def overview(
+        self, statistic: str = "patch_agreement", *, space: str = "output", samples: Numbers = None
+    ) -> xr.DataArray:
+        """One figure for the maps of every timestep and layer alone: (timestep, layer), as ``wb.explore`` shows it.
+
+        ``statistic`` is ``"patch_agreement"`` (with the default heat map), ``"entropy"``, ``"separability"`` or, with
+        truth, ``"iou"`` or ``"ap"``. Samples are averaged before the maps are measured. See
+        :func:`workbench.analysis.overview.overview`.
+        """
+        from workbench.analysis.many_images import over_items
+        from workbench.analysis.overview import overview
+
+        return over_items(self._ds, lambda one: overview(one, statistic, space=space, samples=samples))
+
     def rank_heads(self, metric: str | None = None, **options: Unpack[RankOptions]) -> xr.Dataset:
         """Rank every head of every layer by its own maps, with masks or without; stable or not over noise samples.
 
         See :func:`workbench.analysis.heads.rank_heads`.
         """
         from workbench.analysis.heads import rank_heads
-        from workbench.analysis.items import over_items
+        from workbench.analysis.many_images import over_items
 
         return over_items(self._ds, lambda one: rank_heads(one, metric, **options))
 
@@ -174,8 +188,8 @@ class WorkbenchAccessor:
 
         See :func:`workbench.analysis.leakage.leakage`.
         """
-        from workbench.analysis.items import over_items
         from workbench.analysis.leakage import leakage
+        from workbench.analysis.many_images import over_items
 
         return over_items(self._ds, lambda one: leakage(one, truth=truth, **options))
 
@@ -184,7 +198,7 @@ class WorkbenchAccessor:
 
         See :func:`workbench.analysis.settling.settling`.
         """
-        from workbench.analysis.items import over_items
+        from workbench.analysis.many_images import over_items
         from workbench.analysis.settling import settling
 
         return over_items(self._ds, lambda one: settling(one, threshold, **options))
@@ -197,7 +211,7 @@ class WorkbenchAccessor:
         See :func:`workbench.analysis.attention.sinks`.
         """
         from workbench.analysis.attention import sinks
-        from workbench.analysis.items import over_items
+        from workbench.analysis.many_images import over_items
         from workbench.analysis.selection import ScoreChoice
 
         check_names("sinks", choice, ("top", "of", *ScoreChoice.__annotations__))
@@ -209,7 +223,7 @@ class WorkbenchAccessor:
         See :func:`workbench.analysis.attention.text_sinks`.
         """
         from workbench.analysis.attention import text_sinks
-        from workbench.analysis.items import over_items
+        from workbench.analysis.many_images import over_items
         from workbench.analysis.selection import PieceChoice
 
         check_names("text_sinks", choice, ("top", *PieceChoice.__annotations__))
@@ -221,7 +235,7 @@ class WorkbenchAccessor:
         See :func:`workbench.analysis.attention.concept_share`.
         """
         from workbench.analysis.attention import concept_share
-        from workbench.analysis.items import over_items
+        from workbench.analysis.many_images import over_items
         from workbench.analysis.selection import ScoreChoice
 
         check_names("concept_share", choice, ScoreChoice.__annotations__)
@@ -230,7 +244,7 @@ class WorkbenchAccessor:
     def self_attention(self, **choice: Unpack[ScoreChoice]) -> xr.DataArray:
         """The former name of :meth:`concept_share`, with a warning."""
         from workbench.analysis.attention import self_attention
-        from workbench.analysis.items import over_items
+        from workbench.analysis.many_images import over_items
         from workbench.analysis.selection import ScoreChoice
 
         check_names("self_attention", choice, ScoreChoice.__annotations__)
@@ -279,7 +293,7 @@ class WorkbenchAccessor:
 
     def _summary(self) -> str:
         """One paragraph in plain text: what was captured, from which model."""
-        from workbench.analysis.items import is_many
+        from workbench.analysis.many_images import is_many
         from workbench.analysis.normalising import normalised
         from workbench.interventions import edit_of
 

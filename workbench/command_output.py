@@ -53,7 +53,7 @@ def time_in_words(time: str) -> str:
 
 def check_figure(figure: Path) -> None:
     """Refuse a figure that cannot be written."""
-    from workbench.figures.files import check_file
+    from workbench.figures.output_files import check_file
 
     check_file(figure)
 

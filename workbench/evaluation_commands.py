@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,12 +64,14 @@ def evaluate(
     """Evaluate zero-shot segmentation on many images; what was done before is not done again."""
     from workbench.evaluation.protocols import preset, set_knobs
     from workbench.evaluation.sources import open_data
+    from workbench.evaluation.stored import described
 
     part = _shard(shard)
     _check_methods(methods or [])
     if not explain:
         _check_model(model)
-    opened = open_data(data, path=path, split=split, any_count=any_count)
+    known = described(data) if explain and path is None else None
+    opened = known or open_data(data, path=path, split=split, any_count=any_count)
     rules = set_knobs(preset(protocol, opened), knobs or [])
     if explain:
         _explain(rules, opened, as_json)
@@ -89,8 +92,7 @@ def evaluate(
         progress=not as_json,
     )
     _print(str(done), [done], as_json)
-    if strict and done.problems:
-        raise typer.Exit(1)
+    _end([done], strict)
 
 
 def reproduce(
@@ -135,8 +137,7 @@ def reproduce(
         progress=not as_json,
     )
     _print(str(done), done.evaluations, as_json)
-    if strict and any(one.problems for one in done.evaluations):
-        raise typer.Exit(1)
+    _end(done.evaluations, strict)
 
 
 def report(
@@ -197,6 +198,12 @@ def _print(text: str, done: Any, as_json: bool) -> None:
     typer.echo("\nkept in")
     for folder in folders:
         typer.echo(f"  {folder}")
+
+
+def _end(done: Iterable[Evaluation], strict: bool) -> None:
+    """Exit with 1 when a method has no figure at all; with ``strict`` also when an image could not be evaluated."""
+    if any((strict and one.problems) or any(not each.summary.images for each in one.results) for one in done):
+        raise typer.Exit(1)
 
 
 def _plain(evaluation: Evaluation) -> dict[str, Any]:

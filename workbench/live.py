@@ -19,15 +19,15 @@ from workbench.interventions import edit_of
 from workbench.schema import InputError, WorkbenchError, noted
 from workbench.store.reading import Run
 from workbench.widgets.ablate.ablation import Ablation
+from workbench.widgets.ablate.finished_runs import INTERVENTION, SWEEP
 from workbench.widgets.ablate.intervention_form import Interventions
-from workbench.widgets.ablate.results import INTERVENTION, SWEEP
 from workbench.widgets.ablate.sweep_form import spaces_of
 from workbench.widgets.ablate.tasks import Message, Mode, Sweeps, labels, side_by_side
-from workbench.widgets.explore.picker import opening
 from workbench.widgets.explore.state import State
-from workbench.widgets.shared.code import arguments, code
+from workbench.widgets.shared.copied_dataset import named, opening
 from workbench.widgets.shared.description import picture
 from workbench.widgets.shared.kernel import variable_of
+from workbench.widgets.shared.python_code import arguments, code, variables
 from workbench.widgets.shared.refusals import drawable, problem, shown
 from workbench.widgets.shared.worker import Progress
 from workbench.widgets.start.starter import Start
@@ -197,7 +197,8 @@ def _panel(
         return Ablation(modes, lacks=lacks, title=title, facts=facts, uses=backend.uses)
     if sentence := problem(subject):
         raise InputError(_for_ablate(sentence))
-    name = variable_of(subject, "ds")
+    name, reopened = named(subject)
+    source = source or reopened
     uses = [] if source else [name]
     source = source or ("" if name == "ds" else f"ds = {name}")
     subject = shown(subject)
@@ -269,7 +270,8 @@ class _Laboratory:
     def uses(self) -> list[str]:
         """The variables of the notebook that the code uses."""
         picture = [self.written] if self.written.isidentifier() else ["ds"] if self.ds is not None else []
-        return [*picture, *([] if self._named else [variable_of(self.model, "pipe")])]
+        pipe = [] if self._named else [variable_of(self.model, "pipe")]
+        return list(dict.fromkeys([*picture, *pipe, *variables(self.options)]))
 
     @property
     def _named(self) -> bool:

@@ -79,10 +79,10 @@ def sweep(
 
     import workbench as wb
     from workbench.analysis.origin import provenance
-    from workbench.figures.files import check_file, check_writable
-    from workbench.widgets.ablate.results import SWEPT_FILES, Result
+    from workbench.figures.output_files import check_file, check_writable
+    from workbench.widgets.ablate.finished_runs import SWEPT_FILES, Result
     from workbench.widgets.ablate.tasks import Sweeps
-    from workbench.widgets.shared.code import continued
+    from workbench.widgets.shared.python_code import continued
     from workbench.widgets.shared.refusals import problem, shown
 
     for file in files or ():

@@ -8,7 +8,7 @@ import pytest
 import workbench  # noqa: F401  (registers the accessor)
 from tests.synthetic import dataset
 from workbench.analysis.evaluation import evaluate, merit, observe, pick, words
-from workbench.analysis.variants import Choice
+from workbench.analysis.sweep_variants import Choice
 from workbench.numerics.masks import overlap
 from workbench.numerics.measures import MEASURES
 from workbench.schema import InputError

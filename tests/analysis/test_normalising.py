@@ -268,6 +268,15 @@ def test_a_reduced_head_dimension_is_refused_while_totals_alone_answer() -> None
         heatmaps.heatmap(DS[["output_total", "head"]].drop_attrs())
 
 
+@pytest.mark.parametrize("dim", ["sample", "layer", "head"])
+def test_averages_over_several_layers_are_not_taken_for_one(dim: str) -> None:
+    """Of three heads the mean has a whole number for a label, and a sum over such means is a third of the total."""
+    averaged = DS.drop_vars(["block", "module", "seed"]).coarsen({dim: DS.sizes[dim]}).mean()
+    for broken in (averaged, DS.assign_coords({dim: DS[dim] + 0.5})):
+        with pytest.raises(InputError, match=f"'{dim}' holds float64, which averages over several {dim}s leave"):
+            heatmaps.heatmap(broken)
+
+
 def test_a_sum_over_heads_is_read_in_parts_and_when_it_is_used() -> None:
     reads: list[tuple[int, ...]] = []
     space = DS["output"].variable

@@ -32,7 +32,7 @@ from tests.benchmarks.starvation import beside_writers
 from tests.tiny_random import concept_embeddings, flux_inputs
 from workbench import store, trace
 from workbench.models.hooks import Hooks
-from workbench.recording.reading import Record
+from workbench.recording.block_reading import Record
 from workbench.recording.reducing import Layout, reduce_into
 from workbench.recording.streaming import Stream
 from workbench.store import partial as partial_run

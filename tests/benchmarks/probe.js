@@ -46,7 +46,8 @@
       notebook.deselectAll();
       const start = performance.now();
       const ran = jupyterapp.commands.execute("notebook:run-cell");
-      const painted = await new Promise((resolve) => {
+      const painted = await new Promise((resolve, reject) => {
+        setTimeout(reject, 60_000, Error(`${selector} has not come after a minute`));
         const look = () => (document.querySelector(selector) ? resolve(performance.now() - start) : afterFrame(look));
         afterFrame(look);
       });

@@ -10,7 +10,7 @@ import torch
 import xarray as xr
 
 from tests.synthetic import dataset
-from workbench.recording.reading import Record
+from workbench.recording.block_reading import Record
 from workbench.schema import residual, score_dims, total, total_dims
 from workbench.store import residuals
 

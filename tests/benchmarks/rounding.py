@@ -21,7 +21,7 @@ import workbench as wb
 from tests.benchmarks.report import Figure, run
 from workbench.numerics.scores import softmax
 from workbench.recording import streaming
-from workbench.recording.reading import Record
+from workbench.recording.block_reading import Record
 from workbench.recording.reducing import stored_values
 from workbench.store.residuals import join, split
 from workbench.tiny.scenes import SPLITS, render

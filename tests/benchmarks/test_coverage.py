@@ -7,8 +7,8 @@ import numpy as np
 from tests.benchmarks.coverage import covered, intervals, measure
 from tests.synthetic import dataset
 from workbench.analysis.evaluation import evaluate, observe
+from workbench.analysis.sweep_variants import Choice
 from workbench.analysis.sweeps import sweep
-from workbench.analysis.variants import Choice
 
 
 def _counts(images: int, words: int = 4) -> np.ndarray:

@@ -290,7 +290,10 @@ async (root) => {
   const begun = performance.now();
   root.querySelector("[data-control=run]").click();
   const there = (view) => !before.has(view) && view.querySelector(".wb-panel[data-kind=concept] canvas");
-  while (!drawn().some(there)) await new Promise(requestAnimationFrame);
+  while (!drawn().some(there)) {
+    if (performance.now() - begun > 60_000) throw Error(`no map has come: ${root.innerText}`);
+    await new Promise(requestAnimationFrame);
+  }
   return performance.now() - begun;
 }
 """

@@ -157,7 +157,7 @@ def test_a_sweep_is_drawn_and_its_points_show_their_maps(
 
 def test_a_sweep_tells_what_is_left_and_is_stopped_inside(panel: Locator, lab: chromium.Notebook) -> None:
     lab.run(
-        "import time\nfrom workbench.analysis.variants import Scores\nquick = Scores.softmaxed\n"
+        "import time\nfrom workbench.analysis.sweep_variants import Scores\nquick = Scores.softmaxed\n"
         "Scores.softmaxed = lambda self, scores: (time.sleep(0.05), quick(self, scores))[1]"
     )
     view = _mode(panel)

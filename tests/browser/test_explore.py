@@ -427,14 +427,19 @@ def test_copied_code_gives_the_numbers_on_screen(fresh: View, lab: chromium.Note
         space="cross",
         concepts=[0, 2],
         difference=[2, 1],
+        open=["overview", "heads", "patch"],
+        pin=[2, 3],
+        statistic="separability",
+        head_layer=4,
     )
+    view.root.locator("[data-cell]").first.wait_for()
+    view.root.locator("[data-head]").first.wait_for()
     view.click("code")
     code = lab.page.evaluate("navigator.clipboard.readText()")
     assert code == view.root.locator("pre.wb-code").inner_text()
-    said = json.loads(
-        lab.run(f"{code}\nprint(json.dumps([maps.values.tolist(), areas.values.tolist(), difference.values.tolist()]))")
-    )
-    maps, areas, difference = (np.array(values) for values in said)
+    names = ("maps", "areas", "difference", "patch", "overview", "mean_iou")
+    said = json.loads(lab.run(f"{code}\nprint(json.dumps([one.values.tolist() for one in ({', '.join(names)})]))"))
+    maps, areas, difference, patch, overview, glance = (np.array(values) for values in said)
     shown = view.root.evaluate(
         "root => [root.workbench.maps.shape, [...root.workbench.maps.values], [...root.workbench.labels]]"
     )
@@ -442,6 +447,17 @@ def test_copied_code_gives_the_numbers_on_screen(fresh: View, lab: chromium.Note
     np.testing.assert_allclose(maps, on_screen[[0, 2]], atol=1e-6)
     np.testing.assert_allclose(difference, on_screen[2] - on_screen[1], atol=1e-6)
     np.testing.assert_array_equal(areas.ravel(), shown[2])
+    assert glance == pytest.approx(float(view.root.locator(".wb-glance").get_attribute("data-value") or "nan"))
+    bars = [float(bar.get_attribute("data-value") or "nan") for bar in view.root.locator(".wb-bar-row").all()]
+    np.testing.assert_allclose(patch, bars, atol=1e-6)
+    for cell in view.root.locator(".wb-matrix [data-cell]").all()[::4]:
+        timestep, layer = map(int, (cell.get_attribute("data-cell") or "").split(","))
+        assert float(cell.get_attribute("data-value") or "nan") == pytest.approx(overview[timestep, layer], rel=1e-6)
+    strip = json.loads(lab.run("print(json.dumps([one.values.tolist() for one in heads.values()]))"))
+    low, high = np.min(strip), np.max(strip)
+    assert f"each head of layer 4 alone, {low:.3f} to {high:.3f}" in view.unfold("heads").inner_text()
+    view.set(layers=[0, 1])
+    assert view.state["head_layer"] is None
 
 
 def test_the_saved_state_restores_the_view(fresh: View, lab: chromium.Notebook, ds: xr.Dataset) -> None:

@@ -200,8 +200,10 @@ def test_two_datasets_follow_one_set_of_controls(lab: chromium.Notebook) -> None
     assert not second.control("layers-window").is_visible()
     first.press("layers-window", "ArrowRight", 2)
     first.press("timesteps-high", "ArrowRight")
-    lab.page.wait_for_function("root => root.workbench.state.layers[0] === 6", arg=second.root.element_handle())
-    second.settle()
+    arrived = "root => root.workbench.state.layers[0] === 6 && root.workbench.state.timesteps[0] === 510"
+    lab.page.wait_for_function(arrived, arg=second.root.element_handle())
+    for view in (first, second):
+        view.settle()
     assert "6–8" in second.root.locator(".wb-controls").inner_text()
     level = [view.canvas("picture").bounding_box() for view in (first, second)]
     assert level[0]["y"] == level[1]["y"]
@@ -217,9 +219,21 @@ def test_two_datasets_follow_one_set_of_controls(lab: chromium.Notebook) -> None
     lab.page.wait_for_function("root => root.workbench.state.pin?.[0] === 4", arg=first.root.element_handle())
     for view in (first, second):
         view.root.locator("details[data-section=patch][open] .wb-bar-row").first.wait_for()
-    lab.page.set_viewport_size({"width": 700, "height": 1000})
-    lab.page.evaluate("jupyterapp.shell.collapseLeft()")
-    lab.page.wait_for_timeout(300)
+    compared = lab.page.locator(".wb-compare")
+    minus = compared.locator("img").last
+    for width in (1400, 700):
+        lab.page.set_viewport_size({"width": width, "height": 1000})
+        if width == 700:
+            lab.page.evaluate("jupyterapp.shell.collapseLeft()")
+        lab.page.wait_for_timeout(300)
+        assert compared.evaluate("grid => getComputedStyle(grid).gridTemplateColumns.split(' ').length") == 2
+        around, inner = compared.bounding_box(), minus.bounding_box()
+        assert around is not None
+        assert inner is not None
+        assert inner["x"] + inner["width"] <= around["x"] + around["width"]
+        assert inner["y"] >= max(
+            view.root.bounding_box()["y"] + view.root.bounding_box()["height"] for view in (first, second)
+        )
     boxes = [view.root.bounding_box() for view in (first, second)]
     assert boxes[0]["y"] == boxes[1]["y"]
     assert boxes[0]["x"] + boxes[0]["width"] < boxes[1]["x"]

@@ -27,7 +27,8 @@ from tests.tiny_random import flux_pipeline
 from workbench.contract import RULES, Report, check_model
 from workbench.contract.maps import MAP_RULES, layers_agree, maps_are_finite, maps_are_not_uniform
 from workbench.contract.model_check import SCENE
-from workbench.contract.pipelines import PIPELINE_RULES, PipelineCase
+from workbench.contract.pipeline_case import PipelineCase
+from workbench.contract.pipelines import PIPELINE_RULES
 from workbench.contract.trying import Tried
 from workbench.models.flux import FluxAdapter, FluxPipelineAdapter
 from workbench.models.guidance import alone, in_passes
@@ -158,7 +159,7 @@ def test_the_bundled_model_on_the_command_line(
     page = tmp_path / "page.html"
     code, out, err = run(monkeypatch, capsys, "check-model", "--output", page)
     assert code == 0
-    assert "workbench on its bundled model, tiny-flux\nAll 17 checks passed." in out
+    assert "workbench on its bundled model, tiny-flux\nAll 18 checks passed." in out
     assert "contract: prompt is its own concepts" in err
     written = page.read_text()
     assert "data:image/png;base64," in written

@@ -104,10 +104,10 @@ def one_reads_all(patch: Any) -> None:
 
 def other_heads(patch: Any) -> None:
     """Heads of the concepts in another order than those of the image."""
-    from workbench.recording import reading
+    from workbench.recording import block_reading
 
-    head_scores = reading.head_scores
-    patch.setattr("workbench.recording.reading.head_scores", lambda one, other: head_scores(one.flip(1), other))
+    head_scores = block_reading.head_scores
+    patch.setattr("workbench.recording.block_reading.head_scores", lambda one, other: head_scores(one.flip(1), other))
 
 
 def shallow_numbers(patch: Any) -> None:

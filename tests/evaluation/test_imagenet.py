@@ -66,3 +66,9 @@ def test_a_truncated_file(file: Path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with pytest.raises(InputError, match="truncated or another file"):
         open_imagenet(file, any_count=True)
+
+
+def test_labels_of_an_unknown_category_are_refused_by_its_name(tmp_path: Path) -> None:
+    data = open_imagenet(gtsegs(tmp_path / "gtsegs_ijcv.mat", [("n99999999_4", (20, 20), True)]), any_count=True)
+    with pytest.raises(InputError, match="offset 99999999 of n99999999_4 is none of the 445 categories"):
+        data.labels("n99999999_4")

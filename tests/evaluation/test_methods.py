@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from tests.evaluation.fixtures import Arrays
-from workbench.evaluation.examples import measure, read
-from workbench.evaluation.methods import Method, Setting, blind, floors
+from workbench.evaluation.examples import Figures, measure, read
+from workbench.evaluation.methods import Method, Setting, blind, floors, labelled
 from workbench.evaluation.names import BLIND
 from workbench.evaluation.protocols import Protocol
 from workbench.numerics.confusion import accuracy
+from workbench.numerics.precision import Scaling
 from workbench.numerics.resampling import ratio
 from workbench.schema import InputError
 
@@ -85,3 +86,35 @@ def test_a_method_that_is_not_prepared_says_so() -> None:
     task = read(dataset(), "image 0", RULES)
     with pytest.raises(InputError, match="is not prepared"):
         list(blind("uniform").maps([task.example], [task.concepts]))
+
+
+def test_nothing_is_background_where_every_pixel_has_a_class() -> None:
+    """The first class everywhere would be called all background."""
+    with pytest.raises(InputError, match="nothing is background: take the floor 'majority'"):
+        blind("background").prepare(Setting(dataset(background=None), RULES, ()))
+
+
+@pytest.mark.parametrize("scaling", ["minmax", "none"])
+def test_the_oracle_orders_patches_by_how_much_of_them_shows_the_class(scaling: Scaling) -> None:
+    """A map of ones and noughts would have less average precision, and methods whose maps are graded more."""
+    labels = np.zeros((12, 12))
+    labels[1:9, 2:11] = 1
+    data = Arrays({"a": labels}, grid=(4, 4))
+    rules = Protocol(backgrounds=("sky",), ap_scaling=scaling)
+    task = read(data, "a", rules)
+
+    def figures(maps: np.ndarray) -> Figures:
+        return measure(task, labelled(maps, task.concepts), rules)
+
+    method = blind("oracle")
+    method.prepare(Setting(data, rules, ("a",)))
+    (maps,) = method.maps([task.example], [task.concepts])
+    best = measure(task, maps, rules)
+    shares = method.shares(task)
+    assert best.ap == figures(shares[::-1]).ap > figures((shares[::-1] > 0.5).astype(float)).ap
+    assert best.ap_stacked > figures((shares[::-1] > 0.5).astype(float)).ap_stacked
+    rng = np.random.default_rng(0)
+    noisy = [figures(shares[::-1] + rng.normal(0, 1, (2, 4, 4))) for _ in range(20)]
+    assert all(best.ap > one.ap and best.ap_stacked > one.ap_stacked for one in noisy)
+    chosen = np.array([task.meaning[place] for place in np.argmax(maps.to_numpy(), 0).ravel()]).reshape(4, 4)
+    assert (chosen == (shares[1] > shares[0])).all()

@@ -138,3 +138,12 @@ def test_several_classes_have_no_mean_mask() -> None:
 
 def test_spans() -> None:
     assert spans((0, 1, 2, 5, 7, 8)) == "0-2,5,7-8"
+
+
+def test_only_the_papers_data_have_the_papers_layers_and_timestep() -> None:
+    """On anybody's own folder the default runs with any model, the bundled one too."""
+    assert (preset("default", data("folder")).layers, preset("default", data("folder")).timestep) == (None, None)
+    assert (preset("default", data("imagenet")).layers, preset("default", data("voc-multi")).timestep) == (
+        tuple(range(9, 19)),
+        500.0,
+    )

@@ -12,7 +12,8 @@ import pytest
 from tests.evaluation.fixtures import Arrays, voc_tree
 from tests.evaluation.test_harness import RULES, Bright, Poison, data, run
 from workbench.evaluation.captured import Captures
-from workbench.evaluation.harness import entry, evaluate
+from workbench.evaluation.entries import entry
+from workbench.evaluation.harness import evaluate
 from workbench.evaluation.harness import run as run_entries
 from workbench.evaluation.report_page import page, write_report
 from workbench.evaluation.voc import open_voc
@@ -113,3 +114,32 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
         write_report([tmp_path], tmp_path / "page.html")
     with pytest.raises(InputError, match="no folder is given"):
         write_report([], tmp_path / "page.html")
+
+
+@pytest.mark.parametrize(("count", "kinds", "shown"), [(2, ["all"], 2), (4, ["best", "median", "worst"], 3)])
+def test_of_few_images_none_is_shown_twice(tmp_path: Path, count: int, kinds: list[str], shown: int) -> None:
+    text = write_report(run(tmp_path / "rows", held=data(count)), tmp_path / "page.html").read_text("utf-8")
+    assert re.findall(r"<p>(\w+)</p><div class='strip'>", text) == kinds
+    names = re.findall(r"<figcaption title='(image \d)", text)
+    assert len(names) == len(set(names)) == shown
+
+
+def test_long_names_are_cut_where_there_is_no_room_and_colours_have_a_key(tmp_path: Path) -> None:
+    word = "w" * 400
+    held = Arrays(
+        {f"{number}{'n' * 300}": np.repeat([[0, 1, 2]], 6, 0) for number in range(3)},
+        task="multi", classes=("background", word, "dog"), grid=(6, 3),
+    )  # fmt: skip
+    rules = RULES.changed(task="multi", mask="argmax")
+    found = evaluate(held, Bright(), protocol=rules, folder=tmp_path / "rows", progress=False)
+    text = write_report(found, tmp_path / "page.html").read_text("utf-8")
+    seen = re.sub(r" (?:title|alt)='[^']*'", "", text)
+    assert "w" * 59 + "…" in seen
+    assert "w" * 60 not in seen
+    assert "n" * 60 not in seen
+    assert len(re.findall(r"<span><img class='key' alt='' src='data:image/png;base64,[^']*'>", text)) == 9
+
+
+def test_rows_of_other_images_are_named_on_the_page(tmp_path: Path) -> None:
+    text = page([run(tmp_path, [Poison(), "random"])], [{}])
+    assert "Rows are NOT of the same images" in text

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 
 from tests.evaluation.fixtures import gtsegs, voc_tree
+from tests.evaluation.test_protocols import data
 from tests.tiny_random import flux_pipeline
 from workbench.evaluation import reproducing
+from workbench.evaluation.captured import Captures
 from workbench.evaluation.names import TABLES
+from workbench.evaluation.protocols import preset
 from workbench.evaluation.reproducing import TITLES, reproduce
-from workbench.schema import InputError, ModelError
+from workbench.schema import SPACES, InputError, ModelError
 
 SMALL = ["image_resize=nearest 32", "layers=1,2", "samples=1"]
 
@@ -91,10 +94,6 @@ def test_on_the_papers_data_differences_are_given(pipe: Any, tmp_path: Path) -> 
 
 
 def test_the_public_code_takes_the_softmax_of_baselines_in_every_head(pipe: Any) -> None:
-    from tests.evaluation.test_protocols import data
-    from workbench.evaluation.captured import Captures
-    from workbench.evaluation.protocols import preset
-
     entries, _ = reproducing._entries(
         "table1", data("imagenet"), preset("public-head", data("imagenet")), Captures(pipe)
     )
@@ -104,7 +103,28 @@ def test_the_public_code_takes_the_softmax_of_baselines_in_every_head(pipe: Any)
     voc = data("voc-single")
     entries, _ = reproducing._entries("table1", voc, preset("public-head", voc), Captures(pipe))
     assert [(one.protocol.heads, one.protocol.reduce) for one in entries[:2]] == [("sum", "sum")] * 2
-    assert [one.protocol.concept_norm for one in entries[:2]] == ["linear", "none"]
+    assert [one.protocol.concept_norm for one in entries[:2]] == ["linear", "linear"]
+
+
+@pytest.mark.parametrize(
+    ("table", "protocol", "expected"),
+    [
+        ("table1", "public-release", {"output": "linear", "cross": "none"}),
+        ("table3", "public-release", {"output": "linear", "cross": "none", "value": "linear"}),
+        ("table3", "public-head", {"output": "none", "cross": "none", "value": "none"}),
+        ("table3", "paper", {"output": "linear", "cross": "linear", "value": "linear"}),
+    ],
+)
+def test_rows_normalise_as_the_protocol_says_and_the_public_code_can(
+    pipe: Any, table: str, protocol: str, expected: dict[str, str]
+) -> None:
+    """The public code fails where it is asked to normalise the concepts of its cross attention on ImageNet."""
+    held = data("imagenet")
+    rules = preset(protocol, held)
+    rules = rules.changed(concept_norm="linear") if protocol == "paper" else rules
+    entries, _ = reproducing._entries(table, held, rules, Captures(pipe))
+    found = {one.method.name: one.protocol.concept_norm for one in entries if one.method.name in SPACES}
+    assert found == expected
 
 
 @pytest.mark.slow

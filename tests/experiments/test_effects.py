@@ -125,14 +125,36 @@ def test_each_layer_is_read_for_itself() -> None:
     np.testing.assert_allclose(found["map_distance"][1], expected, rtol=1e-5)
 
 
+def repainted(run: Outcome, seed: int) -> Outcome:
+    """The same with other pictures, which those of made-up datasets are not."""
+    image = np.random.default_rng(seed).integers(0, 256, run.ds["image"].shape, np.uint8)
+    return Outcome(run.ds.assign(image=run.ds["image"].copy(data=image)), run.space)
+
+
 def test_pictures_of_all_samples_are_compared() -> None:
-    one, other = (outcome(seed, kind="generate", samples=2, patch=8) for seed in (0, 1))
+    one = outcome(0, kind="generate", samples=2, patch=8)
+    other = repainted(one, 1)
     found = picture_effects(one, other, lambda left, right: float(np.abs(left.astype(float) - right).mean()))
     difference = one.ds["image"].astype(float) - other.ds["image"].astype(float)
     errors = (difference**2).mean(["pixel_y", "pixel_x", "channel"])
+    assert 0 < float(found["psnr"]) < 20
     assert float(found["psnr"]) == pytest.approx(float((10 * np.log10(255**2 / errors)).mean()))
     assert float(found["perceptual"]) == pytest.approx(float(np.abs(difference).mean()))
     assert set(found) == {"psnr", "ssim", "perceptual"}
+
+
+def test_an_unchanged_picture_does_not_hide_that_others_changed() -> None:
+    one = outcome(0, kind="generate", samples=3, patch=8)
+    other = repainted(one, 1)
+    mixed = Outcome(other.ds.assign(image=other.ds["image"].copy()), "output")
+    mixed.ds["image"][0] = one.ds["image"][0]
+    found, changed = (float(picture_effects(one, edited, None)["psnr"]) for edited in (mixed, other))
+    assert changed < found < np.inf
+    assert float(picture_effects(one, one, None)["psnr"]) == np.inf
+    least = one.ds["image"][0].astype(float)
+    least[0, 0, 0] += 1 if least[0, 0, 0] < 255 else -1
+    mixed.ds["image"][0] = least.astype(np.uint8)
+    assert float(picture_effects(one, mixed, None)["psnr"]) == pytest.approx(found), "the least change there is"
 
 
 def test_maps_of_generated_pictures_are_compared_picture_by_picture() -> None:

@@ -17,7 +17,7 @@ from tests.tiny_random import flux_pipeline
 from workbench import store
 from workbench.experiments.running import is_prompt
 from workbench.recording.provenance import asked_from
-from workbench.recording.tracing import Trace
+from workbench.recording.traced_passes import Trace
 from workbench.schema import CancelledError, InputError, WorkbenchWarning, read_attributes
 from workbench.store.listing import families
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from torch import Tensor
 
 import workbench as wb
@@ -165,6 +166,25 @@ def test_guidance_is_one_batch(adapter: Any) -> None:
 
 
 def test_what_a_heat_map_is_made_of(adapter: Any) -> None:
-    assert adapter.default_layers == (1, 2)
+    """Few blocks are dual ones, and those are the first: the others count as well where no layers are named."""
+    assert adapter.default_layers == (2, 3, 4)
     assert (adapter.default_timestep, adapter.default_steps, adapter.default_guidance) == (500, 50, 3.5)
-    assert adapter.native == (32, 32)
+    image = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    ds = wb.capture(image, ["dog", "sky"], model=adapter.pipe, size=(24, 32), store=False, progress=False)
+    assert ds.layer.values.tolist() == [0, 1, 2, 3, 4]
+    assert ds.attrs["default_layers"] == [2, 3, 4]
+    xr.testing.assert_equal(ds.wb.heatmap(), ds.wb.heatmap(layers=[2, 3, 4]))
+
+
+def test_the_native_size_is_1024_as_far_as_there_are_positions() -> None:
+    """The configuration of the published models says 64 latents, of which 1024 pixels have 128."""
+    pipe = auraflow_pipeline(sample_size=64, pos_embed_max_size=256)
+    small = pipeline_adapter_for(pipe)
+    assert small.native == (64, 64)
+    assert small.native_size(100, 100) == (64, 64)
+    assert small.native_size(300, 100) == (64, 20), "the longer side keeps to the positions"
+    assert small.grid(*small.native_size(100, 299)) == (5, 16)
+    large = pipeline_adapter_for(auraflow_pipeline(pos_embed_max_size=300 * 300))
+    assert large.native == (1024, 1024)
+    assert large.native_size(880, 1184) == (884, 1188)
+    assert pipeline_adapter_for(pipe, {"size": [24, 32]}).native == (24, 32)

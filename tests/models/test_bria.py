@@ -10,8 +10,8 @@ import torch
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 
 from tests.tiny_pipelines.flux_like import bria_inputs, bria_pipeline, bria_transformer
+from workbench.models.block_records import BlockCall
 from workbench.models.family import adapter_for, pipeline_adapter_for
-from workbench.models.transformer import BlockCall
 from workbench.schema import InputError, ModelError
 
 LENGTH = 20

@@ -12,8 +12,8 @@ from torch import Tensor
 from tests.references import relative_error
 from tests.tiny_pipelines.flux_like import chroma_inputs, chroma_pipeline, chroma_transformer
 from workbench.interventions import MaskText
+from workbench.models.block_records import BlockCall
 from workbench.models.family import adapter_for, pipeline_adapter_for
-from workbench.models.transformer import BlockCall
 from workbench.recording.tracing import trace
 from workbench.schema import InputError, ModelError
 

@@ -12,8 +12,8 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 import workbench as wb
 from tests.tiny_pipelines.cogview4 import cogview4_inputs, cogview4_pipeline, cogview4_transformer
 from tests.tiny_random import concept_embeddings
+from workbench.models.block_records import BlockCall
 from workbench.models.family import adapter_for, pipeline_adapter_for
-from workbench.models.transformer import BlockCall
 from workbench.recording.tracing import trace
 from workbench.schema import InputError, ModelError, validate
 

@@ -13,9 +13,9 @@ from tests.families import LONE
 from tests.references import relative_error
 from tests.tiny_pipelines.flux3 import flux3_inputs, flux3_transformer, rounded
 from workbench.interventions import BlurAttention, MaskText
+from workbench.models.block_records import ConceptText
 from workbench.models.family import adapter_for, pipeline_adapter_for
 from workbench.models.known import families
-from workbench.models.transformer import ConceptText
 from workbench.recording.tracing import trace
 from workbench.schema import ModelError
 

@@ -24,9 +24,9 @@ from tests.tiny_pipelines.hunyuan_image import (
     hunyuan_image_transformer,
 )
 from workbench.interventions import MaskText
+from workbench.models.block_records import ConceptText
 from workbench.models.family import adapter_for, pipeline_adapter_for
 from workbench.models.fingerprint import fingerprint
-from workbench.models.transformer import ConceptText
 from workbench.recording.edits.resolving import resolve
 from workbench.recording.tracing import trace
 from workbench.schema import InputError, ModelError

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from tests.tiny_random import concept_embeddings, flux_inputs, flux_transformer
 from workbench.interventions import BlurAttention, Intervention, MaskText
+from workbench.models.block_records import Attention, BlockCall
 from workbench.models.family import adapter_for
 from workbench.models.hooks import Changes, by_name, with_argument
 from workbench.models.joint import JointAdapter
-from workbench.models.transformer import Attention, BlockCall
 from workbench.recording.edits.edited_attention import attend_edited
-from workbench.recording.tracing import Trace, trace
+from workbench.recording.traced_passes import Trace
+from workbench.recording.tracing import trace
 from workbench.schema import ModelError
 
 TEXT, GRID = 7, (4, 6)

@@ -14,7 +14,12 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline, FluxImg2ImgPipeline, FluxPipeline
 from huggingface_hub import errors
-from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    LocalEntryNotFoundError,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+)
 
 from tests.tiny_random import flux_pipeline
 from workbench import folders
@@ -138,7 +143,7 @@ def response(status: int) -> Any:
 
 
 def hub_that_raises(monkeypatch: pytest.MonkeyPatch, listing: Exception | None, file: Exception) -> None:
-    """Replace what diffusers asks of the hub: the list of a model's files, then one file after the other."""
+    """Replace what is asked of the hub: the index alone, a model's files, then one file after the other."""
 
     def fail(error: Exception) -> Any:
         def raising(*_: Any, **__: Any) -> Any:
@@ -147,6 +152,7 @@ def hub_that_raises(monkeypatch: pytest.MonkeyPatch, listing: Exception | None, 
         return raising
 
     listed = SimpleNamespace(siblings=[SimpleNamespace(rfilename="model_index.json")])
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fail(listing or file))
     monkeypatch.setattr(hub, "_resolve_revision", lambda *_, **__: None)
     monkeypatch.setattr(hub, "model_info", fail(listing) if listing else lambda *_, **__: listed)
     monkeypatch.setattr(hub, "hf_hub_download", fail(file))
@@ -194,11 +200,53 @@ def test_no_network(monkeypatch: pytest.MonkeyPatch, failure: Exception) -> None
         load_model(DEV)
 
 
+def index_on_the_hub(monkeypatch: pytest.MonkeyPatch, index: Path) -> list[tuple[str, str]]:
+    """Have the hub hand out an index, and nothing else; gives what was asked for."""
+    asked: list[tuple[str, str]] = []
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda name, file: asked.append((name, file)) or str(index))
+    monkeypatch.setattr(DiffusionPipeline, "download", lambda name: pytest.fail(f"{name} was downloaded"))
+    return asked
+
+
 def test_a_name_on_the_hub(monkeypatch: pytest.MonkeyPatch, saved: Path) -> None:
-    asked: list[str] = []
-    monkeypatch.setattr(DiffusionPipeline, "download", lambda name: asked.append(name) or str(saved))
+    asked = index_on_the_hub(monkeypatch, saved / "model_index.json")
+    monkeypatch.setattr(DiffusionPipeline, "download", lambda name: asked.append((name, "all")) or str(saved))
     assert isinstance(load_model("someone/model", device="cpu"), FluxPipeline)
-    assert asked == ["someone/model"]
+    assert asked == [("someone/model", "model_index.json"), ("someone/model", "all")]
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ("StableDiffusionPipeline", r"^someone/model holds a StableDiffusionPipeline; supported are FluxPipeline"),
+        ("WanPipeline", r"^someone/model cannot be used: models of class WanPipeline are refused: .*cross-attention"),
+        ("", "^someone/model holds a nameless pipeline"),
+    ],
+)
+def test_a_class_is_refused_before_its_weights_are_fetched(
+    named: str, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    index = tmp_path / "model_index.json"
+    index.write_text(json.dumps({"_class_name": named} if named else {}))
+    asked = index_on_the_hub(monkeypatch, index)
+    with pytest.raises(ModelError, match=message):
+        load_model("someone/model", device="cpu")
+    assert asked == [("someone/model", "model_index.json")]
+
+
+def test_another_pipeline_is_refused_before_weights_are_fetched(monkeypatch: pytest.MonkeyPatch, saved: Path) -> None:
+    index_on_the_hub(monkeypatch, saved / "model_index.json")
+    with pytest.raises(InputError, match="expected one around the transformer of someone/model: FluxPipeline"):
+        load_model("someone/model", device="cpu", pipeline="StableDiffusion3Pipeline")
+    with pytest.raises(InputError, match="which needs controlnet, and someone/model has none"):
+        load_model("someone/model", device="cpu", pipeline="FluxControlNetPipeline")
+
+
+def test_a_repository_that_is_no_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = RemoteEntryNotFoundError("404 Client Error", response=response(404))
+    hub_that_raises(monkeypatch, missing, ABSENT)
+    with pytest.raises(ModelError, match=r"^someone/lora on the hub is no diffusers pipeline: it has no model_index"):
+        load_model("someone/lora")
 
 
 def test_bundled_model_that_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import workbench as wb
 from tests.references import relative_error
 from tests.tiny_pipelines.lumina2 import lumina2_inputs, lumina2_pipeline, lumina2_transformer
 from workbench.interventions import MaskText
+from workbench.models.block_records import ConceptText
 from workbench.models.family import adapter_for, pipeline_adapter_for
-from workbench.models.transformer import ConceptText
 from workbench.recording.tracing import trace
 from workbench.schema import InputError, ModelError
 

@@ -22,7 +22,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from tests.tiny_random import flux_pipeline
-from workbench.models import code
+from workbench.models import foreign_code
 from workbench.models.fingerprint import fingerprint
 from workbench.recording.capturing import capture
 from workbench.schema import ModelError
@@ -360,8 +360,8 @@ def test_libraries_are_known_wherever_they_were_installed(tmp_path: Path, monkey
         if installed:
             (place / f"helpful_{folder}-1.0.dist-info").mkdir()
         monkeypatch.syspath_prepend(place)
-        code._roots.cache_clear()
-        code._is_under_roots.cache_clear()
-        assert code.is_library(importlib.import_module(f"helpful_{folder}").act) is installed
-    code._roots.cache_clear()
-    code._is_under_roots.cache_clear()
+        foreign_code._roots.cache_clear()
+        foreign_code._is_under_roots.cache_clear()
+        assert foreign_code.is_library(importlib.import_module(f"helpful_{folder}").act) is installed
+    foreign_code._roots.cache_clear()
+    foreign_code._is_under_roots.cache_clear()

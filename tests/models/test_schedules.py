@@ -1,4 +1,4 @@
-"""Schedulers by what they do: accepted where timesteps are the latents' noise levels and the seed decides the image."""
+"""Schedulers by what they do: accepted where timesteps are those of the latents and the seed decides the image."""
 
 from __future__ import annotations
 
@@ -113,5 +113,5 @@ def test_any_other_noise_level_is_seen(part: float, steps: int) -> None:
     scheduler = Shifted()
     scheduler.part = part
     sigmas = np.linspace(1, 1 / steps, steps).tolist()
-    with pytest.raises(ModelError, match="at another noise level"):
+    with pytest.raises(ModelError, match="where the latents are at another one"):
         checked_schedule(scheduler, steps, lambda copied: copied.set_timesteps(sigmas=sigmas))

@@ -12,9 +12,9 @@ from torch import Tensor
 import workbench as wb
 from tests.references import relative_error
 from tests.tiny_pipelines.z_image import z_image_inputs, z_image_pipeline, z_image_transformer
+from workbench.models.block_records import ConceptText
 from workbench.models.family import adapter_for, pipeline_adapter_for
 from workbench.models.guidance import in_batch
-from workbench.models.transformer import ConceptText
 from workbench.recording.tracing import trace
 from workbench.schema import InputError, ModelError, WorkbenchWarning
 

@@ -25,6 +25,13 @@ def test_concepts_strong_everywhere_count_for_nothing() -> None:
     assert np.isnan(neighbours_agree(maps[:1]))
 
 
+def test_one_value_everywhere_agrees_with_nothing_whatever_its_size() -> None:
+    for value in (0.1, 1e6 / 3, 1e-7 / 3):
+        assert neighbours_agree(np.full((3, 2, 49), value)) == 0
+    maps = np.random.default_rng(0).normal(size=(3, 2, 30))
+    assert neighbours_agree(maps * 1e-14) == pytest.approx(neighbours_agree(maps))
+
+
 def test_shuffles() -> None:
     picture = np.random.default_rng(0).normal(size=(2, 40))
     alike = np.stack([picture, picture * 2, picture + 1])

@@ -94,7 +94,16 @@ def test_separability_of_flat_segments() -> None:
     maps = np.stack([left, 0.25 * np.ones_like(left)])[None]
     points = maps[0].reshape(2, -1).T
     assert calinski_harabasz_score(points, points.argmax(1)) == 1
-    assert value("calinski_harabasz", maps, Reference.segmentation(maps[0])) == pytest.approx(1)
+    for scale in np.float32([1, 3e-5, 3e5]):
+        assert value("calinski_harabasz", maps * scale, Reference.segmentation(maps[0])) == pytest.approx(1)
+
+
+def test_separability_does_not_depend_on_the_scale() -> None:
+    """Raw scores may be of any size: what is little beside 1 is not little beside them."""
+    maps = random_maps(1, 3, 6, 7)
+    expected = value("calinski_harabasz", maps, None)
+    for scale in np.float32([2.0**-40, 2.0**20]):
+        np.testing.assert_allclose(value("calinski_harabasz", maps * scale, None), expected)
 
 
 def test_separability_is_the_share_of_variance_between_segments() -> None:

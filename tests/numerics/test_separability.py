@@ -29,6 +29,14 @@ def test_all_variance_between_labels_and_none() -> None:
     assert label_separability(np.zeros((1, 2, 2, 3)), labels) == 0
 
 
+def test_what_varies_nowhere_has_no_variance_between_labels() -> None:
+    """The mean of many equal numbers differs from them by rounding, which lay between labels to 100 %."""
+    labels = np.random.default_rng(0).integers(0, 3, (7, 7))
+    points = np.full((2, 3, 7, 7), 0.1)
+    assert (label_separability(points, labels) == 0).all()
+    assert (shuffled_separability(points, labels, 5, seed=0) == 0).all()
+
+
 def test_the_null_of_noise_holds_its_expectation() -> None:
     points = np.random.default_rng(1).normal(size=(4, 2, 8, 8))
     labels = np.arange(64).reshape(8, 8) % 4

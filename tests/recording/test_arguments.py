@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from workbench.models.transformer import Layer
+from workbench.models.layers import Layer
 from workbench.recording.arguments import (
     check_concepts,
     check_layers,

@@ -9,7 +9,7 @@ import torch
 from accelerate.hooks import ModelHook, add_hook_to_module
 from torch import nn
 
-from workbench.models.transformer import BlockCall, BlockTensors, ConceptStream
+from workbench.models.block_records import BlockCall, BlockTensors, ConceptStream
 from workbench.recording.aside import Aside
 
 

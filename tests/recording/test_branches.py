@@ -26,8 +26,8 @@ from workbench.interventions import (
     ScaleHeads,
 )
 from workbench.models.guidance import Branch, BranchName, alone, in_batch, in_passes
+from workbench.recording.block_reading import Record
 from workbench.recording.generating import generate
-from workbench.recording.reading import Record
 from workbench.recording.tracing import trace
 from workbench.schema import InputError, TraceError, validate
 

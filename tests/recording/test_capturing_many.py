@@ -119,6 +119,46 @@ def test_each_concept_is_asked_where_it_was_given(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["mapping", pytest.param("list", marks=pytest.mark.slow)])
+def test_each_image_has_its_own_prompt(
+    kind: str, many: Callable[..., xr.Dataset], one: Callable[..., xr.Dataset], home: Path
+) -> None:
+    given = {"p0": "dog", "p1": "", "p2": "cat on grass"}
+    prompts: Any = given if kind == "mapping" else list(given.values())
+    words = {"p0": ["dog", "grass"], "p1": ["grass", "sky"], "p2": ["dog", "grass"]}
+    ds = many(concepts=words, prompt=prompts)
+    assert ds["prompt"].dims == ("item",)
+    assert ds["prompt"].values.tolist() == list(given.values())
+    assert ds.attrs["prompt"] == ""
+    ds.wb.validate(values=True)
+    maps = ds.wb.heatmap()
+    assert maps["prompt"].values.tolist() == list(given.values())
+    opened = wb.open_many(ds.attrs["key"], home)
+    for name, prompt in given.items():
+        single = one(PICTURES[name], words[name], prompt=prompt)
+        for held in (ds, opened):
+            item = held.wb.item(name)
+            assert_same(item, single)
+            assert item.attrs["prompt"] == prompt
+            assert "prompt" not in item.coords
+        alone = maps.sel(item=ds["item"][ds["name"] == name].item(), concept=single["concept"])
+        np.testing.assert_array_equal(alone, single.wb.heatmap())
+    assert wb.open(str(ds["run"][2].item()), home).attrs["prompt"] == "cat on grass"
+
+
+@pytest.mark.slow
+def test_a_prompt_that_all_share_is_an_attribute(many: Callable[..., xr.Dataset], home: Path) -> None:
+    common = many(prompt="dog")
+    each = many(prompt=["dog"] * 3)
+    for ds in (common, each):
+        assert "prompt" not in ds.coords
+        assert ds.attrs["prompt"] == ds.wb.item("p1").attrs["prompt"] == "dog"
+    assert each["run"].values.tolist() == common["run"].values.tolist()
+    keys = {common.attrs["key"], each.attrs["key"], many().attrs["key"]}
+    assert len(keys) == 3
+    assert {run.key: run.prompt for run in wb.runs(home) if run.key in keys}[each.attrs["key"]] == []
+
+
 def test_images_of_several_sizes_are_groups(
     many: Callable[..., xr.Dataset], one: Callable[..., xr.Dataset], home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -314,6 +354,15 @@ def test_masks_are_stored_with_their_items(many: Callable[..., xr.Dataset]) -> N
         ({"concepts": {"p0": WORDS}}, "none for 'p1'"),
         ({"concepts": [WORDS]}, "for 1 images, and there are 3"),
         ({"concepts": []}, "concepts is empty"),
+        ({"concepts": {}}, "concepts are an empty dict; expected an entry for every image"),
+        ({"prompt": {"p0": "dog", "p1": "cat"}}, "prompts are given for each image, and there are none for 'p2'"),
+        ({"prompt": ["dog"]}, "prompts are given for 1 images, and there are 3"),
+        ({"prompt": []}, "prompts are an empty list"),
+        ({"prompt": ["dog", "cat", 3]}, "prompt is a int"),
+        ({"prompt": 3}, "prompt is a int"),
+        ({"prompt": ["dog", "", "cat"], "spaces": "prompt"}, 'the space "prompt" needs a prompt'),
+        ({"prompt": ["dog", "sky", "cat"], "spaces": "prompt"}, "3 different prompts, and the space"),
+        ({"prompt": ["dog", "sky", "dog"], "text_mass": True}, "2 different prompts, and text_mass is over the tokens"),
         ({"layers": [9]}, "layers is"),
         ({"samples": 0}, "samples is 0"),
         ({"ignore": "void"}, "names one of the masks"),

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from workbench.models.transformer import BlockCall, BlockTensors, ConceptStream, Layer
+from workbench.models.block_records import BlockCall, BlockTensors, ConceptStream
+from workbench.models.layers import Layer
+from workbench.recording.block_reading import Record
 from workbench.recording.checks import ForwardPass, magnitude
-from workbench.recording.reading import Record
 
 LAYERS = tuple(Layer(index, "dual", f"blocks.{index}") for index in range(3))
 NEEDS = frozenset({"key", "value"})

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import workbench
 from tests.tiny_random import concept_embeddings, flux_inputs, flux_pipeline, flux_transformer
 from tests.traced import LAYERS, record, same, snapshot
-from workbench.recording.reading import Record
+from workbench.recording.block_reading import Record
 from workbench.recording.tracing import trace
 from workbench.schema import TraceError
 

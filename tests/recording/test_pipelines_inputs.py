@@ -23,7 +23,7 @@ from torch import Tensor
 import workbench
 from tests.tiny_random import FLUX_CONFIG, concept_embeddings, flux_inputs, flux_pipeline, flux_transformer
 from tests.traced import LAYERS, follows_the_text, plain_output, record, recorded_inputs, same, snapshot
-from workbench.recording.reading import Record
+from workbench.recording.block_reading import Record
 from workbench.recording.tracing import trace
 
 SMALL: dict[str, Any] = {

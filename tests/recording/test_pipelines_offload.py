@@ -16,7 +16,7 @@ from torch import Tensor
 import workbench
 from tests.tiny_random import concept_embeddings, flux_inputs, flux_pipeline, flux_transformer
 from tests.traced import LAYERS, plain_output, record, same, snapshot
-from workbench.models.transformer import ConceptStream
+from workbench.models.block_records import ConceptStream
 from workbench.recording.tracing import trace
 from workbench.schema import TraceError
 

@@ -14,6 +14,7 @@ import torch
 from tests.tiny_random import flux_pipeline
 from workbench import store
 from workbench.models.family import pipeline_adapter_for
+from workbench.recording.block_reading import Record
 from workbench.recording.plan import (
     Plan,
     remaining_passes,
@@ -21,7 +22,6 @@ from workbench.recording.plan import (
     versions,
     writing,
 )
-from workbench.recording.reading import Record
 from workbench.recording.streaming import Stream
 from workbench.schema import LSE_DIMS, MASS_DIMS, SCORE_DIMS, TOTAL_DIMS, validate
 

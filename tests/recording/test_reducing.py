@@ -11,7 +11,7 @@ import torch
 import workbench as wb
 from workbench.numerics.scores import softmax
 from workbench.recording import streaming
-from workbench.recording.reading import Record
+from workbench.recording.block_reading import Record
 from workbench.recording.reducing import Layout, reduce_into, stored_values
 from workbench.schema import TraceError
 from workbench.store import residuals

@@ -18,9 +18,9 @@ from tests.tiny_random import concept_embeddings, flux_inputs, flux_transformer
 from tests.traced import snapshot
 from workbench.interventions import MaskText, NullText, ScaleHeads, SkipBlock
 from workbench.models import tested
+from workbench.models.block_records import BlockCall
 from workbench.models.family import adapter_for
 from workbench.models.flux import FluxAdapter
-from workbench.models.transformer import BlockCall
 from workbench.recording import selfcheck
 from workbench.recording.tracing import trace
 from workbench.schema import ModelError, WorkbenchWarning

@@ -15,7 +15,7 @@ import torch
 from tests.synthetic import dataset
 from workbench import store
 from workbench.recording import streaming
-from workbench.recording.reading import Record
+from workbench.recording.block_reading import Record
 from workbench.recording.streaming import MOST_PIECES, Stream
 from workbench.schema import LAYER, SAMPLE, TIMESTEP, StoreError, residual, score_dims, total, total_dims
 from workbench.store import residuals

@@ -12,10 +12,10 @@ import torch
 from diffusers import FluxPipeline
 
 from tests.tiny_random import WORDS, clip_tokenizer, flux_pipeline, t5_tokenizer
+from workbench.models.block_records import ConceptText
 from workbench.models.flux import FluxPipelineAdapter
-from workbench.models.pipeline import EncodedConcept
+from workbench.models.pipeline_records import EncodedConcept
 from workbench.models.readers import TextReader
-from workbench.models.transformer import ConceptText
 from workbench.recording.capturing import capture
 from workbench.recording.generating import generate
 from workbench.recording.text_warnings import warn_of_embeddings, warn_of_text

@@ -12,10 +12,13 @@ from diffusers.models.embeddings import apply_rotary_emb
 from diffusers.models.transformers.transformer_flux import FluxAttnProcessor
 from torch import Tensor, nn
 
+from tests.families import LONE, Sample, params
 from tests.tiny_random import POOLED_DIM, concept_embeddings, flux_inputs, flux_pipeline, flux_transformer
-from workbench.recording import reading
-from workbench.recording.reading import Record
-from workbench.recording.tracing import Trace, trace
+from workbench.models.family import adapter_for
+from workbench.recording import block_reading
+from workbench.recording.block_reading import Record
+from workbench.recording.traced_passes import Trace
+from workbench.recording.tracing import trace
 from workbench.schema import SPACES, InputError, ModelError, TraceError, WorkbenchWarning
 
 ALL_LAYERS = range(5)
@@ -203,6 +206,25 @@ def test_pooled_text_conditions_the_concepts_only(
     assert not torch.allclose(zeros.scores["output"], ones.scores["output"], rtol=1e-2)
 
 
+@pytest.mark.filterwarnings(LONE)
+@pytest.mark.parametrize("name", params())
+def test_the_product_of_vectors_is_the_score_in_every_space(name: str) -> None:
+    """Whatever the family rotates and scales; and what was always kept is the same, whatever is asked for."""
+    sample = Sample.of(name)
+    spaces = adapter_for(sample.model).spaces
+    options: dict[str, Any] = {"layers": sample.layers[:3], "vectors": True}
+    seen = record(sample.model, sample.inputs, sample.concepts, spaces=spaces, **options)
+    for space in spaces:
+        mine, image = (seen.vectors[f"{one}_{space}"] for one in ("token" if space == "prompt" else "concept", "image"))
+        product = mine.float() @ image.float().transpose(-1, -2)
+        lengths = mine.float().norm(dim=-1).amax() * image.float().norm(dim=-1).amax()
+        assert product.shape == seen.scores[space].shape, space
+        assert float((product - seen.scores[space]).abs().max() / lengths) < 1e-6, space
+    alone = record(sample.model, sample.inputs, sample.concepts, spaces=("output",), **options)
+    assert set(alone.vectors) == {f"{one}_{space}" for one in ("concept", "image") for space in ("output", "query")}
+    assert all(torch.equal(values, seen.vectors[key]) for key, values in alone.vectors.items())
+
+
 # torch's remark on the model's own norms, whose weights stay in float32 under autocast.
 @pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")
 def test_scores_are_float32_under_autocast_and_carry_no_graph(
@@ -232,7 +254,7 @@ def test_attention_to_text_is_the_models_own(
         return attention(query, key, value, **options)
 
     keys = text + inputs["hidden_states"].shape[1]
-    monkeypatch.setattr(reading, "_BLOCK_BYTES", rows * 4 * 2 * 2 * keys)
+    monkeypatch.setattr(block_reading, "_BLOCK_BYTES", rows * 4 * 2 * 2 * keys)
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
     seen = record(model, inputs, concepts, layers=range(5), text_mass=True)
     expected = torch.stack(matrices)[..., text:, :text].mean(dim=-2)

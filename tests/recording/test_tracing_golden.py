@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tests.tiny_random import flux_pipeline
 from workbench.models.family import pipeline_adapter_for
-from workbench.models.pipeline import Text
+from workbench.models.pipeline_records import Text
 from workbench.numerics.scores import reduce_maps
 from workbench.recording.tracing import trace
 

@@ -31,8 +31,12 @@ def parts(ds: xr.Dataset) -> tuple[xr.Dataset, Variables]:
     """Template and declared variables; the scores are stored as float16 where they fit, whatever the dataset has."""
     declared: Variables = {}
     for space in ds.attrs["spaces"]:
-        declared[space] = (schema.score_dims(space), "float16")
-        declared[schema.total(space)] = (schema.total_dims(space), "float32")
+        for name, dims, dtype in (
+            (space, schema.score_dims(space), "float16"),
+            (schema.total(space), schema.total_dims(space), "float32"),
+        ):
+            plane = schema.spatial(ds[name].dims)  # with the frames of a video
+            declared[name] = ((*(dim for dim in dims if dim not in plane), *plane), dtype)
     if schema.SAMPLE in ds[schema.IMAGE].dims:
         declared[schema.IMAGE] = (tuple(map(str, ds[schema.IMAGE].dims)), "uint8")
     return ds.drop_vars(list(declared)), declared

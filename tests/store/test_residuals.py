@@ -18,8 +18,9 @@ from hypothesis.extra.numpy import arrays
 
 from tests import synthetic
 from workbench import schema, store
+from workbench.analysis.normalising import normalised
 from workbench.numerics.scores import softmax
-from workbench.schema import StoreError
+from workbench.schema import InputError, StoreError
 from workbench.store.pieces import Writer
 from workbench.store.residuals import FINEST, join, split
 
@@ -168,6 +169,26 @@ def test_a_copy_an_export_and_plain_xarray(ds: xr.Dataset, home: Path, tmp_path:
     np.testing.assert_array_equal(join(plain["cross"].values, plain["cross_residual"].values), whole["cross"])
     with np.errstate(over="ignore"):
         np.testing.assert_array_equal(plain["cross"], ds["cross"].astype(np.float16), "as ever")
+
+
+@pytest.mark.parametrize("chunks", [None, {}])
+def test_analyses_of_what_plain_xarray_opened_see_the_scores(ds: xr.Dataset, home: Path, chunks: Any) -> None:
+    """Its float16 and the rest are put together, whatever was chosen and turned of both, and refused if they part."""
+    whole = _written(ds, home)
+    plain = xr.open_zarr(home / "runs" / "run.zarr", chunks=chunks, consolidated=True)
+    alone = {"heads": [1], "layers": [2, 4], "timesteps": 250}
+    expected = whole.wb.heatmap(**alone)
+    for opened in (plain, plain.transpose(*reversed(list(plain.dims))), plain.isel(sample=0), plain.isel(layer=[4, 2])):
+        np.testing.assert_array_equal(opened.wb.heatmap(**alone), expected)
+        found = normalised(opened)
+        assert not set(found.data_vars) & set(map(schema.residual, SPACES))
+        assert (found["output"].chunks is None) is (chunks is None)
+    np.testing.assert_array_equal(
+        plain.wb.rank_heads("entropy", layers=[2, 4]).entropy, whole.wb.rank_heads("entropy", layers=[2, 4]).entropy
+    )
+    for parted in (plain.coarsen(y=2).mean(), plain.assign(cross_residual=plain["cross_residual"].isel(head=[0]))):
+        with pytest.raises(InputError, match=r"no longer belong together .* open it with wb\.open"):
+            parted.wb.heatmap()
 
 
 def test_a_damaged_residual_is_noticed(ds: xr.Dataset, home: Path) -> None:

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from workbench import schema
 from workbench.analysis import selection
+from workbench.analysis.adding_truth import masks_of, void_of
 from workbench.analysis.heatmaps import to_pixels
 from workbench.analysis.selection import Labels
 from workbench.analysis.steps import Steps
-from workbench.analysis.truth import masks_of, void_of
-from workbench.analysis.variants import Choice, Scores
+from workbench.analysis.sweep_variants import Choice, Scores
 from workbench.numerics.measures import MEASURES, Fraction, Measure, Reference
 from workbench.schema import InputError
 

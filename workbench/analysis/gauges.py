@@ -10,11 +10,11 @@ import xarray as xr
 
 from workbench import schema
 from workbench.analysis.heatmaps import segment
-from workbench.analysis.items import items_of
+from workbench.analysis.many_images import items_of
 from workbench.analysis.normalising import normalised
 from workbench.analysis.selection import Labels, Numbers
+from workbench.analysis.sweep_variants import SPACE
 from workbench.analysis.sweeps import sweep
-from workbench.analysis.variants import SPACE
 from workbench.numerics.measures import MEASURES
 from workbench.numerics.ranking import correlation
 from workbench.schema import InputError

@@ -16,7 +16,7 @@ from workbench.analysis.evaluation import evaluate, merit, observe
 from workbench.analysis.heatmaps import check_center
 from workbench.analysis.normalising import normalised
 from workbench.analysis.selection import ScoreChoice
-from workbench.analysis.variants import Choice
+from workbench.analysis.sweep_variants import Choice
 from workbench.numerics import resampling
 from workbench.numerics.measures import FORMER_MEASURES, MEASURES, renamed
 from workbench.numerics.ranking import correlation, ranks

@@ -8,9 +8,9 @@ import numpy as np
 import xarray as xr
 
 from workbench import schema
+from workbench.analysis.adding_truth import masks_of
 from workbench.analysis.heatmaps import HeatmapOptions, heatmap
 from workbench.analysis.normalising import normalised
-from workbench.analysis.truth import masks_of
 from workbench.schema import InputError
 from workbench.schema.arguments import check_flag, check_names
 

@@ -9,11 +9,11 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from workbench import schema
+from workbench.analysis.adding_truth import masks_of, truth_hash, void_of
 from workbench.analysis.heatmaps import HeatmapOptions, segment
 from workbench.analysis.normalising import normalised
 from workbench.analysis.nulls import Null, null_scores
 from workbench.analysis.origin import as_text, provenance
-from workbench.analysis.truth import masks_of, truth_hash, void_of
 from workbench.numerics.masks import iou, pixel_accuracy
 from workbench.numerics.measures import Reference
 from workbench.numerics.resampling import mean_over_concepts

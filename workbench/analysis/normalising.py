@@ -40,6 +40,8 @@ _ORDERED: Final[Mapping[str, int]] = {
 }
 """Dimensions whose order means something: timesteps fall, the others rise."""
 _NUMBERED: Final = (schema.SAMPLE, schema.TIMESTEP, schema.LAYER, schema.HEAD, schema.Y, schema.X)
+_COUNTED: Final = (schema.SAMPLE, schema.LAYER, schema.HEAD)
+"""Of them those in whole numbers; others come of averages over several."""
 _PICTURE: Final = (schema.PIXEL_Y, schema.PIXEL_X, schema.CHANNEL)
 _MASKS: Final = (schema.CONCEPT, schema.PIXEL_Y, schema.PIXEL_X)
 _OF_PICTURE: Final = (schema.IMAGE, schema.TRUTH, schema.VOID)
@@ -87,6 +89,7 @@ def normalised(ds: xr.Dataset, *, branches: bool = False) -> xr.Dataset:
         ds = ds.assign_attrs(attrs)
     if not _scored(ds):
         return ds
+    ds = _with_residuals(ds)
     if schema.BRANCH in ds.dims and not branches:
         raise InputError(
             f"this run holds both branches of guidance: choose one, ds.sel({schema.BRANCH}={schema.CONDITIONAL!r}) or "
@@ -116,6 +119,21 @@ def one_item(ds: xr.Dataset) -> xr.Dataset:
             )
         ds = ds.isel({schema.ITEM: 0})
     return schema.of_item(ds)
+
+
+def _with_residuals(ds: xr.Dataset) -> xr.Dataset:
+    """Scores with what float16 took from them, where plain xarray opened a run as it is stored."""
+    if not any(schema.residual(space) in ds.data_vars for space in schema.SPACES):
+        return ds
+    from workbench.store.residuals import joined
+
+    try:
+        return joined(ds)
+    except ValueError as error:
+        raise InputError(
+            f"this run was opened as its files are, with scores in float16 and the rest beside them, which no longer "
+            f"belong together ({error}): open it with wb.open, and compute then."
+        ) from error
 
 
 def _dims_of(name: str, ds: xr.Dataset) -> tuple[str, ...]:
@@ -237,6 +255,13 @@ def _check_coordinates(ds: xr.Dataset) -> None:
         values = ds.variables[dim].to_numpy()
         if dim in _NUMBERED and (values.dtype.kind not in "iuf" or not np.isfinite(values).all()):
             raise InputError(f"The coordinate {dim!r} holds {values.dtype}; expected numbers.")
+        if dim in _COUNTED and values.dtype.kind == "f":
+            raise InputError(
+                f"The coordinate {dim!r} holds {values.dtype}, which averages over several {dim}s leave behind "
+                f"({', '.join(f'{value:g}' for value in values[:4])}{', …' * (len(values) > 4)}); expected whole "
+                f"numbers. Leave averaging to the methods of ds.wb, or give each its number, "
+                f"ds.assign_coords({dim}=ds.{dim}.astype(int))."
+            )
         if dim in (schema.TOKEN, schema.TEXT):
             continue
         if (twice := _repeated(values)) is not None:

@@ -16,15 +16,15 @@ import xarray as xr
 
 from workbench import schema
 from workbench.analysis import selection
+from workbench.analysis.adding_truth import truth_hash, with_truth
 from workbench.analysis.evaluation import FULL, Observation, Values, evaluate, observe, pick, words
 from workbench.analysis.heatmaps import check_center
-from workbench.analysis.items import items_of
+from workbench.analysis.many_images import items_of
 from workbench.analysis.normalising import normalised
 from workbench.analysis.origin import as_text, provenance_of
 from workbench.analysis.selection import Labels, Numbers
 from workbench.analysis.steps import Progress, Steps
-from workbench.analysis.truth import truth_hash, with_truth
-from workbench.analysis.variants import HOWS, SPACE, Choice
+from workbench.analysis.sweep_variants import HOWS, SPACE, Choice
 from workbench.interventions import edit_of
 from workbench.numerics import resampling
 from workbench.numerics.measures import FORMER_MEASURES, MEASURES, renamed
@@ -123,8 +123,8 @@ def sweep(
     window
         Neighbours in a window.
     truth, labels, ignore, resize
-        Masks to compare with, as :func:`workbench.analysis.truth.with_truth` takes them; by default the dataset's
-        own. For one dataset only; several bring their own.
+        Masks to compare with, as :func:`workbench.analysis.adding_truth.with_truth` takes them; by default the
+        dataset's own. For one dataset only; several bring their own.
     metric
         One or several of :data:`workbench.numerics.measures.MEASURES`. With truth ``"iou"`` (mIoU is its mean over
         concepts), ``"accuracy"``, ``"ap"``; without it ``"full_map_iou"`` (IoU with the segmentation of the full map,

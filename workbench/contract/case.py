@@ -11,9 +11,11 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from workbench.models.block_records import ConceptText
 from workbench.models.family import adapter_for
-from workbench.models.transformer import ConceptText, TransformerAdapter
-from workbench.recording.tracing import Trace, trace
+from workbench.models.transformer import TransformerAdapter
+from workbench.recording.traced_passes import Trace
+from workbench.recording.tracing import trace
 from workbench.schema import ContractError
 
 _TOLERANCE: Final = {torch.float64: 1e-5, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}

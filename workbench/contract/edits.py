@@ -20,9 +20,10 @@ from workbench.interventions import (
     ScaleHeads,
     SkipBlock,
 )
+from workbench.models.block_records import Attention, Both
 from workbench.models.hooks import Changes
-from workbench.models.transformer import Attention, Both, Layer
-from workbench.recording.tracing import Trace
+from workbench.models.layers import Layer
+from workbench.recording.traced_passes import Trace
 from workbench.schema import ContractError
 
 

@@ -16,7 +16,8 @@ import torch
 
 import workbench as wb
 from workbench.contract.maps import MAP_RULES
-from workbench.contract.pipelines import PIPELINE_RULES, PipelineCase
+from workbench.contract.pipeline_case import PipelineCase
+from workbench.contract.pipelines import PIPELINE_RULES
 from workbench.contract.report import Part, Report
 from workbench.contract.trying import RULES, Rule, Tried, tried
 from workbench.folders import BUNDLED

@@ -3,113 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
 import torch
-from torch import Tensor
 
 import workbench as wb
-from workbench.contract.case import Case
-from workbench.contract.rules import attention_of
+from workbench.contract.passes import batch_of, item_of, reads
+from workbench.contract.pipeline_case import COLUMNS, ROWS, PipelineCase
+from workbench.contract.pipeline_inputs import image_goes_in_as_the_pipelines_do
 from workbench.contract.trying import Rule
 from workbench.models.pipeline import PipelineAdapter
-from workbench.models.transformer import Concepts
 from workbench.numerics.image_similarity import psnr
-from workbench.recording.pictures import Pixels, resize
 from workbench.recording.tracing import trace
 from workbench.schema import CONCEPT, LAYER, UNCONDITIONAL, ContractError, WorkbenchError, X, Y
 
-_ROWS: Final = 6
-_COLUMNS: Final = 8
-"""Patches of the small pictures that rules are tried on: another number in a row, so that the two are told apart."""
 _GUIDED: Final = (
     {"guidance": 3.0, "negative_prompt": None, "true_guidance": 1.0},
     {"guidance": None, "negative_prompt": "", "true_guidance": 3.0},
     {"guidance": None, "negative_prompt": "", "true_guidance": 1.0},
 )
 """Ways of asking for classifier-free guidance, where the family's own default is not one."""
-
-
-@dataclass(frozen=True)
-class PipelineCase:
-    """A pipeline with what it is asked.
-
-    Attributes
-    ----------
-    adapter : PipelineAdapter
-        Of the pipeline.
-    pixels : ndarray (pixel_y, pixel_x, channel)
-        A picture, RGB bytes.
-    concepts : tuple of str
-        Words, at least two.
-    prompt : str
-        A text.
-    """
-
-    adapter: PipelineAdapter
-    pixels: Pixels
-    concepts: tuple[str, ...]
-    prompt: str
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the small pictures, in pixels."""
-        return _ROWS * self.adapter.patch, _COLUMNS * self.adapter.patch
-
-    @cached_property
-    def small(self) -> Pixels:
-        """The picture, made small."""
-        return resize(self.pixels, self.size)
-
-    def case(self, timestep: float = 500.0) -> Case:
-        """The transformer with what it is given for the small picture."""
-        adapter = self.adapter
-        with torch.no_grad():
-            text = adapter.encode_prompt(self.prompt)
-            inputs = self.inputs(timestep)
-        given = self.given
-        adapter.release()
-        case = Case(
-            adapter.transformer,
-            inputs,
-            given.embeddings,
-            text.embeddings,
-            own_positions=given.own_positions,
-            own_texts=given.texts,
-        )
-        # Some masks only weigh tokens, and some models cut or reorder what is masked: the blocks tell.
-        attention = attention_of(case)[0]
-        bias = attention.text_bias
-        hidden = () if bias is None else tuple((bias[0, 0, 0] == -torch.inf).nonzero().flatten().tolist())
-        seen = attention.text_key.shape[2] - len(hidden)
-        if text.mask is not None and seen < text.embeddings.shape[1]:
-            return replace(case, prompt=text.embeddings[:, text.mask[0].bool()], hidden=hidden)
-        return replace(case, hidden=hidden)
-
-    @cached_property
-    def given(self) -> Concepts:
-        """What a trace is given for the concepts."""
-        with torch.no_grad():
-            each = [self.adapter.encode_concept(concept) for concept in self.concepts]
-        texts = tuple(found.text for found in each if found.text is not None)
-        places = self.adapter.concept_positions(self.concepts)
-        return Concepts(torch.cat([found.vector for found in each], dim=1), own_positions=places, texts=texts or None)
-
-    def inputs(self, timestep: float) -> dict[str, Any]:
-        """Arguments of the transformer for the small picture."""
-        latents, noise = self.adapter.encode_image(self.small).draw(0)
-        noised = self.adapter.noised(latents, noise, timestep)
-        text = self.adapter.encode_prompt(self.prompt)
-        return self.adapter.inputs(noised, timestep, text, (_ROWS, _COLUMNS))
-
-    def generated(self, **options: Any) -> Pixels:
-        """A small picture of one step, without a trace."""
-        asked = {"steps": 1, "guidance": self.adapter.default_guidance, "seed": 0, "size": self.size} | options
-        return self.adapter.generate(self.prompt, **asked)
 
 
 def transformer_is_told_the_time(case: PipelineCase) -> str:
@@ -129,12 +44,12 @@ def transformer_is_told_the_time(case: PipelineCase) -> str:
                 f"a picture noised to timestep {asked:g} reaches the transformer as one of {told:g}: look at inputs of "
                 f"{type(case.adapter).__name__} and timesteps of {type(inner).__name__}."
             )
-        if tuple(inner.grid(given)) != (_ROWS, _COLUMNS):
+        if tuple(inner.grid(given)) != (ROWS, COLUMNS):
             raise ContractError(
-                f"a picture of {_ROWS} x {_COLUMNS} patches reaches the transformer as {inner.grid(given)}: look at "
+                f"a picture of {ROWS} x {COLUMNS} patches reaches the transformer as {inner.grid(given)}: look at "
                 f"grid of {type(inner).__name__}, and patch and inputs of {type(case.adapter).__name__}."
             )
-    return f"timesteps 250, 500, 750; {_ROWS} x {_COLUMNS} patches"
+    return f"timesteps 250, 500, 750; {ROWS} x {COLUMNS} patches"
 
 
 def pictures_go_there_and_back(case: PipelineCase) -> str:
@@ -201,8 +116,8 @@ def branch_is_the_conditional_one(case: PipelineCase) -> str:
         handle.remove()
     with torch.no_grad():
         prompt = case.adapter.encode_prompt(case.prompt).embeddings[0]
-    items = [(given, item) for given in seen for item in range(_batch(given, prompt))]
-    reading = [_reads(given, item, prompt) for given, item in items]
+    items = [(given, item) for given in seen for item in range(batch_of(given, prompt))]
+    reading = [reads(given, item, prompt) for given, item in items]
     if reading.count(True) != 1 or len(items) != 2:
         return f"not tried: {reading.count(True)} of {len(items)} passes were found to read the prompt"
     ds = wb.generate(case.prompt, case.concepts, steps=1, **_quiet(case), **options)
@@ -219,7 +134,7 @@ def branch_is_the_conditional_one(case: PipelineCase) -> str:
                 own_positions=concepts.own_positions,
                 own_texts=concepts.texts,
             ) as traced:
-                inner.transformer(**_item(given, item, prompt))
+                inner.transformer(**item_of(given, item, prompt))
             expected = traced.scores["output"][:, 0].sum(dim=1).cpu()
             off[conditional] = float((expected - recorded).norm() / expected.norm())
     if not off[True] < off[False]:
@@ -236,6 +151,7 @@ PIPELINE_RULES: Final[Mapping[str, Rule]] = MappingProxyType(
         rule.__name__: rule
         for rule in (
             transformer_is_told_the_time,
+            image_goes_in_as_the_pipelines_do,
             pictures_go_there_and_back,
             picture_is_the_pipelines,
             branch_is_the_conditional_one,
@@ -260,38 +176,3 @@ def _guided(adapter: PipelineAdapter) -> dict[str, Any] | None:
         except WorkbenchError:
             continue
     return None
-
-
-def _texts(given: Mapping[str, Any], like: Tensor) -> list[Any]:
-    """Batches of embeddings as wide as a text's, among a pass's arguments."""
-    found: list[Any] = []
-    for value in given.values():
-        if isinstance(value, Tensor) and value.ndim == 3 and value.shape[-1] == like.shape[-1]:
-            found.append(value)
-        elif isinstance(value, list) and all(isinstance(one, Tensor) and one.ndim == 2 for one in value):
-            found += [value] if value and value[0].shape[-1] == like.shape[-1] else []
-    return found
-
-
-def _batch(given: Mapping[str, Any], like: Tensor) -> int:
-    return max(map(len, _texts(given, like)), default=0)
-
-
-def _reads(given: Mapping[str, Any], item: int, text: Tensor) -> bool:
-    """Whether an item of a pass is given the beginning of a text."""
-    for batch in _texts(given, text):
-        tokens = min(len(batch[item]), len(text))
-        if torch.equal(batch[item][:tokens].to(text), text[:tokens]):
-            return True
-    return False
-
-
-def _item(given: Mapping[str, Any], item: int, like: Tensor) -> dict[str, Any]:
-    """The arguments of one item of a batch."""
-    batch = _batch(given, like)
-    if batch == 1:
-        return dict(given)
-    return {
-        name: value[item : item + 1] if isinstance(value, Tensor | list) and len(value) == batch else value
-        for name, value in given.items()
-    }

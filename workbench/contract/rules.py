@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from workbench.contract.case import Case
+from workbench.models.block_records import Attention
 from workbench.models.hooks import Changes
-from workbench.models.transformer import Attention
 from workbench.recording.selfcheck import attended
 from workbench.schema import PROMPT, ContractError
 

@@ -173,11 +173,8 @@ class Captured:
     def prepare(self, setting: Setting) -> None:
         """Load the model, and say what is needed of it."""
         self.protocol = setting.protocol
-        if self.protocol.concept_norm == "linear" and self.space not in linear.SPACES:
-            raise InputError(
-                f"concept_norm='linear' is of vectors, which there are in the spaces {' and '.join(linear.SPACES)}, "
-                f"not in {self.space!r}: take concept_norm=none for it, which the record then says."
-            )
+        if self.protocol.concept_norm == "linear":
+            linear.check_space(self.space)
         if self.space == schema.PROMPT and self.protocol.heads != "sum":
             raise InputError("heads='softmax' is for concepts; in the prompt space take heads=sum.")
         self.protocol = self.captures.resolved(self.protocol)

@@ -208,6 +208,12 @@ def check_count(found: int, expected: int | None, what: str, any_count: bool) ->
         )
 
 
+def published_count(data: DataSet, protocol: Any) -> int | None:
+    """How many images the published figures are of, where a protocol asks for those images; None where nobody said."""
+    counted = protocol.discovery == "full" or protocol.label_size == 224 or data.task == "multi"
+    return data.expected.get(protocol.discovery) if counted else None
+
+
 def unique_names(names: Sequence[str], where: str) -> tuple[str, ...]:
     """Names, of which no two may be alike.
 

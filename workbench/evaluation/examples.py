@@ -102,7 +102,8 @@ def read(data: DataSet, name: str, protocol: Protocol) -> Task:
     checked_shapes(image, labels, name)
     labels, found = looked_for(labels, data.background, protocol)
     if not found:
-        raise InputError(f"{name} shows no class after its labels were resized: nothing can be looked for.")
+        at = "" if protocol.label_size is None else f" at {protocol.label_size} x {protocol.label_size}"
+        raise InputError(f"{name} shows no class in its labels{at}: nothing can be looked for.")
     keys = [data.classes[position] for position in found]
     words = [data.word(key, protocol.vocabulary) for key in keys]
     if protocol.task == "single":

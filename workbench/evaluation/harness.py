@@ -4,47 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
 
-from workbench.evaluation.captured import Captured, Captures
-from workbench.evaluation.datasets import DataSet, Problem, Selection, check_count
-from workbench.evaluation.examples import Task, measure, read
-from workbench.evaluation.methods import TITLES, Method, Setting, blind
-from workbench.evaluation.names import BLIND, METHODS
-from workbench.evaluation.parts import Parts, Row, arrow
+from workbench.evaluation.batches import compute
+from workbench.evaluation.captured import Captures
+from workbench.evaluation.datasets import DataSet, Problem, Selection, check_count, published_count
+from workbench.evaluation.entries import Entry, entry
+from workbench.evaluation.methods import Method, Setting
+from workbench.evaluation.parts import Parts, arrow
 from workbench.evaluation.protocols import Protocol, preset, set_knobs
 from workbench.evaluation.sources import open_data
 from workbench.evaluation.summaries import Summary, summarise
-from workbench.recording.sessions import session
-from workbench.schema import SPACES, InputError, WorkbenchError, noted
+from workbench.evaluation.wording import one_line, shortened
+from workbench.schema import InputError
 from workbench.store.locations import canonical_json, home, local_home
 
 EVALUATION_VERSION: Final = 1
 """Part of the key: raised when the same evaluation would give other numbers."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One row of a table: a method under a protocol.
-
-    Attributes
-    ----------
-    title
-        What the table calls it.
-    method
-        What makes the maps.
-    protocol
-        The rules.
-    """
-
-    title: str
-    method: Method
-    protocol: Protocol
 
 
 @dataclass(frozen=True)
@@ -220,28 +201,6 @@ def evaluate(
     )
 
 
-def entry(method: str | Method, protocol: Protocol, captures: Captures, title: str = "") -> Entry:
-    """A row of a table from the name of a method, or a method.
-
-    Raises
-    ------
-    InputError
-        If it is neither.
-    """
-    if isinstance(method, str):
-        if method in SPACES:
-            return Entry(title or method, Captured(method, method, captures), protocol)
-        if method in BLIND:
-            return Entry(title or TITLES[method], blind(method), protocol)
-        raise InputError(f"unknown method {method!r}; expected one of {', '.join(METHODS)}.")
-    if not isinstance(method, Method) or not isinstance(method.name, str) or not isinstance(method.settings, Mapping):
-        raise InputError(
-            f"method is a {type(method).__name__}; expected a name, or an object with name, settings (a mapping of "
-            "what decides its maps), prepare(setting) and maps(examples, concepts)."
-        )
-    return Entry(title or method.name, method, protocol)
-
-
 def run(
     data: DataSet,
     entries: Sequence[Entry],
@@ -266,7 +225,7 @@ def run(
     for one in entries:
         one.method.prepare(Setting(data, one.protocol, names, progress))
         stores.append(_store(data, one, folder))
-    _compute(data, entries, stores, mine, captures, batch, progress)
+    compute(data, entries, stores, mine, captures, batch, progress)
     results = tuple(
         Result(
             one.title,
@@ -280,95 +239,9 @@ def run(
     )
     problems, notes = _said(stores, names, selection.problems)
     if strict and problems:
-        listed = "\n".join(f"  {one.name}: {one.message}" for one in problems[:20])
+        listed = "\n".join(f"  {one_line(shortened(f'{one.name}: {one.message}'))}" for one in problems[:20])
         raise InputError(f"{len(problems)} images could not be evaluated, and strict refuses that:\n{listed}")
     return Evaluation(data, names, len(selection.names), results, problems, notes)
-
-
-def _compute(
-    data: DataSet,
-    entries: Sequence[Entry],
-    stores: Sequence[Parts],
-    names: Sequence[str],
-    captures: Captures,
-    batch: int,
-    progress: bool,
-) -> None:
-    from tqdm.auto import tqdm
-
-    done = [parts.done() for parts in stores]
-    left = [name for name in names if any(name not in held for held in done)]
-    bar = tqdm(total=len(names), initial=len(names) - len(left), unit="image", disable=not progress)
-    # All that capture of an image shares its encoding; words are encoded once for the whole evaluation.
-    with session(images=batch), bar:
-        for start in range(0, len(left), batch):
-            members = left[start : start + batch]
-            tasks = _Tasks(data, members)
-            for one, parts, held in zip(entries, stores, done, strict=True):
-                missing = [name for name in members if name not in held]
-                if missing:
-                    parts.write(_rows(one, tasks, missing))
-            captures.forget()
-            bar.update(len(members))
-
-
-class _Tasks:
-    """The examples of a batch by protocol, each image read once for all entries that read it alike."""
-
-    def __init__(self, data: DataSet, names: Sequence[str]) -> None:
-        self._data = data
-        self._held: dict[tuple[str, str], Task | str] = {}
-
-    def get(self, name: str, protocol: Protocol) -> Task | str:
-        """A task, or what is wrong with its image."""
-        key = (name, protocol.hash)
-        if key not in self._held:
-            try:
-                self._held[key] = read(self._data, name, protocol)
-            except (WorkbenchError, OSError) as error:
-                self._held[key] = str(error)
-        return self._held[key]
-
-
-def _rows(one: Entry, tasks: _Tasks, names: Sequence[str]) -> list[Row]:
-    """Rows of a batch; when a batch fails, each of its images is tried alone, so that one does not spoil others."""
-    read_well = {name: tasks.get(name, one.protocol) for name in names}
-    good = [task for task in read_well.values() if isinstance(task, Task)]
-    rows = {name: Row(name, task) for name, task in read_well.items() if isinstance(task, str)}
-    try:
-        found = list(_measured(one, good))
-    except Exception as error:
-        if len(good) == 1:
-            found = [_failed(good[0], error)]
-        else:
-            found = []
-            for task in good:
-                try:
-                    found += list(_measured(one, [task]))
-                except Exception as alone:
-                    found.append(_failed(task, alone))
-    rows |= {row.name: row for row in found}
-    return [rows[name] for name in names]
-
-
-def _failed(task: Task, error: Exception) -> Row:
-    kind = "" if isinstance(error, WorkbenchError) else f"{type(error).__name__}: "
-    return Row(task.example.name, f"{kind}{error}", task.example.targets)
-
-
-def _measured(one: Entry, tasks: Sequence[Task]) -> Iterator[Row]:
-    if not tasks:
-        return
-    with noted() as notes:
-        maps = iter(one.method.maps([task.example for task in tasks], [task.concepts for task in tasks]))
-        for task in tasks:
-            try:
-                found = next(maps)
-            except StopIteration:
-                raise InputError(f"{one.method.name} gave fewer maps than examples: expected one for each.") from None
-            figures = measure(task, found, one.protocol)
-            yield Row(task.example.name, "", task.example.targets, figures, tuple(notes))
-            notes.clear()
 
 
 def _store(data: DataSet, one: Entry, folder: str | os.PathLike[str] | None) -> Parts:
@@ -411,9 +284,9 @@ def _opened(data: DataSet | str, path: Any, split: str | None, any_count: bool) 
 
 def _selected(data: DataSet, protocol: Protocol, any_count: bool) -> Selection:
     selection = data.select(protocol.discovery, protocol.label_size)
-    if protocol.discovery in data.expected and (protocol.discovery == "full" or protocol.label_size == 224):
-        what = f"images of {data.name} that the protocol asks for"
-        check_count(len(selection.names) + len(selection.problems), data.expected[protocol.discovery], what, any_count)
+    what = f"images of {data.name} that the protocol asks for"
+    found = len(selection.names) + len(selection.problems)
+    check_count(found, published_count(data, protocol), what, any_count)
     if not selection.names:
         problems = "; ".join(f"{one.name}: {one.message}" for one in selection.problems[:3])
         raise InputError(f"no image of {data.name} can be evaluated by this protocol. {problems}")

@@ -43,9 +43,7 @@ class ImageNetSegmentation(DataSet):
     def select(self, discovery: Any, size: int | None) -> Selection:
         """All images of known categories; the others are problems."""
         problems = tuple(
-            Problem(
-                name, f"its WordNet offset {_offset(name)} is none of the {CATEGORIES} categories of the vocabulary"
-            )
+            Problem(name, _unknown(_offset(name), name))
             for name in self.places
             if _offset(name) not in imagenet_words()
         )
@@ -70,7 +68,10 @@ class ImageNetSegmentation(DataSet):
         values = self._read("gt", name)
         if values.ndim != 2:
             raise InputError(f"the mask of {name} has shape {values.shape}; expected (width, height).")
-        return np.where(values.transpose(1, 0) != 0, self.classes.index(_offset(name)), 0).astype(np.int16)
+        offset = _offset(name)
+        if offset not in self.classes:
+            raise InputError(_unknown(offset, name))
+        return np.where(values.transpose(1, 0) != 0, self.classes.index(offset), 0).astype(np.int16)
 
     def word(self, key: str, vocabulary: Vocabulary) -> str:
         """The word for an offset."""
@@ -135,6 +136,13 @@ def open_imagenet(path: str | Path, any_count: bool = False) -> ImageNetSegmenta
         expected={"full": IMAGES, "resized": IMAGES},
         path=file,
         places=places,
+    )
+
+
+def _unknown(offset: str, name: str) -> str:
+    return (
+        f"the WordNet offset {offset} of {name} is none of the {CATEGORIES} categories: check that the file is "
+        "ImageNet-Segmentation's own."
     )
 
 

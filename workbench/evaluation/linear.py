@@ -18,8 +18,24 @@ from workbench.evaluation.protocols import Protocol
 from workbench.numerics.scores import linear_normalised
 from workbench.schema import InputError
 
-SPACES: Final = ("output", "query")
-"""Spaces whose vectors a trace keeps."""
+SPACES: Final = tuple(space for space in schema.SPACES if space != schema.PROMPT)
+"""Spaces of concept vectors. In the prompt space the vectors are those of the tokens of one text."""
+
+
+def check_space(space: str) -> None:
+    """Refuse the space in which there are no concepts to normalise across.
+
+    Raises
+    ------
+    InputError
+        If it is ``"prompt"``.
+    """
+    if space not in SPACES:
+        raise InputError(
+            f"concept_norm='linear' is across concepts, and the space {space!r} has the tokens of one text: the words "
+            'between them ("and"), and words of several tokens, would decide what is normalised, and nobody published '
+            f"a rule. Expected one of {', '.join(SPACES)}, or concept_norm=none, which the record then says."
+        )
 
 
 def linear_scores(
@@ -32,7 +48,10 @@ def linear_scores(
     space: str,
     normalise: bool = True,
 ) -> xr.DataArray:
-    """Scores of an image with concept vectors normalised linearly.
+    """Scores of an image with concept vectors normalised linearly: products of the pair of vectors that a trace keeps.
+
+    The rotary embedding comes first. The scale of the attention, of cross and reverse_cross, multiplies the product: on
+    the concept's side it would vanish in the normalisation.
 
     Parameters
     ----------
@@ -58,7 +77,7 @@ def linear_scores(
     Raises
     ------
     InputError
-        If the space has no vectors.
+        If the space has no concepts.
     """
     import torch
 
@@ -69,11 +88,7 @@ def linear_scores(
     from workbench.recording.tracing import trace
     from workbench.recording.turns import turn
 
-    if space not in SPACES:
-        raise InputError(
-            f"concept_norm='linear' is of vectors, and a trace keeps those of {' and '.join(SPACES)}, not of "
-            f"{space!r}: take concept_norm=none for this method, which the record then says."
-        )
+    check_space(space)
     adapter = open_adapter(pipe)
     height, width = size or adapter.native_size(*image.shape[:2])
     grid = adapter.grid(height, width)

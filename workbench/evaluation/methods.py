@@ -102,9 +102,22 @@ class Blind:
     seen: NDArray[np.float64] | None = None
 
     def prepare(self, setting: Setting) -> None:
-        """Look at the labels of all images where the rule is about where things usually are."""
+        """Note what is evaluated.
+
+        Raises
+        ------
+        InputError
+            If everything were background, and the data set has none.
+        """
+        if self.name == "background" and setting.data.background is None:
+            raise InputError(
+                f"in {setting.data.name} every pixel has a class, and nothing is background: take the floor 'majority' "
+                "instead of 'background'."
+            )
         self.setting = setting
         settings: dict[str, Any] = {"grid": list(setting.data.grid)}
+        if self.name == "oracle":
+            settings["version"] = 2  # the first did not order the patches of a class
         if self.name == "prior":
             settings["images"] = hashlib.sha256("\n".join(setting.names).encode()).hexdigest()[:16]
         self.settings = settings
@@ -219,12 +232,19 @@ def _majority(method: Blind, example: Example, words: Sequence[str]) -> NDArray[
 
 
 def _oracle(method: Blind, example: Example, words: Sequence[str]) -> NDArray[np.float64]:
-    """Every patch shows the class that most of its pixels show: the best that maps of this size can do."""
-    task = method.task(example)
-    best = method.shares(task).argmax(0)
-    return np.stack([(best == place).astype(np.float64) for place in _meaning(task, words)])
+    """Every patch shows the class that most of its pixels show; among patches of a class, the fullest first.
+
+    The best masks that maps of this size can make, and the best order of patches but for those that are as full; yet
+    of a class that fills the image, where the mask is what is above the map's own mean, nothing is.
+    """
+    shares = method.shares(method.task(example))
+    best = shares.argmax(0)
+    places = _meaning(method.task(example), words)
+    return np.stack([(best == place) + _FULLER * (shares[place] if place != VOID else 0.0) for place in places])
 
 
+_FULLER: Final = 1e-3
+"""What a patch of nothing but the class is above the others; average precision is of the order of patches."""
 _RULES: Final[dict[str, Callable[..., NDArray[Any]]]] = {
     "background": _background,
     "uniform": _uniform,
@@ -239,7 +259,7 @@ TITLES: Final = {
     "uniform": "floor: the same everywhere",
     "random": "floor: random",
     "centre": "floor: the middle",
-    "prior": "floor: location prior",
+    "prior": "floor: location prior (from labels)",
     "majority": "floor: largest class (from labels)",
     "oracle": "ceiling: right class of each patch",
 }

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Final
 
+from workbench.evaluation.datasets import published_count
 from workbench.evaluation.harness import Evaluation, Result
 from workbench.evaluation.protocols import Protocol, spans, value_of
 from workbench.evaluation.published import Published
-from workbench.evaluation.summaries import CONFIDENCE, METRICS
-from workbench.numerics.resampling import described
+from workbench.evaluation.summaries import CONFIDENCE, DRAWS, METRICS, meaning
+from workbench.evaluation.wording import one_line, shortened
+from workbench.numerics.resampling import FEW, LEAST
 
 COLUMNS: Final = {
     "accuracy": "accuracy",
@@ -47,11 +49,15 @@ def table(evaluation: Evaluation, published: Mapping[str, Published] | None = No
         rows.append([one.title, *cells, f"{one.summary.images:,}", one.protocol.hash[:6]])
         if (row := (published or {}).get(one.title)) is not None:
             alike = row.data == evaluation.data.source.get("data")
-            rows += beside(one, row, shown_metrics)[: 2 if alike else 1]
+            # Published figures have no interval: they stand under ours, not under half the width.
+            gaps = [len(text) - len(text.partition(" ±")[0]) for text in cells]
+            for line in beside(one, row, shown_metrics)[: 2 if alike else 1]:
+                shifted = [f"{text}{' ' * gap}" for text, gap in zip(line[1:-2], gaps, strict=True)]
+                rows.append([line[0], *shifted, *line[-2:]])
     lines = [*head, *measured(evaluation), ""]
     lines += _aligned(rows)
     lines += ["", *legend(evaluation, shown_metrics)]
-    return "\n".join(lines)
+    return "\n".join(map(one_line, lines))
 
 
 def cell(one: Result, name: str) -> str:
@@ -89,7 +95,15 @@ def measured(evaluation: Evaluation) -> list[str]:
     names, data = evaluation.names, evaluation.data
     part = "" if len(names) == evaluation.available else f" of {evaluation.available:,}, spread evenly"
     failed = {one.name for one in evaluation.problems}
-    lines = [f"{data.name}: {len(names):,} images{part}" + (f"; {len(failed):,} failed" if failed else "")]
+    inside = len(failed & set(names))
+    said = [f"{inside:,} failed"] if inside else []
+    said += [f"{len(failed) - inside:,} more could not be selected"] if len(failed) > inside else []
+    expected = published_count(data, evaluation.results[0].protocol)
+    if expected is not None and expected != evaluation.available:
+        said.append(f"NOT the published set, which has {expected:,}")
+    elif expected is None and data.expected:
+        said.append(f"published figures are of {next(iter(data.expected.values())):,}, selected by another rule")
+    lines = ["; ".join([f"{data.name}: {len(names):,} images{part}", *said])]
     lines += [f"model: {name}" for name in models(evaluation)]
     by_hash: dict[str, Protocol] = {one.protocol.hash: one.protocol for one in evaluation.results}
     first = next(iter(by_hash.values()))
@@ -127,18 +141,46 @@ def _own(one: Result) -> str:
 
 def legend(evaluation: Evaluation, names: Sequence[str]) -> list[str]:
     """What the columns are, and what went wrong."""
-    lines = [f"{COLUMNS[name]}: {METRICS[name]}." for name in names]
-    fewest = min(one.summary.images for one in evaluation.results)
-    lines.append(f"± half of the {described(fewest, CONFIDENCE)} over images (bootstrap).")
-    undefined = [one for one in evaluation.results if any(one.summary.undefined)]
-    for one in undefined:
-        plain, stacked = one.summary.undefined
-        lines.append(f"{one.title}: AP not defined in {plain:,} images, stacked in {stacked:,}; counted as 0.")
+    lines = [f"{COLUMNS[name]}: {said}." for name, said in meanings(evaluation, names).items()]
+    said = intervals(evaluation)
+    lines.append(f"±: {said}" if said.startswith("no ") else f"±: half of {said}")
+    lines += remarks(evaluation)
     failed = list(evaluation.problems)
-    lines += [f"failed: {one.name}: {one.message}" for one in failed[:10]]
+    lines += [f"failed: {shortened(one.name)}: {shortened(one.message)}" for one in failed[:10]]
     if len(failed) > 10:
         lines.append(f"and {len(failed) - 10:,} more, in .problems and in the report.")
-    lines += [f"warning, {count:,} images: {note}" for note, count in list(evaluation.notes.items())[:10]]
+    lines += [f"warning, {count:,} images: {shortened(note)}" for note, count in list(evaluation.notes.items())[:10]]
+    return lines
+
+
+def meanings(evaluation: Evaluation, names: Sequence[str]) -> dict[str, str]:
+    """What each figure is, under every protocol that is in the table."""
+    protocols = {one.protocol.hash: one.protocol for one in evaluation.results}.values()
+    return {name: " | ".join(dict.fromkeys(meaning(name, one) for one in protocols)) for name in names}
+
+
+def intervals(evaluation: Evaluation) -> str:
+    """What the intervals are of, in a sentence."""
+    counts = {one.summary.images for one in evaluation.results}
+    enough = sorted(count for count in counts if count >= LEAST)
+    if not enough:
+        return f"no interval for so few images (under {LEAST})."
+    few = f", exploratory for so few images (under {FEW})" if enough[0] < FEW else ""
+    none = f"; none for rows of under {LEAST} images" if len(enough) < len(counts) else ""
+    return f"the {100 * CONFIDENCE:g} % interval over images{few}; percentile bootstrap, {DRAWS:,} resamples{none}."
+
+
+def remarks(evaluation: Evaluation) -> list[str]:
+    """Sentences about rows that are of other images, and images in which average precision is not defined."""
+    lines = []
+    if len({one.summary.images for one in evaluation.results}) > 1:
+        lines.append("Rows are NOT of the same images: each leaves out those on which its own method failed.")
+    for one in evaluation.results:
+        plain, stacked = one.summary.undefined
+        parts = [f"AP in {plain:,} images"] if plain else []
+        parts += [f"AP stacked in {stacked:,} (maps that are the same everywhere)"] if stacked else []
+        if parts:
+            lines.append(f"{one.title}: not defined, and counted as 0: {', '.join(parts)}.")
     return lines
 
 

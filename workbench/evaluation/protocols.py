@@ -162,7 +162,8 @@ def preset(name: str, data: DataSet) -> Protocol:
     Parameters
     ----------
     name
-        ``"default"``; ``"paper"``: what the paper says, and the default where it is silent; ``"public-release"`` and
+        ``"default"``, which leaves layers and timestep to the model where the data set is none of the paper's;
+        ``"paper"``: what the paper says, and the default where it is silent; ``"public-release"`` and
         ``"public-head"``: the public code of 2025-01-30 (9c69fd5) and the newest read (db30c4d). The last three are for
         the data sets of the paper; on drawn scenes they are the same with words, layers and sizes that the bundled
         model has.
@@ -191,8 +192,8 @@ def preset(name: str, data: DataSet) -> Protocol:
         knobs["backgrounds"] = IMAGENET_BACKGROUNDS
     elif data.background is not None:
         knobs["backgrounds"] = VOC_BACKGROUNDS
-    if like not in ("imagenet", "voc-single", "voc-multi") or kind.startswith("scenes-"):
-        knobs["vocabulary"] = "own"
+    if like not in _PUBLIC or kind.startswith("scenes-"):
+        knobs |= {"vocabulary": "own", "layers": None, "timestep": None}
     said = f"{name}, fitted to drawn scenes" if kind.startswith("scenes-") and name != "default" else name
     return Protocol(name=said, **knobs)
 

@@ -24,16 +24,19 @@ from workbench.evaluation.harness import Evaluation, Result
 from workbench.evaluation.methods import TITLES
 from workbench.evaluation.names import BLIND
 from workbench.evaluation.parts import Row
-from workbench.evaluation.printing import COLUMNS, beside, compared, measured, models
+from workbench.evaluation.printing import COLUMNS, beside, compared, intervals, meanings, measured, models, remarks
 from workbench.evaluation.published import Published, row
 from workbench.evaluation.reproducing import Reproduction
 from workbench.evaluation.stored import Gone, load
 from workbench.evaluation.summaries import METRICS, ranked
+from workbench.evaluation.wording import shortened
 from workbench.schema import InputError, WorkbenchError
 from workbench.store.files import write_file
 
 _SHOWN: Final = 3
 """Images of each kind: best, in the middle, worst."""
+_NAME: Final = 60
+"""Letters of a name beside an image; the rest is seen when pointed at."""
 _SIDE: Final = 256
 _CLASSES: Final = 200
 _FAILURES: Final = 200
@@ -115,7 +118,8 @@ def _section(evaluation: Evaluation, published: Mapping[str, Published], titled:
 
 def _figures(evaluation: Evaluation, published: Mapping[str, Published]) -> str:
     names = [name for name in METRICS if any(not math.isnan(one.summary.values[name]) for one in evaluation.results)]
-    head = "".join(f"<th title='{_text(METRICS[name])}'>{_text(COLUMNS[name])}</th>" for name in names)
+    said = meanings(evaluation, names)
+    head = "".join(f"<th title='{_text(said[name])}'>{_text(COLUMNS[name])}</th>" for name in names)
     rows = []
     for one in evaluation.results:
         cells = "".join(f"<td>{_cell(one, name)}</td>" for name in names)
@@ -129,16 +133,17 @@ def _figures(evaluation: Evaluation, published: Mapping[str, Published]) -> str:
             lines = beside(one, found, names)[: 2 if alike else 1]
             filled = ["".join(f"<td>{_text(part.strip())}</td>" for part in line) for line in lines]
             rows += [f"<tr class='published'>{cells}</tr>" for cells in filled]
-    used = "".join(f"<li><b>{_text(COLUMNS[name])}</b>: {_text(METRICS[name])}.</li>" for name in names)
+    used = "".join(f"<li><b>{_text(COLUMNS[name])}</b>: {_text(said[name])}.</li>" for name in names)
+    used += "".join(f"<li>{_text(line)}</li>" for line in remarks(evaluation))
     other = ""
     if published:
         kinds = {compared(one) for one in published.values()}
-        said = f"Published mIoUs are compared with ours of the same kind: {', '.join(sorted(kinds))}."
-        other = f"<p class='quiet'>{_text(said)}</p>"
+        kind_of = f"Published mIoUs are compared with ours of the same kind: {', '.join(sorted(kinds))}."
+        other = f"<p class='quiet'>{_text(kind_of)}</p>"
     return (
         "<h3>Figures, in per cent</h3><div class='wide'><table class='figures'>"
         f"<thead><tr><th></th>{head}<th>images</th><th>protocol</th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
-        "</div><p class='quiet'>Small print: 95 % bootstrap intervals over images. Grey rows see no image.</p>"
+        f"</div><p class='quiet'>Small print: {_text(intervals(evaluation))} Grey rows see no image.</p>"
         f"{other}<ul>{used}</ul>"
     )
 
@@ -199,7 +204,8 @@ def _classes(evaluation: Evaluation) -> str:
         for one in evaluation.results:
             value = one.summary.per_class[place] if place < len(one.summary.per_class) else math.nan
             cells.append(f"<td>{'–' if math.isnan(value) else f'{100 * value:.1f}'}</td>")
-        rows.append(f"<tr><td>{_text(names[place])}</td>{''.join(cells)}</tr>")
+        name = str(names[place])
+        rows.append(f"<tr><td title='{_text(name)}'>{_text(shortened(name, _NAME))}</td>{''.join(cells)}</tr>")
     more = f"<p class='quiet'>and {len(there) - _CLASSES} more classes.</p>" if len(there) > _CLASSES else ""
     return (
         f"<h3>IoU of each class over the set, in per cent</h3><div class='wide'><table><thead><tr><th></th>{head}</tr>"
@@ -217,12 +223,15 @@ def _pictures(evaluation: Evaluation) -> Iterator[str]:
         scored = ranked(list(one.parts.rows(evaluation.names, previews=True)), one.protocol)
         if not scored:
             continue
-        middle = max(0, len(scored) // 2 - _SHOWN // 2)
+        each = min(_SHOWN, len(scored) // 3)
+        middle = len(scored) // 2 - each // 2
         kinds = {
-            "best": scored[::-1][:_SHOWN],
-            "in the middle": scored[middle : middle + _SHOWN],
-            "worst": scored[:_SHOWN],
+            "best": scored[::-1][:each],
+            "median": scored[middle : middle + each],
+            "worst": scored[:each],
         }
+        if not each:  # one or two images
+            kinds = {"all": scored[::-1]}
         what = "the map of the class" if one.protocol.task == "single" else "its segmentation"
         yield f"<h3>{_text(one.title)}: best, median and worst images</h3>"
         yield f"<p class='quiet'>Image, truth, and {what}; mIoU of the image.</p>"
@@ -247,17 +256,26 @@ def _strip(evaluation: Evaluation, one: Result, value: float, found: Row) -> Ite
     preview = found.figures.preview
     colours = np.stack([preview] * 3, -1) if single else _coloured(preview)
     truth = _coloured(np.where(task.labels < 0, 255, np.minimum(task.labels, 254)).astype(np.uint8))
-    key = ""
-    if not single:
-        shown = present(task.labels, None)
-        key = ", ".join(evaluation.data.classes[place] for place in shown[:6])
-    for pixels, caption in (
-        (task.example.image, f"{found.name}: {words}"),
-        (truth, f"truth{': ' + key if key else ''}"),
-        (colours, f"mIoU {100 * value:.1f}"),
+    keys = [] if single else [(evaluation.data.classes[place], place) for place in present(task.labels, None)[:6]]
+    for pixels, caption, named in (
+        (task.example.image, f"{found.name}: {words}", []),
+        (truth, "truth", keys),
+        (colours, f"mIoU {100 * value:.1f}", []),
     ):
-        said = _text(caption)
-        yield f"<figure><img alt='{said}' src='{_png(pixels)}'><figcaption>{said}</figcaption></figure>"
+        alt = ": ".join([caption, ", ".join(name for name, _ in named)]) if named else caption
+        short = (
+            f"{shortened(found.name, _NAME)}: {shortened(words, _NAME)}" if pixels is task.example.image else caption
+        )
+        swatches = ", ".join(
+            f"<span><img class='key' alt='' src='{_png(_coloured(np.full((1, 1), min(place, 254), np.uint8)))}'>"
+            f"{_text(shortened(name, _NAME))}</span>"
+            for name, place in named
+        )
+        said = f"{_text(short)}{': ' if named else ''}{swatches}"
+        yield (
+            f"<figure><img alt='{_text(alt)}' src='{_png(pixels)}'>"
+            f"<figcaption title='{_text(alt)}'>{said}</figcaption></figure>"
+        )
 
 
 def _coloured(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:

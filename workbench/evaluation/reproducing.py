@@ -10,13 +10,14 @@ from typing import Any, Final, Literal
 
 from workbench.evaluation.captured import Captures
 from workbench.evaluation.datasets import DataSet
-from workbench.evaluation.harness import Entry, Evaluation, entry, run
-from workbench.evaluation.linear import SPACES as LINEAR
+from workbench.evaluation.entries import Entry, entry
+from workbench.evaluation.harness import Evaluation, run
 from workbench.evaluation.methods import floors
 from workbench.evaluation.printing import table
 from workbench.evaluation.protocols import Protocol, preset, set_knobs
 from workbench.evaluation.published import Published, row
 from workbench.evaluation.sources import open_data
+from workbench.models.layers import usual_layers
 from workbench.schema import InputError
 
 Table = Literal["table1", "table2", "table3", "table4", "figure7"]
@@ -197,7 +198,7 @@ def _entries(name: str, data: DataSet, rules: Protocol, captures: Captures) -> t
     entries, published = [], {}
     if name == "figure7":
         whole, layers = captures.resolved(rules), captures.adapter().layers
-        blocks = [one.index for one in layers if one.kind == "dual"] or [one.index for one in layers]
+        blocks = [one.index for one in usual_layers(layers)]
         lines = [_Line(f"layer {block}", "output", {"layers": (block,)}, "") for block in blocks]
         lines.append(_Line("all of these layers", "output", {"layers": tuple(blocks)}, ""))
         lines += [_Line(f"timestep {time:g}", "output", {"timestep": time}, "") for time in TIMESTEPS]
@@ -212,8 +213,8 @@ def _entries(name: str, data: DataSet, rules: Protocol, captures: Captures) -> t
         reduce = changes.get("reduce", rules.reduce)
         if line.method in ("cross", "value") and rules.name.startswith("public") and reduce == "softmax_mean":
             changes["heads"] = "softmax"
-        if line.method not in LINEAR:  # whose vectors nobody keeps; the row's protocol says so
-            changes["concept_norm"] = "none"
+        if line.method == "cross" and rules.name.startswith("public") and like == "imagenet":
+            changes["concept_norm"] = "none"  # the public code fails where it is asked to normalise these
         entries.append(entry(line.method, rules.changed(**changes), captures, line.title))
         if (found := row(name, like, line.published)) is not None:
             published[line.title] = found
@@ -230,7 +231,9 @@ def _head(name: str, sets: Sequence[DataSet], drawn: bool, model: Any) -> tuple[
         lines.append(
             f"NOT the paper's experiment: no data set was given ({wanted}), so this is of drawn scenes"
             + (" and the bundled model tiny-flux" if model == "tiny-flux" else "")
-            + ". Published rows stand beside it for orientation; the figures cannot be compared."
+            + ". "
+            + ("Published rows stand beside it for orientation; the" if name != "figure7" else "The")
+            + " figures cannot be compared with the paper's."
         )
     elif model == "tiny-flux":
         lines.append("NOT the paper's experiment: the bundled model knows drawn scenes only.")

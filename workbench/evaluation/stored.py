@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workbench.evaluation.datasets import DataSet, Labels, Problem
+from workbench.evaluation.datasets import DataSet, Labels, Problem, Task
 from workbench.evaluation.harness import Evaluation, Result
 from workbench.evaluation.methods import TITLES
 from workbench.evaluation.parts import Parts
@@ -37,6 +37,19 @@ class Gone(DataSet):
     def labels(self, name: str) -> Labels:
         """Refuses."""
         raise InputError(f"{self.name} is not where it was, or was changed: its labels cannot be shown.")
+
+
+def described(name: str) -> Gone | None:
+    """A data set of the paper, as far as protocols ask what it is; its files need not be there. None for others."""
+    known: dict[str, tuple[str, Task]] = {
+        "imagenet": ("ImageNet-Segmentation", "single"),
+        "voc-single": ("PascalVOC 2012 val (single class)", "single"),
+        "voc-multi": ("PascalVOC 2012 val (all classes)", "multi"),
+    }
+    if name not in known:
+        return None
+    title, task = known[name]
+    return Gone(name=title, task=task, classes=("background",), source={"data": name})
 
 
 _Held = tuple[Parts, dict[str, Any], dict[str, Any]]

@@ -13,21 +13,43 @@ from numpy.typing import NDArray
 from workbench.evaluation.parts import Row
 from workbench.evaluation.protocols import Protocol
 from workbench.numerics import resampling
-from workbench.numerics.boundaries import boundary_f
+from workbench.numerics.boundaries import TOLERANCE, boundary_f
 from workbench.numerics.confusion import accuracy, mean_iou, overlap, stacked
 
 CONFIDENCE: Final = 0.95
-_DRAWS: Final = 1000
-METRICS: Final = {
-    "accuracy": "pixel accuracy over the set",
-    "miou_set": "mIoU of the set: intersection and union summed over images, then the mean over classes",
-    "miou_stacked": "mIoU of the stacked pair (1 - mask, mask), over the set: what the paper's ImageNet rows are",
-    "miou_image": "mIoU of each image, then the mean over images",
-    "ap": "average precision of the class's map, mean over images (not defined counts as 0)",
-    "ap_stacked": "average precision of the stacked pair, mean over images (not defined counts as 0)",
-    "boundary_f": "F measure of edges, mean over images",
-}
-"""What each figure is."""
+DRAWS: Final = 1000
+"""Resamples of the images."""
+METRICS: Final = ("accuracy", "miou_set", "miou_stacked", "miou_image", "ap", "ap_stacked", "boundary_f")
+"""Figures of a method; what each is under a protocol, :func:`meaning` says."""
+
+
+def meaning(metric: str, protocol: Protocol) -> str:
+    """What a figure is under a protocol, in words."""
+    single = protocol.task == "single"
+    public = protocol.void == "public"
+    classes = "background and foreground" if single else "the classes that are true or predicted anywhere"
+    void = "; void pixels are left out"
+    counted = "; void pixels that were given a class are in its union, as the public code has it" if public else void
+    halves = "; void counts as the public code has it, 2 right / (2 labelled + void)" if public and single else void
+    scaled = (
+        "each map scaled to 0 .. 1"
+        if protocol.ap_scaling == "minmax"
+        else "of the map as it is, so that the scale of the scores decides"
+    )
+    each = "" if single else "over the classes of an image, then "
+    return {
+        "accuracy": f"share of the pixels that are given the right class, over all images together{halves}",
+        "miou_set": f"intersection and union summed over images, then the mean over {classes}"
+        f"{void if single else counted}",
+        "miou_stacked": "mIoU of the stacked pair (1 - mask, mask), over all images: accuracy / (2 - accuracy), void "
+        "left out, and what the paper's ImageNet rows are",
+        "miou_image": f"mIoU over {classes.replace('anywhere', 'in an image')}, then the mean over images"
+        f"{void if single else counted}",
+        "ap": f"average precision of the map of a class, mean {each}over images; 0 where it is not defined",
+        "ap_stacked": f"average precision of the stacked pair (1 - map, map), {scaled}, mean {each}over images; 0 "
+        "where it is not defined",
+        "boundary_f": f"F measure of edges, found within {100 * TOLERANCE:g} % of the diagonal, mean over images",
+    }[metric]
 
 
 @dataclass(frozen=True)
@@ -114,7 +136,7 @@ class _Held:
         if not images:
             nothing = dict.fromkeys(METRICS, float("nan"))
             return Summary(nothing, nothing, nothing, np.array([]), 0, failures, (0, 0))
-        weights = resampling.draws(images, _DRAWS, 0) if images >= resampling.LEAST else None
+        weights = resampling.draws(images, DRAWS, 0) if images >= resampling.LEAST else None
         values, low, high = ({} for _ in range(3))  # type: dict[str, float], dict[str, float], dict[str, float]
         for name, kind in (("accuracy", "accuracy"), ("miou_set", "set"), ("miou_stacked", "stacked")):
             if not self.sums[kind]:

@@ -12,9 +12,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from workbench import schema
+from workbench.analysis.adding_truth import with_truth
 from workbench.analysis.evaluation import truth_by_patch
 from workbench.analysis.heatmaps import heatmap
-from workbench.analysis.truth import with_truth
 from workbench.experiments.picture_effects import Bytes
 from workbench.experiments.planning import Edits
 from workbench.experiments.reach import Cells
@@ -169,12 +169,20 @@ class MapEffects:
 
 
 def picture_effects(baseline: Outcome, edited: Outcome, perceptual: Callable[[Bytes, Bytes], float] | None) -> Values:
-    """PSNR, SSIM and, where there is one, the perceptual distance of generated pictures, each a mean over samples."""
+    """PSNR, SSIM and, where there is one, the perceptual distance of generated pictures, each a mean over samples.
+
+    PSNR is infinite where every picture is unchanged. Beside others that are not, one that is unchanged counts as if
+    one of its values were off by one, so that the mean still tells of the others.
+    """
     measures: dict[str, Callable[[Bytes, Bytes], float]] = {"psnr": psnr, "ssim": ssim}
     if perceptual is not None:
         measures["perceptual"] = perceptual
     pairs = list(zip(baseline.pictures(), edited.pictures(), strict=True))
-    return {name: np.array(np.mean([measure(*pair) for pair in pairs])) for name, measure in measures.items()}
+    each = {name: np.array([measure(*pair) for pair in pairs]) for name, measure in measures.items()}
+    if np.isfinite(each["psnr"]).any():
+        most = 10 * np.log10(255**2 * pairs[0][0].size)
+        each["psnr"] = np.minimum(each["psnr"], most)
+    return {name: np.array(values.mean()) for name, values in each.items()}
 
 
 def rank(effect: Floats, controls: Floats) -> Floats:

@@ -15,9 +15,9 @@ import xarray as xr
 from PIL import Image
 from tqdm.auto import tqdm
 
+from workbench.analysis.adding_truth import truth_hash, with_truth
 from workbench.analysis.origin import as_text, provenance
 from workbench.analysis.steps import check_progress
-from workbench.analysis.truth import truth_hash, with_truth
 from workbench.experiments.assembly import INTERVENTION, Experiment, edits_of, least_repeats
 from workbench.experiments.controls import CONTROLS, Control, controls_of
 from workbench.experiments.effects import OF_CONCEPT, SIZES, Outcome, truth_of

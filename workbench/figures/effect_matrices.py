@@ -11,7 +11,7 @@ from matplotlib.colors import Colormap
 from matplotlib.patches import Patch, Rectangle
 
 from workbench.analysis.origin import provenance_of_result
-from workbench.figures.interventions import chosen_effect, hatch_absent, prepared, read_at
+from workbench.figures.effect_figure import by_depth, chosen_effect, hatch_absent, prepared, read_at, usual_map
 from workbench.figures.paper import DPI, FONT_SIZE, PaperFigure, style, text_width, wrap
 from workbench.schema import InputError
 
@@ -30,9 +30,10 @@ def effects_by_layer(
 ) -> PaperFigure:
     """Draw the matrix of interventions and the layers where their effects were read.
 
-    Cells that an edit cannot reach, or leaves out, are hatched: nothing was measured there. Those that it acts inside
-    are framed: their change is that of the edited score itself, and no effect on what comes after. Triangles above
-    mark the read-out that :func:`workbench.figures.effects` shows.
+    Layers that are read run to the right, and edits that go through the layers upwards: both ways is deeper. Edits of
+    another kind, or sorted by their effect, are a list. Cells that an edit cannot reach, or leaves out, are hatched:
+    nothing was measured there. Those that it acts inside are framed: their change is that of the edited score itself,
+    and no effect on what comes after. Triangles above mark the read-out that :func:`workbench.figures.effects` shows.
 
     Parameters
     ----------
@@ -75,7 +76,10 @@ def effects_by_layer(
         if drawn.signed and np.isfinite(values).any():
             most = float(np.nanmax(abs(values))) or 1.0
             ends = {"vmin": -most, "vmax": most}
-        shown = ax.imshow(values, cmap=cmap or ("RdBu" if drawn.signed else "viridis"), **ends)
+        shown = ax.imshow(values, cmap=cmap or usual_map(drawn), **ends)
+        upwards = by_depth(result)
+        if upwards:
+            ax.invert_yaxis()
         hatch_absent(ax, values)
         for y, x in zip(*np.nonzero(kinds == "own"), strict=True):
             ax.add_patch(Rectangle((x - 0.43, y - 0.43), 0.86, 0.86, fill=False, edgecolor=_OWN, linewidth=1.4))
@@ -85,8 +89,8 @@ def effects_by_layer(
         ax.spines[:].set_visible(False)
         readout = result.attrs.get("readout", ())
         if not isinstance(readout, str):
-            for layer in readout:
-                at = (layers.index(layer), -0.72)
+            for layer in set(readout) & set(layers):
+                at = (layers.index(layer), len(labels) - 0.28 if upwards else -0.72)
                 ax.plot(*at, marker="v", markersize=4, color=mpl.rcParams["text.color"], clip_on=False)
         figure.colorbar(shown, ax=ax, label=wrap(drawn.name, size[1] - 0.8, 3), pad=0.02)
         ink = mpl.rcParams["text.color"]
@@ -97,7 +101,7 @@ def effects_by_layer(
             keys.append(Patch(fill=False, edgecolor=_OWN, linewidth=1.4, label="inside the edited layer"))
         figure.legend(handles=keys, loc="outside lower left", ncols=1, frameon=False, fontsize=FONT_SIZE - 1)
         where = "" if isinstance(readout, str) or not readout else f" (read-out, ▾: {read_at(result)})"
-        title = wrap(f"Effects of edits by layer{where}", max(size[0], 3.4) - 0.2, 2)
-        ax.set_title(title, fontsize=FONT_SIZE, loc="left", pad=12)
+        title = wrap(f"Effects of edits by layer{where}", figure.get_figwidth() - 0.2, 3)
+        figure.suptitle(title, x=0.1 / figure.get_figwidth(), ha="left", fontsize=FONT_SIZE)
     figure.facts = provenance_of_result(result) | {"shown": f"{drawn.name}, by layer"}
     return figure

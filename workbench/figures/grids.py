@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from workbench import schema
+from workbench.analysis.adding_truth import masks_of, void_of
 from workbench.analysis.heatmaps import HeatmapOptions, heatmap, segment
 from workbench.analysis.normalising import normalised
 from workbench.analysis.origin import provenance
 from workbench.analysis.plane import patch_side
-from workbench.analysis.truth import masks_of, void_of
 from workbench.figures.paper import DPI, FONT_SIZE, PaperFigure, colour, style, text_width, wrap
 from workbench.interventions import edit_of
 from workbench.schema import InputError
@@ -157,7 +157,8 @@ def _meaning(maps: xr.DataArray) -> str:
     )
     if maps.attrs["reduce"] == "mean":
         return f"{space} score"
-    return f"share among {len(maps.attrs['softmax_over'])} concepts ({space})"
+    count = len(maps.attrs["softmax_over"])
+    return f"share among {count} concept{'s' * (count != 1)} ({space})"
 
 
 def _picture(ds: xr.Dataset, maps: xr.DataArray) -> NDArray[np.uint8]:

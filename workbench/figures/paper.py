@@ -17,7 +17,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
 from workbench.analysis.origin import SOFTWARE, as_text, title_of
-from workbench.figures import lettering
+from workbench.figures import font_fallback
 
 DPI: Final = 300
 """Resolution of PNG files, and of the pictures inside PDF and SVG files, in dots per inch."""
@@ -59,8 +59,8 @@ class PaperFigure(Figure):
         known = self._metadata(options.get("format") or Path(str(fname)).suffix[1:].lower())
         if known:
             options["metadata"] = {**known, **(options.get("metadata") or {})}
-        lettering.tell(self)
-        with mpl.rc_context(_SAVING), lettering.quiet():
+        font_fallback.tell(self)
+        with mpl.rc_context(_SAVING), font_fallback.quiet():
             super().savefig(fname, **options)
 
     def _metadata(self, kind: str) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def style(dark: bool, *, curves: bool = False) -> dict[Any, Any]:
     return dict.fromkeys(inked, ink) | {
         "figure.facecolor": paper,
         "axes.facecolor": paper if curves else frame,
-        "font.family": lettering.families(),
+        "font.family": font_fallback.families(),
         "font.size": FONT_SIZE,
         "axes.linewidth": 0.5,
         "ytick.major.width": 0.5,
@@ -118,7 +118,7 @@ def colour(label: int) -> str:
 
 def text_width(text: str) -> float:
     """Width of a line in inches."""
-    with lettering.quiet():
+    with font_fallback.quiet():
         width, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=FONT_SIZE), False)
     return float(width) / 72
 

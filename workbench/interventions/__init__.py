@@ -1,4 +1,4 @@
-"""Edits to a network, as plain descriptions: what is changed, in which blocks, at which noise levels.
+"""Edits to a network, as plain descriptions: what is changed, in which blocks, at which timesteps.
 
 A description is frozen, checks itself, can be written as JSON (:meth:`Intervention.as_dict`, :func:`read`) and knows no
 model. ``capture``, ``generate`` and ``trace`` take one or several as ``interventions=``; they are carried out in the

@@ -131,7 +131,7 @@ class Intervention:
         return Each(cls, CHECKS["layers"](f"layer of {cls.__name__}.each", layer), options)
 
     def acts_at(self, timestep: float) -> bool:
-        """Whether a noise level (1000 x sigma) is in its range, up to the rounding of float32."""
+        """Whether a timestep is in its range, up to the rounding of float32."""
         low, high = self["timesteps"] or (0.0, 1000.0)
         return low - _ROUNDING <= timestep <= high + _ROUNDING
 
@@ -367,7 +367,7 @@ class DropConcept(Intervention):
 class Patch(Intervention):
     """Put activations of another run in place: the output of blocks or, with ``heads``, that of their heads.
 
-    ``source`` is that run, at the same noise levels and without any edit. ``streams`` narrows it to the ``"image"``
+    ``source`` is that run, at the same timesteps and without any edit. ``streams`` narrows it to the ``"image"``
     patches or to the ``"text"`` tokens. The concepts go through the block as they would otherwise.
     """
 

@@ -11,7 +11,7 @@ from torch.overrides import _get_current_function_mode_stack
 from torch.utils._device import DeviceContext
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
-from workbench.models.code import name_of
+from workbench.models.foreign_code import name_of
 
 _DEVICES: Final = ("cpu", "cuda", "mps", "xpu")
 _PRECISIONS: Final = ("cuda.matmul", "cudnn.conv", "mkldnn.matmul", "mkldnn.conv")

@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from workbench.models.block_records import BlockCall, Concepts, ConceptStream, Projection, for_batch
 from workbench.models.hooks import Hooks
-from workbench.models.joint import JointAdapter, Tap, Taps, numbered
-from workbench.models.transformer import BlockCall, Concepts, ConceptStream, Layer, Projection, for_batch
+from workbench.models.joint import JointAdapter
+from workbench.models.layers import Layer, numbered
+from workbench.models.taps import Tap, Taps
 from workbench.schema import ModelError
 
 
@@ -20,7 +22,8 @@ class AuraFlowAdapter(JointAdapter):
     """Transformer side of AuraFlow (``AuraFlowTransformer2DModel``).
 
     Concepts go with registers of their own, as the prompt does: they are the model's, and no text. What a block adds is
-    computed from its attention, which itself is not added.
+    computed from its attention, which itself is not added. Of its 36 blocks only the first four are dual ones: where no
+    layers are named all of them count, as in models of one stream.
     """
 
     def __init__(self, transformer: nn.Module) -> None:
@@ -34,6 +37,7 @@ class AuraFlowAdapter(JointAdapter):
         self.layers = numbered(
             ("dual", "joint_transformer_blocks", config["num_mmdit_layers"]),
             ("single", "single_transformer_blocks", config["num_single_dit_layers"]),
+            together=True,
         )
 
     def begin(self, given: Mapping[str, Any]) -> None:

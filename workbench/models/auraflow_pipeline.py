@@ -14,12 +14,15 @@ from workbench.models.auraflow import AuraFlowAdapter, positions_of
 from workbench.models.classifier_free import ClassifierFree
 from workbench.models.guidance import Branch, in_batch
 from workbench.models.latents import Picture, ScaledLatents
-from workbench.models.pipeline import PipelineAdapter, Posterior, Schedule, Text
+from workbench.models.pipeline import PipelineAdapter
+from workbench.models.pipeline_records import Posterior, Schedule, Text
 from workbench.models.schedules import checked_schedule
 from workbench.models.templates import TemplatePipeline, TemplateReader
 from workbench.schema import InputError
 
 TEXT_LENGTH = 256
+NATIVE = 1024
+"""Sides of the square that the model was made for, in pixels: its configuration's ``sample_size`` is half of it."""
 
 
 class AuraFlowPipelineAdapter(ClassifierFree, ScaledLatents, TemplatePipeline):
@@ -27,7 +30,7 @@ class AuraFlowPipelineAdapter(ClassifierFree, ScaledLatents, TemplatePipeline):
 
     A T5 reads the text without a template, padded with zeros that are attended. The transformer's text begins with
     eight registers, so that the prompt's tokens are behind them. No public code of the method has this family: heat
-    maps are of the second half of the few dual blocks, which are its first, and of timestep 500, as FLUX.1's.
+    maps are of the second half of all blocks, most of which are single ones, and of timestep 500, as FLUX.1's.
     """
 
     transformer_side: ClassVar[type[AuraFlowAdapter]] = AuraFlowAdapter
@@ -39,12 +42,32 @@ class AuraFlowPipelineAdapter(ClassifierFree, ScaledLatents, TemplatePipeline):
     def patch(self) -> int:
         return int(self.pipe.vae_scale_factor) * int(self.pipe.transformer.config.patch_size)
 
+    @property
+    def _longest(self) -> int:
+        """Pixels of the longest side that the model has positions for."""
+        return positions_of(self.pipe.transformer) * self.patch
+
+    @property
+    def native(self) -> tuple[int, int]:
+        if "size" in self.info:
+            return super().native
+        side = min(NATIVE, self._longest)
+        return side, side
+
+    def native_size(self, height: int, width: int) -> tuple[int, int]:
+        found = super().native_size(height, width)
+        if max(found) <= self._longest:
+            return found
+        scale = self._longest / max(height, width)
+        rounded = (max(1, round(side * scale / self.patch)) * self.patch for side in (height, width))
+        return next(rounded), next(rounded)
+
     def grid(self, height: int, width: int) -> tuple[int, int]:
-        found, most = super().grid(height, width), positions_of(self.pipe.transformer)
-        if max(found) > most:
+        found = super().grid(height, width)
+        if max(height, width) > self._longest:
             raise InputError(
                 f"size {height} x {width} has {' x '.join(map(str, found))} patches, and the model has positions for "
-                f"{most} of a side: the longer side may be {most * self.patch} pixels."
+                f"{self._longest // self.patch} of a side: the longer side may be {self._longest} pixels."
             )
         return found
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from workbench.models.bria import BriaAdapter
 from workbench.models.flux_like_pipeline import GuidedFluxLike, T5Text
 from workbench.models.guidance import Branch, in_batch
-from workbench.models.pipeline import Schedule, Text
+from workbench.models.pipeline_records import Schedule, Text
 from workbench.models.schedules import checked_schedule
 
 TEXT_LENGTH = 128

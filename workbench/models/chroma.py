@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
+from workbench.models.block_records import ConceptStream
 from workbench.models.flux_like import FluxLikeAdapter
-from workbench.models.transformer import ConceptStream, Layer
+from workbench.models.layers import Layer
 
 
 class ChromaAdapter(FluxLikeAdapter):

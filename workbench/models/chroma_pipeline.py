@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from workbench.models.chroma import ChromaAdapter
 from workbench.models.flux_like_pipeline import GuidedFluxLike, T5Text
-from workbench.models.pipeline import Text
+from workbench.models.pipeline_records import Text
 
 TEXT_LENGTH = 512
 

@@ -10,9 +10,11 @@ from diffusers.models.embeddings import apply_rotary_emb
 from torch import Tensor, nn
 from torch.nn import functional
 
+from workbench.models.block_records import BlockCall, Concepts, ConceptStream, Projection, for_batch
 from workbench.models.hooks import Hooks
-from workbench.models.joint import JointAdapter, Tap, Taps, numbered
-from workbench.models.transformer import BlockCall, Concepts, ConceptStream, Layer, Projection, for_batch
+from workbench.models.joint import JointAdapter
+from workbench.models.layers import Layer, numbered
+from workbench.models.taps import Tap, Taps
 
 
 class CogView4Adapter(JointAdapter):

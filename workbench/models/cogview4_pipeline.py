@@ -13,7 +13,8 @@ from torch import Tensor
 from workbench.models.classifier_free import ClassifierFree
 from workbench.models.cogview4 import CogView4Adapter
 from workbench.models.latents import ScaledLatents
-from workbench.models.pipeline import PipelineAdapter, Schedule, Text
+from workbench.models.pipeline import PipelineAdapter
+from workbench.models.pipeline_records import Schedule, Text
 from workbench.models.schedules import checked_schedule
 from workbench.models.templates import Placed, TemplatePipeline, TemplateReader
 from workbench.schema import ModelError

@@ -19,8 +19,8 @@ from tqdm.auto import tqdm
 
 from workbench.models.ambient import ambient
 from workbench.models.checksums import checksum, size_of
-from workbench.models.code import is_library, name_of
 from workbench.models.family import adapter_class, brought_to
+from workbench.models.foreign_code import is_library, name_of
 from workbench.models.known import Family
 from workbench.models.plugins import PROCESS_ONLY, identity
 from workbench.models.runtime import COMPILED, parts_of, runtime

@@ -8,14 +8,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from workbench.models.block_records import Concepts, for_batch
 from workbench.models.call_inputs import EMBEDDINGS
 from workbench.models.flux_like import FluxLikeAdapter
 from workbench.models.flux_like_pipeline import FluxLikePipeline, T5Text
 from workbench.models.guidance import Branch, by_true_guidance
 from workbench.models.latents import Picture, rgb
-from workbench.models.pipeline import Text
+from workbench.models.pipeline_records import Text
 from workbench.models.readers import TextReader
-from workbench.models.transformer import Concepts, for_batch
 from workbench.schema import InputError
 
 DEV_TEXT_LENGTH = 512
@@ -57,6 +57,7 @@ class FluxPipelineAdapter(T5Text, FluxLikePipeline):
     t5_tokenizer = "tokenizer_2"
     leaves_sigmas = True
     extras: ClassVar[tuple[str, ...]] = EMBEDDINGS
+    conventions = ("pooled_projections", "guidance")
 
     @property
     def text_length(self) -> int:

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from workbench.models.block_records import BlockCall, Concepts, ConceptStream, Projection, for_batch
 from workbench.models.hooks import Hooks
-from workbench.models.joint import Tap, Taps, numbered
-from workbench.models.references import ReferenceAdapter
-from workbench.models.transformer import BlockCall, Concepts, ConceptStream, Layer, Projection, for_batch
+from workbench.models.layers import Layer, numbered
+from workbench.models.reference_images import ReferenceAdapter
+from workbench.models.taps import Tap, Taps
 from workbench.schema import ModelError
 
 DEV_POSITION = 510

@@ -14,7 +14,7 @@ from workbench.models.call_inputs import REFERENCE
 from workbench.models.flux2 import Flux2Adapter
 from workbench.models.guidance import Branch, alone
 from workbench.models.latents import Picture, picture, pixel_tensor, rgb
-from workbench.models.pipeline import Posterior, Schedule, Text
+from workbench.models.pipeline_records import Posterior, Schedule, Text
 from workbench.models.schedules import checked_schedule
 from workbench.models.templates import TemplatePipeline, TemplateReader
 from workbench.schema import InputError
@@ -34,6 +34,7 @@ class Flux2PipelineAdapter(TemplatePipeline):
     transformer_side: ClassVar[type[Flux2Adapter]] = Flux2Adapter
     language_model = "Mistral"
     extras: ClassVar[tuple[str, ...]] = ("image",)
+    conventions = ("guidance",)
 
     # --- references ---------------------------------------------------------------------------------------------
     @property

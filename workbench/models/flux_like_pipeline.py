@@ -11,7 +11,8 @@ from torch import Tensor
 
 from workbench.models.classifier_free import ClassifierFree
 from workbench.models.latents import ScaledLatents
-from workbench.models.pipeline import PipelineAdapter, Schedule, Text
+from workbench.models.pipeline import PipelineAdapter
+from workbench.models.pipeline_records import Schedule, Text
 from workbench.models.readers import TextReader
 from workbench.models.schedules import checked_schedule, shift_of
 

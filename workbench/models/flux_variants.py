@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from workbench.models.call_inputs import EMBEDDINGS, REFERENCE
 from workbench.models.flux import SCHNELL_STEPS, FluxPipelineAdapter
-from workbench.models.variants import FROM_PICTURE, WITH_CONTROLNET, Variant
+from workbench.models.pipeline_variants import FROM_PICTURE, WITH_CONTROLNET, Variant
 
 
 class FluxVariantAdapter(Variant, FluxPipelineAdapter):

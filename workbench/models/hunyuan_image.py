@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from workbench.models.block_records import Concepts, ConceptStream, for_batch
 from workbench.models.flux_like import FluxLikeAdapter
 from workbench.models.hooks import Hooks
-from workbench.models.joint import Tap, Taps
+from workbench.models.layers import Layer
 from workbench.models.refined import RefinedAdapter
-from workbench.models.transformer import Concepts, ConceptStream, Layer, for_batch
+from workbench.models.taps import Tap, Taps
 from workbench.schema import ModelError
 
 

@@ -16,7 +16,8 @@ from workbench.models.guidance import Branch, alone, in_passes, refuse_true_guid
 from workbench.models.guiders import described, guides
 from workbench.models.hunyuan_image import HunyuanImageAdapter
 from workbench.models.latents import Picture, ScaledLatents, rgb
-from workbench.models.pipeline import PipelineAdapter, Schedule, Text
+from workbench.models.pipeline import PipelineAdapter
+from workbench.models.pipeline_records import Schedule, Text
 from workbench.models.readers import TextReader
 from workbench.models.schedules import checked_schedule
 from workbench.models.templates import TemplatePipeline, TemplateReader
@@ -90,6 +91,7 @@ class HunyuanImagePipelineAdapter(ScaledLatents, TemplatePipeline):
 
     transformer_side: ClassVar[type[HunyuanImageAdapter]] = HunyuanImageAdapter
     shifted = False
+    conventions = ("guidance", "timestep_r")
 
     @property
     def _config(self) -> Any:

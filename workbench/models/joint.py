@@ -8,93 +8,20 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from diffusers.models.embeddings import apply_rotary_emb
 from torch import Tensor, nn
 
+from workbench.models.block_records import WHOLE, Attention, BlockCall, BlockTensors, Both, Change, Stream, replace_rows
 from workbench.models.hooks import Changes, Hooks, by_name, with_argument
-from workbench.models.transformer import (
-    WHOLE,
-    Attention,
-    BlockCall,
-    BlockTensors,
-    Both,
-    Change,
-    Layer,
-    Stream,
-    TransformerAdapter,
-    replace_rows,
-)
+from workbench.models.layers import Layer
+from workbench.models.taps import Tap, Taps
+from workbench.models.transformer import TransformerAdapter
 from workbench.schema import ModelError
-
-
-@dataclass(frozen=True)
-class Tap:
-    """Where one tensor appears in a block's forward pass.
-
-    Attributes
-    ----------
-    module : nn.Module
-        After its forward pass, or before it.
-    before : bool
-        Whether it is the module's first argument instead of its result.
-    columns : slice
-        Part of the last axis, of projections that are fused with others.
-    part : int or None
-        Place in the tuple (image, text) that the module gives; the tensor then holds the rows of one of them only.
-    by_head : bool
-        Whether heads are an axis of the tensor, as behind norms of queries and keys.
-    """
-
-    module: nn.Module
-    before: bool = False
-    columns: slice = field(default_factory=lambda: WHOLE)
-    part: int | None = None
-    by_head: bool = False
-
-
-@dataclass(frozen=True)
-class Taps:
-    """Where the tensors of one block appear.
-
-    Attributes
-    ----------
-    query, key, value, output : Tap
-        Of the image; of text and image together where text has no taps of its own. Queries and keys are normalised,
-        and before the position embedding; the output is before its projection.
-    text_query, text_key, text_value, text_output : Tap or None
-        Of the text; ``text_output`` is also None in a block behind which there is no text.
-    """
-
-    query: Tap
-    key: Tap
-    value: Tap
-    output: Tap
-    text_query: Tap | None = None
-    text_key: Tap | None = None
-    text_value: Tap | None = None
-    text_output: Tap | None = None
-
-    @property
-    def joint(self) -> bool:
-        """Whether text and image appear in one tensor."""
-        return self.text_query is None
-
-    def of(self, name: str) -> Tap:
-        """A tap by name, which is there."""
-        found: Tap | None = getattr(self, name)
-        assert found is not None
-        return found
-
-
-def numbered(*groups: tuple[Literal["dual", "single"], str, int]) -> tuple[Layer, ...]:
-    """All blocks by depth, from (kind, path, number) of each list of blocks."""
-    named = [(kind, f"{path}.{place}") for kind, path, count in groups for place in range(count)]
-    return tuple(Layer(index, kind, name) for index, (kind, name) in enumerate(named))
 
 
 class JointAdapter(TransformerAdapter):
@@ -179,7 +106,7 @@ class JointAdapter(TransformerAdapter):
         return mask if mask.shape[2] == 1 else mask[:, :, looking]
 
     def text_bias(self, call: BlockCall) -> Tensor | None:
-        """What a block's mask adds to the image's logits over text; see :class:`.transformer.BlockTensors`.
+        """What a block's mask adds to the image's logits over text; see :class:`.block_records.BlockTensors`.
 
         Raises
         ------

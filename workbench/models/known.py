@@ -269,7 +269,7 @@ FAMILIES: Final = (
         pipeline_adapter="workbench.models.auraflow_pipeline:AuraFlowPipelineAdapter",
         models=("AuraFlow", "AuraFlow-v0.2", "AuraFlow-v0.3"),
         guidance="guidance=",
-        note="few of its blocks are dual ones: give layers= for the others",
+        note="few of its blocks are dual ones: where no layers are named, those of both kinds are recorded",
         licences=(Licence(APACHE, ("AuraFlow", "AuraFlow-v0.2", "AuraFlow-v0.3")),),
     ),
     Family(

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.models.pipeline import PipelineAdapter, Posterior
+from workbench.models.pipeline import PipelineAdapter
+from workbench.models.pipeline_records import Posterior
 
 Picture: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
 """RGB bytes (pixel_y, pixel_x, channel)."""

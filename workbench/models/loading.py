@@ -10,13 +10,13 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from workbench.folders import BUNDLED as BUNDLED
 from workbench.folders import bundled_folder as bundled_folder
 from workbench.folders import info_in, json_object, local_folder
+from workbench.models.alone import alone
 from workbench.schema import InputError, ModelError, warn
 from workbench.schema.paths import check_path
 
@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 OFFLOADS: Final = ("model", "sequential")
 
 _HEADROOM: Final = 1.15  # activations and buffers beside the weights
+
+_bundled: dict[str, DiffusionPipeline] = {}
+"""Those that were loaded."""
 
 
 def load_model(
@@ -82,20 +85,25 @@ def load_model(
         )
     check_path(name, "the model")
     name = os.fspath(name)
-    folder = local_folder(name) or _download(name)
+    folder = local_folder(name)
+    # Of a model on the hub this is fetched alone, before gigabytes of one that cannot be used.
+    index = _fetched_index(name) if folder is None else folder / "model_index.json"
     chosen = dtype or (torch.float32 if name in BUNDLED or target.type == "mps" else torch.bfloat16)
-    _check_class(folder)
+    _check_class(name if folder is None else str(folder), index)
     if pipeline is not None:
-        _check_other(name, folder, pipeline)
+        _check_other(name, index, pipeline)
+    folder = folder or _download(name)
     _check_memory(name, folder, chosen, target, offload)
     return _load(folder, chosen, target, pipeline, offload)
 
 
-@lru_cache(maxsize=1)
 def bundled(name: str) -> DiffusionPipeline:
     """The bundled model on the CPU, loaded once per process, without the progress bars of a large one."""
-    with _without_progress_bars():
-        return load_model(name, device="cpu")
+    if name not in _bundled:
+        with alone(name), _without_progress_bars():
+            if name not in _bundled:
+                _bundled[name] = load_model(name, device="cpu")
+    return _bundled[name]
 
 
 @contextmanager
@@ -143,13 +151,38 @@ def _device(device: str | torch.device | None) -> torch.device:
     return target
 
 
-def _download(name: str) -> Path:
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
-
-    from workbench.models.quiet import imported
+def _fetched_index(name: str) -> Path:
+    """The ``model_index.json`` of a model on the hub, from its cache where there is no network."""
+    import huggingface_hub
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
+        with _told(name):
+            return Path(huggingface_hub.hf_hub_download(name, "model_index.json"))
+    except ModelError as error:
+        if isinstance(error.__cause__, EntryNotFoundError) and not isinstance(error.__cause__, LocalEntryNotFoundError):
+            raise ModelError(
+                f"{name} on the hub is no diffusers pipeline: it has no model_index.json. Give the name of a model in "
+                "diffusers format, or load it with diffusers and pass the pipeline as model=."
+            ) from error
+        raise
+
+
+def _download(name: str) -> Path:
+    """The folder of a model on the hub, fetched where it is not in its cache."""
+    from workbench.models.quiet import imported
+
+    with _told(name):
         return Path(imported("diffusers", "DiffusionPipeline").download(name))
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    """Say what it means when the hub does not hand a model out."""
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+
+    try:
+        yield
     except Exception as error:
         chain: list[BaseException] = [error]
         while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
@@ -171,35 +204,36 @@ def _download(name: str) -> Path:
         ) from error
 
 
-def _check_class(folder: Path) -> None:
+def _check_class(where: str, index: Path) -> None:
+    """Refuse a model by the class that its ``model_index.json`` names."""
     from workbench.models.family import adapter_class, pipeline_names
     from workbench.models.known import family_named
     from workbench.models.refused import refusal
 
-    named = json_object(folder / "model_index.json").get("_class_name", "")
+    named = json_object(index).get("_class_name", "")
     family = family_named(str(named))
     if family is None:
         if sentence := refusal(str(named)):
-            raise ModelError(f"{folder} cannot be used: {sentence}")
+            raise ModelError(f"{where} cannot be used: {sentence}")
         raise ModelError(
-            f"{folder} holds a {named or 'nameless pipeline'}; supported are {', '.join(pipeline_names())}. Of another "
+            f"{where} holds a {named or 'nameless pipeline'}; supported are {', '.join(pipeline_names())}. Of another "
             "pipeline around a supported transformer, load it with diffusers and record its call with workbench.trace."
         )
     adapter_class(family, "pipeline_adapter")  # with the pipeline, before diffusers looks for it
 
 
-def _check_other(name: str, folder: Path, pipeline: str) -> None:
+def _check_other(name: str, index: Path, pipeline: str) -> None:
     """Refuse a class that is none around the transformer of the model, or needs more than the model has."""
     from workbench.models.known import around_the_same
 
-    index = json_object(folder / "model_index.json")
-    others = around_the_same(str(index["_class_name"]))
+    components = json_object(index)
+    others = around_the_same(str(components["_class_name"]))
     if pipeline not in others:
         raise InputError(
             f"pipeline is {pipeline!r}; expected one around the transformer of {name}: {', '.join(others)}."
         )
-    needed = inspect.signature(_pipeline_class(folder, pipeline).__init__).parameters.values()
-    if lacking := [one.name for one in needed if one.default is one.empty and one.name not in ("self", *index)]:
+    needed = inspect.signature(_pipeline_class(index, pipeline).__init__).parameters.values()
+    if lacking := [one.name for one in needed if one.default is one.empty and one.name not in ("self", *components)]:
         raise InputError(
             f"pipeline is {pipeline!r}, which needs {' and '.join(lacking)}, and {name} has none: load it with "
             "diffusers, and pass the pipeline as model=."
@@ -315,8 +349,8 @@ def _load(
         warn(f"{folder} has {variant} weights only: they are loaded, and brought to {dtype}.", stacklevel=3)
     logger.info("loading %s in %s for %s", folder, dtype, device)
     try:
-        with own_defaults():
-            pipe: DiffusionPipeline = _pipeline_class(folder, pipeline).from_pretrained(
+        with alone(str(folder)), own_defaults():
+            pipe: DiffusionPipeline = _pipeline_class(folder / "model_index.json", pipeline).from_pretrained(
                 folder, dtype=dtype, variant=variant or None, local_files_only=True
             )
     except (OSError, ValueError) as error:
@@ -333,13 +367,13 @@ def _load(
     return pipe
 
 
-def _pipeline_class(folder: Path, asked: str | None) -> Any:
-    """What loads the pipeline in a folder: diffusers, or the class itself where another is asked for or it has none."""
+def _pipeline_class(index: Path, asked: str | None) -> Any:
+    """What loads the pipeline of an index: diffusers, or the class itself where another is asked for or it has none."""
     from workbench.models.family import adapter_class
     from workbench.models.known import family_named
     from workbench.models.quiet import imported
 
-    named = asked or str(json_object(folder / "model_index.json")["_class_name"])
+    named = asked or str(json_object(index)["_class_name"])
     if (family := family_named(named)) is not None and family.distribution:
         module = sys.modules[adapter_class(family, "pipeline_adapter").__module__]
         if isinstance(cls := getattr(module, named, None), type):

@@ -9,12 +9,13 @@ import torch
 from diffusers.pipelines.longcat_image.pipeline_longcat_image import prepare_pos_ids, split_quotation
 from torch import Tensor
 
+from workbench.images import shown
 from workbench.models.flux_like_pipeline import GuidedFluxLike
 from workbench.models.latents import Picture
 from workbench.models.longcat import LongCatAdapter
-from workbench.models.pipeline import Text
+from workbench.models.pipeline_records import Text
 from workbench.models.templates import Placed, TemplatePipeline, TemplateReader
-from workbench.schema import ModelError
+from workbench.schema import InputError, ModelError
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,14 @@ class LongCatReader(TemplateReader):
         return Placed(positions, tuple(own), tuple(not seen for seen in mask))
 
     def _own(self, text: str) -> list[int]:
-        parts = [part for whole, quoted in split_quotation(text) for part in (whole if quoted else [whole])]
+        split = split_quotation(text)
+        if "".join(whole for whole, _ in split) != text:
+            raise InputError(
+                f"{shown(repr(text))} has several words with an apostrophe inside, and LongCatImagePipeline reads one "
+                "of them in place of the others, another one in each process: leave all of them but one out, or write "
+                "them apart (do not for don't)."
+            )
+        parts = [part for whole, quoted in split for part in (whole if quoted else [whole])]
         return [token for part in parts for token in self._encode(part).input_ids]
 
 
@@ -72,6 +80,7 @@ class LongCatPipelineAdapter(TemplatePipeline, GuidedFluxLike):
     def encode_prompt(self, prompt: str) -> Text:
         self._check_place()
         self.component("text_encoder")
+        self.reader.count(prompt)  # refuses what the pipeline misreads
         embeddings, positions = self.pipe.encode_prompt(prompt)
         return Text(embeddings, positions=positions)
 
@@ -89,4 +98,6 @@ class LongCatPipelineAdapter(TemplatePipeline, GuidedFluxLike):
 
     def generate(self, prompt: str, **options: Any) -> Picture:
         self._check_place()
+        for text in (prompt, options.get("negative_prompt") or ""):
+            self.reader.count(text)
         return super().generate(prompt, **options)

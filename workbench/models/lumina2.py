@@ -11,19 +11,19 @@ from diffusers.models.embeddings import apply_rotary_emb
 from torch import Tensor, nn
 from torch.nn import functional
 
-from workbench.models.hooks import Changes, Hooks, by_name, with_argument
-from workbench.models.joint import Tap, Taps, numbered
-from workbench.models.refined import RefinedAdapter
-from workbench.models.transformer import (
+from workbench.models.block_records import (
     BlockCall,
     Change,
     Concepts,
     ConceptStream,
-    Layer,
     Projection,
     for_batch,
     replace_rows,
 )
+from workbench.models.hooks import Changes, Hooks, by_name, with_argument
+from workbench.models.layers import Layer, numbered
+from workbench.models.refined import RefinedAdapter
+from workbench.models.taps import Tap, Taps
 from workbench.schema import ModelError
 
 

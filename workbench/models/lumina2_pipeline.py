@@ -13,7 +13,7 @@ from torch import Tensor
 from workbench.models.classifier_free import ClassifierFree
 from workbench.models.latents import ScaledLatents
 from workbench.models.lumina2 import Lumina2Adapter
-from workbench.models.pipeline import Schedule, Text
+from workbench.models.pipeline_records import Schedule, Text
 from workbench.models.schedules import checked_schedule, shift_of
 from workbench.models.templates import TemplatePipeline, TemplateReader
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from workbench.models.flux_like_pipeline import GuidedFluxLike
 from workbench.models.ovis import OvisAdapter
-from workbench.models.pipeline import Text
+from workbench.models.pipeline_records import Text
 from workbench.models.templates import TemplatePipeline, TemplateReader
 
 TEXT_LENGTH = 256

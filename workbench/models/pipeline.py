@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -16,108 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from workbench.models.block_records import ConceptText
 from workbench.models.call_inputs import CallInputs
 from workbench.models.guidance import Branch, alone
+from workbench.models.layers import Layer, usual_layers
+from workbench.models.pipeline_records import EncodedConcept, Posterior, Schedule, Text
 from workbench.models.readers import TextReader
-from workbench.models.transformer import ConceptText, Layer, TransformerAdapter
+from workbench.models.transformer import TransformerAdapter
 from workbench.schema import FLOW, POOLS, InputError, ModelError
-
-
-@dataclass(frozen=True)
-class Text:
-    """An encoded prompt, as one family's pipeline makes it and its transformer takes it.
-
-    Attributes
-    ----------
-    embeddings : Tensor (1, token, embedding_dim)
-        Of the prompt, padded as the pipeline does.
-    mask : Tensor (1, token) or None
-        Which tokens are seen, where the family masks the others.
-    pooled : Tensor (1, pooled_dim) or None
-        Pooled text, where the family has one.
-    positions : Any
-        Positions of the tokens, where the family gives them.
-    """
-
-    embeddings: Tensor
-    mask: Tensor | None = None
-    pooled: Tensor | None = None
-    positions: Any = None
-
-
-@dataclass(frozen=True)
-class EncodedConcept:
-    """A concept that was encoded on its own.
-
-    Attributes
-    ----------
-    vector : Tensor (1, 1, embedding_dim)
-        What stands for it.
-    count : int
-        How many tokens it has.
-    text : ConceptText or None
-        The text that it is on its own, for a family that refines its text.
-    """
-
-    vector: Tensor
-    count: int
-    text: ConceptText | None = None
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """The steps a pipeline will run.
-
-    Attributes
-    ----------
-    timesteps : tuple of float
-        As the scheduler has them, decreasing.
-    sigmas : tuple of float
-        How noisy the latents are at each, 0 to 1, decreasing.
-    skipped : int
-        Steps of the whole schedule that come before these and are left out, where a picture is the start.
-    """
-
-    timesteps: tuple[float, ...]
-    sigmas: tuple[float, ...]
-    skipped: int = 0
-
-    @property
-    def length(self) -> int:
-        """Steps of the whole schedule."""
-        return self.skipped + len(self.timesteps)
-
-    @classmethod
-    def of_flow(cls, sigmas: Sequence[float]) -> Schedule:
-        """That of a flow, whose timestep is 1000 x sigma."""
-        return cls(tuple(1000 * sigma for sigma in sigmas), tuple(sigmas))
-
-
-@dataclass(frozen=True)
-class Posterior:
-    """The image encoder's Gaussian for one image, in the latent units the transformer works in.
-
-    Attributes
-    ----------
-    mean, std : Tensor (1, channel, latent_y, latent_x)
-        float32, on the CPU.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def draw(self, seed: int) -> tuple[Tensor, Tensor]:
-        """Draw latents from the posterior, then noise of the same shape, from one seeded CPU generator.
-
-        Returns
-        -------
-        latents, noise : Tensor (1, channel, latent_y, latent_x)
-            float32, on the CPU, so a seed means the same on every device.
-        """
-        generator = torch.Generator("cpu").manual_seed(seed)
-        options: dict[str, Any] = {"generator": generator, "dtype": torch.float32, "device": "cpu"}
-        drawn, noise = (torch.randn(self.mean.shape, **options) for _ in range(2))
-        return self.mean + self.std * drawn, noise
 
 
 class PipelineAdapter(CallInputs, ABC):
@@ -141,12 +46,15 @@ class PipelineAdapter(CallInputs, ABC):
         Name of a scheduler class that runs what it announces.
     uncaptured : str
         Why the pipeline's transformer cannot be shown a real image alone; empty where it can.
+    conventions : tuple of str
+        Arguments of the transformer that have other values for a real image than for a picture that is made.
     """
 
     transformer_side: ClassVar[type[TransformerAdapter]]
     process: ClassVar[str] = FLOW
     scheduler: ClassVar[str] = "FlowMatchEulerDiscreteScheduler"
     uncaptured: ClassVar[str] = ""
+    conventions: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, pipe: Any, info: Mapping[str, Any] | None = None) -> None:
         super().__init__(pipe, MappingProxyType(dict(info or {})))
@@ -209,16 +117,15 @@ class PipelineAdapter(CallInputs, ABC):
 
     @property
     def default_layers(self) -> tuple[int, ...]:
-        """Layers of a heat map when none are named: the second half of the dual blocks (FLUX.1: 9 to 18), or of all."""
+        """Layers of a heat map when none are named: the deeper half of the usual ones (FLUX.1: 9 to 18)."""
         if "default_layers" in self.info:
             return tuple(int(index) for index in self.info["default_layers"])
-        layers = self.layers
-        chosen = [layer.index for layer in layers if layer.kind == "dual"] or [layer.index for layer in layers]
+        chosen = [layer.index for layer in usual_layers(self.layers)]
         return tuple(chosen[len(chosen) // 2 :])
 
     @property
     def default_timestep(self) -> float:
-        """Timestep of a real image when none is given: the paper's best noise level, the middle."""
+        """Timestep of a real image when none is given: the paper's best, the middle."""
         return float(self.info.get("timestep", 500.0))
 
     def native_size(self, height: int, width: int) -> tuple[int, int]:

@@ -10,9 +10,11 @@ import torch
 from diffusers.models.transformers.transformer_qwenimage import apply_rotary_emb_qwen
 from torch import Tensor, nn
 
+from workbench.models.block_records import BlockCall, Concepts, ConceptStream, Projection, for_batch
 from workbench.models.hooks import Hooks, by_name
-from workbench.models.joint import JointAdapter, Taps, numbered
-from workbench.models.transformer import BlockCall, Concepts, ConceptStream, Layer, Projection, for_batch
+from workbench.models.joint import JointAdapter
+from workbench.models.layers import Layer, numbered
+from workbench.models.taps import Taps
 from workbench.schema import ModelError
 
 

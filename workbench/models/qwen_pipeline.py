@@ -12,7 +12,7 @@ from torch import Tensor
 
 from workbench.models.guidance import Branch, by_true_guidance
 from workbench.models.latents import Picture, picture, pixel_tensor, rgb
-from workbench.models.pipeline import Posterior, Schedule, Text
+from workbench.models.pipeline_records import Posterior, Schedule, Text
 from workbench.models.qwen import QwenAdapter
 from workbench.models.schedules import checked_schedule, shift_of
 from workbench.models.templates import TemplatePipeline, TemplateReader

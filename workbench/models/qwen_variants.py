@@ -12,10 +12,10 @@ from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit, pipeline_qwen
 from PIL.Image import Image
 
 from workbench.models.call_inputs import REFERENCE
-from workbench.models.pipeline import Text
+from workbench.models.pipeline_records import Text
+from workbench.models.pipeline_variants import FROM_PICTURE, WITH_CONTROLNET, Variant
 from workbench.models.qwen_pipeline import QwenPipelineAdapter
 from workbench.models.templates import TemplateReader
-from workbench.models.variants import FROM_PICTURE, WITH_CONTROLNET, Variant
 
 _PAD = "<|image_pad|>"
 

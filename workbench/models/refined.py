@@ -12,8 +12,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from workbench.models.block_records import Concepts, ConceptText, for_batch
 from workbench.models.joint import JointAdapter
-from workbench.models.transformer import Concepts, ConceptText, for_batch
 
 
 class Refined(NamedTuple):

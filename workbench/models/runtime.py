@@ -23,7 +23,7 @@ from torch import nn
 
 from workbench.models.ambient import foreign_modes
 from workbench.models.checksums import checksum
-from workbench.models.code import foreign_code, is_library, name_of
+from workbench.models.foreign_code import foreign_code, is_library, name_of
 
 COMPILED: Final = "_orig_mod"
 """Where torch.compile's wrapper keeps the module."""

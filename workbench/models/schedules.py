@@ -1,9 +1,9 @@
 """What a scheduler does, found out by running a copy of it: whether its timesteps say how noisy the latents are.
 
-A stored map says of which noise level it is, and a seed stands for one image. Some schedulers break the first (other
-sigmas than their timesteps, several passes a step), others the second (noise of their own at each step). Which do is
-asked of the scheduler itself, not of a list of classes: under a model whose velocity is the same everywhere, every
-solver of the flow's equation is exact, so the latents must be at the announced noise level at each step.
+A stored map says of which sigma it is, and a seed stands for one image. Some schedulers break the first (other sigmas
+than their timesteps, several passes a step), others the second (noise of their own at each step). Which do is asked of
+the scheduler itself, not of a list of classes: under a model whose velocity is the same everywhere, every solver of the
+flow's equation is exact, so the latents must be at the announced sigma at each step.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def checked_schedule(
     ------
     ModelError
         If the scheduler cannot run such a schedule, its timesteps do not decrease from 1000 x sigma of pure noise, the
-        latents are not at the noise level that a step announces, or it adds noise that the seed does not decide.
+        latents are not at the sigma that a step announces, or it adds noise that the seed does not decide.
     """
     with own_defaults():
         try:
@@ -79,8 +79,8 @@ def checked_schedule(
         if not off <= TOLERANCE:
             raise _refused(
                 scheduler,
-                f"announces timestep {1000 * noisy:g} at step {step}, where the latents are at another noise level "
-                f"(off by {1000 * off:.3g} timesteps): maps would be labelled with noise they are not of",
+                f"announces timestep {1000 * noisy:g} at step {step}, where the latents are at another one (off by "
+                f"{1000 * off:.3g}): maps would be labelled with timesteps they are not of",
             )
     return sigmas
 

@@ -8,9 +8,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from workbench.models.block_records import BlockCall, Concepts, ConceptStream, Projection, for_batch
 from workbench.models.hooks import Hooks
-from workbench.models.joint import JointAdapter, Taps, numbered
-from workbench.models.transformer import BlockCall, Concepts, ConceptStream, Layer, Projection, for_batch
+from workbench.models.joint import JointAdapter
+from workbench.models.layers import Layer, numbered
+from workbench.models.taps import Taps
 
 
 class SD3Adapter(JointAdapter):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from workbench.models.guidance import Branch, alone, in_batch, refuse_true_guidance
 from workbench.models.latents import Picture, ScaledLatents, rgb
-from workbench.models.pipeline import Schedule, Text
+from workbench.models.pipeline_records import Schedule, Text
 from workbench.models.readers import TextReader
 from workbench.models.schedules import checked_schedule, shift_of
 from workbench.models.sd3 import SD3Adapter

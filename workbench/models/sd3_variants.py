@@ -7,9 +7,9 @@ from typing import ClassVar
 import torch
 
 from workbench.models.latents import Picture
-from workbench.models.pipeline import Schedule
+from workbench.models.pipeline_records import Schedule
+from workbench.models.pipeline_variants import FROM_PICTURE, WITH_CONTROLNET, Variant
 from workbench.models.sd3_pipeline import SD3PipelineAdapter
-from workbench.models.variants import FROM_PICTURE, WITH_CONTROLNET, Variant
 from workbench.schema import ModelError
 
 

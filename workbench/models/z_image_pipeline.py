@@ -15,7 +15,7 @@ from torch import Tensor
 from workbench.models.classifier_free import ClassifierFree
 from workbench.models.guidance import Branch, in_batch
 from workbench.models.latents import ScaledLatents
-from workbench.models.pipeline import Schedule, Text
+from workbench.models.pipeline_records import Schedule, Text
 from workbench.models.schedules import checked_schedule, shift_of
 from workbench.models.templates import TemplatePipeline, TemplateReader
 from workbench.models.z_image import ZImageAdapter, padded

@@ -50,7 +50,10 @@ def shuffled_neighbours_agree(maps: NDArray[np.float64], repeats: int = 99, seed
 
 def _units(maps: NDArray[np.float64]) -> NDArray[np.float64]:
     """One vector of length 1 for each layer, or of zeros."""
-    vectors = (maps - maps.mean(axis=-1, keepdims=True)).reshape(len(maps), -1)
+    away = maps - maps.mean(axis=-1, keepdims=True)
+    # What is left of one value after its mean is rounding, and points nowhere.
+    away[np.ptp(maps, axis=-1) == 0] = 0
+    vectors = away.reshape(len(maps), -1)
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    units: NDArray[np.float64] = np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 1e-12)
+    units: NDArray[np.float64] = np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
     return units

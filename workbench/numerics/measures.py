@@ -113,7 +113,7 @@ def calinski_harabasz(maps: Maps, reference: Reference | None = None) -> Fractio
     between, overall, segments = _dispersion(maps)
     within, count = np.maximum(overall - between, 0), math.prod(maps.shape[2:])
     known = (segments > 1) & (segments < count)
-    tiny = np.finfo(np.float64).eps * count
+    tiny = np.finfo(np.float64).eps * count * overall  # what is left of rounding, whatever the scale
     spread = np.where(within > tiny, within, 1)
     value = np.where(within > tiny, between / spread * (count - segments) / np.maximum(segments - 1, 1), 1)
     return np.where(known, value, 0), known.astype(np.float64)

@@ -51,8 +51,10 @@ def shuffled_separability(
 
 def _explained(points: NDArray[np.float64], labels: NDArray[Any]) -> NDArray[np.float64]:
     """(labelling, unit): the variance between labels by all of it, for several labellings (labelling, patch)."""
-    flat = points.reshape(*points.shape[:2], -1)
-    flat = flat - flat.mean(-1, keepdims=True)
+    wide = points.reshape(*points.shape[:2], -1)
+    flat = wide - wide.mean(-1, keepdims=True)
+    # What is left of one value after its mean is rounding, and varies with nothing.
+    flat[np.ptp(wide, axis=-1) == 0] = 0
     names = np.unique(labels)
     members = (labels[:, None, :] == names[:, None]).astype(np.float64)
     sums = flat.reshape(-1, flat.shape[-1]) @ members.reshape(-1, flat.shape[-1]).T

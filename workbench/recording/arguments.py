@@ -6,12 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Final
 
+from workbench.models.layers import usual_layers
 from workbench.schema import ATTEND_MODES, BOTH, BRANCHES, POOLS, PROMPT, SPACES, UNCONDITIONAL, InputError, warn
 from workbench.schema.arguments import check_count, is_number
 
 if TYPE_CHECKING:
+    from workbench.models.block_records import ConceptText
+    from workbench.models.layers import Layer
     from workbench.models.pipeline import PipelineAdapter
-    from workbench.models.transformer import ConceptText, Layer, TransformerAdapter
+    from workbench.models.transformer import TransformerAdapter
 
 MOST_CONCEPTS: Final = 64
 MOST_SAMPLES: Final = 1000
@@ -197,17 +200,16 @@ def check_options(attend: str, pool: str) -> None:
 
 
 def check_layers(layers: int | Iterable[int] | None, existing: Sequence[Layer]) -> tuple[Layer, ...]:
-    """The chosen blocks by depth; all dual-stream ones by default.
+    """The chosen blocks by depth; the usual ones by default.
 
     Raises
     ------
     InputError
         If one is no whole number, is outside the model or is given twice.
     """
-    dual = [layer for layer in existing if layer.kind == "dual"]
     if layers is None:
-        return tuple(dual or existing)
-    return tuple(existing[index] for index in check_depths(layers, len(dual), len(existing) - len(dual)))
+        return usual_layers(existing)
+    return tuple(existing[index] for index in check_depths(layers, *_counts(existing)))
 
 
 def check_depths(layers: int | Iterable[int], duals: int, singles: int) -> list[int]:
@@ -335,21 +337,20 @@ def check_offered(adapter: TransformerAdapter, model: str, spaces: Sequence[str]
 
 
 def traced_layers(layers: Iterable[int] | None, existing: Sequence[Layer]) -> tuple[int, ...]:
-    """The chosen blocks of a trace by depth; all dual-stream ones by default.
+    """The chosen blocks of a trace by depth; the usual ones by default.
 
     Raises
     ------
     InputError
         If one is outside the model, or there is none.
     """
-    dual = [layer.index for layer in existing if layer.kind == "dual"]
     if layers is None:
-        return tuple(dual) or tuple(range(len(existing)))
+        return tuple(layer.index for layer in usual_layers(existing))
     given: list[Any] = list(layers)
     if not given or not all(isinstance(index, Integral) and int(index) in range(len(existing)) for index in given):
         raise InputError(
             f"layers is {given}; expected one or more of 0 to {len(existing) - 1} "
-            f"(this model has {_blocks(len(dual), len(existing) - len(dual))})."
+            f"(this model has {_blocks(*_counts(existing))})."
         )
     return tuple(sorted({int(index) for index in given}))
 
@@ -415,6 +416,12 @@ def as_list(given: Any) -> list[Any]:
         return list(given)
     except TypeError:  # an array without dimensions has __iter__ and refuses it
         return [given]
+
+
+def _counts(layers: Sequence[Layer]) -> tuple[int, int]:
+    """Blocks of dual and of single streams."""
+    duals = sum(layer.kind == "dual" for layer in layers)
+    return duals, len(layers) - duals
 
 
 def _blocks(duals: int, singles: int) -> str:

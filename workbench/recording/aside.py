@@ -13,7 +13,7 @@ from typing import Final
 import torch
 from torch import nn
 
-from workbench.models.transformer import BlockTensors, ConceptStream
+from workbench.models.block_records import BlockTensors, ConceptStream
 
 _PRIORITY: Final = -1
 """High: the few small kernels of a step are not to wait until the model's no longer fill the device."""

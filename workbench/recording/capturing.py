@@ -72,7 +72,7 @@ def capture(
         1000 x sigma, one or several in (0, 1000], never snapped to a schedule; the model's own choice by default,
         500 for FLUX.1. Of CogView4 it is the time that the model is told; ``sigma`` says how noisy the image then is.
     layers
-        Blocks by depth, dual-stream blocks first; all dual ones by default.
+        Blocks by depth, dual-stream blocks first; all dual ones by default, and all of a model that has none or few.
     spaces
         Any of ``output``, ``cross``, ``reverse_cross``, ``value``, ``query``, ``prompt``.
     samples

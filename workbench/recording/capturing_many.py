@@ -32,9 +32,11 @@ from workbench.recording.image_capture import ImageCapture, check_ignore, plan_c
 from workbench.recording.named_images import (
     Named,
     NamedImages,
+    check_prompts,
     content_name,
     name_images,
     read_concepts,
+    read_prompts,
 )
 from workbench.recording.opening import open_for_images
 from workbench.recording.pictures import read_image
@@ -81,7 +83,7 @@ def capture_many(
     title: str = "",
     errors: Literal["raise", "skip"] = "raise",
     model: str | os.PathLike[str] | DiffusionPipeline = "tiny-flux",
-    prompt: str = "",
+    prompt: str | Sequence[str] | Mapping[str, str] = "",
     timesteps: float | Iterable[float] | None = None,
     layers: int | Iterable[int] | None = None,
     spaces: str | Sequence[str] = ("output", "cross"),
@@ -121,12 +123,16 @@ def capture_many(
     names
         One for each image. By default those of the files without suffix, with as much of their folders as tells them
         apart; images without a file are called after their content.
+    prompt
+        What the model is told about all images; or about each: a mapping from names, or a list. Then the coordinate
+        ``prompt`` (item) says what, where it is not the same. The space ``prompt`` and ``text_mass``, which are over
+        the tokens of a prompt, need one for all.
     title
         Calls that differ in it make different runs; those that differ in images alone add to the same run.
     errors
         What becomes of an image that cannot be captured: ``"raise"`` ends with its error, and what was finished is
         kept; ``"skip"`` lists it in ``attrs["failed"]`` and in a warning, and goes on.
-    model, prompt, timesteps, layers, spaces, samples, seed, size, attend, pool, lse, text_mass, interventions
+    model, timesteps, layers, spaces, samples, seed, size, attend, pool, lse, text_mass, interventions
         As in :func:`workbench.capture`, for every image. Without ``size`` each image keeps its aspect ratio.
     truth
         Masks of the concepts for every image: a mapping from names, a list in the order of the images, or a function
@@ -167,10 +173,11 @@ def capture_many(
     >>> ds.wb.heatmap().sel(concept="dog")  # item, y, x  # doctest: +SKIP
     >>> ds.isel(item=3).wb.segment()  # as of a single capture  # doctest: +SKIP
     """
-    words = read_concepts(concepts)
+    words, told = read_concepts(concepts), read_prompts(prompt)
+    texts = told.entries if isinstance(told, PerItem) else [told]
     common = read_request(
         words.entries[0] if isinstance(words, PerItem) else words,
-        prompt=prompt,
+        prompt=texts[0],
         made=False,
         layers=layers,
         spaces=spaces,
@@ -186,6 +193,7 @@ def capture_many(
         verify=verify,
         progress=False,
     )
+    check_prompts(texts, common)
     times = None if timesteps is None else check_timesteps(timesteps)
     if errors not in ("raise", "skip"):
         raise InputError(f"errors is {errors!r}; expected 'raise' or 'skip'.")
@@ -193,7 +201,7 @@ def capture_many(
     masks = None if truth is None else PerItem.read("masks", truth)
     check_ignore(ignore, masks is not None)
     listed = name_images(images, names)
-    for each in (words, masks):
+    for each in (words, told, masks):
         if isinstance(each, PerItem):
             each.check(listed.names, listed.total)
     common = replace(common, unwritable=check_home(home))
@@ -206,6 +214,7 @@ def capture_many(
         common,
         model,
         words,
+        told,
         masks,
         (adapter.default_timestep,) if times is None else times,
         ignore,
@@ -234,6 +243,7 @@ class _Many:
     request: Request
     model: Any
     words: tuple[str, ...] | PerItem
+    prompts: str | PerItem
     masks: PerItem | None
     times: tuple[float, ...]
     ignore: str | None
@@ -254,13 +264,14 @@ class _Many:
         name, request = model_name(self.model), self.request
         lists = [self.words] if isinstance(self.words, tuple) else self.words.entries
         every = list(dict.fromkeys(word for words in lists for word in words))
+        texts = list(dict.fromkeys([self.prompts] if isinstance(self.prompts, str) else self.prompts.entries))
         check_offered(self.adapter.inner, name, request.spaces, request.attend)
-        check_vocabulary(every, request.prompt, name, self.adapter.info)
+        check_vocabulary(every, " ".join(texts), name, self.adapter.info)
         check_layers(request.layers, self.adapter.layers)
         with own_defaults(), turn(self.adapter.pipe, f"a look at {quoted(every)}"), noted() as notes:
             warn_beyond_training(self.adapter, name, request.size)
-            for words in dict.fromkeys(lists):
-                warn_of_text(self.adapter, words, [request.prompt], made=False)
+            for place, words in enumerate(dict.fromkeys(lists)):
+                warn_of_text(self.adapter, words, [] if place else texts, made=False)
         for note in notes[:_MOST_NOTES]:
             warn(note, stacklevel=3)
 
@@ -292,13 +303,14 @@ class _Many:
     def _register(self) -> Register:
         """The register of this call; what it knows already is remembered."""
         adapter, request = self.adapter, self.request
-        common = self.words if isinstance(self.words, tuple) else ()
+        common = list(self.words) if isinstance(self.words, tuple) else []
+        prompt = self.prompts if isinstance(self.prompts, str) else []
         self.before = identity(adapter, self.progress)
         recipe = {
             "kind": MANY,
             "title": self.title,
-            "concepts": list(common),
-            "prompt": request.prompt,
+            "concepts": common,
+            "prompt": prompt,
             "timesteps": self.times,
             "layers": [layer.index for layer in check_layers(request.layers, adapter.layers)],
             "spaces": request.spaces,
@@ -318,8 +330,8 @@ class _Many:
         record = {
             "model": model_name(self.model),
             "title": self.title,
-            "prompt": request.prompt,
-            "concepts": list(common),
+            "prompt": prompt,
+            "concepts": common,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "schema_version": SCHEMA_VERSION,
             "capture_version": CAPTURE_VERSION,
@@ -378,7 +390,8 @@ class _Many:
         self.names.add(name)
         words = self.words if isinstance(self.words, tuple) else self.words.of(one.name, place)
         truth = None if self.masks is None else self.masks.of(one.name, place)
-        request = replace(self.request, concepts=words)
+        prompt = self.prompts if isinstance(self.prompts, str) else self.prompts.of(one.name, place)
+        request = replace(self.request, concepts=words, prompt=prompt)
         with own_defaults(), turn(self.adapter.pipe, f"a capture of {quoted(words)}"):
             planned = plan_capture(
                 self.adapter,
@@ -407,8 +420,10 @@ class _Many:
 
     def _capture(self, register: Register, name: str, place: int, planned: ImageCapture) -> None:
         """Record a run, or open it, and enter it into the register."""
-        key, plan = planned.dataset().attrs["key"], planned.plan
-        item = Item(name, place, key, plan.options["image_hash"], plan.concepts, plan.size)
+        planned.record()
+        key, plan = planned.key(), planned.plan
+        prompt = None if isinstance(self.prompts, str) else plan.prompts[0]
+        item = Item(name, place, key, plan.options["image_hash"], plan.concepts, plan.size, prompt=prompt)
         if (name, item.run) not in self.known:
             register.enter([item])
             self.known[name, item.run] = item

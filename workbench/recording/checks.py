@@ -10,9 +10,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from workbench.models.block_records import WHOLE, BlockTensors, ConceptStream
 from workbench.models.guidance import Branch
-from workbench.models.transformer import WHOLE, BlockTensors, ConceptStream, Layer
-from workbench.recording.reading import Record
+from workbench.models.layers import Layer
+from workbench.recording.block_reading import Record
 from workbench.schema import TraceError
 
 
@@ -105,7 +106,7 @@ class ForwardPass:
     def accepts(self, layer: Layer, block: BlockTensors, needs: frozenset[str]) -> bool:
         """Whether a block is the next one and complete; what is wrong otherwise goes into the verdict.
 
-        A stream that skipped a block, or lacks a tensor, has nothing right to say any more.
+        A stream that skipped a block, or lacks a tensor, has nothing valid to say any more.
         """
         if layer.index < self._arrived:
             self._repeated.add(layer.index)
@@ -137,7 +138,7 @@ class ForwardPass:
         problems = []
         missing = [f"{layer.index} ({layer.name})" for layer in self._layers[self._arrived :]]
         if missing:
-            problems.append(f"nothing right arrived from layers {', '.join(missing)}. Likely cause: {self._cause()}")
+            problems.append(f"no valid data arrived from layers {', '.join(missing)}. Likely cause: {self._cause()}")
         if self._repeated:
             problems.append(
                 f"layers {sorted(self._repeated)} arrived more than once. Likely cause: something runs blocks twice "

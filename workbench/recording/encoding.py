@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from workbench.models.pipeline import EncodedConcept, PipelineAdapter, Posterior
+from workbench.models.pipeline import PipelineAdapter
+from workbench.models.pipeline_records import EncodedConcept, Posterior
 from workbench.numerics.image_similarity import psnr
 from workbench.recording.pictures import Pixels, image_hash
 from workbench.recording.sessions import ENCODED_CONCEPT, ENCODED_IMAGE, ENCODED_PROMPT, UNFAMILIAR, once

@@ -1,7 +1,7 @@
 """The concept step of a 16-bit model on a CUDA device: a few kernels that read each image tensor once.
 
 Keys, values and outputs are multiplied as the model rounded them, and everything else is float32, as in the general
-path of :mod:`workbench.recording.reading`, which widens, rotates and writes whole image tensors first. The kernels need
+path of :mod:`workbench.recording.block_reading`, which widens, rotates and writes whole image tensors first. They need
 Triton, which PyTorch brings along on Linux, and a C compiler; without them the general path is taken.
 """
 

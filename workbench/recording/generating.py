@@ -16,7 +16,8 @@ from tqdm.auto import tqdm
 from workbench.interventions import ITSELF, Given, Source
 from workbench.models.defaults import own_defaults
 from workbench.models.guidance import Branch
-from workbench.models.pipeline import PipelineAdapter, Schedule
+from workbench.models.pipeline import PipelineAdapter
+from workbench.models.pipeline_records import Schedule
 from workbench.recording.arguments import (
     MOST_STEPS,
     check_branch,
@@ -28,13 +29,13 @@ from workbench.recording.arguments import (
     check_vocabulary,
     warn_beyond_training,
 )
-from workbench.recording.edits.sources import check_interventions
+from workbench.recording.block_reading import Record
+from workbench.recording.edits.edit_sources import check_interventions
 from workbench.recording.extra_inputs import check_replaced, read_extra, with_extra
-from workbench.recording.opening import concept_embeddings, open_adapter, opened_or_recorded, traced
+from workbench.recording.opening import concept_embeddings, found_or_recorded, open_adapter, traced
 from workbench.recording.pictures import Pixels
 from workbench.recording.plan import Plan, plan_tokens
 from workbench.recording.provenance import model_name
-from workbench.recording.reading import Record
 from workbench.recording.request import check_home, read_request
 from workbench.recording.sessions import check_cancelled, passed
 from workbench.recording.streaming import Stream
@@ -231,7 +232,7 @@ def generate(
             return template.assign_attrs(known | dict(adapter.told(prompt)))
 
         image = (SAMPLE, PIXEL_Y, PIXEL_X, CHANNEL)
-        return opened_or_recorded(
+        return found_or_recorded(
             adapter,
             plan,
             request,
@@ -241,7 +242,7 @@ def generate(
             whole={IMAGE: (image, "uint8")},
             pending=lambda run: not run.complete,
             record=partial(_record, adapter, plan, schedule, branches, grid, progress=progress),
-        )
+        )()
 
 
 def _branches(adapter: PipelineAdapter, branch: str, guided: Mapping[str, Any], model: str) -> tuple[Branch, ...]:

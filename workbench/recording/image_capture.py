@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +11,10 @@ from tqdm.auto import tqdm
 
 from workbench.models.pipeline import PipelineAdapter
 from workbench.recording.arguments import check_layers, check_offered, check_vocabulary
-from workbench.recording.edits.sources import SourceInputs, check_interventions, source_pictures
+from workbench.recording.edits.edit_sources import SourceInputs, check_interventions, source_pictures
 from workbench.recording.encoding import encoded_image, encoded_prompt
 from workbench.recording.identity import identity
-from workbench.recording.opening import concept_embeddings, opened_or_recorded, traced
+from workbench.recording.opening import concept_embeddings, found_or_recorded, traced
 from workbench.recording.pictures import Pixels, image_hash, resize, warn_of_stretch
 from workbench.recording.plan import Plan, plan_tokens, remaining_passes
 from workbench.recording.request import Request
@@ -86,7 +86,11 @@ class ImageCapture:
         return self.plan.key(before, self.adapter.text_length, self.adapter.default_layers)
 
     def dataset(self) -> xr.Dataset:
-        """The run: opened where it is stored already, recorded otherwise.
+        """The run: opened where it is stored already, recorded otherwise; see :meth:`record` for what it raises."""
+        return self.record()()
+
+    def record(self) -> Callable[[], xr.Dataset]:
+        """Record the run unless it is stored already; what is returned opens it.
 
         Raises
         ------
@@ -97,7 +101,7 @@ class ImageCapture:
         StoreError
             If the run cannot be written.
         """
-        return opened_or_recorded(
+        return found_or_recorded(
             self.adapter,
             self.plan,
             self.request,

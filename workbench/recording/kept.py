@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from workbench.recording.reading import Record
+from workbench.recording.block_reading import Record
 from workbench.schema import TraceError
 
 

@@ -11,9 +11,10 @@ from typing import Any, Final, NamedTuple
 from PIL import Image
 
 from workbench.images import IMAGE_SUFFIXES, shown
-from workbench.recording.arguments import check_concepts, check_text
+from workbench.recording.arguments import check_concepts, check_prompt, check_text
 from workbench.recording.pictures import Pixels, image_hash
-from workbench.schema import InputError, PerItem
+from workbench.recording.request import Request
+from workbench.schema import PROMPT, InputError, PerItem
 from workbench.schema.paths import expanded, is_folder
 
 _ACCEPTED: Final = (
@@ -116,10 +117,51 @@ def read_concepts(concepts: Any) -> tuple[str, ...] | PerItem:
         If they are neither.
     """
     if isinstance(concepts, Mapping):
-        return PerItem("concepts", {_check_name(name): check_concepts(words) for name, words in concepts.items()})
+        given = {_check_name(name): check_concepts(words) for name, words in concepts.items()}
+        return PerItem("concepts", _filled("concepts", given))
     if isinstance(concepts, Sequence) and any(isinstance(words, list | tuple) for words in concepts):
         return PerItem("concepts", [check_concepts(words) for words in concepts])
     return check_concepts(concepts)
+
+
+def read_prompts(prompt: Any) -> str | PerItem:
+    """What the model is told about all images; or about each.
+
+    Raises
+    ------
+    InputError
+        If it is neither.
+    """
+    if isinstance(prompt, Mapping):
+        given = {_check_name(name): check_text("prompt", text) for name, text in prompt.items()}
+        return PerItem("prompts", _filled("prompts", given))
+    if isinstance(prompt, list | tuple):
+        return PerItem("prompts", _filled("prompts", [check_text("prompt", text) for text in prompt]))
+    return check_text("prompt", prompt)
+
+
+def check_prompts(prompts: Sequence[str], request: Request) -> None:
+    """Refuse prompts that lack what is asked for, or that differ where what is recorded has their tokens.
+
+    Raises
+    ------
+    InputError
+        If they do.
+    """
+    for prompt in dict.fromkeys(prompts):
+        check_prompt(prompt, request.spaces, False)
+    if len(set(prompts)) > 1 and (PROMPT in request.spaces or request.text_mass):
+        what = 'the space "prompt"' if PROMPT in request.spaces else "text_mass"
+        raise InputError(
+            f"images have {len(set(prompts))} different prompts, and {what} is over the tokens of the prompt, which "
+            "one dataset cannot hold for all: give one prompt for all images, or leave it out."
+        )
+
+
+def _filled(what: str, given: Any) -> Any:
+    if not given:
+        raise InputError(f"{what} are an empty {type(given).__name__}; expected an entry for every image.")
+    return given
 
 
 def _of_folder(given: str | os.PathLike[str]) -> list[Path]:

@@ -13,21 +13,22 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from workbench import store as runs_store
+from workbench.models.block_records import Concepts
 from workbench.models.family import pipeline_adapter_for
 from workbench.models.guidance import Branch
 from workbench.models.loading import BUNDLED, bundled, info_of, load_model
 from workbench.models.pipeline import PipelineAdapter
 from workbench.models.shortcuts import refuse_shortcuts
-from workbench.models.transformer import Concepts
-from workbench.recording.edits.sources import resolved
+from workbench.recording.block_reading import Record
+from workbench.recording.edits.edit_sources import resolved
 from workbench.recording.encoding import encoded_concepts
 from workbench.recording.identity import confirm, identity
 from workbench.recording.plan import Plan, Variables, writing
 from workbench.recording.provenance import is_derived, model_attrs
-from workbench.recording.reading import Record
 from workbench.recording.request import Request
 from workbench.recording.text_warnings import warn_of_embeddings
-from workbench.recording.tracing import Trace, trace
+from workbench.recording.traced_passes import Trace
+from workbench.recording.tracing import trace
 from workbench.schema import ModelError, warn
 from workbench.store.pieces import Writer
 
@@ -70,7 +71,7 @@ def open_for_images(model: Any) -> PipelineAdapter:
     return adapter
 
 
-def opened_or_recorded(
+def found_or_recorded(
     adapter: PipelineAdapter,
     plan: Plan,
     request: Request,
@@ -80,8 +81,8 @@ def opened_or_recorded(
     whole: Variables,
     pending: Callable[[Writer], bool],
     record: Callable[[Writer], None],
-) -> xr.Dataset:
-    """The run of a plan: opened where it is stored already, recorded otherwise.
+) -> Callable[[], xr.Dataset]:
+    """The run of a plan: found where it is stored already, recorded otherwise. What is returned opens it.
 
     Parameters
     ----------
@@ -113,7 +114,7 @@ def opened_or_recorded(
     before = identity(adapter, progress) if stored else {}
     key = plan.key(before, adapter.text_length, adapter.default_layers) if stored else ""
     if stored and (found := opened(key, home, progress, request.verify)) is not None:
-        return found
+        return lambda: found
     if request.unwritable is not None:
         raise request.unwritable
     template = plan.template(adapter, name, adapter.heads, key)
@@ -123,7 +124,7 @@ def opened_or_recorded(
             record(run)
             if stored:
                 confirm(adapter, before, run, key, home, progress)
-    return run.dataset()
+    return run.dataset
 
 
 def opened(key: str, home: str | os.PathLike[str] | None, progress: bool, verify: bool) -> xr.Dataset | None:

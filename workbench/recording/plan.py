@@ -22,8 +22,8 @@ from workbench import store
 from workbench.interventions import Intervention, in_words
 from workbench.models.family import brought_to
 from workbench.models.known import Family
+from workbench.models.layers import Layer
 from workbench.models.pipeline import PipelineAdapter
-from workbench.models.transformer import Layer
 from workbench.recording.edits.resolving import missing_pieces
 from workbench.recording.provenance import made_for
 from workbench.recording.request import Request

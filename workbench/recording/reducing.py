@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from workbench.recording import fused
+from workbench.recording.block_reading import Record
 from workbench.recording.checks import magnitude, not_finite
-from workbench.recording.reading import Record
 from workbench.schema import TraceError, residual, total
 from workbench.store.residuals import split
 

@@ -17,9 +17,11 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from workbench.models.block_records import Attention
 from workbench.models.hooks import Looks
+from workbench.models.layers import Layer
 from workbench.models.tested import untested, warn_of_untested
-from workbench.models.transformer import Attention, Layer, TransformerAdapter
+from workbench.models.transformer import TransformerAdapter
 from workbench.schema import ModelError
 
 PATCHES: Final = 8

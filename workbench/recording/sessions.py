@@ -162,7 +162,7 @@ def check_cancelled() -> None:
     Raises
     ------
     CancelledError
-        Then.
+        If it was.
     """
     here = _session.get()
     if here is not None and here.cancel is not None and here.cancel.is_set():

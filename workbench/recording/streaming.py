@@ -24,7 +24,7 @@ from typing import Any, Final, Self
 import numpy as np
 import torch
 
-from workbench.recording.reading import Record
+from workbench.recording.block_reading import Record
 from workbench.recording.reducing import Layout, reduce_into, stored_values
 from workbench.schema import CONDITIONAL, LAYER, SAMPLE, TIMESTEP, StoreError, TraceError
 from workbench.store.pieces import Writer

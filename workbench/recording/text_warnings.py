@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from workbench.images import shown
-from workbench.models.pipeline import EncodedConcept, PipelineAdapter
+from workbench.models.pipeline import PipelineAdapter
+from workbench.models.pipeline_records import EncodedConcept
 from workbench.models.readers import TextReader
 from workbench.schema import warn
 

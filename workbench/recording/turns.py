@@ -2,7 +2,7 @@
 
 A pipeline is full of state that a call sets and another would find: padding of a tokenizer, steps of a scheduler, hooks
 of a trace. A turn is held from the first use of a tokenizer to the last use of the model. Calls on different pipelines
-run side by side, unless the pipelines share a component or a part of one.
+run side by side, unless the pipelines share a component or a part of one; none runs while another model is loaded.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, Final
 from torch import nn
 from tqdm.auto import tqdm
 
+from workbench.models.alone import using
 from workbench.recording.sessions import check_cancelled
 from workbench.schema import TraceError
 
@@ -86,7 +87,8 @@ def turn(pipe: Any, what: str, progress: bool = False) -> Iterator[None]:
         _queue.append(mine)
     try:
         _wait(mine, progress)
-        yield
+        with using():
+            yield
     finally:
         with _changed:
             _queue.remove(mine)

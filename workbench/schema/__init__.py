@@ -133,12 +133,12 @@ name                  type                meaning
 from workbench.schema.attributes import pack_attributes as pack_attributes
 from workbench.schema.attributes import read_attributes as read_attributes
 from workbench.schema.checking import validate as validate
+from workbench.schema.dataset_names import *
 from workbench.schema.errors import *
-from workbench.schema.items import item_at as item_at
-from workbench.schema.items import item_name as item_name
-from workbench.schema.items import of_item as of_item
-from workbench.schema.names import *
 from workbench.schema.notes import noted as noted
 from workbench.schema.notes import warn as warn
 from workbench.schema.per_item import PerItem as PerItem
+from workbench.schema.single_item import item_at as item_at
+from workbench.schema.single_item import item_name as item_name
+from workbench.schema.single_item import of_item as of_item
 from workbench.schema.upgrading import upgraded as upgraded

@@ -12,9 +12,9 @@ import numpy.typing as npt
 import xarray as xr
 
 from workbench.schema.attributes import read_attributes
+from workbench.schema.dataset_names import *
 from workbench.schema.errors import SchemaError
-from workbench.schema.items import item_at, item_name
-from workbench.schema.names import *
+from workbench.schema.single_item import item_at, item_name
 from workbench.schema.upgrading import upgraded
 
 

@@ -7,8 +7,8 @@ from typing import Final
 
 import xarray as xr
 
+from workbench.schema.dataset_names import SCHEMA_VERSION
 from workbench.schema.errors import SchemaError
-from workbench.schema.names import SCHEMA_VERSION
 
 Upgrade = Callable[[xr.Dataset], xr.Dataset]
 

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
-from workbench.schema import InputError, StoreError
+from workbench.schema import MANY, InputError, StoreError
 from workbench.store import durability, remote
 from workbench.store.catalogue import check_writable, find_contents, hide
-from workbench.store.contents import ARCHIVE_SUFFIX, OTHERS, Contents, Folder
+from workbench.store.contents import ARCHIVE_SUFFIX, MANY_FOLDER, OTHERS, Contents, Folder
 from workbench.store.files import UNFINISHED, disk_errors, write_file
 from workbench.store.listing import Runs, families
-from workbench.store.locations import MANIFEST, check_key, partial_path, run_path
+from workbench.store.locations import MANIFEST, partial_path, run_path
+from workbench.store.locations import home as home_of
 from workbench.store.locks import exclusively
-from workbench.store.manifest import Manifest, damage_of, damaged, parse_manifest, read_manifest
-from workbench.store.many import Register
-from workbench.store.metadata import ROOT, check_metadata
+from workbench.store.manifest import damage_of, damaged, read_manifest
+from workbench.store.many import Register, check_folder, register
 from workbench.store.ownership import claim, is_derived
+from workbench.store.packed import Packed, RegisterCopy, checked, read_member
 from workbench.store.reading import listed, locate, open_contents, summary
 from workbench.store.reading import runs as list_runs
 from workbench.store.run_store import RunStore
@@ -45,7 +44,8 @@ def export_runs(
 
     The first one is at the root of the file, so that :func:`workbench.open` and plain xarray open it there; the latter
     shows per-head scores in float16, with the rest beside them (:mod:`workbench.store.residuals`). Of a run that was
-    made for an experiment the runs that it belongs to come along, where they are stored.
+    made for an experiment the runs that it belongs to come along, where they are stored; of a run of many images those
+    of its items that are complete by now, each of which xarray opens as ``zip://derived/<key>.zarr::<file>``.
 
     Parameters
     ----------
@@ -81,12 +81,8 @@ def export_runs(
     if target.exists():
         raise InputError(f"the file {target} exists already; expected a new name, or remove it first")
     chosen = _chosen([runs] if isinstance(runs, str | os.PathLike) else list(runs), home, derived)
-    if many := [contents.key for contents in chosen.values() if isinstance(contents, Register)]:
-        raise InputError(
-            f"{many[0]} is a run of many images, which one file does not hold yet: export its items by their keys, "
-            "ds.run.values, or write the dataset with ds.wb.to_netcdf or ds.to_zarr."
-        )
-    reading = [RunStore(contents) for contents in chosen.values()]  # nobody removes the runs meanwhile
+    # Nobody removes the runs meanwhile.
+    reading = [RunStore(contents) for contents in chosen.values() if not isinstance(contents, RegisterCopy)]
     manifests = {prefix: read_manifest(contents) for prefix, contents in chosen.items()}
     for contents in chosen.values():
         if problems := damage_of(contents):
@@ -121,6 +117,8 @@ def _chosen(named: list[Named], home: str | os.PathLike[str] | None, derived: bo
         seen = {key}
         while (run := stored.get(key)) is not None and run.parent in stored and run.parent not in seen:
             key = run.parent
+            if stored[key].kind == MANY:  # an item is a run by itself
+                break
             seen.add(key)
             others[key] = stored[key].own
     if derived:
@@ -128,13 +126,30 @@ def _chosen(named: list[Named], home: str | os.PathLike[str] | None, derived: bo
         for family in families(list(stored.values())):
             if family.head.key in wanted:
                 others |= {run.key: False for run in family.derived}
-    own, made = OTHERS
-    keys = list(given)
-    found = {"": given[keys[0]]} | {f"{own}{check_key(key)}.zarr/": given[key] for key in keys[1:]}
-    for key, is_own in others.items():
-        if key not in given and (contents := find_contents(key, home)) is not None:
-            found[f"{own if is_own else made}{key}.zarr/"] = contents
+    found = {
+        _folder(key, contents, not place): _copied(contents) for place, (key, contents) in enumerate(given.items())
+    }
+    for copy in found.values():
+        if isinstance(copy, RegisterCopy):
+            others |= {key: not is_derived(run) for key, run in copy.runs.items()}
+    for key, own in others.items():
+        if key not in given and (other := find_contents(key, home)) is not None:
+            found[_folder(key, other, own=own)] = _copied(other)
     return found
+
+
+def _folder(key: str, contents: Contents, first: bool = False, *, own: bool = True) -> str:
+    """The folder of a run in the file."""
+    if first:
+        return ""
+    of_own, of_experiments = (name for name in OTHERS if name != MANY_FOLDER)
+    return (
+        f"{MANY_FOLDER}{key}/" if isinstance(contents, Register) else f"{of_own if own else of_experiments}{key}.zarr/"
+    )
+
+
+def _copied(contents: Contents) -> Contents:
+    return RegisterCopy(contents) if isinstance(contents, Register) else contents
 
 
 def _with_key(contents: Contents) -> tuple[str, Contents]:
@@ -171,11 +186,16 @@ def import_runs(file: str | os.PathLike[str], home: str | os.PathLike[str] | Non
     if not source.is_file():
         raise StoreError(f"there is no file {source}; expected what `workbench export` wrote")
     with _refusals(source):
-        packed = _checked(source)
+        packed = checked(source)
+    many = [run for run in packed if run.is_many]
+    if many:
+        check_folder(home_of(home))
     place = check_writable(home)
     folder = place if isinstance(place, Path) else remote.staging(place)
     check_writable(folder)
     for run in packed:
+        if run.is_many:
+            continue
         with exclusively(run.key, folder):
             if not find_contents(run.key, place):
                 path = run_path(run.key, folder)
@@ -186,6 +206,8 @@ def import_runs(file: str | os.PathLike[str], home: str | os.PathLike[str] | Non
                     shutil.rmtree(hide(path, folder))
         if run.own:
             claim(run.key, place)
+    for run in many:
+        _enter(source, run, folder)
     found = [find_contents(run.key, place) for run in packed]
     return Runs(listed(contents) for contents in found if contents is not None)
 
@@ -200,81 +222,24 @@ def _refusals(source: Path) -> Iterator[None]:
         ) from error
 
 
-class _Packed(NamedTuple):
-    """One run of a file: its key, whether it is the user's own, its manifest, and its members by their names in it."""
-
-    key: str
-    own: bool
-    manifest: Manifest
-    members: dict[str, zipfile.ZipInfo]
-
-
-def _checked(source: Path) -> list[_Packed]:
-    """The runs in a file, with the members that their manifests list, as they list them, and no others."""
-    with zipfile.ZipFile(source) as archive:
-        infos = archive.infolist()
-        members = {info.filename: info for info in infos}
-        if len(members) != len(infos):
-            raise ValueError("it holds two members of one name")
-        for info in infos:
-            # What is not compressed cannot grow beyond the file's own size when it is unpacked.
-            if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
-                raise ValueError(f"its member {info.filename!r} is compressed")
-            if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG) or info.is_dir():
-                raise ValueError(f"its member {info.filename!r} is no plain file")
-        if sum(info.file_size for info in infos) > source.stat().st_size:
-            raise ValueError("its members are larger than the file")
-        grouped: dict[str, dict[str, zipfile.ZipInfo]] = {"": {}}
-        for name, info in members.items():
-            prefix = "/".join([*name.split("/", 2)[:2], ""]) if name.startswith(tuple(OTHERS)) else ""
-            grouped.setdefault(prefix, {})[name.removeprefix(prefix)] = info
-        found = [_packed(archive, prefix, group) for prefix, group in grouped.items()]
-        if len({run.key for run in found}) != len(found):
-            raise ValueError("it holds two runs of one key")
-        if len(found) > 1:  # nothing of a file is taken in of which a part is damaged
-            for run in found:
-                _check_contents(archive, run)
-    return found
+def _enter(source: Path, packed: Packed, folder: Path) -> None:
+    """Add the items of a run of many images to its register, which is begun where there is none."""
+    with _refusals(source), zipfile.ZipFile(source) as archive:
+        items = packed.items(archive)
+    found = register(packed.key, packed.manifest.record, folder)
+    captured, failed = found.items()
+    known = {(item.name, item.run) for item in captured}
+    known_failures = {item.name for item in [*captured, *failed]}
+    new = [
+        item
+        for item in items
+        if (item.name not in known_failures if item.error else (item.name, item.run) not in known)
+    ]
+    if new:
+        found.enter(new)
 
 
-def _packed(archive: zipfile.ZipFile, prefix: str, members: dict[str, zipfile.ZipInfo]) -> _Packed:
-    if MANIFEST not in members:
-        raise ValueError(f"it holds no {prefix}{MANIFEST}")
-    manifest = parse_manifest(archive.read(members[MANIFEST]))
-    if different := members.keys() ^ {MANIFEST} ^ manifest.files.keys():
-        raise ValueError(f"{prefix + min(different)!r} is in the file or in its manifest, but not in both")
-    for name, entry in manifest.files.items():
-        if members[name].file_size != entry.size:
-            raise ValueError(
-                f"{prefix}{name} has {members[name].file_size:,} bytes, and {entry.size:,} in the manifest"
-            )
-    key = check_key(manifest.record.get("key", ""))
-    if prefix and prefix.split("/")[1] != f"{key}.zarr":
-        raise ValueError(f"{prefix} holds the run {key}")
-    return _Packed(key, not prefix or OTHERS[prefix.split("/")[0] + "/"], manifest, members)
-
-
-def _check_contents(archive: zipfile.ZipFile, run: _Packed) -> None:
-    for name in run.manifest.files:
-        _read(archive, run, name)
-    check_metadata(archive.read(run.members[ROOT]), run.key)
-
-
-def _read(archive: zipfile.ZipFile, run: _Packed, name: str) -> bytes:
-    """What a member holds.
-
-    Raises
-    ------
-    ValueError
-        When its checksum is another one.
-    """
-    data = archive.read(run.members[name])
-    if name != MANIFEST and sha256(data).hexdigest() != run.manifest.files[name].sha256:
-        raise ValueError(f"{run.members[name].filename} differs from its checksum in the manifest")
-    return data
-
-
-def _unpack(source: Path, packed: _Packed, folder: Path) -> None:
+def _unpack(source: Path, packed: Packed, folder: Path) -> None:
     """Unpack into the folder of the partial runs, check what is there, and move it into place."""
     partial = partial_path(packed.key, folder).with_suffix(".imported")
     shutil.rmtree(partial, ignore_errors=True)
@@ -284,13 +249,13 @@ def _unpack(source: Path, packed: _Packed, folder: Path) -> None:
         with disk_errors(folder, lambda: packed.manifest.size, kept), zipfile.ZipFile(source) as archive:
             for name in sorted(packed.manifest.files):
                 with _refusals(source):
-                    data = _read(archive, packed, name)
+                    data = read_member(archive, packed, name)
                 path = run / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_file(path, data)
             durability.sync_tree(run)
             with _refusals(source):
-                text = _read(archive, packed, MANIFEST)
+                text = read_member(archive, packed, MANIFEST)
             write_file(run / MANIFEST, text, sync=True)
             with _refusals(source):
                 open_contents(Folder(run))

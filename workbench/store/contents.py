@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 ARCHIVE_SUFFIX = ".zarr.zip"
 """What the name of an exported run ends in."""
-OTHERS = {"runs/": True, "derived/": False}
+MANY_FOLDER = "many/"
+"""Folder of further runs of many images in such a file, one in ``<key>/`` each."""
+OTHERS = {"runs/": True, "derived/": False, MANY_FOLDER: True}
 """Folders of further runs in such a file, one in ``<key>.zarr/`` each, and whether those are the user's own."""
 
 

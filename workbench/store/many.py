@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from zarr.abc.store import Store
 
 _FOLDER: Final = "many"
-_ITEMS: Final = "items"
+ITEMS: Final = "items"
+"""The file with the lines."""
 
 
 class Item(NamedTuple):
@@ -53,6 +54,8 @@ class Item(NamedTuple):
         Height and width of its processed image, in pixels.
     error
         Why it failed; empty for one that was captured.
+    prompt
+        What the model was told about it; None where all images have the prompt of the run.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Item(NamedTuple):
     concepts: tuple[str, ...] = ()
     size: tuple[int, int] = (0, 0)
     error: str = ""
+    prompt: str | None = None
 
     @classmethod
     def of(cls, told: Mapping[str, Any]) -> Self:
@@ -84,6 +88,7 @@ class Item(NamedTuple):
             tuple(map(str, told["concepts"])),
             (int(height), int(width)),
             str(told["error"]),
+            None if told.get("prompt") is None else str(told["prompt"]),
         )
 
 
@@ -126,9 +131,30 @@ class Register(Folder):
 
     def problems(self) -> list[str]:
         """What is damaged in the register itself."""
-        lines = self._lines()
-        spoilt = len(lines) - sum(_told(line) is not None for line in lines)
-        return [f"{_ITEMS}: {spoilt} of {len(lines)} lines cannot be read"] if spoilt else []
+        held = self._lines()
+        spoilt = len(held) - sum(_told(line) is not None for line in held)
+        return [f"{ITEMS}: {spoilt} of {len(held)} lines cannot be read"] if spoilt else []
+
+    def present(self) -> tuple[list[Item], list[Item]]:
+        """Those of :meth:`items` whose runs are stored, and those that failed.
+
+        Raises
+        ------
+        StoreError
+            When no run of an item is stored.
+        """
+        items, failed = self.items()
+        # One look at the folder, however many there are.
+        stored = {path.name.removesuffix(".zarr") for path in (self.home / "runs").glob("*.zarr")}
+        there = [item for item in items if item.run in stored]
+        if not there:
+            gone = f": the runs of its {len(items)} items were removed" if items else " yet"
+            more = f", and {len(failed)} images failed ({failed[0].name}: {failed[0].error})" if failed else ""
+            raise StoreError(
+                f"the run {self.location} holds no items{gone}{more}; make the same call of capture_many again, or "
+                "wait for it"
+            )
+        return there, failed
 
     def enter(self, items: Iterable[Item]) -> None:
         """Append items, so that a power cut afterwards does not lose them.
@@ -138,8 +164,8 @@ class Register(Folder):
         StoreError
             If the disk is full, or the register was removed.
         """
-        data = b"".join(sealed({"format": FORMAT, "item": plain(item._asdict())}) + b"\n" for item in items)
-        path = self.location / _ITEMS
+        data = lines(items)
+        path = self.location / ITEMS
         kept = "The items themselves are kept: make the same call again, and they are entered."
         with exclusively(self.key, self.home), disk_errors(self.home, lambda: len(data), kept):
             if not (self.location / MANIFEST).is_file():
@@ -150,13 +176,32 @@ class Register(Folder):
     def _lines(self) -> list[bytes]:
         with suppress(FileNotFoundError):
             # What follows the last end of a line is on its way.
-            return [line for line in (self.location / _ITEMS).read_bytes().rpartition(b"\n")[0].split(b"\n") if line]
+            return [line for line in (self.location / ITEMS).read_bytes().rpartition(b"\n")[0].split(b"\n") if line]
         return []
 
     def _read(self) -> Iterator[Item]:
         for line in self._lines():
             if (item := _told(line)) is not None:
                 yield item
+
+
+def lines(items: Iterable[Item]) -> bytes:
+    """What a register says of items."""
+    return b"".join(sealed({"format": FORMAT, "item": plain(item._asdict())}) + b"\n" for item in items)
+
+
+def read_lines(data: bytes) -> list[Item]:
+    """What :func:`lines` gave.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged.
+    """
+    found = [_told(line) for line in data.split(b"\n") if line]
+    if None in found or not data.endswith(b"\n"):
+        raise ValueError(f"{ITEMS}: {found.count(None) or 1} of {len(found)} lines cannot be read")
+    return [item for item in found if item is not None]
 
 
 def _ends_a_line(path: Path) -> bool:
@@ -174,7 +219,7 @@ def _order(item: Item) -> tuple[int, str, str]:
 
 def _told(line: bytes) -> Item | None:
     with suppress(ValueError, TypeError, KeyError, AttributeError):
-        return Item.of(unsealed(line, _ITEMS)["item"])
+        return Item.of(unsealed(line, ITEMS)["item"])
     return None
 
 
@@ -195,12 +240,7 @@ def register(key: str, record: Mapping[str, Any], home: str | os.PathLike[str] |
     StoreError
         When it cannot be written, or the home is a URL.
     """
-    place = home_of(home)
-    if isinstance(place, str):
-        raise StoreError(
-            f"runs of many images are kept in a folder, and {place} is a URL, where lines cannot be appended: pass "
-            "home= with a folder, or capture the images one by one."
-        )
+    place = check_folder(home_of(home))
     found = Register(_path(key, place))
     with exclusively(key, place), disk_errors(place, lambda: 4096, "Nothing was written: make room and call again."):
         if not (found.location / MANIFEST).is_file():
@@ -211,6 +251,22 @@ def register(key: str, record: Mapping[str, Any], home: str | os.PathLike[str] |
             durability.sync_folder(found.location)
             durability.sync_folder(found.location.parent)
     return found
+
+
+def check_folder(place: Path | str) -> Path:
+    """The home itself, when runs of many images can be kept there.
+
+    Raises
+    ------
+    StoreError
+        When it is a URL.
+    """
+    if isinstance(place, str):
+        raise StoreError(
+            f"runs of many images are kept in a folder, and {place} is a URL, where lines cannot be appended: pass "
+            "home= with a folder, or capture the images one by one."
+        )
+    return place
 
 
 def keep(holder: object, register: Register) -> None:

@@ -6,7 +6,6 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -25,6 +24,7 @@ from workbench.schema import (
     NAME,
     ORDER,
     PARENT,
+    PROMPT,
     ROLE,
     RUN,
     SCHEMA_VERSION,
@@ -75,6 +75,7 @@ def open_many(
     """
     contents = locate(key_or_path, home)
     if not isinstance(contents, Register):
+        open_contents(contents)  # says what it is if it is no run at all
         raise StoreError(f"{contents.location} is a run of one image: open it with workbench.open({contents.key!r})")
     return one_or_tree(open_items(contents))
 
@@ -110,17 +111,7 @@ def open_items(register: Register) -> Groups:
         When there are none yet.
     """
     read_manifest(register)
-    items, failed = register.items()
-    there = _stored(register.home)
-    present = [item for item in items if item.run in there]
-    if not present:
-        gone = f": the runs of its {len(items)} items were removed" if items else " yet"
-        more = f", and {len(failed)} images failed ({failed[0].name}: {failed[0].error})" if failed else ""
-        raise StoreError(
-            f"the run {register.location} holds no items{gone}{more}; make the same call of capture_many again, or "
-            "wait for it"
-        )
-    return grouped(register, present, failed)
+    return grouped(register, *register.present())
 
 
 def grouped(register: Register, items: Sequence[Item], failed: Sequence[Item] = ()) -> Groups:
@@ -145,11 +136,6 @@ def grouped(register: Register, items: Sequence[Item], failed: Sequence[Item] = 
         f"{height}x{width}": _dataset(reader, register, items, numbers, words, told)
         for (height, width), numbers in sorted(sizes.items())
     }
-
-
-def _stored(home: Path) -> set[str]:
-    """Keys of all runs whose folders are there: one look at the folder, however many there are."""
-    return {path.name.removesuffix(".zarr") for path in (home / "runs").glob("*.zarr")}
 
 
 class _Reader:
@@ -340,6 +326,9 @@ def _dataset(
         coords[ORDER] = ((ITEM, CONCEPT), order)
     attrs = {name: value for name, value in first.attrs.items() if name not in (ROLE, PARENT)}
     attrs |= {"key": register.key, "created": read_manifest(register).record["created"], IMAGE_HASH: ""}
+    if len({item.prompt for item in items}) > 1:
+        coords[PROMPT] = (ITEM, [item.prompt or "" for item in chosen])
+        attrs[PROMPT] = ""
     if failed:
         attrs[FAILED] = failed
     return xr.Dataset(variables, coords=coords, attrs=attrs)

@@ -36,6 +36,7 @@ from workbench.store.locations import home as home_of
 from workbench.store.manifest import NewerError, damage_of, damaged, read_manifest
 from workbench.store.many import Register
 from workbench.store.metadata import ROOT, check_metadata
+from workbench.store.opened import remember
 from workbench.store.pieces import string_type
 from workbench.store.remote import RemoteRun
 from workbench.store.residuals import joined
@@ -170,7 +171,7 @@ def open(
         if verify:
             verify_run(contents.location)
         return open_uniform(contents)
-    return open_contents(contents, verify=verify)
+    return remember(open_contents(contents, verify=verify), contents.location)
 
 
 def open_contents(contents: Contents, *, verify: bool = False) -> xr.Dataset:
@@ -182,6 +183,11 @@ def open_contents(contents: Contents, *, verify: bool = False) -> xr.Dataset:
         raise StoreError(
             f"the run {contents.location} has schema version {manifest.record['schema_version']}; this version of the "
             f"package reads up to {SCHEMA_VERSION}: upgrade concept-workbench"
+        )
+    if manifest.record.get("kind") == MANY:
+        raise StoreError(
+            f"{contents.location} is an exported run of many images: take it into the store with `workbench import "
+            f"{contents.location}`, and open {manifest.record.get('key')!r}"
         )
     if verify and (problems := damage_of(contents)):
         raise damaged(contents, problems)

@@ -77,17 +77,18 @@ def _exponents(wide: Any, xp: Any) -> Any:
 
 
 def joined(ds: xr.Dataset) -> xr.Dataset:
-    """A stored dataset with its scores in place of what they are kept as; nothing is read.
+    """A stored dataset with its scores in place of what they are kept as; nothing is read, and dask's stay dask's.
 
     Parameters
     ----------
     ds
-        A run as it is stored. One without residuals, of an earlier capture version, is returned as it is.
+        A run as it is stored, or a selection from one. One without residuals, of an earlier capture version, is
+        returned as it is.
 
     Raises
     ------
     ValueError
-        If a residual does not belong to its scores.
+        If a residual does not belong to its scores, or either was computed with.
     """
     names = kept_with_residuals(ds.data_vars)
     scores = {name: _joined(ds.variables[name], ds.variables[residual(name)]) for name in names}
@@ -101,8 +102,16 @@ def kept_with_residuals(names: Iterable[Any]) -> list[str]:
 
 
 def _joined(rounded: xr.Variable, counts: xr.Variable) -> xr.Variable:
-    if rounded.dims != counts.dims or rounded.shape != counts.shape or counts.dtype != np.int8:
-        raise ValueError(f"a residual is {counts.dtype} {counts.sizes}, of scores {rounded.sizes}")
+    if rounded.sizes != counts.sizes or counts.dtype != np.int8 or rounded.dtype not in (np.float16, np.float32):
+        raise ValueError(
+            f"a residual is {counts.dtype} {dict(counts.sizes)}, of {rounded.dtype} scores {dict(rounded.sizes)}"
+        )
+    counts = counts.transpose(*rounded.dims)
+    if rounded.chunks or counts.chunks:
+        data = xr.apply_ufunc(
+            join, rounded.chunk(), counts.chunk(), dask="parallelized", output_dtypes=[np.float32], keep_attrs=False
+        )
+        return xr.Variable(rounded.dims, data.data, rounded.attrs, rounded.encoding)
     lazy: Any = indexing.LazilyIndexedArray(_Scores(rounded, counts))
     as_opened = indexing.MemoryCachedArray(indexing.CopyOnWriteArray(lazy))  # as xarray wraps what it reads from files
     return xr.Variable(rounded.dims, as_opened, rounded.attrs, rounded.encoding)

@@ -11,12 +11,13 @@ from pathlib import Path
 from workbench.schema import StoreError
 from workbench.store import remote
 from workbench.store.catalogue import all_contents, check_writable, find, find_contents, hide
-from workbench.store.contents import Contents
+from workbench.store.contents import Archive, Contents
 from workbench.store.locations import check_key, is_key, run_path
 from workbench.store.locations import home as home_of
 from workbench.store.locks import exclusively
 from workbench.store.manifest import NewerError, damage_of, damaged
 from workbench.store.many import Register, find_register
+from workbench.store.packed import others_damaged
 from workbench.store.reading import locate
 
 
@@ -57,8 +58,13 @@ def verify(key_or_path: str | os.PathLike[str], home: str | os.PathLike[str] | N
 
 
 def _damage(contents: Contents, items: bool = True) -> list[str]:
-    """What is damaged in a run; in one of many images also in the runs of its items, unless these are looked at too."""
+    """What is damaged in a run; in one of many images also in the runs of its items, unless these are looked at too.
+
+    Of an exported file it is what is damaged in any of its runs.
+    """
     problems = damage_of(contents)
+    if isinstance(contents, Archive):
+        return problems + others_damaged(contents.location)
     if not isinstance(contents, Register):
         return problems
     problems += contents.problems()

@@ -35,11 +35,12 @@ from workbench.interventions import (
     SkipBlock,
     Source,
 )
+from workbench.models.block_records import Attention
 from workbench.models.family import adapter_for
 from workbench.models.hooks import Changes
-from workbench.models.transformer import Attention
 from workbench.recording.edits.edited_attention import blocked_attention
-from workbench.recording.tracing import Trace, trace
+from workbench.recording.traced_passes import Trace
+from workbench.recording.tracing import trace
 from workbench.schema import SPACES, InputError, TraceError, WorkbenchWarning
 
 pytestmark = pytest.mark.filterwarnings(LONE)
@@ -124,7 +125,7 @@ def test_what_changes_nothing_is_bit_identical(sample: Edited, edits: tuple[Inte
 
 def test_a_range_that_meets_no_pass_warns_and_changes_nothing(sample: Edited) -> None:
     elsewhere = [edit._but(timesteps=(800, 1000)) for edit in EVERY_KIND]
-    with pytest.warns(WorkbenchWarning, match="no pass was at a noise level") as warned:
+    with pytest.warns(WorkbenchWarning, match="no pass was at a timestep") as warned:
         edited = sample.run(*elsewhere)
     (told,) = (str(each.message) for each in warned if "no pass" in str(each.message))
     assert all(str(edit) in told for edit in elsewhere)

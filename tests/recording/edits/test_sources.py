@@ -235,7 +235,7 @@ def test_mean_heads_take_the_mean_of_each_pass() -> None:
 def test_an_interrupted_run_goes_on(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     edits = (SkipBlock(1, timesteps=(500, 1000)), MeanHeads(2, heads=1))
     expected = capture(*edits)
-    from workbench.recording.tracing import Trace
+    from workbench.recording.traced_passes import Trace
 
     run, calls = Trace.run, []
 

@@ -16,8 +16,8 @@ from tests.synthetic import dataset
 from workbench.experiments.planning import Network, arms_of
 from workbench.schema import InputError
 from workbench.widgets.ablate.edit_form import EDITS
+from workbench.widgets.ablate.finished_runs import INTERVENTION, table
 from workbench.widgets.ablate.intervention_form import EditForm, Interventions
-from workbench.widgets.ablate.results import INTERVENTION, table
 from workbench.widgets.ablate.tasks import side_by_side
 
 FACTS: dict[str, Any] = {

@@ -62,14 +62,14 @@ def test_the_cube_comes_in_parts_before_the_answer() -> None:
 def test_overview_heads_and_runs() -> None:
     ds = dataset(missing=[(0, 500.0, 1)])
     answers = Answers(ds)
-    state = {"pin": [1, 1], "statistic": "entropy", "focus": 1}
+    state = {"pin": [1, 1], "statistic": "entropy", "focus": 1, "head_layer": 3}
     reply, _ = ask(answers, "overview", state=state)
     assert reply["values"][1][1] is None
     expected = arrays.overview(State.from_json(state, ds), ds)
     np.testing.assert_array_equal(np.array(reply["values"], float), expected)
-    reply, buffers = ask(answers, "heads", state=state, layer=3)
+    reply, buffers = ask(answers, "heads", state=state)
     assert (reply["layer"], reply["focus"]) == (3, 1)
-    np.testing.assert_array_equal(floats(buffers[0], 2, 4, 6), arrays.head_maps(State.from_json(state, ds), ds, 3))
+    np.testing.assert_array_equal(floats(buffers[0], 2, 4, 6), arrays.head_maps(State.from_json(state, ds), ds))
     _, buffers = ask(answers, "runs", state=state)
     found = arrays.runs(State.from_json(state, ds), ds)
     np.testing.assert_array_equal(floats(buffers[0], 5, 3), found.layers)
@@ -80,7 +80,7 @@ def test_whatever_goes_wrong_becomes_a_sentence(caplog: pytest.LogCaptureFixture
     ds = dataset()
     answers = Answers(ds)
     assert "layer 9 does not exist" in ask(answers, "maps", state={"layers": [0, 9]})[0]["error"]
-    assert "layer 9 was not captured" in ask(answers, "heads", layer=9)[0]["error"]
+    assert "layer 9 does not exist" in ask(answers, "heads", state={"head_layer": 9})[0]["error"]
     assert "no patch is pinned" in ask(answers, "runs")[0]["error"]
     assert caplog.records == []
     broken = Answers(ds.drop_vars("layer").assign_coords(layer=ds.layer))

@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 from sklearn.metrics import average_precision_score
 
-from tests.synthetic import dataset
+from tests.synthetic import dataset, video
 from workbench.schema import SchemaError, SelectionError
 from workbench.widgets.explore import arrays
 from workbench.widgets.explore.state import State
@@ -13,18 +13,6 @@ from workbench.widgets.explore.state import State
 
 def state_of(ds: xr.Dataset, **values: object) -> State:
     return State.from_json(values, ds)
-
-
-def video() -> xr.Dataset:
-    """Two frames of a dataset, the second with other scores."""
-    first, second = dataset(seed=1, truth=True), dataset(seed=2, truth=True)
-    names = ["output", "output_total", "cross", "cross_total"]
-    return first.drop_vars(names).assign(
-        {
-            name: xr.concat([first[name], second[name]], xr.DataArray([0, 4], dims="frame", name="frame"))
-            for name in names
-        }
-    )
 
 
 def test_a_frame_is_that_frame_alone() -> None:
@@ -40,7 +28,7 @@ def test_a_frame_is_that_frame_alone() -> None:
     plain = state_of(alone, pin=[1, 2])
     np.testing.assert_allclose(arrays.overview(state, ds), arrays.overview(plain, alone), rtol=1e-6)
     np.testing.assert_allclose(arrays.runs(state, ds).layers, arrays.runs(plain, alone).layers, rtol=1e-5)
-    np.testing.assert_array_equal(arrays.head_maps(state, ds, 1), arrays.head_maps(plain, alone, 1))
+    np.testing.assert_array_equal(arrays.head_maps(state, ds), arrays.head_maps(plain, alone))
 
 
 @pytest.mark.parametrize("reduce", ["softmax_mean", "mean_softmax", "mean"])
@@ -71,15 +59,14 @@ def test_a_missing_layer_has_no_run() -> None:
 @pytest.mark.parametrize("reduce", ["softmax_mean", "mean"])
 def test_head_maps_are_the_maps_of_single_heads(reduce: str) -> None:
     ds = dataset(heads=3, samples=2)
-    state = state_of(ds, focus=2, timesteps=[500, 250], layers=[0, 1], sample=1, reduce=reduce)
-    found = arrays.head_maps(state, ds, 3)
+    state = state_of(ds, focus=2, timesteps=[500, 250], layers=[0, 1], sample=1, reduce=reduce, head_layer=3)
+    found = arrays.head_maps(state, ds)
     for head in range(3):
         expected = ds.wb.heatmap(layers=3, timesteps=[500, 250], heads=head, samples=1, reduce=reduce)[2]
         np.testing.assert_array_equal(found[head], expected)
-    with pytest.raises(SelectionError, match="layer 9"):
-        arrays.head_maps(state, ds, 9)
+    assert state_of(ds, layers=[0, 1]).strip_layer == 1
     with pytest.raises(SelectionError, match="no head to show"):
-        arrays.head_maps(state, ds.drop_vars("output"), 3)
+        arrays.head_maps(state, ds.drop_vars("output"))
 
 
 def test_the_overview_compares_with_the_truth_as_score_does() -> None:

@@ -25,6 +25,13 @@ def ds() -> xr.Dataset:
     return synthetic.dataset(concepts=("dog", "grass", "sky"))
 
 
+def test_a_run_of_one_concept_shows_raw_scores_beside_shares(ds: xr.Dataset) -> None:
+    one = synthetic.dataset(concepts=("dog",))
+    shown = aligned(State.from_json({"limits": [0.0, 1.0]}, ds), ds, one)
+    assert (shown.reduce, shown.limits) == ("mean", None)
+    assert aligned(State.default(one), one, ds).reduce == "mean"
+
+
 @pytest.fixture
 def deep() -> xr.Dataset:
     """Another model: layers 0 to 16, other timesteps, another order of concepts, a finer grid."""

@@ -28,6 +28,16 @@ def test_unpacked_scores_are_closer_than_float16(scale: float) -> None:
         np.testing.assert_allclose(softmax(found, 2), softmax(exact, 2), atol=2e-5 * scale)
 
 
+def test_scores_of_another_precision_are_sent_in_32_bits() -> None:
+    ds = dataset()
+    (part, *_), (wide, *_) = (
+        cube.pack(one, "output") for one in (ds, ds.assign(output_total=ds.output_total.astype(float)))
+    )
+    for values, same in zip(wide, part, strict=True):
+        assert values.dtype == same.dtype
+        np.testing.assert_array_equal(values, same)
+
+
 def test_tokens_frames_and_any_order_of_dimensions() -> None:
     ds = dataset(spaces=("prompt",))
     turned = ds.assign(prompt_total=ds.prompt_total.transpose("x", "token", "layer", "y", "timestep", "sample"))

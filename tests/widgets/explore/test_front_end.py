@@ -86,7 +86,7 @@ def test_names_of_the_state_are_spelled_alike() -> None:
 def test_the_browser_copies_the_code_that_the_kernel_writes() -> None:
     many = synthetic.dataset(kind="generate", samples=2, spaces=("output", "cross", "prompt"), truth=True)
     one = synthetic.dataset(timesteps=[812.5], layers=[3], truth=True, concepts=('it"s', "é", "sky"))
-    unfolded = {"open": ["patch", "overview"], "pin": [1, 2]}
+    unfolded = {"open": ["patch", "overview", "heads"], "pin": [1, 2]}
     states: list[tuple[xr.Dataset, dict[str, Any]]] = [
         (many, {}),
         (many, {"space": "cross", "sample": 1, "statistic": "iou", **unfolded}),
@@ -95,7 +95,10 @@ def test_the_browser_copies_the_code_that_the_kernel_writes() -> None:
         (many, {"sample": None, "layers": [2, 4], "timesteps": [500.0, 250.0], "statistic": "ap", **unfolded}),
         (one, {"statistic": "ap", "concepts": [0, 1], **unfolded}),
         (one, {"statistic": "separability", "difference": [0, 1], **unfolded}),
-        (one.drop_vars("truth"), {"statistic": "iou", **unfolded}),
+        (one.drop_vars("truth"), {"statistic": "entropy", "focus": 1, "head_layer": 3, **unfolded}),
+        (one.drop_vars("truth"), {"statistic": "iou", "open": ["overview"]}),
+        (one.drop_vars("output"), {"statistic": "entropy", "space": "output", **unfolded}),
+        (synthetic.video(), {"frame": 4, "statistic": "iou", "sample": None, **unfolded}),
     ]
     given, expected = [], []
     for ds, values in states:
@@ -107,5 +110,6 @@ def test_the_browser_copies_the_code_that_the_kernel_writes() -> None:
     script = f"{assets.text('explore/code.js')}\nconsole.log(JSON.stringify({json.dumps(given)}.map(codeOf)));"
     done = subprocess.run([node(), "-"], input=script, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == expected
-    assert sum("over_layers" in code for code in expected) == 7
-    assert sum("overview" in code for code in expected) == 3
+    assert sum("over_layers" in code for code in expected) == 9
+    assert sum("overview" in code for code in expected) == 9
+    assert sum("heads" in code for code in expected) == 8

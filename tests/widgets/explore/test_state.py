@@ -51,6 +51,7 @@ def states(draw: st.DrawFn, ds: xr.Dataset) -> State:
         smooth=draw(st.booleans()),
         picture=draw(st.booleans()),
         limits=maybe(st.tuples(st.floats(-1, 0), st.floats(0, 1))),
+        head_layer=maybe(st.sampled_from(ds.layer.values.tolist())),
         open=tuple(draw(st.lists(st.sampled_from(SECTIONS), unique=True))),
     )
 
@@ -88,20 +89,29 @@ def test_the_copied_code_gives_the_numbers_on_screen(ds: xr.Dataset, data: st.Da
         one, other = state.difference
         np.testing.assert_array_equal(ran["difference"].transpose("y", "x").to_numpy(), maps[one] - maps[other])
     if state.pin is not None and "patch" in state.open:
+        row, column = state.pin
+        np.testing.assert_array_equal(ran["patch"].to_numpy(), maps[:, row, column])
         for kept, values in arrays.runs(state, ds)._asdict().items():
             curve = ran[f"over_{kept}"].reindex({kept[:-1]: ds[kept[:-1]]}).transpose(kept[:-1], dim)
             np.testing.assert_array_equal(curve.to_numpy(), values)
 
 
-@pytest.mark.parametrize("statistic", ["iou", "ap", "entropy"])
+@pytest.mark.parametrize("statistic", OVERVIEW)
 def test_the_copied_code_gives_the_numbers_of_the_overview(statistic: str) -> None:
-    ds = dataset(truth=True, signal=1.0, missing=((0, 500.0, 2),))
-    for space in ("output", "cross"):
-        state = State.from_json({"space": space, "statistic": statistic, "open": ["overview"]}, ds)
+    single, several = (dataset(truth=True, signal=1.0, samples=n, missing=((0, 500.0, 2),)) for n in (1, 2))
+    for ds, values in ((single, {"space": "cross"}), (several, {}), (several, {"sample": 1})):
+        state = State.from_json({"statistic": statistic, "open": ["overview"], **values}, ds)
         exec(state.call(ds), ran := {"ds": ds})
-        np.testing.assert_allclose(ran["overview"].to_numpy(), arrays.overview(state, ds), rtol=1e-5)
-    several = dataset(truth=True, samples=2)
-    assert "overview" not in State.from_json({"statistic": statistic, "open": ["overview"]}, several).call(several)
+        np.testing.assert_array_equal(ran["overview"].to_numpy().astype(np.float32), arrays.overview(state, ds))
+
+
+def test_the_copied_code_gives_the_maps_of_the_heads() -> None:
+    ds = dataset(samples=2, heads=3)
+    state = State.from_json({"open": ["heads"], "focus": 2, "head_layer": 4, "reduce": "mean", "sample": 1}, ds)
+    exec(state.call(ds), ran := {"ds": ds})
+    np.testing.assert_array_equal([ran["heads"][head] for head in range(3)], arrays.head_maps(state, ds))
+    sums = ds.drop_vars("output")
+    assert "heads" not in State.from_json({"open": ["heads"]}, sums).call(sums)
 
 
 @pytest.mark.parametrize("ds", [dataset(), dataset(default_layers=(2,), timesteps=[500.0])], ids=["several", "single"])

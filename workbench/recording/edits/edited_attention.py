@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from workbench.interventions import BlurAttention, Intervention, MaskText
-from workbench.models.transformer import Attention
+from workbench.models.block_records import Attention
 from workbench.schema import InputError, TraceError
 
 Seed: TypeAlias = str | tuple[str, ...]

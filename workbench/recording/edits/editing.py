@@ -27,10 +27,12 @@ from workbench.interventions import (
     Source,
 )
 from workbench.interventions.fields import STREAMS
+from workbench.models.block_records import WHOLE, Attention, Both, ConceptStream
 from workbench.models.hooks import Changes
-from workbench.models.transformer import WHOLE, Attention, Both, ConceptStream, Layer, TransformerAdapter
+from workbench.models.layers import Layer
+from workbench.models.transformer import TransformerAdapter
+from workbench.recording.block_reading import Reading
 from workbench.recording.edits.edited_attention import Seed, attend_edited, check_tokens, random_direction
-from workbench.recording.reading import Reading
 from workbench.schema import InputError, TraceError
 
 _TEXT: Final = (NullText, Amplify)
@@ -169,7 +171,7 @@ class Editing:
 
     # --- other runs ---------------------------------------------------------------------------------------------
     def sources(self, timestep: float | None = None) -> list[Source]:
-        """The runs that are needed, at one noise level or at any."""
+        """The runs that are needed, at one timestep or at any."""
         acting = [edit for edit in self.interventions if timestep is None or edit.acts_at(timestep)]
         return list(dict.fromkeys(source for edit in acting for source in edit.sources()))
 
@@ -229,7 +231,7 @@ class Editing:
             at = ", ".join(f"{timestep:g}" for timestep in self._at)
             raise TraceError(
                 f"an intervention takes activations of {source} at timestep {at}, but no such pass was seen: run it "
-                "first, at the same noise level, inside `with trace.collecting(source):`."
+                "first, at the same timestep, inside `with trace.collecting(source):`."
             ) from None
 
     # --- edits --------------------------------------------------------------------------------------------------
@@ -326,7 +328,7 @@ class Editing:
         if len(inside) > 1:
             raise InputError(
                 f"a batch at timesteps {sorted(set(self._at), reverse=True)} lies partly inside the range "
-                f"{edit['timesteps']} of {edit}: run the noise levels one after the other."
+                f"{edit['timesteps']} of {edit}: run the timesteps one after the other."
             )
         return inside == {True}
 

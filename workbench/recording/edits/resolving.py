@@ -91,7 +91,7 @@ def refuse_mass(interventions: Iterable[Intervention], text_mass: bool) -> None:
     Raises
     ------
     InputError
-        Then.
+        If one does and it is asked for.
     """
     plain = (edit.of if isinstance(edit, RandomDirection) else edit for edit in interventions)
     replaced = [str(edit) for edit in plain if isinstance(edit, MaskText | BlurAttention)]
@@ -119,7 +119,7 @@ def missing_pieces(
 def warn_of_idle(
     interventions: Iterable[Intervention], timesteps: Sequence[float], last: int | None, stacklevel: int
 ) -> None:
-    """Warn of interventions that change nothing: at no noise level that is run, or behind the last recorded block.
+    """Warn of interventions that change nothing: at no timestep that is run, or behind the last recorded block.
 
     Parameters
     ----------

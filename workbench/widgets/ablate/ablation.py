@@ -14,14 +14,14 @@ import xarray as xr
 
 from workbench.analysis.origin import stem
 from workbench.schema import InputError, WorkbenchError
+from workbench.widgets.ablate.ablation_still import still_of
 from workbench.widgets.ablate.effect_plots import BY_LAYER
+from workbench.widgets.ablate.finished_runs import INTERVENTION, SWEEP, Result, figure, netcdf, table
 from workbench.widgets.ablate.intervention_form import Interventions
-from workbench.widgets.ablate.results import INTERVENTION, SWEEP, Result, figure, netcdf, table
-from workbench.widgets.ablate.still import still_of
 from workbench.widgets.ablate.tasks import Mode
 from workbench.widgets.shared import assets
-from workbench.widgets.shared.code import continued
 from workbench.widgets.shared.drawing import Still, Text
+from workbench.widgets.shared.python_code import continued
 from workbench.widgets.shared.static_output import HIDING, StaticOutput
 from workbench.widgets.shared.worker import Worker
 
@@ -31,6 +31,7 @@ ORDER: Final = (
     "shared/maths.js",
     "shared/dom.js",
     "shared/panels.js",
+    "shared/plotting.js",
     "ablate/ablation-plots.js",
     "ablate/ablation-form.js",
     "ablate/ablation.js",
@@ -45,8 +46,8 @@ class Ablation(StaticOutput, anywidget.AnyWidget):
     Parameters
     ----------
     modes
-        What it can do, by name: :data:`workbench.widgets.ablate.results.SWEEP`,
-        :data:`workbench.widgets.ablate.results.INTERVENTION`, or both.
+        What it can do, by name: :data:`workbench.widgets.ablate.finished_runs.SWEEP`,
+        :data:`workbench.widgets.ablate.finished_runs.INTERVENTION`, or both.
     lacks
         By name, why a mode is not there, in a sentence.
     title

@@ -11,7 +11,7 @@ from typing import Any, Final
 from workbench import interventions, schema
 from workbench.interventions import ITSELF, Source
 from workbench.schema import ATTEND_MODES, InputError
-from workbench.widgets.shared.code import code
+from workbench.widgets.shared.python_code import code
 
 ALL: Final = "intervention"
 """In place of a dimension: one edit of everything that is chosen."""

@@ -29,10 +29,10 @@ from workbench.widgets.ablate.edit_form import (
     settings_of,
 )
 from workbench.widgets.ablate.effect_plots import effect_plots
-from workbench.widgets.ablate.results import INTERVENTION, Result
+from workbench.widgets.ablate.finished_runs import INTERVENTION, Result
 from workbench.widgets.ablate.tasks import Message, Task
-from workbench.widgets.shared.code import arguments
 from workbench.widgets.shared.forms import ends, one_of, optional, pair, plain, read, real, several, text, whole
+from workbench.widgets.shared.python_code import arguments
 from workbench.widgets.shared.worker import Progress
 
 CONTROLS: Final = {

@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from workbench import schema
+from workbench.analysis.sweep_variants import SPACE
 from workbench.numerics import resampling
 from workbench.numerics.measures import MEASURES
 from workbench.widgets.ablate.sweep_form import GREEDY, SweepForm
@@ -65,6 +66,8 @@ def sweep_plot(form: SweepForm, found: xr.Dataset) -> dict[str, Any]:
         + (", exploratory" if attrs["observations"] < resampling.FEW else "")
         if attrs["observations"] >= resampling.LEAST
         else "",
+        # As the figures: what stands each for itself, without an order, is not joined.
+        "joined": not (dims[0] == SPACE or (dims[0] in (schema.HEAD, schema.SAMPLE) and form.how in ("only", "drop"))),
         "reference": "all together",
         "lines": lines,
     }

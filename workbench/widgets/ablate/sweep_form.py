@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from workbench import schema
 from workbench.analysis.heatmaps import heatmap
 from workbench.analysis.steps import Progress
+from workbench.analysis.sweep_variants import HOWS, SPACE, Choice, Scores
 from workbench.analysis.sweeps import SWEPT, sweep
-from workbench.analysis.variants import HOWS, SPACE, Choice, Scores
 from workbench.numerics.measures import FORMER_MEASURES, MEASURES
 from workbench.schema import InputError
 from workbench.widgets.ablate.annotation import Drawn, code_of, masks_of, read_drawn
-from workbench.widgets.shared.code import arguments, code
 from workbench.widgets.shared.forms import ends, one_of, optional, plain, read, several, whole
+from workbench.widgets.shared.python_code import arguments, code
 from workbench.widgets.shared.spaces import held_spaces
 
 TRUTHS: Final = ("own", "drawn")

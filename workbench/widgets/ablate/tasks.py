@@ -13,12 +13,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from workbench import schema
+from workbench.analysis.sweep_variants import HOWS
 from workbench.analysis.sweeps import SWEPT
-from workbench.analysis.variants import HOWS
 from workbench.numerics.measures import MEASURES
 from workbench.widgets.ablate.annotation import truth_in_words
+from workbench.widgets.ablate.finished_runs import SWEEP, Result
 from workbench.widgets.ablate.plots import METRIC_NAMES, sweep_plot
-from workbench.widgets.ablate.results import SWEEP, Result
 from workbench.widgets.ablate.sweep_form import GREEDY, SweepForm, Variants, spaces_of
 from workbench.widgets.explore.state import State
 from workbench.widgets.shared.description import describe, picture
@@ -83,7 +83,7 @@ class Sweeps:
         spaces = spaces_of(ds)
         heads = any(space in ds.data_vars for space in spaces)
         swept = [dim for dim in SWEPT if dim != schema.HEAD or heads]
-        pairs = [(schema.LAYER, schema.TIMESTEP), (schema.LAYER, schema.HEAD), ("space", schema.LAYER)]
+        pairs = [(schema.LAYER, schema.TIMESTEP), (schema.LAYER, schema.HEAD), (schema.LAYER, "space")]
         over = [[dim] for dim in swept] + [list(pair) for pair in pairs if set(pair) <= set(swept)]
         return {
             "form": SweepForm.default(ds).to_json(),

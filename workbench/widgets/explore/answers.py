@@ -126,9 +126,9 @@ class Answers:
         rows = [[float(value) if np.isfinite(value) else None for value in row] for row in values]
         return {"values": rows, "statistic": state.statistic}, []
 
-    def _heads(self, state: State, question: Mapping[str, Any]) -> Message:
-        found = arrays.head_maps(state, self.totals(state.space), question.get("layer", state.layers[1]))
-        values = {"layer": question.get("layer"), "focus": state.focus or 0, "reduce": state.reduce}
+    def _heads(self, state: State, _question: Any) -> Message:
+        found = arrays.head_maps(state, self.totals(state.space))
+        values = {"layer": state.strip_layer, "focus": state.focus or 0, "reduce": state.reduce}
         return {**values, "shape": list(found.shape)}, [_buffer(found, np.float32)]
 
     def _runs(self, state: State, _question: Any) -> Message:

@@ -12,12 +12,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from workbench import schema
-from workbench.analysis.heatmaps import HeatmapOptions, heatmap, segment
+from workbench.analysis.heatmaps import heatmap, segment
+from workbench.analysis.overview import overview as measured
 from workbench.analysis.plane import pixels_of
-from workbench.numerics.measures import OVERVIEW, Reference
 from workbench.schema import SelectionError, noted
 from workbench.widgets.explore.state import State
-from workbench.widgets.shared.spaces import dim_of, names_of
+from workbench.widgets.shared.spaces import dim_of
 
 _PLANE: Final = (schema.Y, schema.X)
 
@@ -83,26 +83,24 @@ def runs(state: State, ds: xr.Dataset) -> Runs:
     return Runs(found[schema.LAYER], found[schema.TIMESTEP])
 
 
-def head_maps(state: State, ds: xr.Dataset, layer: int) -> NDArray[np.float32]:
-    """(head, y, x): the map of the picked concept for each head of a layer alone, at the chosen timesteps.
+def head_maps(state: State, ds: xr.Dataset) -> NDArray[np.float32]:
+    """(head, y, x): the map of the picked concept for each head of one layer alone, at the chosen timesteps.
 
     Without a picked concept, that of the first one.
 
     Raises
     ------
     SelectionError
-        If the dataset holds only sums over heads, or the layer was not captured.
+        If the dataset holds only sums over heads.
     """
     if state.space not in ds.data_vars:
         raise SelectionError(
             f"this dataset holds only the sums over heads of {state.space!r}: there is no head to show."
         )
     options = state.options(ds)
-    options["layers"] = layer
+    options["layers"] = layer = state.strip_layer
     framed = _frame(ds, state)
     names = [schema.total(state.space), state.space]
-    if layer not in framed[schema.LAYER].to_numpy():
-        raise SelectionError(f"layer {layer} was not captured.")
     high, low = state.timesteps
     timesteps = framed[schema.TIMESTEP].to_numpy()
     chosen = {schema.LAYER: [layer], schema.TIMESTEP: timesteps[(timesteps <= high) & (timesteps >= low)]}
@@ -119,43 +117,16 @@ def head_maps(state: State, ds: xr.Dataset, layer: int) -> NDArray[np.float32]:
 
 
 def overview(state: State, ds: xr.Dataset) -> NDArray[np.float32]:
-    """(timestep, layer): the chosen statistic of every piece's own maps, all heads, after the softmax.
-
-    ``patch_agreement`` compares with the default heat map of the run. NaN for missing pieces.
+    """(timestep, layer): the chosen statistic, as :func:`workbench.analysis.overview.overview` measures it.
 
     Raises
     ------
     SelectionError
         If the statistic needs a truth, or more concepts, than there are.
     """
-    if len(names_of(ds, state.space)) < 2:
-        raise SelectionError("with one concept there is nothing to compare: capture a second one.")
-    framed = _frame(ds, state)
-    options: HeatmapOptions = {"space": state.space}
-    if state.sample is not None:
-        options["samples"] = state.sample
-    measure = OVERVIEW[state.statistic]
-    reference = None
-    if measure.against == "truth":
-        if state.space == schema.PROMPT:
-            raise SelectionError("the truth names concepts, and this space has tokens: choose another figure.")
-        true, area = truth_counts(ds, state)
-        reference = Reference(true.astype(np.float64), area.astype(np.float64), labelled=np.nan)
-    rows = []
     with noted():  # the maps themselves have given their warnings already
-        if measure.against == "default map":
-            whole = _plain(segment(framed, **options), *_PLANE)
-            reference = Reference.of_labels(whole, len(names_of(ds, state.space)))
-        pieces: HeatmapOptions = {**options, "layers": slice(None, None), "keep": ["layer"]}
-        for timestep in framed[schema.TIMESTEP].to_numpy().tolist():
-            pieces["timesteps"] = timestep
-            try:
-                found = _plain(heatmap(framed, **pieces), schema.LAYER, dim_of(state.space), *_PLANE)
-            except SelectionError:
-                rows.append(np.full(framed.sizes[schema.LAYER], np.nan))
-                continue
-            rows.append(measure.value(*measure(found, reference)))
-    return np.stack(rows).astype(np.float32)
+        found = measured(_frame(ds, state), state.statistic, space=state.space, samples=state.sample)
+    return _plain(found, schema.TIMESTEP, schema.LAYER).astype(np.float32)
 
 
 def truth_counts(ds: xr.Dataset, state: State) -> TruthCounts:

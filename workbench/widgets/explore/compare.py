@@ -17,10 +17,9 @@ from workbench.schema import InputError, WorkbenchError
 from workbench.store.reading import Run
 from workbench.widgets.explore.difference import LETTERS, minus, titles
 from workbench.widgets.explore.explorer import Explorer
-from workbench.widgets.explore.picker import opening
 from workbench.widgets.explore.state import State
+from workbench.widgets.shared.copied_dataset import named, opening
 from workbench.widgets.shared.drawing import Beside, Block, Still, Text, png
-from workbench.widgets.shared.kernel import variable_of
 from workbench.widgets.shared.refusals import problem, shown
 from workbench.widgets.shared.spaces import held_spaces, names_of
 from workbench.widgets.shared.static_output import StaticOutput
@@ -29,6 +28,8 @@ _PAUSE: Final = 0.1
 """Seconds without a change, before the differences are drawn anew."""
 _NARROWEST: Final = 270
 """In pixels: views stand side by side where each has that much, as two have in a notebook of 700."""
+_GAP: Final = 12
+"""Pixels between views."""
 _ABREAST: Final = 3
 """Views side by side in a picture."""
 
@@ -55,6 +56,7 @@ def aligned(state: State, ds: xr.Dataset, other: xr.Dataset) -> State:
     difference = None
     if state.difference is not None and set(state.difference) <= set(where):
         difference = (where[state.difference[0]], where[state.difference[1]])
+    raw = len(there) < 2  # a softmax over one concept says nothing
     lacking = OVERVIEW[state.statistic].against == "truth" and schema.TRUTH not in other
     return dataclasses.replace(
         default,
@@ -63,7 +65,7 @@ def aligned(state: State, ds: xr.Dataset, other: xr.Dataset) -> State:
         heads=_heads(state.heads, ds, other, default.space),
         sample=_held(state.sample, other, schema.SAMPLE, default.sample),
         frame=_held(state.frame, other, schema.FRAME, default.frame),
-        reduce=state.reduce,
+        reduce="mean" if raw else state.reduce,
         concepts=tuple(sorted(shown)) if shown else default.concepts,
         difference=difference,
         focus=None if state.focus is None else where.get(state.focus, default.focus),
@@ -73,7 +75,8 @@ def aligned(state: State, ds: xr.Dataset, other: xr.Dataset) -> State:
         opacity=state.opacity,
         smooth=state.smooth,
         picture=state.picture,
-        limits=state.limits,
+        limits=None if raw and state.reduce != "mean" else state.limits,
+        head_layer=None if state.head_layer is None else _layers((state.head_layer,) * 2, ds, other)[0],
         open=state.open,
     )
 
@@ -123,7 +126,7 @@ def compare(
 def _opened(given: Any, variable: str) -> tuple[Any, str, str]:
     """A dataset, or why it cannot be opened; what copied code calls it; and the code that opens it."""
     if not isinstance(given, Run):
-        return given, variable_of(given, variable), ""
+        return given, *named(given, variable)
     try:
         return given.open(), variable, opening(given, variable)
     except WorkbenchError as error:
@@ -148,12 +151,16 @@ class Comparison(StaticOutput, ipywidgets.Box):  # type: ignore[misc]
 
     def __init__(self, views: Sequence[Explorer]) -> None:
         self.views = tuple(views)
-        self._minus = ipywidgets.Image(format="png", layout={"grid_column": "1 / -1", "max_width": "960px"})
+        self._minus = ipywidgets.Image(
+            format="png", layout={"grid_area": "auto / 1 / auto / -1", "max_width": "min(960px, 100%)", "margin": "0"}
+        )
         for view in views:
             view.layout.min_width = "0"
             view.observe(self._changed_state, "state")
-        layout = {"display": "grid", "grid_gap": "12px", "align_items": "flex-start"}
-        columns = f"repeat(auto-fit, minmax(min({_NARROWEST}px, 100%), 1fr))"
+        layout = {"display": "grid", "grid_gap": f"{_GAP}px", "align_items": "flex-start"}
+        # As many columns as fit, and no more than views: what spans them all would keep empty ones open.
+        share = f"calc((100% - {_GAP * (len(views) - 1)}px) / {len(views)})"
+        columns = f"repeat(auto-fit, minmax(min(max({_NARROWEST}px, {share}), 100%), 1fr))"
         super().__init__([*views, self._minus], layout=layout | {"grid_template_columns": columns})
         self.add_class("wb-compare")  # where views look for one another
         self._subtract()

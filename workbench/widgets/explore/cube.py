@@ -60,7 +60,8 @@ def pack(ds: xr.Dataset, space: str) -> Iterator[Part]:
         schema.TIMESTEP, schema.SAMPLE, schema.LAYER, dim_of(space), schema.FRAME, schema.Y, schema.X
     )
     for timestep in range(scores.sizes[schema.TIMESTEP]):
-        yield _packed(scores.isel({schema.TIMESTEP: timestep}).to_numpy())
+        # The browser reads 32 bits, whatever a dataset that was computed with holds.
+        yield _packed(scores.isel({schema.TIMESTEP: timestep}).to_numpy().astype(np.float32))
 
 
 def unpack(part: Part) -> NDArray[np.float32]:

@@ -11,8 +11,8 @@ import xarray as xr
 from workbench import schema
 from workbench.interventions import edit_of
 from workbench.widgets.explore import arrays
+from workbench.widgets.explore.explorer_still import colour_of, difference_tile, symmetric_ramp
 from workbench.widgets.explore.state import State
-from workbench.widgets.explore.still import colour_of, difference_tile, symmetric_ramp
 from workbench.widgets.shared.drawing import Block, Text, Tile, Tiles
 from workbench.widgets.shared.spaces import names_of
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import anywidget
@@ -16,13 +17,13 @@ from workbench.schema import InputError, WorkbenchError, noted
 from workbench.store.reading import Run
 from workbench.widgets.explore import arrays, front_end
 from workbench.widgets.explore.answers import Answers
+from workbench.widgets.explore.explorer_still import moving, still_of
 from workbench.widgets.explore.meta import meta_of
 from workbench.widgets.explore.page import page
-from workbench.widgets.explore.picker import opening, pick
+from workbench.widgets.explore.picker import pick
 from workbench.widgets.explore.state import State
-from workbench.widgets.explore.still import moving, still_of
+from workbench.widgets.shared.copied_dataset import begun, named, opening, reopening
 from workbench.widgets.shared.drawing import Still, Text
-from workbench.widgets.shared.kernel import variable_of
 from workbench.widgets.shared.refusals import problem, shown
 from workbench.widgets.shared.spaces import names_of
 from workbench.widgets.shared.static_output import StaticOutput
@@ -87,6 +88,8 @@ class Explorer(StaticOutput, anywidget.AnyWidget):
         if sentence is not None:
             super().__init__(error=sentence)
             return
+        # A saved page is read where no variable holds the dataset.
+        self._page_of = partial(page, source=source or reopening(ds))
         ds = shown(ds)
         meta = {
             **meta_of(ds, cube=cube, variable=variable, source=source),
@@ -103,7 +106,7 @@ class Explorer(StaticOutput, anywidget.AnyWidget):
         if chosen.concepts is not None and "concepts" not in (state or {}):
             chosen = _with_largest(chosen, ds)
         self._ds = ds
-        self._answers = Answers(ds, page)
+        self._answers = Answers(ds, self._page_of)
         super().__init__(meta=meta, state=chosen.to_json())
         self.on_msg(self._answer)
         self.observe(self.renew, "state")
@@ -113,8 +116,7 @@ class Explorer(StaticOutput, anywidget.AnyWidget):
         """Python that computes the numbers on screen, as "Code" in the view copies it; empty without a dataset."""
         if self._ds is None:
             return ""
-        written = State.from_json(self.state, self._ds).call(self._ds, self.meta["variable"])
-        return f"{self.meta['source']}\n\n{written}" if self.meta["source"] else written
+        return begun(self.meta["source"], State.from_json(self.state, self._ds).call(self._ds, self.meta["variable"]))
 
     def still(self) -> Still:
         """What the view shows now, for a picture of it.
@@ -146,7 +148,7 @@ class Explorer(StaticOutput, anywidget.AnyWidget):
 
     def _page(self) -> bytes:
         ds, state = self._shown()
-        return page(ds, state).encode()
+        return self._page_of(ds, state).encode()
 
     def _moving(self, over: str = schema.TIMESTEP) -> bytes:
         ds, state = self._shown()
@@ -219,7 +221,8 @@ def explore(ds: Any = None, *, state: Mapping[str, Any] | None = None, snapshot:
     if ds is None or (isinstance(ds, list | tuple) and all(isinstance(run, Run) for run in ds)):
         return pick(Explorer, ds, state=state)
     if not isinstance(ds, Run):
-        return Explorer(ds, state=state, snapshot=snapshot, variable=variable_of(ds, "ds"))
+        variable, source = named(ds)
+        return Explorer(ds, state=state, snapshot=snapshot, variable=variable, source=source)
     try:
         return Explorer(ds.open(), state=state, snapshot=snapshot, source=opening(ds))
     except WorkbenchError as error:

@@ -13,6 +13,7 @@ ORDER: Final = (
     "shared/dom.js",
     "explore/sliders.js",
     "shared/panels.js",
+    "shared/plotting.js",
     "explore/charts.js",
     "explore/store-kernel.js",
     "explore/code.js",

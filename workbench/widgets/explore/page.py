@@ -21,10 +21,11 @@ from workbench.analysis.origin import as_text, provenance
 from workbench.schema import InputError
 from workbench.widgets.explore import cube, front_end
 from workbench.widgets.explore.answers import Answers
+from workbench.widgets.explore.explorer_still import still_of
 from workbench.widgets.explore.meta import meta_of
 from workbench.widgets.explore.state import State
-from workbench.widgets.explore.still import still_of
 from workbench.widgets.shared import assets
+from workbench.widgets.shared.copied_dataset import begun, reopening
 from workbench.widgets.shared.refusals import drawable, problem, shown
 from workbench.widgets.shared.spaces import has_pictures, held_spaces
 
@@ -58,14 +59,15 @@ def save_html(ds: xr.Dataset, path: str | os.PathLike[str], *, state: Mapping[st
     """
     if sentence := problem(ds):
         raise InputError(sentence)
+    source = reopening(ds)
     ds = shown(ds)
     first = State.default(ds) if state is None else State.from_json(state, ds)
     target = Path(path)
-    target.write_text(page(ds, first), encoding="utf-8")
+    target.write_text(page(ds, first, source=source), encoding="utf-8")
     return target
 
 
-def page(ds: xr.Dataset, state: State) -> str:
+def page(ds: xr.Dataset, state: State, *, source: str = "") -> str:
     """The text of the HTML file.
 
     It holds the scores summed over heads, in 16 bits where these will do, the pictures, and the overviews of the shown
@@ -77,6 +79,8 @@ def page(ds: xr.Dataset, state: State) -> str:
         A captured dataset that can be shown.
     state
         What it shows at first. Chosen heads are not kept: the page holds sums over all heads.
+    source
+        Code that opens the dataset, where it is known.
 
     Raises
     ------
@@ -92,16 +96,17 @@ def page(ds: xr.Dataset, state: State) -> str:
     spaces = held_spaces(ds)
     if sum(cube.size(ds, space) for space in spaces) > _LARGEST:
         spaces = [state.space]
-    meta = meta_of(ds)
+    meta = meta_of(ds, source=source)
     meta |= {"offline": True, "spaces": {space: meta["spaces"][space] for space in spaces}}
     packed = _packed(
         {"meta": meta, "state": state.to_json(), "module": front_end.module()}, _answers(ds, state, spaces)
     )
+    code = begun(source, state.call(ds))
     fill = {
         "title": html.escape(_title(meta)),
         "style": front_end.style(),
         "description": html.escape(still_of(ds, state).words),
-        "facts": html.escape(as_text(provenance(ds) | {"state": state.to_json(), "code": state.call(ds)})),
+        "facts": html.escape(as_text(provenance(ds) | {"state": state.to_json(), "code": code})),
         "script": assets.joined("explore/address.js", "explore/saved.js"),
         "saved": base64.b64encode(packed).decode("ascii"),
     }

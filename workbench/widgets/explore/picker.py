@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import anywidget
@@ -19,6 +18,7 @@ from workbench import schema, store
 from workbench.schema import WorkbenchError
 from workbench.store.listing import Family, Run, counted, families
 from workbench.widgets.shared import assets
+from workbench.widgets.shared.copied_dataset import opening
 from workbench.widgets.shared.drawing import Block, Still, Table, Text
 from workbench.widgets.shared.refusals import drawable
 from workbench.widgets.shared.static_output import HIDING, StaticOutput
@@ -162,12 +162,6 @@ def pick(
         What the view of the chosen run shows at first.
     """
     return Choice(store.runs() if runs is None else runs, view_of, state)
-
-
-def opening(run: Run, variable: str = "ds") -> str:
-    """Code that opens a stored run into a variable: by its key in the usual place, else by its path."""
-    usual = isinstance(run.path, Path) and run.path.parent.parent == store.home()
-    return f"import workbench as wb\n\n{variable} = wb.open({run.key if usual else str(run.path)!r})"
 
 
 def _summary(group: Family) -> str:

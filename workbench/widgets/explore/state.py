@@ -68,6 +68,8 @@ class State:
         Lay the maps over the picture.
     limits : tuple of two float or None
         Ends of the colour scale; None fits it to what is shown.
+    head_layer : int or None
+        The layer whose heads have a map each; None follows the last chosen layer.
     open : tuple of str
         The unfolded sections, from :data:`SECTIONS`.
     """
@@ -89,6 +91,7 @@ class State:
     smooth: bool = False
     picture: bool = True
     limits: tuple[float, float] | None = None
+    head_layer: int | None = None
     open: tuple[str, ...] = ()
 
     @classmethod
@@ -143,6 +146,11 @@ class State:
             space = selection.space_of(ds, values["space"])
         return dataclasses.replace(cls.default(ds, space), **forms.read("a state", values, _fields(ds, space)))
 
+    @property
+    def strip_layer(self) -> int:
+        """The layer whose heads have a map each."""
+        return self.layers[1] if self.head_layer is None else self.head_layer
+
     def to_json(self) -> dict[str, Any]:
         """The state as plain values: what ``json.dumps`` takes and :meth:`from_json` reads."""
         found: dict[str, Any] = forms.plain(self)
@@ -169,8 +177,8 @@ class State:
         return options
 
     def call(self, ds: xr.Dataset, variable: str = "ds") -> str:
-        """Python code that computes the numbers on screen from a dataset that is in a variable; those of the curves of
-        the patch, and of the overview where a sweep gives them, as long as they are unfolded."""
+        """Python code that computes the numbers on screen from a dataset that is in a variable; those of the overview,
+        the heads and the patch as long as they are unfolded."""
         written = _arguments(self.options(ds))
         dim = dim_of(self.space)
         frame = "" if self.frame is None else f".sel(frame={self.frame})"
@@ -186,22 +194,29 @@ class State:
         shown = "" if self.concepts is None else chosen(self.concepts)
         maps = f"{variable}.wb.heatmap({written}){frame}"
         lines = [f"maps = {maps}{shown}", f"areas = {variable}.wb.segment({written}){frame}"]
+        framed = variable if self.frame is None else f"{variable}.sel(frame=[{self.frame}])"
+        known = schema.TRUTH in ds and dim == schema.CONCEPT
+        if known:
+            lines.append(f"mean_iou = {framed}.wb.score({written}).mean_iou")
         if self.difference is not None:
             one, other = (f"{maps}{chosen(index, ', drop=True')}" for index in self.difference)
             lines.append(f"difference = {one} - {other}")
         if self.pin is not None and "patch" in self.open:
             row, column = self.pin
             at = f"{frame}.isel(y={row}, x={column})"
+            lines.append(f"patch = {variable}.wb.heatmap({written}){at}")
             for kept, every in self.along(ds).items():
                 lines.append(f"over_{kept}s = {variable}.wb.heatmap({_arguments(every)}){at}")
-        swept = _SWEPT.get(self.statistic)
-        apart = self.sample is None and ds.sizes.get(schema.SAMPLE, 1) > 1
-        known = len(names) > 1 and (OVERVIEW[self.statistic].against != "truth" or schema.TRUTH in ds)
-        if "overview" in self.open and swept and known and not (apart or frame) and dim == schema.CONCEPT:
-            asked: dict[str, Any] = {"metric": self.statistic, "layers": _all_layers(ds)}
-            asked |= {} if self.space == schema.SPACES[0] else {"space": self.space}
+        if "overview" in self.open and len(names) > 1 and (OVERVIEW[self.statistic].against != "truth" or known):
+            asked: dict[str, Any] = {} if self.space == schema.SPACES[0] else {"space": self.space}
             asked |= {} if self.sample is None else {"samples": self.sample}
-            lines.append(f'overview = {variable}.wb.sweep(("timestep", "layer"), {_arguments(asked)}).{swept}')
+            given = ", ".join([_code(self.statistic), *([_arguments(asked)] if asked else [])])
+            lines.append(f"overview = {framed}.wb.overview({given})")
+        if "heads" in self.open and self.space in ds.data_vars:
+            alone = dataclasses.replace(self, layers=(self.strip_layer,) * 2, heads=()).options(ds)
+            alone["heads"] = _Name("head")  # type: ignore[typeddict-item]
+            one = f"{variable}.wb.heatmap({_arguments(alone)}){frame}{chosen(self.focus or 0, ', drop=True')}"
+            lines.append(f'heads = {{head: {one} for head in {variable}["head"].values.tolist()}}')
         return "\n".join(lines)
 
     def along(self, ds: xr.Dataset) -> dict[str, HeatmapOptions]:
@@ -217,8 +232,8 @@ class State:
         return found
 
 
-_SWEPT: Final = {"iou": "mean_iou", "ap": "mean_ap", "entropy": "entropy"}
-"""By statistic of the overview that is a metric of sweeps too, the variable that holds it."""
+class _Name(str):
+    """A variable in code."""
 
 
 def _all_layers(ds: xr.Dataset) -> Any:
@@ -253,6 +268,7 @@ def _fields(ds: xr.Dataset, space: str) -> dict[str, Reader]:
         "smooth": forms.flag,
         "picture": forms.flag,
         "limits": optional(pair(forms.real())),
+        "head_layer": optional(among(labels_of(ds, schema.LAYER, int), "layer")),
         "open": forms.several(one_of(SECTIONS)),
     }
 
@@ -287,6 +303,8 @@ def _captured(held: Sequence[float]) -> Reader:
 
 
 def _code(value: Any) -> str:
+    if isinstance(value, _Name):
+        return value
     if isinstance(value, slice):
         return f"slice({value.start!r}, {value.stop!r})"
     return json.dumps(value, ensure_ascii=False)

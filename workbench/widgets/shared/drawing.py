@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workbench.analysis.origin import SOFTWARE, as_text
-from workbench.widgets.shared.lettering import broken, cut, font, short
+from workbench.widgets.shared.picture_text import broken, cut, font, short
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -8,9 +8,9 @@ import numpy as np
 import xarray as xr
 
 from workbench import schema
+from workbench.analysis.adding_truth import masks_of, void_of
 from workbench.analysis.normalising import normalised
 from workbench.analysis.plane import patch_side
-from workbench.analysis.truth import masks_of, void_of
 from workbench.schema import WorkbenchError
 from workbench.widgets.shared.spaces import held_spaces
 

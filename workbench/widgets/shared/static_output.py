@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from workbench.schema import InputError, WorkbenchError, noted
 from workbench.widgets.shared.drawing import Block, Still, Text, png
-from workbench.widgets.shared.lettering import lacking
+from workbench.widgets.shared.picture_text import lacking
 
 RUN_THE_CELL: Final = "Run the cell for the live view."
 _REST: Final = 1.0

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from workbench.schema import POOLS, PROMPT, SPACES, InputError
 from workbench.widgets.ablate.edit_form import read_list
-from workbench.widgets.shared.code import arguments, code
 from workbench.widgets.shared.forms import flag, one_of, optional, plain, read, several, text, whole
+from workbench.widgets.shared.python_code import arguments, code
 
 PICTURE: Final = "picture"
 SOURCES: Final = (PICTURE, PROMPT)

@@ -8,7 +8,7 @@ from typing import Any
 import xarray as xr
 
 from workbench import schema
-from workbench.widgets.shared.code import arguments, code
+from workbench.widgets.shared.python_code import arguments, code
 from workbench.widgets.start.form import StartForm, described
 from workbench.widgets.start.subjects import Picture
 

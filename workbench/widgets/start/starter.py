@@ -22,7 +22,7 @@ from workbench.widgets.start.backend import Backend, Watcher
 from workbench.widgets.start.form import StartForm
 from workbench.widgets.start.history import Entry, truth_of
 from workbench.widgets.start.panel import StartPanel
-from workbench.widgets.start.still import named, still_of_form, still_of_run
+from workbench.widgets.start.starter_still import named, still_of_form, still_of_run
 from workbench.widgets.start.subjects import Picture
 
 _OF_WORDS: Final = ("concepts", "focus", "difference")

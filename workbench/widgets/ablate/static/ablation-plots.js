@@ -118,13 +118,11 @@ class Plot {
   }
 
   key(event) {
-    const by = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] }[event.key];
-    if (!by || !this.plot || event.altKey || event.ctrlKey || event.metaKey) return;
-    event.preventDefault();
-    event.stopPropagation();
+    const by = this.plot ? arrow(event) : null;
+    if (!by) return;
     const sizes = this.plot.labels.map((labels) => labels.length);
-    const steps = this.matrix ? [this.upwards ? -by[0] : by[0], by[1]] : [by[1]];
-    this.pick((this.picked ?? sizes.map(() => 0)).map((at, i) => Math.min(Math.max(at + (this.picked ? steps[i] : 0), 0), sizes[i] - 1)));
+    const steps = this.matrix ? [this.grid.upwards ? by[1] : -by[1], by[0]] : [by[0]];
+    this.pick((this.picked ?? sizes.map(() => 0)).map((at, i) => within(at + (this.picked ? steps[i] : 0), sizes[i])));
   }
 }
 
@@ -137,10 +135,6 @@ function hatched(svg) {
   return svg;
 }
 
-function finite(values) {
-  return values.flat(3).filter((value) => Number.isFinite(value));
-}
-
 /** A text on one line, or broken near its middle when it would be longer than so many pixels. */
 function broken(text, room) {
   if (6.4 * text.length <= room) return [text];
@@ -150,157 +144,95 @@ function broken(text, room) {
 }
 
 function drawCurves(view) {
-  const { plot } = view;
+  const { plot, line: front } = view;
   const width = Math.max(300, Math.min(view.width - 8, 760));
   const measure = broken(plot.measure, PLOT_HEIGHT - 56);
   const box = { left: 62 + 14 * (measure.length - 1), right: width - 12, top: 12, bottom: PLOT_HEIGHT - 44 };
   const names = plot.labels[0];
-  const { line: front } = view;
   const spread = plot.lines.flatMap((line) => [line.values, ...(line === front ? [line.low, line.high, line.control_low, line.control_high, line.full ?? []] : [])]);
-  const known = finite(spread.filter(Boolean));
-  let [low, high] = known.length ? [Math.min(...known), Math.max(...known)] : [0, 1];
+  let [low, high] = endsOf(finite(spread.filter(Boolean)));
   if (plot.zero) [low, high] = [Math.min(low, 0), Math.max(high, 0)];
   const margin = (high - low || Math.abs(high) || 1) * 0.07;
   [low, high] = [plot.zero && low === 0 ? 0 : low - margin, high + margin];
-  const step = names.length > 1 ? (box.right - box.left - 24) / (names.length - 1) : 0;
-  const x = (i) => (names.length > 1 ? box.left + 12 + i * step : (box.left + box.right) / 2);
-  const y = (value) => box.bottom - ((value - low) / (high - low)) * (box.bottom - box.top);
+  const plane = new Plane(box, names.length, [low, high], 12);
   const order = [...plot.lines.keys()].sort((a, b) => (a === view.focus) - (b === view.focus));
   const joined = plot.joined !== false;
-  const band = (lower, upper) => {
-    const parts = [];
-    let run = [];
-    const flush = () => {
-      if (run.length === 1 || !joined) run.forEach((i) => parts.push(`M${x(i) - 5},${y(lower[i])}H${x(i) + 5}V${y(upper[i])}H${x(i) - 5}Z`));
-      else if (run.length) parts.push(`M${[...run.map((i) => `${x(i)},${y(upper[i])}`), ...run.reverse().map((i) => `${x(i)},${y(lower[i])}`)].join("L")}Z`);
-      run = [];
-    };
-    names.forEach((_, i) => (Number.isFinite(lower[i]) && Number.isFinite(upper[i]) ? run.push(i) : flush()));
-    flush();
-    return parts.join("");
-  };
-  const pattern = `wb-hatch-${(drawCurves.count = (drawCurves.count ?? 0) + 1)}`;
-  const behind = [];
-  if (front.control_low) {
-    const d = band(front.control_low, front.control_high);
-    behind.push(
-      s("defs", {}, s("pattern", { id: pattern, width: 5, height: 5, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" }, s("line.wb-hatch", { x1: 0, x2: 0, y1: 0, y2: 5 }))),
-      s("path.wb-control-band", { d }), s("path.wb-control-lines", { d, fill: `url(#${pattern})` })
-    );
-    const middle = joined ? path(front.control_middle, x, y) : "";
-    if (middle) behind.push(s("path.wb-control-middle", { d: middle }));
-  }
-  if (front.low) behind.push(s("path.wb-band", { d: band(front.low, front.high), style: { fill: inkOf(front) } }));
-  if (Number.isFinite(front.full)) behind.push(s("line.wb-full", { x1: box.left, x2: box.right, y1: y(front.full), y2: y(front.full) }));
   const lines = order.map((index) => {
     const line = plot.lines[index];
     const chief = index === view.focus;
-    return s(
-      "g",
-      { data: { line: index }, opacity: chief ? 1 : 0.75 },
-      joined && line.concept !== null ? s("path.wb-edge", { d: path(line.values, x, y), "stroke-width": chief ? 3.4 : 2.1, "stroke-dasharray": DASHES[markOf(line) % DASHES.length] }) : null,
-      joined ? s("path", { d: path(line.values, x, y), fill: "none", stroke: inkOf(line), "stroke-width": chief ? 2.4 : 1.3, "stroke-dasharray": DASHES[markOf(line) % DASHES.length] }) : null,
-      ...line.values.map((value, i) =>
-        Number.isFinite(value) ? symbol(line, { transform: `translate(${x(i)},${y(value)}) scale(${chief ? 1.15 : 0.8})`, data: { point: i, line: index, value } }) : null
-      )
-    );
+    const how = { colour: inkOf(line), width: chief ? 2.4 : 1.3, dash: DASHES[markOf(line) % DASHES.length], edged: line.concept !== null };
+    const mark = (value, i) => (Number.isFinite(value) ? symbol(line, { transform: `translate(${plane.x(i)},${plane.y(value)}) scale(${chief ? 1.15 : 0.8})`, data: { point: i, line: index, value } }) : null);
+    return s("g", { data: { line: index }, opacity: chief ? 1 : 0.75 }, ...(joined ? plane.line(line.values, how) : []), ...line.values.map(mark));
   });
-  const every = Math.max(1, Math.ceil((names.length * 8 * Math.max(3, ...names.map((name) => name.length))) / (box.right - box.left)));
   view.cursor = s("line.wb-cursor", { y1: box.top, y2: box.bottom, visibility: "hidden" });
   view.svg.replaceChildren(
-    ...ticks(low, high, 5).flatMap((value) => [
-      s("line.wb-grid", { x1: box.left, x2: box.right, y1: y(value), y2: y(value) }),
-      s("text", { x: box.left - 6, y: y(value), "text-anchor": "end", "dominant-baseline": "central" }, plain(Number(value.toPrecision(3)))),
-    ]),
-    low < 0 && high > 0 ? s("line.wb-zero", { x1: box.left, x2: box.right, y1: y(0), y2: y(0) }) : null,
-    ...names.map((name, i) => (i % every ? null : s("text", { x: x(i), y: box.bottom + 15, "text-anchor": "middle" }, name))),
-    s("text.wb-axis", { x: (box.left + box.right) / 2, y: PLOT_HEIGHT - 8, "text-anchor": "middle" }, plot.axes[0]),
+    ...plane.scale(5),
+    ...plane.names(names, plot.axes[0]).filter(Boolean),
     ...measure.map((text, i) => s("text.wb-axis", { transform: `translate(${13 + 14 * i},${(box.top + box.bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, text)),
-    ...behind,
+    ...bands(plane, front, joined),
     view.cursor,
     ...lines
   );
-  size(view.svg, width, PLOT_HEIGHT);
+  setSize(view.svg, width, PLOT_HEIGHT);
   view.svg.setAttribute("aria-label", `${plot.measure} over ${plot.axes[0]}. Arrow keys pick a point.`);
-  view.indexOf = (event) => {
-    const at = event.clientX - view.svg.getBoundingClientRect().left;
-    return [Math.min(Math.max(Math.round(step ? (at - box.left - 12) / step : 0), 0), names.length - 1)];
-  };
+  view.indexOf = (event) => [plane.nearest(event.clientX - view.svg.getBoundingClientRect().left)];
   view.mark = (index) => {
-    view.cursor.setAttribute("visibility", index ? "visible" : "hidden");
-    if (index) ["x1", "x2"].forEach((name) => view.cursor.setAttribute(name, x(index[0])));
+    reveal(view.cursor, index);
+    if (index) ["x1", "x2"].forEach((name) => view.cursor.setAttribute(name, plane.x(index[0])));
   };
 }
 
-function path(values, x, y) {
-  let pen = "M";
-  return values.map((value, i) => {
-    const part = Number.isFinite(value) ? `${pen}${x(i).toFixed(1)},${y(value).toFixed(1)}` : "";
-    pen = part ? "L" : "M";
-    return part;
-  }).join("");
-}
-
-function size(svg, width, height) {
-  svg.setAttribute("width", width);
-  svg.setAttribute("height", height);
+/** What lies behind the lines: the controls, the interval, and the value of everything together. */
+function bands(plane, front, joined) {
+  const found = [];
+  if (front.control_low) {
+    const pattern = `wb-hatch-${(bands.count = (bands.count ?? 0) + 1)}`;
+    const d = plane.band(front.control_low, front.control_high, joined);
+    found.push(
+      s("defs", {}, s("pattern", { id: pattern, width: 5, height: 5, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" }, s("line.wb-hatch", { x1: 0, x2: 0, y1: 0, y2: 5 }))),
+      s("path.wb-control-band", { d }),
+      s("path.wb-control-lines", { d, fill: `url(#${pattern})` })
+    );
+    const middle = joined ? plane.path(front.control_middle) : "";
+    if (middle) found.push(s("path.wb-control-middle", { d: middle }));
+  }
+  if (front.low) found.push(s("path.wb-band", { d: plane.band(front.low, front.high, joined), style: { fill: inkOf(front) } }));
+  if (Number.isFinite(front.full)) found.push(s("line.wb-full", { x1: plane.box.left, x2: plane.box.right, y1: plane.y(front.full), y2: plane.y(front.full) }));
+  return found;
 }
 
 function drawMatrix(view) {
   const { plot, line } = view;
   const [down, across] = plot.labels;
-  const long = Math.max(...down.map((name) => name.length));
-  const left = 34 + 7 * long;
+  const left = 34 + 7 * Math.max(...down.map((name) => name.length));
   const wide = Math.min(46, Math.max(9, Math.floor((Math.min(view.width, 900) - left - 16) / across.length)));
   const length = 6.6 * plot.axes[0].length;
   const tall = Math.min(Math.max(30, Math.min(46, length / down.length)), Math.max(9, Math.floor(300 / down.length)));
-  const known = finite(line.values);
-  let ends = known.length ? [Math.min(...known), Math.max(...known)] : [0, 1];
   const cmap = plot.signed ? "diverging" : "cividis";
-  if (plot.signed) ends = [-1, 1].map((sign) => sign * (Math.max(...ends.map(Math.abs)) || 1));
-  const colours = colourMap(cmap);
-  // Upwards is deeper, as everywhere; edits that are read in layers are a list.
-  view.upwards = plot.dims[0] === "layer" && plot.dims[1] !== "read layer";
-  const place = (r) => (view.upwards ? down.length - 1 - r : r);
-  const top = (r) => 4 + place(r) * tall;
-  const cells = [];
-  const marks = line.values.flatMap((row, r) =>
-    row.flatMap((value, c) => {
-      const level = 3 * Math.round(ends[1] > ends[0] ? (255 * (value - ends[0])) / (ends[1] - ends[0]) : 127);
-      const known = Number.isFinite(value);
-      const fill = known ? `rgb(${colours[level]},${colours[level + 1]},${colours[level + 2]})` : "none";
-      cells.push([left + c * wide, top(r), known ? "wb-cell" : "wb-nothing", fill, `${r},${c}`, value]);
-      const beyond = plot.marked && line.rank?.[r]?.[c] === 1 && known;
-      return [beyond ? s("circle.wb-beyond", { cx: left + (c + 0.5) * wide - 0.5, cy: top(r) + 0.5 * tall - 0.5, r: Math.min(3, wide / 4, tall / 4) }) : null];
-    })
-  );
-  const everyColumn = Math.max(1, Math.ceil((8 * Math.max(2, ...across.map((name) => name.length))) / wide));
-  const everyRow = Math.max(1, Math.ceil(13 / tall));
-  const bottom = 4 + tall * down.length;
-  const width = left + wide * across.length + 8;
-  view.cursor = s("rect.wb-selection", { width: wide + 1, height: tall + 1, visibility: "hidden" });
+  const known = endsOf(finite(line.values));
+  const ends = plot.signed ? symmetric(known) : known;
+  // Upwards is deeper, as everywhere.
+  const upwards = plot.dims[0].split(" × ")[0] === "layer";
+  const grid = (view.grid = new Grid({ left, wide, tall, rows: down.length, columns: across.length, upwards }));
+  const marks = line.values.flatMap((row, r) => [...row.keys()].filter((c) => plot.marked && line.rank?.[r]?.[c] === 1 && Number.isFinite(row[c])).map((c) =>
+    s("circle.wb-beyond", { cx: grid.x(c + 0.5) - 0.5, cy: grid.y(r) + 0.5 * tall - 0.5, r: Math.min(3, wide / 4, tall / 4) })
+  ));
+  view.cursor = s("rect.wb-selection", { visibility: "hidden" });
   view.svg.replaceChildren(
-    view.cells.draw(cells, [wide - 1, tall - 1]),
-    ...marks.filter(Boolean),
-    ...across.map((name, c) => (c % everyColumn ? null : s("text", { x: left + (c + 0.5) * wide, y: bottom + 14, "text-anchor": "middle" }, name))).filter(Boolean),
-    ...down.map((name, r) => (r % everyRow ? null : s("text", { x: left - 6, y: top(r) + 0.5 * tall, "text-anchor": "end", "dominant-baseline": "central" }, name))).filter(Boolean),
-    s("text.wb-axis", { x: left + (wide * across.length) / 2, y: bottom + 31, "text-anchor": "middle" }, plot.axes[1]),
-    s("text.wb-axis", { transform: `translate(13,${4 + Math.max(tall * down.length, length) / 2}) rotate(-90)`, "text-anchor": "middle" }, plot.axes[0]),
+    grid.cells(view.cells, line.values, ends, cmap),
+    ...marks,
+    ...grid.names(down, across),
+    s("text.wb-axis", { x: (left + grid.right) / 2, y: grid.bottom + 31, "text-anchor": "middle" }, plot.axes[1]),
+    s("text.wb-axis", { transform: `translate(13,${grid.top + Math.max(tall * down.length, length) / 2}) rotate(-90)`, "text-anchor": "middle" }, plot.axes[0]),
     view.cursor
   );
-  size(view.svg, Math.max(width, left + 8 * plot.axes[1].length), Math.max(bottom + 40, length + 8));
+  setSize(view.svg, Math.max(grid.right + 8, left + 8 * plot.axes[1].length), Math.max(grid.bottom + 40, length + 8));
   view.svg.setAttribute("aria-label", `${plot.measure}: ${plot.axes[0]} by ${plot.axes[1]}. Arrow keys pick a cell.`);
   view.colours.show(cmap, ends, `${plot.measure}, ${line.name}`);
-  view.indexOf = (event) => {
-    const frame = view.svg.getBoundingClientRect();
-    const index = [place(Math.floor((event.clientY - frame.top - 4) / tall)), Math.floor((event.clientX - frame.left - left) / wide)];
-    return index.every((at, i) => at >= 0 && at < plot.labels[i].length) ? index : null;
-  };
+  view.indexOf = (event) => [grid.at(event, view.svg)].find((index) => grid.holds(index)) ?? null;
   view.mark = (index) => {
-    view.cursor.setAttribute("visibility", index ? "visible" : "hidden");
-    if (!index) return;
-    view.cursor.setAttribute("x", left + index[1] * wide - 1);
-    view.cursor.setAttribute("y", top(index[0]) - 1);
+    reveal(view.cursor, index);
+    if (index) grid.frame(view.cursor, [index[0]], [index[1]]);
   };
 }
 
@@ -317,10 +249,9 @@ class SideBySide {
     const { shape: [concepts, rows, columns], names, titles } = found;
     const maps = [0, 1].map((i) => new Float32Array(buffers[i].buffer.slice(buffers[i].byteOffset, buffers[i].byteOffset + buffers[i].byteLength)));
     const pictures = await Promise.all(found.media.map((type, i) => createImageBitmap(new Blob([buffers[2 + i]], { type }))));
-    const known = finite(maps.map((values) => [...values]));
-    let limits = known.length ? [Math.min(...known), Math.max(...known)] : [0, 1];
-    const raw = limits[0] < 0;
-    if (raw) limits = [-1, 1].map((sign) => sign * Math.max(...limits.map(Math.abs)));
+    const known = endsOf(finite(maps.map((values) => [...values])));
+    const raw = known[0] < 0;
+    const limits = raw ? symmetric(known) : known;
     const count = concepts + (pictures.length ? 1 : 0);
     const words = titles.flatMap((title) => title.split(" ")).map((word) => 7 * word.length);
     const heads = Math.max(88, Math.min(150, Math.max(...words)));

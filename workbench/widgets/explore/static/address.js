@@ -34,6 +34,7 @@ function fitting(meta, space) {
     smooth: flag,
     picture: flag,
     limits: maybe(pair(Number.isFinite)),
+    head_layer: maybe(among(meta.layers)),
     open: (value) => Array.isArray(value) && value.every(among(SECTIONS)) && new Set(value).size === value.length,
   };
 }

@@ -55,52 +55,31 @@ class Overview {
 
   draw({ values, statistic }, width) {
     const { layers, timesteps } = this.store.meta;
-    const margin = (this.margin = { left: 44, top: 4, bottom: 34 });
-    const room = Math.max(width - margin.left - 8, 120);
-    const wide = (this.wide = Math.min(44, Math.max(7, Math.floor(room / timesteps.length))));
-    const tall = (this.tall = Math.min(24, Math.max(7, Math.floor(260 / layers.length))));
-    const size = [margin.left + Math.max(wide * timesteps.length, 290) + 4, margin.top + tall * layers.length + margin.bottom];
-    const below = (l) => margin.top + (layers.length - 1 - l) * tall;
-    const known = values.flat().filter((value) => value !== null);
-    const ends = known.length ? [Math.min(...known), Math.max(...known)] : [0, 1];
-    const colours = colourMap("cividis");
-    const cells = values.flatMap((row, t) =>
-      row.map((value, l) => {
-        const level = 3 * Math.round(ends[1] > ends[0] ? (255 * (value - ends[0])) / (ends[1] - ends[0]) : 127);
-        const fill = value === null ? "none" : `rgb(${colours[level]},${colours[level + 1]},${colours[level + 2]})`;
-        return [margin.left + t * wide, below(l), "wb-cell", fill, `${t},${l}`, value];
-      })
-    );
-    const everyTimestep = Math.ceil(34 / wide);
-    const everyLayer = Math.ceil(13 / tall);
-    const labels = [
-      ...timesteps.map((timestep, t) =>
-        t % everyTimestep ? null : s("text", { x: margin.left + (t + 0.5) * wide, y: size[1] - 20, "text-anchor": "middle" }, plain(Math.round(timestep)))
-      ),
-      ...layers.map((layer, l) =>
-        l % everyLayer
-          ? null
-          : s("text", { x: margin.left - 6, y: below(l) + tall / 2, "text-anchor": "end", "dominant-baseline": "central" }, plain(layer))
-      ),
-      s("text.wb-axis", { x: margin.left, y: size[1] - 5 }, "timesteps → from noise to picture · layers ↑ deeper"),
-    ];
-    this.cursor = s("rect.wb-cursor", { width: wide, height: tall, visibility: "hidden" });
+    const [left, margin] = [44, 34];
+    const room = Math.max(width - left - 8, 120);
+    const wide = Math.min(44, Math.max(7, Math.floor(room / timesteps.length)));
+    const tall = Math.min(24, Math.max(7, Math.floor(260 / layers.length)));
+    const grid = (this.grid = new Grid({ left, wide, tall, rows: layers.length, columns: timesteps.length, upwards: true }));
+    this.values = layers.map((_, l) => values.map((row) => row[l]));
+    const ends = endsOf(finite(values));
+    this.cursor = s("rect.wb-cursor", { visibility: "hidden" });
     this.box = s("rect.wb-selection", {});
-    this.svg.replaceChildren(this.cells.draw(cells, [wide - 1, tall - 1]), ...labels.filter(Boolean), this.box, this.cursor);
-    this.svg.setAttribute("width", size[0]);
-    this.svg.setAttribute("height", size[1]);
-    this.values = values;
+    this.svg.replaceChildren(
+      grid.cells(this.cells, this.values, ends, "cividis", (l, t) => `${t},${l}`),
+      ...grid.names(layers.map(plain), timesteps.map((timestep) => plain(Math.round(timestep)))),
+      s("text.wb-axis", { x: left, y: grid.bottom + margin - 5 }, "timesteps → from noise to picture · layers ↑ deeper"),
+      this.box,
+      this.cursor
+    );
+    setSize(this.svg, Math.max(grid.right, left + 290) + 4, grid.bottom + margin);
     this.shownStatistic = statistic;
     this.colours.show("cividis", ends, STATISTIC_NAMES[this.shownStatistic]);
   }
 
   select() {
     const { layers, timesteps } = this.store.chosen();
-    const { margin, wide, tall } = this;
-    const top = margin.top + (this.store.meta.layers.length - 1 - layers.at(-1)) * tall;
-    const box = [margin.left + timesteps[0] * wide - 1.5, top - 1.5, timesteps.length * wide + 2, layers.length * tall + 2];
-    ["x", "y", "width", "height"].forEach((name, i) => this.box.setAttribute(name, box[i]));
-    const values = timesteps.flatMap((t) => layers.map((l) => this.values[t][l])).filter((value) => value !== null);
+    this.grid.frame(this.box, [layers[0], layers.at(-1)], [timesteps[0], timesteps.at(-1)]);
+    const values = layers.flatMap((l) => timesteps.map((t) => this.values[l][t])).filter((value) => value !== null);
     const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
     this.summary = `Selected: mean ${number(mean)} over ${layers.length} layer${layers.length > 1 ? "s" : ""} × ${timesteps.length} timestep${timesteps.length > 1 ? "s" : ""}. Click or drag to select.`;
     this.svg.setAttribute("aria-label", `Layers by timesteps, ${STATISTIC_NAMES[this.shownStatistic]}. ${this.summary} Arrow keys move the selection, with Shift they extend it.`);
@@ -109,27 +88,22 @@ class Overview {
 
   cellOf(event) {
     if (!this.drawn) return null;
-    const box = this.svg.getBoundingClientRect();
-    const { layers, timesteps } = this.store.meta;
-    const t = Math.floor((event.clientX - box.left - this.margin.left) / this.wide);
-    const l = layers.length - 1 - Math.floor((event.clientY - box.top - this.margin.top) / this.tall);
-    const inside = (at, count) => Math.min(Math.max(at, 0), count - 1);
-    return { l: inside(l, layers.length), t: inside(t, timesteps.length), inside: l === inside(l, layers.length) && t === inside(t, timesteps.length) };
+    const at = this.grid.at(event, this.svg);
+    return { l: within(at[0], this.grid.rows), t: within(at[1], this.grid.columns), inside: this.grid.holds(at) };
   }
 
   point(cell) {
     this.pointed = Boolean(cell?.inside);
     if (!this.drawn) return;
-    this.cursor.setAttribute("visibility", this.pointed ? "visible" : "hidden");
+    reveal(this.cursor, this.pointed);
     if (!this.pointed) {
       this.note.textContent = this.summary;
       return;
     }
     const { meta } = this.store;
-    this.cursor.setAttribute("x", this.margin.left + cell.t * this.wide - 0.5);
-    this.cursor.setAttribute("y", this.margin.top + (meta.layers.length - 1 - cell.l) * this.tall - 0.5);
+    this.grid.frame(this.cursor, [cell.l], [cell.t]);
     const block = meta.blocks[cell.l] ? ` (${meta.blocks[cell.l]})` : "";
-    const value = this.values[cell.t][cell.l];
+    const value = this.values[cell.l][cell.t];
     this.note.textContent = `Layer ${meta.layers[cell.l]}${block}, timestep ${plain(meta.timesteps[cell.t])}, σ ${plain(meta.sigmas[cell.t])}: ${value === null ? "missing" : number(value)}`;
   }
 
@@ -152,14 +126,10 @@ class Overview {
   }
 
   key(event) {
-    const by = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, -1], ArrowUp: [0, 1] }[event.key];
-    if (!by || event.altKey || event.ctrlKey || event.metaKey) return;
-    event.preventDefault();
-    event.stopPropagation();
+    const by = arrow(event);
+    if (!by) return;
     const { layers, timesteps } = this.store.chosen();
-    const { meta } = this.store;
-    const inside = (at, count) => Math.min(Math.max(at, 0), count - 1);
-    const moved = (t, l) => ({ t: inside(t + by[0], meta.timesteps.length), l: inside(l + by[1], meta.layers.length) });
+    const moved = (t, l) => ({ t: within(t + by[0], this.grid.columns), l: within(l + by[1], this.grid.rows) });
     const start = { t: timesteps[0], l: layers[0] };
     const end = { t: timesteps.at(-1), l: layers.at(-1) };
     // Upwards is deeper: the end that Shift moves is the upper right one.
@@ -172,16 +142,11 @@ class Overview {
 class HeadStrip {
   constructor(store, painter) {
     Object.assign(this, { store, painter });
-    this.layer = choice("head-layer", "Layer", [], (value) => this.setLayer(Number(value)));
+    this.layer = choice("head-layer", "Layer", [], (value) => store.change({ head_layer: Number(value) }));
     this.all = button("All heads", { data: { control: "heads-all" }, onclick: () => store.change({ heads: null }) });
     this.strip = h("div.wb-heads", { role: "group", "aria-label": "Heads" });
     this.note = h("p.wb-hint", { "aria-live": "polite" });
     this.element = h("div.wb-body", {}, h("div.wb-row", {}, this.layer.element, this.all), this.strip, this.note);
-  }
-
-  setLayer(layer) {
-    this.chosen = layer;
-    this.update();
   }
 
   update() {
@@ -199,18 +164,13 @@ class HeadStrip {
       this.note.textContent = reason;
       return;
     }
-    const inside = meta.layers.filter((layer) => layer >= state.layers[0] && layer <= state.layers[1]);
-    if (!meta.layers.includes(this.chosen) || (!inside.includes(this.chosen) && this.followed !== `${state.layers}`)) {
-      this.chosen = inside.at(-1);
-    }
-    this.followed = `${state.layers}`;
     if (!this.layer.select.options.length) this.layer.set(meta.layers.map((layer) => [layer, layer]));
-    this.layer.select.value = this.chosen;
+    this.layer.select.value = store.stripLayer;
     const { space, timesteps, sample, frame, reduce, focus } = state;
-    const wanted = JSON.stringify([space, timesteps, sample, frame, reduce, focus, this.chosen]);
+    const wanted = JSON.stringify([space, timesteps, sample, frame, reduce, focus, store.stripLayer]);
     if (this.asked !== wanted) {
       this.asked = wanted;
-      store.ask("heads", { layer: this.chosen });
+      store.ask("heads");
     }
     const found = store.extras.heads;
     if (found && found !== this.drawn) this.draw(found);
@@ -335,40 +295,27 @@ class Inspector {
 /** Lines of all concepts over a coordinate, with the chosen part shaded. */
 function curves(title, axis, at, table, chosen, store, width) {
   const height = 170;
-  const box = { left: 40, right: width - 10, top: 22, bottom: height - 32 };
-  const values = table.flatMap((row) => [...row]).filter(Number.isFinite);
-  let [low, high] = [Math.min(...values, 0), Math.max(...values)];
+  const box = { left: 40, right: width - 10, top: 22, bottom: height - 35 };
+  let [low, high] = endsOf([0, ...finite(table.map((row) => [...row]))]);
   high += (high - low) * 0.05;
   if (!(high > low)) [low, high] = [0, 1];
-  const step = at.length > 1 ? (box.right - box.left - 16) / (at.length - 1) : 0;
-  const x = (i) => (at.length > 1 ? box.left + 8 + i * step : (box.left + box.right) / 2);
-  const y = (value) => box.bottom - ((value - low) / (high - low)) * (box.bottom - box.top);
-  const half = Math.max(step / 2, 4);
-  const every = Math.max(1, Math.ceil((at.length * 30) / (box.right - box.left)));
-  const focus = store.state.focus;
+  const plane = new Plane(box, at.length, [low, high], 8);
+  const half = Math.max(plane.step / 2, 4);
+  const { focus } = store.state;
   const order = [...store.names.keys()].sort((a, b) => (a === focus) - (b === focus));
   const lines = order.map((index) => {
-    let path = "";
-    let pen = "M";
-    table.forEach((row, i) => {
-      if (Number.isFinite(row[index])) path += `${pen}${x(i).toFixed(1)},${y(row[index]).toFixed(1)}`;
-      pen = Number.isFinite(row[index]) ? "L" : "M";
-    });
     const width = index === focus ? 2.5 : 1.4;
-    const dots = at.length < 30 ? table.map((row, i) => (Number.isFinite(row[index]) ? s("circle", { cx: x(i), cy: y(row[index]), r: width + 0.8, fill: conceptColour(index), class: "wb-dot" }) : null)) : [];
-    const edge = s("path.wb-edge", { d: path, "stroke-width": width + 1 });
-    return s("g", {}, edge, s("path", { d: path, fill: "none", stroke: conceptColour(index), "stroke-width": width }), ...dots, s("title", {}, store.names[index]));
+    const colour = conceptColour(index);
+    const values = table.map((row) => row[index]);
+    const dot = (value, i) => (Number.isFinite(value) ? s("circle.wb-dot", { cx: plane.x(i), cy: plane.y(value), r: width + 0.8, fill: colour }) : null);
+    return s("g", {}, ...plane.line(values, { colour, width }), ...(at.length < 30 ? values.map(dot) : []), s("title", {}, store.names[index]));
   });
   return s(
     "svg.wb-curves",
     { width, height, role: "img", "aria-label": `The patch: ${title}`, data: { axis } },
-    s("rect.wb-chosen", { x: x(chosen[0]) - half, y: box.top, width: x(chosen.at(-1)) - x(chosen[0]) + 2 * half, height: box.bottom - box.top }),
-    ...ticks(low, high, 3).flatMap((value) => [
-      s("line.wb-grid", { x1: box.left, x2: box.right, y1: y(value), y2: y(value) }),
-      s("text", { x: box.left - 5, y: y(value), "text-anchor": "end", "dominant-baseline": "central" }, plain(Number(value.toPrecision(3)))),
-    ]),
-    ...at.map((value, i) => (i % every ? null : s("text", { x: x(i), y: box.bottom + 13, "text-anchor": "middle" }, plain(Math.round(value))))).filter(Boolean),
-    s("text.wb-axis", { x: (box.left + box.right) / 2, y: height - 4, "text-anchor": "middle" }, axis),
+    s("rect.wb-chosen", { x: plane.x(chosen[0]) - half, y: box.top, width: plane.x(chosen.at(-1)) - plane.x(chosen[0]) + 2 * half, height: box.bottom - box.top }),
+    ...plane.scale(3),
+    ...plane.names(at.map((value) => plain(Math.round(value))), axis),
     s("text.wb-chart-title", { x: box.left, y: 12 }, title),
     ...lines
   );

@@ -98,6 +98,11 @@ class Store extends StoreMaps {
     return this.state.concepts ?? this.names.map((_, index) => index);
   }
 
+  /** The layer whose heads have a map each. */
+  get stripLayer() {
+    return this.state.head_layer ?? this.state.layers[1];
+  }
+
   /** Positions of the chosen layers, timesteps and samples. */
   chosen() {
     const { layers, timesteps, sample } = this.state;
@@ -113,6 +118,10 @@ class Store extends StoreMaps {
   change(patch) {
     const before = this.state;
     this.state = { ...before, ...patch };
+    const { layers, head_layer } = this.state;
+    const outside = head_layer !== null && (head_layer < layers[0] || head_layer > layers[1]);
+    // The strip of heads follows a selection that leaves its layer behind.
+    if (patch.layers && patch.head_layer === undefined && outside) this.state.head_layer = null;
     this.push();
     this.apply(before);
   }

@@ -100,6 +100,7 @@ class ViewDrawing extends ViewParts {
     const { names, state } = store;
     this.shares = names.map(() => h("span.wb-value", {}));
     this.legend.replaceChildren(
+      h("span.wb-hint", { title: "Share of the patches where each is the strongest" }, "areas"),
       ...names.map((name, index) =>
         h("button.wb-chip", { type: "button", data: { conceptChip: index }, onclick: () => this.pick(index), title: `Pick ${name}` },
           h("span.wb-swatch", { style: { background: conceptColour(index) } }), h("span", {}, name), this.shares[index])
@@ -222,7 +223,7 @@ class ViewDrawing extends ViewParts {
       });
       this.tellRest(counts);
     }
-    for (const chip of this.legend.children) chip.setAttribute("aria-pressed", String(Number(chip.dataset.conceptChip) === state.focus));
+    for (const chip of this.legend.querySelectorAll("[data-concept-chip]")) chip.setAttribute("aria-pressed", String(Number(chip.dataset.conceptChip) === state.focus));
     for (const input of this.options.shown.querySelectorAll("input")) input.checked = store.shown.includes(Number(input.dataset.shows));
     for (const panel of this.panels) {
       if (panel.kind !== "concept" || !store.maps) continue;

@@ -99,7 +99,8 @@ class ViewParts {
       if (groups.at(-1)?.[0] === block) groups.at(-1)[1] += 1;
       else groups.push([block, 1]);
     }
-    this.hatched = h("span.wb-hint", {}, groups.length > 1 ? ` (hatched: ${groups[1][0]}-stream blocks)` : "");
+    // Without sliders there is nothing hatched; the room stays, so that compared views stand level.
+    this.hatched = h("span.wb-hint", { style: { visibility: meta.controls === false ? "hidden" : "" } }, groups.length > 1 ? ` (hatched: ${groups[1][0]}-stream blocks)` : "");
     const row = (name, slider, extra = null) => {
       const text = h("span.wb-chosen-text", {});
       const play = button("▶", { data: { control: `play-${name}` }, "aria-label": `Play over ${name}`, title: `Play over ${name}`, onclick: () => this.play(name) });

@@ -179,35 +179,3 @@ class ColourBar {
     this.element.setAttribute("aria-label", `Colours from ${number(low)} to ${number(high)}: ${meaning}`);
   }
 }
-
-/** The cells of a matrix: made anew only where they lie elsewhere than before, otherwise coloured. */
-class Cells {
-  constructor() {
-    this.group = s("g");
-    this.made = [];
-  }
-
-  /** Each of cells is [x, y, kind, fill, "row,column", value]; all have one size. */
-  draw(cells, [width, height]) {
-    const layout = JSON.stringify([width, height, ...cells.map(([x, y]) => [x, y])]);
-    if (this.layout !== layout) {
-      this.layout = layout;
-      const blank = s("rect", { width, height });
-      this.made = cells.map(([x, y]) => {
-        const one = blank.cloneNode();
-        one.setAttribute("x", x);
-        one.setAttribute("y", y);
-        return one;
-      });
-      this.group.replaceChildren(...this.made);
-    }
-    cells.forEach(([, , kind, fill, cell, value], i) => {
-      const one = this.made[i];
-      one.setAttribute("class", kind);
-      one.setAttribute("fill", fill);
-      one.dataset.cell = cell;
-      one.dataset.value = value ?? "";
-    });
-    return this.group;
-  }
-}
