@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from PIL import Image
 
 import workbench as wb
 from tests.synthetic import dataset
+from workbench import accessor
 from workbench.analysis import attention, heads, heatmaps, leakage, metrics, settling, sweeps
 from workbench.analysis.adding_truth import with_truth
 from workbench.schema import InputError, SchemaError
@@ -192,3 +194,14 @@ def test_the_summary_of_an_edited_run_says_so() -> None:
     assert "edited" not in repr(dataset().wb)
     ds = dataset().assign_attrs(inputs={"image": {"image": "abc", "size": [4, 4]}, "strength": 0.6})
     assert "; made with image, strength; " in repr(ds.wb)
+
+
+def test_netcdf_without_an_engine_for_hdf5_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="cast") as plain:
+        dataset().wb.to_netcdf(tmp_path / "run.nc", engine="scipy")
+    assert not isinstance(plain.value, InputError)
+    monkeypatch.setattr(accessor, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"without HDF5 \(ValueError\): pip install h5netcdf, then"):
+        dataset().wb.to_netcdf(tmp_path / "run.nc", engine="scipy")

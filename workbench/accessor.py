@@ -9,6 +9,7 @@ import base64
 import html
 import io
 import os
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -256,12 +257,25 @@ class WorkbenchAccessor:
         Whole runs need an engine for HDF5, ``h5netcdf`` or ``netcdf4``; results of analyses do without. Everything in
         this package reads such files as it does the dataset; :func:`workbench.schema.read_attributes` gives the plain
         attributes back.
+
+        Raises
+        ------
+        InputError
+            If it cannot be written without such an engine, and none is installed.
         """
         packed = self._ds.copy()
         packed.attrs = schema.pack_attributes(packed.attrs, texts=False)
         for variable in packed.variables.values():
             variable.attrs = schema.pack_attributes(variable.attrs, texts=False)
-        packed.to_netcdf(os.fspath(path), **options)
+        try:
+            packed.to_netcdf(os.fspath(path), **options)
+        except (ValueError, TypeError, KeyError) as error:
+            if any(find_spec(engine) for engine in ("h5netcdf", "netCDF4")):
+                raise
+            raise schema.InputError(
+                f"netCDF without HDF5 cannot hold this dataset ({type(error).__name__}): pip install h5netcdf, "
+                "then call again; `workbench export` writes a run without it."
+            ) from error
 
     def validate(self, *, values: bool = False) -> None:
         """Check the dataset against the contract of :mod:`workbench.schema`.
