@@ -434,10 +434,10 @@ def test_the_home_may_be_a_url(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 
 
 def test_an_interruption_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def interrupted() -> None:
+    def interrupted(home: str | None) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "app", interrupted)
+    monkeypatch.setattr(workbench, "runs", interrupted)
     code, _, err = run(monkeypatch, capsys, "runs")
     assert (code, "interrupted" in err) == (130, True)
 

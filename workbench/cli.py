@@ -232,6 +232,3 @@ def main() -> None:
     except OSError as error:
         typer.echo(f"Error: {error}: check the paths of this call, and whether they may be read and written.", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; what was written is kept, and the same call goes on from there", err=True)
-        sys.exit(130)

@@ -135,4 +135,11 @@ class Command(_NamesEveryUnknown, TyperCommand):
 
 
 class Group(_NamesEveryUnknown, TyperGroup):
-    """The commands; their own options are told likewise."""
+    """The commands; their own options are told likewise, and an interruption in words."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # Typer ends with 130 too, without a word
+            typer.echo("interrupted; what was written is kept, and the same call goes on from there", err=True)
+            raise typer.Exit(130) from None
