@@ -66,6 +66,7 @@ def store_run(home: Path) -> str:
     )
     names = [*SPACES, *map(schema.total, SPACES)]
     template = small.drop_vars(names).assign_coords({schema.HEAD: np.arange(24)})
+    template = template.assign_attrs({schema.HEAD_COUNT: 24})
     declared = dict.fromkeys(SPACES, (schema.SCORE_DIMS, "float16"))
     declared |= {schema.residual(space): (schema.SCORE_DIMS, residuals.DTYPE) for space in SPACES}
     declared |= {schema.total(space): (schema.TOTAL_DIMS, "float32") for space in SPACES}

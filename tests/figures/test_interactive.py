@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from tests.figures.test_effect_figure import result
 from tests.synthetic import dataset
 from workbench.analysis.sweeps import sweep as swept
 from workbench.figures import SEGMENT_COLOURS, interactive
+from workbench.interventions import ScaleHeads, SkipBlock
 from workbench.schema import InputError
 
 
@@ -104,6 +106,17 @@ def test_effects_beside_their_controls() -> None:
     (said,) = figure.layout.annotations
     assert (said.y, said.text) == (2, "cannot reach layer 3")
     assert tuple(figure.layout.yaxis.range) == (2.6, -0.6)  # the first one on top
+
+
+def test_edits_of_layers_run_upwards_and_larger_effects_to_the_right() -> None:
+    found = result(SkipBlock(0), SkipBlock(1), SkipBlock(2))
+    figure = interactive(found, "map_distance")
+    assert tuple(figure.layout.yaxis.range) == (-0.6, 2.6)
+    assert figure.layout.xaxis.autorange is None
+    assert interactive(found, "psnr").layout.xaxis.autorange == "reversed"
+    heads = result(*(ScaleHeads(layer, head) for layer in (1, 3) for head in range(3)))
+    first, last = (interactive(heads, name).data[0].colorscale[0][1] for name in ("map_distance", "psnr"))
+    assert (first, last) == ("#440154", "#fde725"), "bright where the effect is large"
 
 
 def test_heads_of_several_blocks_are_a_matrix() -> None:

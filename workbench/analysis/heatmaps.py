@@ -319,7 +319,8 @@ def _reduce(
     """Softmax and mean over the pieces that exist, separately for every combination of what is kept."""
     over = [dim for dim in AVERAGED if dim not in kept]
     inner = [dim for dim in taken.dims if dim not in AVERAGED]
-    values = taken.transpose(*kept, *over, *inner)
+    # Read first: xarray reads a transposed array from a file element by element.
+    values = taken.compute().transpose(*kept, *over, *inner)
     there = ~absent.transpose([AVERAGED.index(dim) for dim in (*kept, *over)])
     outer = tuple(values.sizes[dim] for dim in kept)
     cells = (math.prod(outer), math.prod(values.sizes[dim] for dim in over))

@@ -14,10 +14,12 @@ from workbench.analysis.origin import as_text, provenance_of_result
 from workbench.figures.effect_figure import (
     Effect,
     about,
+    by_depth,
     chosen_effect,
     prepared,
     read_where_edited,
     single_heads,
+    usual_map,
     why_absent,
 )
 from workbench.figures.paper import colour
@@ -202,9 +204,10 @@ def _heads(result: xr.Dataset, effect: Effect, places: list[tuple[int, int]]) ->
     own = {layer for (layer, _), inside in zip(places, read_where_edited(result, effect), strict=True) if inside}
     rows = [f"{layer}*" if layer in own else str(layer) for layer in layers]
     figure = _heat_map(values, rows, list(map(str, heads)), ("layer", "head"), effect.name, None, upwards=True)
+    figure.update_traces(colorscale=usual_map(effect))
     if effect.signed and np.isfinite(values).any():
         most = float(np.nanmax(abs(values)))
-        figure.update_traces(colorscale="RdBu", zmin=-most, zmax=most)
+        figure.update_traces(zmin=-most, zmax=most)
     notes = ["* read in the edited layer itself"] if own else []
     figure.update_layout(title=_broken(about(result, effect, *notes)))
     return figure
@@ -290,13 +293,15 @@ def _effects(result: xr.Dataset, effect: Effect) -> Figure:
     figure.update_yaxes(
         tickvals=list(range(len(names))),
         ticktext=list(map(html.escape, names)),
-        range=[len(names) - 0.4, -0.6],
+        range=[-0.6, len(names) - 0.4] if by_depth(result) else [len(names) - 0.4, -0.6],
         zeroline=False,
         automargin=True,
     )
     figure.update_xaxes(title=html.escape(effect.name), zeroline=effect.signed)
     if effect.from_zero:
         figure.update_xaxes(rangemode="tozero")
+    if effect.smaller_is_more:
+        figure.update_xaxes(autorange="reversed")  # a larger effect lies to the right, as everywhere
     figure.update_layout(title=_broken(about(result, effect)), height=200 + 24 * len(names))
     figure.update_layout(legend={"orientation": "h", "y": -0.2, "yref": "container", "yanchor": "bottom"})
     return figure

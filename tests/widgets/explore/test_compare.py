@@ -158,6 +158,8 @@ def test_titles_say_what_differs(ds: xr.Dataset) -> None:
     assert first.meta["title"] == "A: not edited; seed 0"
     assert second.meta["title"] == "B: edited: SkipBlock(3); seed 7"
     assert titles([ds, ds]) == ["A: the same run", "B: the same run"]
+    changed = ds.assign(output_total=ds.output_total * 2)
+    assert titles([ds, changed]) == [f"{letter}: alike in all that is recorded" for letter in "AB"]
     assert titles([ds.assign_attrs(key="a1"), ds.assign_attrs(key="b2")]) == ["A: a1", "B: b2"]
     assert titles([ds, ds.isel(timestep=[0])]) == ["A: timesteps 750, 500, 250", "B: timestep 750"]
     inputs = {"image": {"image": "0123456789ab", "size": [4, 4]}, "strength": 0.6, "scales": [0.5, 1]}

@@ -52,6 +52,17 @@ def test_a_stored_run_is_opened_where_no_variable_holds_it(
     assert reopening(elsewhere) == f"import workbench as wb\n\nds = wb.open({str(opened_from(elsewhere))!r})"
 
 
+def test_files_of_a_view_open_the_run_although_a_variable_holds_it(
+    stored: xr.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("IPython.get_ipython", lambda: SimpleNamespace(user_ns={"run": stored}))
+    view = wb.explore(stored)
+    begins = f"import workbench as wb\n\nrun = wb.open('{KEY}')\n\nmaps = run.wb"
+    assert view.still().facts["code"].startswith(begins)
+    assert view.meta["reopening"] in begins
+    assert page_code(view._page().decode()).startswith(begins)
+
+
 def test_a_part_of_a_stored_run_is_not_taken_for_the_run(stored: xr.Dataset) -> None:
     for other in (stored.isel(sample=[0]), stored.copy(), stored.assign(output=stored.output * 2), dataset()):
         assert named(other) == ("ds", "")
@@ -83,10 +94,8 @@ def test_copied_code_of_every_view_gives_the_numbers_on_screen_in_a_fresh_proces
         shown.append(on_screen(ds, State.from_json(view.state, ds)))
         codes.append(view.code + f"\nassert ds_{name}.attrs['key']")
     text = save_html(stored, tmp_path / "view.html", state=everything).read_text()
-    facts = re.search(r'<meta name="workbench" content="([^"]*)">', text)
-    assert facts is not None
     shown.append(on_screen(stored, State.from_json(everything, stored)))
-    codes.append(json.loads(html.unescape(facts[1]))["code"])
+    codes.append(page_code(text))
     panel = wb.ablate(stored)
     panel._run({"mode": "sweep", "form": {"over": ["layer", "timestep"]}})
     panel._worker.join()
@@ -97,6 +106,13 @@ def test_copied_code_of_every_view_gives_the_numbers_on_screen_in_a_fresh_proces
     for screen, found, code in zip(shown, ran, codes, strict=True):
         for name, values in screen.items():
             np.testing.assert_allclose(found[name], values, rtol=1e-6, atol=1e-7, err_msg=f"{name} of\n{code}")
+
+
+def page_code(text: str) -> str:
+    """The code that a saved page keeps."""
+    facts = re.search(r'<meta name="workbench" content="([^"]*)">', text)
+    assert facts is not None
+    return str(json.loads(html.unescape(facts[1]))["code"])
 
 
 def on_screen(ds: xr.Dataset, state: State) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import xarray as xr
 
 from workbench import schema
 from workbench.interventions import edit_of
+from workbench.store.opened import opened_from
 from workbench.widgets.explore import arrays
 from workbench.widgets.explore.explorer_still import colour_of, difference_tile, symmetric_ramp
 from workbench.widgets.explore.state import State
@@ -37,8 +38,16 @@ def titles(datasets: Sequence[xr.Dataset]) -> list[str]:
     # Of runs that differ in nothing that has a name, the key tells which is which.
     keys = [str(ds.attrs.get("key", "")) for ds in datasets]
     if not any(said):
-        said = [[key] for key in keys] if len(set(keys)) > 1 else [["the same run"] for _ in datasets]
+        alike = "the same run" if _one_run(datasets) else "alike in all that is recorded"
+        said = [[key] for key in keys] if len(set(keys)) > 1 else [[alike] for _ in datasets]
     return [f"{letter}: {'; '.join(own)}" for letter, own in zip(LETTERS, said, strict=False)]
+
+
+def _one_run(datasets: Sequence[xr.Dataset]) -> bool:
+    """Whether datasets are one object, or one stored run as it was opened: scores may have been changed since."""
+    first, *others = datasets
+    origin = opened_from(first)
+    return all(ds is first or (origin is not None and opened_from(ds) == origin) for ds in others)
 
 
 def minus(

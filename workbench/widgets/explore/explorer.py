@@ -88,13 +88,15 @@ class Explorer(StaticOutput, anywidget.AnyWidget):
         if sentence is not None:
             super().__init__(error=sentence)
             return
-        # A saved page is read where no variable holds the dataset.
-        self._page_of = partial(page, source=source or reopening(ds))
+        # Files are read where no variable of this notebook is.
+        reopened = source or reopening(ds, variable)
+        self._page_of = partial(page, source=reopened, variable=variable)
         ds = shown(ds)
         meta = {
             **meta_of(ds, cube=cube, variable=variable, source=source),
             "controls": controls,
             "page": True,
+            "reopening": reopened,
             "title": title,
         }
         chosen = State.default(ds)
@@ -130,6 +132,8 @@ class Explorer(StaticOutput, anywidget.AnyWidget):
         if held is None:
             raise self._nothing()
         still = still_of(*held)
+        code = begun(self.meta["reopening"], held[1].call(held[0], self.meta["variable"]))
+        still = replace(still, facts={**still.facts, "code": code})
         if not self.meta["title"]:
             return still
         blocks = [Text(self.meta["title"], size=15, bold=True), *still.blocks]

@@ -67,7 +67,7 @@ def save_html(ds: xr.Dataset, path: str | os.PathLike[str], *, state: Mapping[st
     return target
 
 
-def page(ds: xr.Dataset, state: State, *, source: str = "") -> str:
+def page(ds: xr.Dataset, state: State, *, source: str = "", variable: str = "ds") -> str:
     """The text of the HTML file.
 
     It holds the scores summed over heads, in 16 bits where these will do, the pictures, and the overviews of the shown
@@ -81,6 +81,8 @@ def page(ds: xr.Dataset, state: State, *, source: str = "") -> str:
         What it shows at first. Chosen heads are not kept: the page holds sums over all heads.
     source
         Code that opens the dataset, where it is known.
+    variable
+        What copied code calls the dataset.
 
     Raises
     ------
@@ -96,12 +98,12 @@ def page(ds: xr.Dataset, state: State, *, source: str = "") -> str:
     spaces = held_spaces(ds)
     if sum(cube.size(ds, space) for space in spaces) > _LARGEST:
         spaces = [state.space]
-    meta = meta_of(ds, source=source)
+    meta = meta_of(ds, source=source, variable=variable)
     meta |= {"offline": True, "spaces": {space: meta["spaces"][space] for space in spaces}}
     packed = _packed(
         {"meta": meta, "state": state.to_json(), "module": front_end.module()}, _answers(ds, state, spaces)
     )
-    code = begun(source, state.call(ds))
+    code = begun(source, state.call(ds, variable))
     fill = {
         "title": html.escape(_title(meta)),
         "style": front_end.style(),

@@ -15,29 +15,42 @@ function drawn(view) {
   const { store } = view;
   const style = getComputedStyle(view.root);
   const [ink, paper] = [style.color, style.getPropertyValue("--wb-paper").trim() || "#fff"];
+  const family = style.fontFamily || "sans-serif";
   const { columns, side } = view.arrangement;
   const tall = (side * store.rows) / store.columns;
-  const [caption, margin, foot] = [20, 12, 92];
-  const rows = Math.ceil(view.panels.length / columns);
+  const [caption, margin, scale] = [20, 12, 2];
   const width = Math.max(columns * (side + GAP) - GAP, 360) + 2 * margin;
-  const height = 26 + rows * (tall + caption + GAP) + foot + margin;
-  const scale = 2;
-  const canvas = Object.assign(document.createElement("canvas"), { width: width * scale, height: height * scale });
+  const canvas = document.createElement("canvas");
   const context = canvas.getContext("2d");
+  const wide = (text, size) => {
+    context.font = `${size}px ${family}`;
+    return context.measureText(text).width;
+  };
+  const glance = store.glance();
+  const said = [view.sentence(), ...(glance ? [`${glance.name} ${glance.text}`] : [])].join(" · ");
+  const head = flowed(said.split(" "), (word) => wide(`${word} `, 12), width - 2 * margin);
+  const chips = view.legend.hidden ? [] : [...view.legend.querySelectorAll("[data-concept-chip]")];
+  const named = chips.map((chip, index) => ({ index, text: [...chip.children].slice(1).map((part) => part.textContent).join(" ") }));
+  const legend = flowed(named, ({ text }) => wide(text, 11) + 30, width - 2 * margin);
+  const difference = store.difference();
+  const scales = store.maps ? [{ ...store.scale(), meaning: view.meaning() }] : [];
+  if (difference) scales.push({ cmap: "diverging", limits: difference.limits, meaning: "difference" });
+  const top = margin + 4 + 16 * head.length;
+  const below = top + Math.ceil(view.panels.length / columns) * (tall + caption + GAP);
+  const height = below + 48 * scales.length + 18 * legend.length + margin;
+  Object.assign(canvas, { width: width * scale, height: Math.ceil(height * scale) });
   context.scale(scale, scale);
   context.fillStyle = paper;
   context.fillRect(0, 0, width, height);
-  const family = style.fontFamily || "sans-serif";
   const write = (text, x, y, size, most = width - 2 * margin) => {
     context.fillStyle = ink;
-    context.font = `${size}px ${family}`;
-    while (context.measureText(text).width > most && text.length > 1) text = `${text.slice(0, -2).trimEnd()}…`;
+    while (wide(text, size) > most && text.length > 1) text = `${text.slice(0, -2).trimEnd()}…`;
     context.fillText(text, x, y);
   };
-  write(view.sentence(), margin, margin + 10, 12);
+  head.forEach((words, line) => write(words.join(" "), margin, margin + 10 + 16 * line, 12));
   view.panels.forEach((panel, index) => {
     const x = margin + (index % columns) * (side + GAP);
-    const y = 30 + Math.floor(index / columns) * (tall + caption + GAP);
+    const y = top + Math.floor(index / columns) * (tall + caption + GAP);
     const swatch = panel.kind === "concept";
     if (swatch) {
       context.fillStyle = conceptColour(panel.index);
@@ -47,37 +60,50 @@ function drawn(view) {
     context.imageSmoothingEnabled = store.state.smooth;
     context.drawImage(panel.canvas, x, y + caption, side, tall);
   });
-  if (store.maps) {
-    const { cmap, limits } = store.scale();
-    const y = height - foot;
+  scales.forEach(({ cmap, limits, meaning }, index) => {
+    const y = below + 48 * index;
     const colours = colourMap(cmap);
     for (let i = 0; i < 256; i++) {
       context.fillStyle = `rgb(${colours[3 * i]},${colours[3 * i + 1]},${colours[3 * i + 2]})`;
       context.fillRect(margin + i, y, 1.5, 10);
     }
-    write(number(limits[0]), margin, y + 24, 11);
     const end = number(limits[1]);
-    write(end, margin + 256 - context.measureText(end).width, y + 24, 11);
-    write(view.meaning(), margin, y + 40, 11);
-  }
-  let x = margin;
-  const chips = [...view.legend.children].filter(() => !view.legend.hidden);
-  chips.forEach((chip, index) => {
-    const text = [...chip.children].slice(1).map((part) => part.textContent).join(" ");
-    context.font = `11px ${family}`;
-    const wide = context.measureText(text).width + 30;
-    if (x + wide > width - margin) return;
-    context.fillStyle = conceptColour(index);
-    context.fillRect(x, height - margin - 10, 9, 9);
-    write(text, x + 14, height - margin - 2, 11);
-    x += wide;
+    write(number(limits[0]), margin, y + 24, 11);
+    write(end, margin + 256 - wide(end, 11), y + 24, 11);
+    write(meaning, margin, y + 40, 11);
+  });
+  legend.forEach((line, row) => {
+    let x = margin;
+    const y = below + 48 * scales.length + 18 * row;
+    for (const { index, text } of line) {
+      context.fillStyle = conceptColour(index);
+      context.fillRect(x, y + 2, 9, 9);
+      write(text, x + 14, y + 10, 11);
+      x += wide(text, 11) + 30;
+    }
   });
   return canvas;
 }
 
-/** Where the view comes from, as its files keep it. */
+/** Things in lines of a width, as many in each as fit. */
+function flowed(things, wide, room) {
+  const lines = [];
+  let left = 0;
+  for (const one of things) {
+    if (!lines.length || wide(one) > left) {
+      lines.push([]);
+      left = room;
+    }
+    lines.at(-1).push(one);
+    left -= wide(one);
+  }
+  return lines;
+}
+
+/** Where the view comes from, as its files keep it: they are read where no variable of the notebook is. */
 function factsOf({ store }) {
-  return { ...store.meta.run, state: store.state, code: store.code() };
+  const { state, names, meta } = store;
+  return { ...meta.run, state, code: codeOf({ state, names, meta: { ...meta, source: meta.reopening ?? meta.source } }) };
 }
 
 function savePicture(view) {
