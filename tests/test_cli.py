@@ -96,13 +96,39 @@ def test_capture_of_a_folder_is_one_run(
     assert [line.split()[1] for line in listed if line.startswith(made["key"])] == ["many"]
     assert any(line.startswith("  + 2 items") for line in listed)
     assert run(monkeypatch, capsys, "verify", made["key"])[:1] == (0,)
-    code, _, err = run(monkeypatch, capsys, "export", made["key"], tmp_path / "x.zarr.zip")
-    assert (code, "is a run of many images" in err) == (2, True)
+    assert run(monkeypatch, capsys, "export", made["key"], tmp_path / "x.zarr.zip")[0] == 0
+    code, out, _ = run(monkeypatch, capsys, "import", tmp_path / "x.zarr.zip", "--home", tmp_path / "other")
+    assert (code, made["key"] in out) == (0, True)
+    assert "1 item (second)" in run(monkeypatch, capsys, "show", made["key"], "--home", tmp_path / "other")[1]
     gc.collect()  # what was shown is read no longer
     assert "2 items" in run(monkeypatch, capsys, "prune", "--keep", 0)[1]
     assert "no runs yet" in run(monkeypatch, capsys, "runs")[1]
     code, _, err = run(monkeypatch, capsys, *command, "--figure", tmp_path / "x.png")
     assert (code, "--figure draws one image" in err) == (2, True)
+
+
+@pytest.mark.slow
+def test_capture_of_a_folder_with_a_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in ("first", "second"):
+        Image.open(SCENE).transpose(Image.Transpose.FLIP_LEFT_RIGHT if name == "first" else Image.Transpose.ROTATE_180)\
+            .save(images / f"{name}.png")  # fmt: skip
+    table = tmp_path / "table.csv"
+    table.write_text('name,concepts,prompt\nfirst,"house, grass",a house\nsecond,heart,\n')
+    command = ("capture", images, "--per-image", table, "--layer", 0, "--json")
+    made = json.loads(run(monkeypatch, capsys, *command)[1])
+    ds = workbench.open_many(made["key"])
+    assert ds["prompt"].values.tolist() == ["a house", ""]
+    assert [words.tolist() for words in ds["asked"].values] == [[True, True, False], [False, False, True]]
+    code, _, err = run(monkeypatch, capsys, *command, "--prompt", "a house")
+    assert (code, "has a prompt of each image, and the command has a prompt for all: give one" in err) == (2, True)
+    code, _, err = run(monkeypatch, capsys, "capture", SCENE, "house", "--per-image", table)
+    assert (code, "--per-image is of the images of a folder" in err) == (2, True)
+    code, _, err = run(monkeypatch, capsys, "capture", images)
+    assert (code, "concepts is empty" in err) == (2, True)
 
 
 @pytest.mark.slow
@@ -176,7 +202,7 @@ def test_no_runs_yet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
         (("capture", SCENE, "sun", "--size", "100"), 2, "expected height x width"),
         (("capture", SCENE, "sun", "--figure", "maps.txt"), 2, "ends in .png, .pdf or .svg"),
         (("capture", SCENE, "sun", "--model", "no-such-model"), 1, "unknown model 'no-such-model'"),
-        (("capture", SCENE), 2, "Missing argument"),
+        (("capture", SCENE), 2, "concepts is empty; expected one or more words"),
         (("show", "ffffffffff"), 1, "ffffffffff"),
         (("show", "../../etc"), 1, "no finished run"),
         (("verify", "ffffffffff"), 1, "no run 'ffffffffff'"),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
 
+from tests.tiny_pipelines.parts import autoencoder, ready
 from workbench.tiny.training.bank import Bank, Described
 from workbench.tiny.training.components import LATENT_CHANNELS
 
@@ -118,18 +119,7 @@ def flux_pipeline(seed: int = 0, dtype: torch.dtype = torch.float32, **overrides
     t5, clip = t5_tokenizer(), clip_tokenizer()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        vae = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 2,
-            up_block_types=("UpDecoderBlock2D",) * 2,
-            block_out_channels=(4, 8),
-            layers_per_block=1,
-            latent_channels=4,
-            norm_num_groups=2,
-            use_quant_conv=False,
-            use_post_quant_conv=False,
-            scaling_factor=0.3611,
-            shift_factor=0.1159,
-        )
+        vae = autoencoder()
         text_encoder = CLIPTextModel(
             CLIPTextConfig(
                 vocab_size=len(clip),
@@ -156,10 +146,7 @@ def flux_pipeline(seed: int = 0, dtype: torch.dtype = torch.float32, **overrides
         tokenizer_2=t5,
         transformer=flux_transformer(seed, **overrides),
     )
-    if dtype != torch.float32:
-        pipe.to(dtype)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return ready(pipe, dtype)
 
 
 def random_bank(scenes: int, cells: int) -> Bank:

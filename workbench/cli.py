@@ -25,6 +25,7 @@ from workbench.options import (
     Layers,
     Lse,
     Model,
+    PerImage,
     Pipeline,
     Pool,
     Samples,
@@ -34,6 +35,7 @@ from workbench.options import (
     TextMass,
     Verify,
     read_inputs,
+    read_per_image,
     read_size,
 )
 from workbench.schema import InputError, WorkbenchError
@@ -78,9 +80,10 @@ _SPACES = ["output", "cross"]
 )
 def capture(
     image: Annotated[Path, typer.Argument(help="Image file, or a folder of them.")],
-    concepts: Annotated[list[str], typer.Argument(help="Concept words.")],
+    concepts: Annotated[list[str] | None, typer.Argument(help="Concept words.")] = None,
     model: Model = "tiny-flux",
     prompt: Annotated[str, typer.Option(help="What the model is told about the image.")] = "",
+    per_image: PerImage = None,
     timesteps: Annotated[
         list[float] | None, typer.Option("--timestep", help="1000 x sigma, in (0, 1000]; repeat for more.")
     ] = None,
@@ -102,9 +105,18 @@ def capture(
 
     Of a folder, images that cannot be captured are skipped, and listed; the same call tries them again.
     """
+    words: Any = concepts or []
+    told: Any = prompt
+    if per_image is not None:
+        if not is_folder(image):
+            raise InputError(f"--per-image is of the images of a folder, and {image} is none: give the words.")
+        of_each, prompts = read_per_image(per_image)
+        if (of_each and words) or (prompts and prompt):
+            what = "concepts" if of_each and words else "a prompt"
+            raise InputError(f"{per_image} has {what} of each image, and the command has {what} for all: give one.")
+        words, told = of_each or words, prompts or prompt
     asked: dict[str, Any] = {
         "model": model,
-        "prompt": prompt,
         "timesteps": timesteps or None,
         "layers": layers or None,
         "spaces": spaces,
@@ -117,14 +129,16 @@ def capture(
     }
     if figure is not None and is_folder(image):
         raise InputError(f"{image} is a folder, and --figure draws one image: leave it out, or capture one image.")
-    _check(figure, concepts, image=image, **asked)
+    first = [next(iter(each.values())) if isinstance(each, dict) else each for each in (words, told)]
+    _check(figure, first[0], image=image, prompt=first[1], **asked)
     import workbench as wb
 
     recorded: dict[str, Any] = {"lse": lse, "text_mass": text_mass, "verify": verify_stored, "progress": not as_json}
     if is_folder(image):
-        finish(wb.capture_many(image, concepts, **asked, **recorded, errors="skip"), None, home, as_json)
+        found = wb.capture_many(image, words, prompt=told, **asked, **recorded, errors="skip")
+        finish(found, None, home, as_json)
         return
-    finish(wb.capture(image, concepts, **asked, **recorded), figure, home, as_json)
+    finish(wb.capture(image, words, prompt=told, **asked, **recorded), figure, home, as_json)
 
 
 @app.command(

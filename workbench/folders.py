@@ -16,6 +16,14 @@ BUNDLED: Final = ("tiny-flux",)
 INFO_FILE: Final = "workbench.json"
 """Optional file beside ``model_index.json``: native size, text length, default layers, vocabulary."""
 
+_BLOCKS: Final[Mapping[str, tuple[str, str]]] = {
+    "AuraFlowTransformer2DModel": ("num_mmdit_layers", "num_single_dit_layers"),
+    "Flux3Transformer2DModel": ("", "num_single_layers"),
+    "Lumina2Transformer2DModel": ("", "num_layers"),
+    "ZImageTransformer2DModel": ("", "n_layers"),
+}
+"""Entries of a transformer's configuration that count dual-stream and single-stream blocks, where they are others."""
+
 
 def bundled_folder(name: str) -> Path:
     """Folder of a bundled model: inside the installed package, or ``data/`` of a checkout.
@@ -83,9 +91,11 @@ def blocks_in(folder: Path) -> tuple[int, int] | None:
     """
     path = folder / "transformer" / "config.json"
     config = json_object(path) if path.is_file() else {}
-    if "num_layers" not in config:
+    entries = _BLOCKS.get(str(config.get("_class_name")), ("num_layers", "num_single_layers"))
+    dual, single = (config.get(entry) for entry in entries)
+    if dual is None and (single is None or entries[0]):
         return None
-    return int(config["num_layers"]), int(config.get("num_single_layers", 0))
+    return int(dual or 0), int(single or 0)
 
 
 def json_object(path: Path) -> dict[str, Any]:

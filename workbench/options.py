@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import itertools
+import json
+import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,6 +43,13 @@ Inputs = Annotated[
 Pipeline = Annotated[
     str | None, typer.Option(help="Class to load the model as, where it is not its own: FluxImg2ImgPipeline.")
 ]
+PerImage = Annotated[
+    Path | None,
+    typer.Option(
+        help="Of a folder: a .csv, .tsv or .json file with the name of each image (that of its file, without suffix) "
+        "and its own concepts (with commas between them), prompt, or both."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
 
 
@@ -56,6 +67,56 @@ def read_size(text: str | None) -> tuple[int, int] | None:
     if len(parts) != 2 or not all(part.strip().isdecimal() and len(part) < 10 for part in parts):
         raise InputError(f"size is {text!r}; expected height x width in pixels, such as 1024x768.")
     return int(parts[0]), int(parts[1])
+
+
+def read_per_image(file: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Concepts and prompts by the names of images, from a table with the columns ``name``, ``concepts``, ``prompt``.
+
+    Parameters
+    ----------
+    file
+        Ends in ``.csv`` or ``.tsv``, with a head and with commas between concepts; or in ``.json``, a list of objects.
+
+    Returns
+    -------
+    concepts, prompts : dict
+        Empty for a column that is not there.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or an image comes twice or lacks what others have.
+    """
+    expected = "expected a .csv, .tsv or .json file with the columns name, and concepts, prompt or both"
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        if file.suffix.lower() == ".json":
+            rows = json.loads(text)
+        elif file.suffix.lower() in (".csv", ".tsv"):
+            delimiter = "," if file.suffix.lower() == ".csv" else "\t"
+            rows = list(csv.DictReader(io.StringIO(text), delimiter=delimiter, strict=True))
+        else:
+            raise InputError(f"--per-image is {os.fspath(file)!r}; {expected}.")
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"--per-image: {file} cannot be read ({error}); {expected}.") from error
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        raise InputError(f"--per-image: {file} holds no rows; {expected}.")
+    columns = {column: column in rows[0] for column in ("concepts", "prompt")}
+    concepts, prompts, names = {}, {}, set()
+    for place, row in enumerate(rows, 1):
+        name, unknown = row.get("name"), [column for column in row if column not in ("name", *columns)]
+        if not isinstance(name, str) or name in names or unknown or not any(columns.values()):
+            wrong = f"the column {unknown[0]!r}" if unknown else f"the name {name!r}" + " again" * (name in names)
+            raise InputError(f"--per-image: row {place} of {file} has {wrong}; {expected}, and each image once.")
+        names.add(name)
+        if lacking := [column for column, there in columns.items() if there != (row.get(column) is not None)]:
+            raise InputError(f"--per-image: of {name!r} and others, one alone has {lacking[0]} in {file}; {expected}.")
+        if columns["concepts"]:
+            words = row["concepts"]
+            concepts[name] = [word.strip() for word in words.split(",")] if isinstance(words, str) else words
+        if columns["prompt"]:
+            prompts[name] = row["prompt"]
+    return concepts, prompts
 
 
 def read_inputs(given: Sequence[str] | None) -> dict[str, Any] | None:

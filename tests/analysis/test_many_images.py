@@ -232,6 +232,8 @@ def test_the_contract_of_many_images_is_checked(singles: dict[str, xr.Dataset]) 
         (ds.assign_coords(item=[0, 0, 1]), "coordinate 'item'"),
         (ds.assign_attrs(patch=0), "the item 'a': attribute 'patch'"),
         (ds.assign_attrs(failed="b"), "attribute 'failed'"),
+        (ds.assign_coords(prompt=("item", [1, 2, 3])), "coordinate 'prompt'"),
+        (ds.assign_coords(prompt="a dog"), "coordinate 'prompt' lies along"),
     ):
         with pytest.raises(SchemaError, match=message):
             wrong.wb.validate()

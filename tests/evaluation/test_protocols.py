@@ -147,3 +147,10 @@ def test_only_the_papers_data_have_the_papers_layers_and_timestep() -> None:
         tuple(range(9, 19)),
         500.0,
     )
+
+
+def test_a_preset_on_drawn_scenes_normalises_as_it_does_elsewhere() -> None:
+    """What tells the two states of the public code apart is no matter of words, layers or sizes."""
+    found = {name: preset(name, open_scenes("single")).concept_norm for name in PRESETS}
+    assert found == {"default": "none", "paper": "none", "public-release": "linear", "public-head": "none"}
+    assert preset("public-head", open_scenes("multi")).concept_norm == "linear"

@@ -149,22 +149,6 @@ def test_the_autoencoder_is_in_float32_for_as_long_as_it_is_used() -> None:
     assert exact.pipe is pipe
 
 
-def test_the_schedule_is_the_pipelines(adapter: Any) -> None:
-    schedule = adapter.schedule(5, 24, 32)
-    adapter.generate("a dog", steps=5, guidance=1.0, seed=0, size=(24, 32))
-    np.testing.assert_allclose(schedule.timesteps, adapter.ran(), rtol=0, atol=1e-4)
-
-
-def test_guidance_is_one_batch(adapter: Any) -> None:
-    options = {"negative_prompt": None, "true_guidance": 1.0}
-    assert set(adapter.guidance(options | {"guidance": 1.0})) == {"conditional"}
-    branches = adapter.guidance(options | {"guidance": 3.5})
-    assert branches["unconditional"].items == slice(0, 1)
-    assert branches["conditional"].items == slice(1, 2)
-    with pytest.raises(InputError, match="give guidance= instead"):
-        adapter.guidance({"negative_prompt": "", "true_guidance": 2.0, "guidance": 1.0})
-
-
 def test_what_a_heat_map_is_made_of(adapter: Any) -> None:
     """Few blocks are dual ones, and those are the first: the others count as well where no layers are named."""
     assert adapter.default_layers == (2, 3, 4)

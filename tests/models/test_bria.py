@@ -9,10 +9,11 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 
+import workbench as wb
 from tests.tiny_pipelines.flux_like import bria_inputs, bria_pipeline, bria_transformer
 from workbench.models.block_records import BlockCall
 from workbench.models.family import adapter_for, pipeline_adapter_for
-from workbench.schema import InputError, ModelError
+from workbench.schema import ModelError
 
 LENGTH = 20
 
@@ -89,14 +90,29 @@ def test_a_schedule_that_is_no_flow_is_refused(adapter: Any) -> None:
     pipe.scheduler = own
 
 
-def test_guidance_is_one_batch(adapter: Any) -> None:
-    options = {"negative_prompt": None, "true_guidance": 1.0}
-    assert set(adapter.guidance(options | {"guidance": 1.0})) == {"conditional"}
-    branches = adapter.guidance(options | {"guidance": 5.0})
-    assert branches["unconditional"].items == slice(0, 1)
-    assert branches["conditional"].items == slice(1, 2)
-    with pytest.raises(InputError, match="give guidance= instead"):
-        adapter.guidance({"negative_prompt": "", "true_guidance": 2.0, "guidance": 1.0})
+@pytest.mark.parametrize("negative", [None, "", "a cat"])
+def test_an_empty_negative_prompt_is_padding_throughout(adapter: Any, negative: str | None) -> None:
+    """The pipeline gives the transformer zeros for it."""
+    seen: list[dict[str, Any]] = []
+    handle = adapter.pipe.transformer.register_forward_pre_hook(
+        lambda _, a, given: seen.append(given), with_kwargs=True
+    )
+    options: dict[str, Any] = {"model": adapter.pipe, "size": (24, 32), "guidance": 3.0, "store": False, "steps": 1}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("workbench.recording.opening.info_of", lambda pipe: adapter.info)
+        ds = wb.generate(
+            "a dog",
+            ["dog"],
+            negative_prompt=negative,
+            branch="unconditional",
+            text_mass=True,
+            progress=False,
+            **options,
+        )
+    handle.remove()
+    zeros = (seen[0]["encoder_hidden_states"][0] == 0).all(dim=-1)
+    assert ds.padding.values.tolist() == zeros.tolist()
+    assert bool(zeros.all()) == (not negative)
 
 
 def test_what_a_heat_map_is_made_of(adapter: Any) -> None:

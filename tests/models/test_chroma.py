@@ -15,7 +15,7 @@ from workbench.interventions import MaskText
 from workbench.models.block_records import BlockCall
 from workbench.models.family import adapter_for, pipeline_adapter_for
 from workbench.recording.tracing import trace
-from workbench.schema import InputError, ModelError
+from workbench.schema import ModelError
 
 LENGTH = 20
 
@@ -119,22 +119,6 @@ def test_inputs_are_those_the_pipeline_itself_would_give(adapter: Any) -> None:
         assert torch.equal(value, seen[0][name]), name
     assert adapter.inner.grid(inputs) == (6, 8)
     assert adapter.inner.timesteps(inputs).tolist() == [1000.0]
-
-
-def test_the_schedule_is_the_pipelines(adapter: Any) -> None:
-    schedule = adapter.schedule(5, 24, 32)
-    adapter.generate("a dog", steps=5, guidance=1.0, seed=0, size=(24, 32))
-    np.testing.assert_allclose(schedule.timesteps, adapter.ran(), rtol=0, atol=1e-4)
-
-
-def test_guidance_is_two_passes_without_a_name(adapter: Any) -> None:
-    options = {"negative_prompt": None, "true_guidance": 1.0}
-    assert set(adapter.guidance(options | {"guidance": 1.0})) == {"conditional"}
-    branches = adapter.guidance(options | {"guidance": 5.0})
-    taken = [[name for name, branch in branches.items() if branch.takes(None, index)] for index in range(4)]
-    assert taken == [["conditional"], ["unconditional"]] * 2
-    with pytest.raises(InputError, match="give guidance= instead"):
-        adapter.guidance({"negative_prompt": "", "true_guidance": 2.0, "guidance": 1.0})
 
 
 def test_what_a_heat_map_is_made_of(adapter: Any) -> None:

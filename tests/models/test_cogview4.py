@@ -168,16 +168,6 @@ def test_noise_that_depends_on_all_steps_is_refused() -> None:
 
 
 # --- the pipeline ------------------------------------------------------------------------------------------------
-def test_guidance_is_two_passes_with_names(adapter: Any) -> None:
-    options = {"negative_prompt": None, "true_guidance": 1.0}
-    assert set(adapter.guidance(options | {"guidance": 1.0})) == {"conditional"}
-    branches = adapter.guidance(options | {"guidance": 5.0})
-    assert branches["conditional"].takes("cond", 0)
-    assert branches["unconditional"].takes("uncond", 1)
-    with pytest.raises(InputError, match="give guidance= instead"):
-        adapter.guidance({"negative_prompt": "", "true_guidance": 2.0, "guidance": 1.0})
-
-
 def test_what_a_heat_map_is_made_of(adapter: Any) -> None:
     assert adapter.default_layers == (2, 3, 4)
     assert (adapter.default_steps, adapter.default_guidance) == (50, 5.0)

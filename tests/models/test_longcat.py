@@ -169,22 +169,6 @@ def test_models_without_data_between_calls_are_refused(adapter: Any, monkeypatch
         adapter.generate("a dog", steps=1, guidance=1.0, seed=0, size=(24, 32))
 
 
-def test_the_schedule_is_the_pipelines(adapter: Any) -> None:
-    schedule = adapter.schedule(5, 24, 32)
-    adapter.generate("a dog", steps=5, guidance=1.0, seed=0, size=(24, 32))
-    np.testing.assert_allclose(schedule.timesteps, adapter.ran(), rtol=0, atol=1e-4)
-
-
-def test_guidance_is_two_named_passes(adapter: Any) -> None:
-    options = {"negative_prompt": None, "true_guidance": 1.0}
-    assert set(adapter.guidance(options | {"guidance": 1.0})) == {"conditional"}
-    branches = adapter.guidance(options | {"guidance": 4.5})
-    assert branches["conditional"].takes("cond", 0)
-    assert branches["unconditional"].takes("uncond", 1)
-    with pytest.raises(InputError, match="give guidance= instead"):
-        adapter.guidance({"negative_prompt": "", "true_guidance": 2.0, "guidance": 1.0})
-
-
 def test_what_a_heat_map_is_made_of(adapter: Any) -> None:
     assert adapter.default_layers == (1, 2)
     assert (adapter.default_timestep, adapter.default_steps, adapter.default_guidance) == (500, 50, 4.5)

@@ -16,7 +16,7 @@ from workbench.interventions import MaskText
 from workbench.models.block_records import ConceptText
 from workbench.models.family import adapter_for, pipeline_adapter_for
 from workbench.recording.tracing import trace
-from workbench.schema import InputError, ModelError
+from workbench.schema import ModelError
 
 SIZE = (32, 48)
 OPTIONS: dict[str, Any] = {"steps": 1, "size": SIZE, "store": False, "progress": False}
@@ -162,16 +162,6 @@ def test_the_schedule_is_the_pipelines_and_so_are_the_timesteps_it_runs(adapter:
     np.testing.assert_allclose(schedule.timesteps, adapter.ran(), rtol=0, atol=1e-4)
     np.testing.assert_allclose(schedule.timesteps, seen, rtol=0, atol=1e-3)
     pipe.scheduler = own
-
-
-def test_guidance_is_two_passes_without_names(adapter: Any) -> None:
-    options = {"negative_prompt": None, "true_guidance": 1.0}
-    assert set(adapter.guidance(options | {"guidance": 1.0})) == {"conditional"}
-    branches = adapter.guidance(options | {"guidance": 4.0})
-    assert [branches["conditional"].takes(None, index) for index in range(4)] == [True, False] * 2
-    assert [branches["unconditional"].takes(None, index) for index in range(4)] == [False, True] * 2
-    with pytest.raises(InputError, match="give guidance= instead"):
-        adapter.guidance({"negative_prompt": "", "true_guidance": 2.0, "guidance": 1.0})
 
 
 def test_what_a_heat_map_is_made_of(adapter: Any) -> None:

@@ -13,7 +13,6 @@ from tests.references import relative_error
 from tests.tiny_pipelines.flux_like import ovis_inputs, ovis_pipeline, ovis_transformer
 from workbench.models.family import pipeline_adapter_for
 from workbench.recording.tracing import trace
-from workbench.schema import InputError
 
 LENGTH = 24
 
@@ -84,22 +83,6 @@ def test_inputs_are_those_the_pipeline_itself_would_give(adapter: Any) -> None:
     assert inputs["txt_ids"][3].tolist() == [0, 3, 3]
     assert adapter.inner.grid(inputs) == (6, 8)
     assert adapter.inner.timesteps(inputs).tolist() == [1000.0]
-
-
-def test_the_schedule_is_the_pipelines(adapter: Any) -> None:
-    schedule = adapter.schedule(3, 24, 32)
-    adapter.generate("a dog", steps=3, guidance=1.0, seed=0, size=(24, 32))
-    np.testing.assert_allclose(schedule.timesteps, adapter.ran(), rtol=0, atol=1e-4)
-
-
-def test_guidance_is_two_named_passes(adapter: Any) -> None:
-    options = {"negative_prompt": None, "true_guidance": 1.0}
-    assert set(adapter.guidance(options | {"guidance": 1.0})) == {"conditional"}
-    branches = adapter.guidance(options | {"guidance": 5.0})
-    assert branches["conditional"].takes("cond", 0)
-    assert branches["unconditional"].takes("uncond", 1)
-    with pytest.raises(InputError, match="give guidance= instead"):
-        adapter.guidance({"negative_prompt": "", "true_guidance": 2.0, "guidance": 1.0})
 
 
 def test_what_a_heat_map_is_made_of(adapter: Any) -> None:

@@ -227,16 +227,6 @@ def test_the_schedule_is_the_pipelines_and_so_are_the_timesteps_it_runs(adapter:
     np.testing.assert_allclose(schedule.timesteps, seen, rtol=0, atol=1e-3)
 
 
-def test_guidance_is_one_batch_with_the_prompt_first(adapter: Any) -> None:
-    options = {"negative_prompt": None, "true_guidance": 1.0}
-    assert set(adapter.guidance(options | {"guidance": 0.0})) == {"conditional"}
-    branches = adapter.guidance(options | {"guidance": 0.5})
-    assert branches["conditional"].items == slice(0, 1)
-    assert branches["unconditional"].items == slice(1, 2)
-    with pytest.raises(InputError, match="give guidance= instead"):
-        adapter.guidance({"negative_prompt": "", "true_guidance": 2.0, "guidance": 1.0})
-
-
 @pytest.mark.parametrize(("prompt", "negative"), [("a dog", "cat " * 40), ("dog " * 40, "cat")])
 @pytest.mark.parametrize("branch", ["conditional", "unconditional"])
 def test_texts_of_one_batch_are_as_long_as_the_longer(adapter: Any, prompt: str, negative: str, branch: str) -> None:

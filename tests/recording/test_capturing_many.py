@@ -331,6 +331,14 @@ def test_another_image_of_a_name_is_told_apart(many: Callable[..., xr.Dataset], 
     assert len(set(both.image_hash.values.tolist())) == 2
 
 
+@pytest.mark.parametrize("given", ["concepts", "prompt", "truth"])
+def test_a_list_for_more_images_than_a_stream_has_is_refused(given: str, many: Callable[..., xr.Dataset]) -> None:
+    mask = {word: np.ones((16, 16), bool) for word in WORDS}
+    entries = {"concepts": WORDS, "prompt": "dog", "truth": mask}[given]
+    with pytest.raises(InputError, match="given for 2 images, and there are 1"):
+        many((pair for pair in [("p0", picture(0))]), **{given: [entries] * 2})
+
+
 @pytest.mark.slow
 def test_masks_are_stored_with_their_items(many: Callable[..., xr.Dataset]) -> None:
     masks = {

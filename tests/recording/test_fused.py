@@ -16,7 +16,10 @@ from torch import Tensor
 
 from tests.tiny_random import concept_embeddings, flux_inputs, flux_transformer
 from workbench import trace
+from workbench.models.family import adapter_for
+from workbench.numerics.scores import head_scores
 from workbench.recording import fused
+from workbench.recording.checks import magnitude
 
 SPACES = ("output", "cross", "reverse_cross", "value", "query", "prompt")
 SCALE = 0.25
@@ -177,3 +180,45 @@ def test_kernels_that_cannot_be_built_are_tried_once(
         assert fused.scores(vectors, vectors) is None
     assert len(tried) == 1
     assert "no Triton" in caplog.text
+
+
+def test_the_vectors_beside_the_kernels_are_those_of_the_general_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With plain products in place of the kernels, so that it needs no device."""
+    model = flux_transformer()
+    adapter, inputs, concepts = adapter_for(model), flux_inputs(model), concept_embeddings(3)
+    calls: list[str] = []
+
+    def compared(one: Tensor, image: Tensor, scale: float = 1.0, table: Any = None) -> tuple[Tensor, Tensor]:
+        found = head_scores(one * scale, image if table is None else adapter.rotate(image, table))
+        return found, magnitude(found)
+
+    def attended(
+        query: Tensor,
+        own_key: Tensor,
+        own_value: Tensor,
+        key: Tensor,
+        value: Tensor,
+        table: Any,
+        scale: float,
+        **_: Any,
+    ) -> fused.Attended:
+        calls.append("attend")
+        logits, most = compared(query, key, scale, table)
+        own = head_scores(query * scale, own_key)
+        weights = torch.cat([own, logits], dim=-1).softmax(dim=-1)
+        output = weights[..., : own.shape[-1]] @ own_value + weights[..., own.shape[-1] :] @ value
+        return fused.Attended(output, logits, most, torch.stack([logits.logsumexp(-1), own.logsumexp(-1)]))
+
+    def run() -> dict[str, Tensor]:
+        with torch.no_grad(), trace(model, concepts, range(5), SPACES, vectors=True) as seen:
+            model(**inputs)
+        return {**seen.vectors, **seen.scores}
+
+    general = run()
+    for name, plain in (("fits", lambda *_: True), ("attend", attended), ("scores", compared)):
+        monkeypatch.setattr(fused, name, plain)
+    beside = run()
+    assert calls == ["attend"] * 5
+    assert set(beside) == set(general)
+    for name, values in general.items():
+        assert off(beside[name], values.double()) < 1e-5, name

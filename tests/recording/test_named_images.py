@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from workbench.recording.named_images import content_name, name_images, read_concepts
+from workbench.recording.named_images import content_name, name_images, read_concepts, read_prompts
 from workbench.schema import InputError, PerItem
 
 PIXELS = np.zeros((8, 8, 3), dtype=np.uint8)
@@ -64,6 +65,7 @@ def test_names_come_from_mappings_pairs_and_lists(tmp_path: Path) -> None:
         (["x/dog.png", "x/dog.png"], None, "two images are called 'dog.png'"),
         ({"a.png", "b.png"}, None, "images is a set"),
         (3, None, "images is a int"),
+        (b"abc", None, "images is one bytes"),
         ("nowhere at all", None, "which is no folder"),
         ("x" * 5000, None, "x…x.*which is no folder"),
         ([(" ", PIXELS)], None, "called ' '"),
@@ -113,3 +115,38 @@ def test_masks_are_given_for_each_image() -> None:
     assert PerItem.read("masks", lambda name: {"dog": name}).of("a", 3) == {"dog": "a"}
     with pytest.raises(InputError, match="masks are a ndarray; expected those of each image"):
         PerItem.read("masks", PIXELS)
+
+
+def test_a_stream_with_fewer_images_than_names_says_so() -> None:
+    given = name_images((PIXELS for _ in range(2)), names=["a", "b", "c"])
+    with pytest.raises(InputError, match="there are 3 names, and there were 2 images"):
+        list(given.images)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such file names")
+@pytest.mark.parametrize("streamed", [False, True])
+def test_file_names_that_are_no_text_are_escaped(streamed: bool, tmp_path: Path) -> None:
+    files = [tmp_path / os.fsdecode(name) for name in (b"a\xff.png", b"b\nc.png", b" .png", "d é.png".encode())]
+    given = name_images(iter(files) if streamed else files)
+    assert [one.name for one in given.images] == ["a\\xff", "b\\nc", " .png", "d é"]
+
+
+def test_one_word_is_not_the_names_of_all() -> None:
+    with pytest.raises(InputError, match="names is the string 'abc'; expected one name for each image"):
+        name_images([PIXELS] * 3, names="abc")
+
+
+@pytest.mark.parametrize("name", ["a\0", "a\nb", "\x85", " "])
+def test_names_without_letters_of_a_line_are_refused(name: str) -> None:
+    with pytest.raises(InputError, match="not blank and holds no control characters"):
+        name_images({name: PIXELS})
+
+
+def test_prompts_are_common_or_of_each_image() -> None:
+    assert read_prompts("a dog") == "a dog"
+    assert read_prompts({"a": "x"}) == PerItem("prompts", {"a": "x"})
+    assert read_prompts(("x", "")) == PerItem("prompts", ["x", ""])
+    with pytest.raises(InputError, match="prompt is a int"):
+        read_prompts({"a": 3})
+    with pytest.raises(InputError, match="a string that is not blank"):
+        read_prompts({"": "x"})

@@ -13,6 +13,7 @@ import pytest
 import torch
 import xarray as xr
 from diffusers import (
+    ChromaImg2ImgPipeline,
     FluxControlNetPipeline,
     FluxControlPipeline,
     FluxFillPipeline,
@@ -27,6 +28,8 @@ from diffusers import (
     StableDiffusion3ControlNetPipeline,
     StableDiffusion3Img2ImgPipeline,
     StableDiffusion3InpaintPipeline,
+    ZImageImg2ImgPipeline,
+    ZImageInpaintPipeline,
 )
 from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus
 from PIL import Image
@@ -35,13 +38,23 @@ from torch import Tensor
 import workbench as wb
 from tests.references import relative_error
 from tests.tiny_pipelines.flux2 import flux2_pipeline, klein_pipeline
+from tests.tiny_pipelines.flux_like import chroma_pipeline
 from tests.tiny_pipelines.qwen import qwen_pipeline
 from tests.tiny_pipelines.sd3 import sd3_pipeline
-from tests.tiny_pipelines.variants import flux_controlnet, flux_variant, qwen_variant, redux_prior, sd3_variant
+from tests.tiny_pipelines.variants import (
+    flux_controlnet,
+    flux_variant,
+    guided_variant,
+    qwen_variant,
+    redux_prior,
+    sd3_variant,
+)
+from tests.tiny_pipelines.z_image import z_image_pipeline
 from tests.tiny_random import flux_pipeline
 from workbench import store
 from workbench.interventions import ITSELF, MaskText, NullText, Patch, Source
 from workbench.models.fingerprint import fingerprint
+from workbench.models.hooks import by_name
 from workbench.models.pipeline import PipelineAdapter
 from workbench.recording import opening
 from workbench.recording.extra_inputs import read_extra, with_extra
@@ -83,6 +96,8 @@ class Variant:
         How many of the steps run.
     text : int
         Length of the text that the pipeline is told.
+    sized : bool
+        Whether it takes pictures of the size of the new one only.
     """
 
     make: Callable[..., Any]
@@ -93,6 +108,7 @@ class Variant:
     plain: dict[str, Any] = field(default_factory=lambda: {"negative_prompt": "a cat", "true_cfg_scale": 3.0})
     ran: int = STEPS
     text: int = 256
+    sized: bool = False
 
 
 def flux(kind: Any, inputs: dict[str, Any], changed: dict[str, Any], **options: Any) -> Variant:
@@ -107,6 +123,14 @@ def sd3(kind: Any, inputs: dict[str, Any], changed: dict[str, Any], **options: A
 
 def qwen(kind: Any, inputs: dict[str, Any], changed: dict[str, Any], **options: Any) -> Variant:
     return Variant(partial(qwen_variant, kind), inputs, changed, text=512, **options)
+
+
+def guided(kind: Any, make: Any, inputs: dict[str, Any], changed: dict[str, Any], **options: Any) -> Variant:
+    asked = {"guidance": 5.0, "negative_prompt": "a cat"}
+    plainly = {"guidance_scale": 5.0, "negative_prompt": "a cat"}
+    return Variant(
+        partial(guided_variant, kind, make), inputs, changed, guided=asked, plain=plainly, text=512, **options
+    )
 
 
 UNGUIDED: dict[str, Any] = {"guided": {}, "plain": {}}
@@ -142,6 +166,9 @@ VARIANTS = {
     "qwen-controlnet": qwen(QwenImageControlNetPipeline, {"control_image": PICTURE}, {"control_image": OTHER}),
     "qwen-edit": qwen(QwenImageEditPipeline, {"image": PICTURE}, {"image": OTHER}),
     "qwen-edit-plus": qwen(QwenImageEditPlusPipeline, {"image": [PICTURE, OTHER]}, {"image": [OTHER, PICTURE]}),
+    "chroma-img2img": guided(ChromaImg2ImgPipeline, chroma_pipeline, FROM, {"image": OTHER}, ran=2),
+    "z-image-img2img": guided(ZImageImg2ImgPipeline, z_image_pipeline, FROM, {"image": OTHER}, ran=2, sized=True),
+    "z-image-inpaint": guided(ZImageInpaintPipeline, z_image_pipeline, INTO, {"mask_image": ~MASK}, ran=2, sized=True),
     "flux2": Variant(flux2_pipeline, {"image": [PHOTO, PHOTO[:64]]}, {"image": PHOTO}, text=512, **UNGUIDED),
     "klein": Variant(
         klein_pipeline,
@@ -212,6 +239,11 @@ def pictures(inputs: dict[str, Any]) -> dict[str, Any]:
     return {name: picture(value) for name, value in inputs.items()}
 
 
+def sized(inputs: dict[str, Any]) -> dict[str, Any]:
+    """The same with the picture in the size of the new one."""
+    return inputs | {"image": inputs["image"].resize(SIZE[::-1], Image.Resampling.LANCZOS)}
+
+
 def plain(name: str, pipe: Any, seed: int = 0, **options: Any) -> Any:
     """The picture of the pipeline alone."""
     variant = VARIANTS[name]
@@ -223,7 +255,7 @@ def plain(name: str, pipe: Any, seed: int = 0, **options: Any) -> Any:
             width=SIZE[1],
             generator=torch.Generator("cpu").manual_seed(seed),
             **({"num_inference_steps": STEPS, "max_sequence_length": variant.text} | variant.only | options),
-            **pictures(variant.inputs),
+            **(sized(pictures(variant.inputs)) if variant.sized else pictures(variant.inputs)),
         )
     return np.asarray(result.images[0])
 
@@ -232,14 +264,15 @@ def calls(pipe: Any, run: Callable[[], Any], part: str = "transformer") -> list[
     """Arguments of the transformer's passes; of those with both branches in one batch, of each branch."""
     seen: list[dict[str, Any]] = []
     handle = getattr(pipe, part).register_forward_pre_hook(
-        lambda module, args, kwargs: seen.append(dict(kwargs)), with_kwargs=True
+        lambda module, args, kwargs: seen.append(by_name(module, args, kwargs)), with_kwargs=True
     )
     try:
         run()
     finally:
         handle.remove()
-    if seen and len(seen[0].get("timestep", ())) == 2:  # unconditional first
-        return [item(given, place) for given in seen for place in (1, 0)]
+    if seen and len(seen[0].get("timestep", seen[0].get("t", ()))) == 2:
+        places = (0, 1) if "t" in seen[0] else (1, 0)  # that of Z-Image begins with the prompt
+        return [item(given, place) for given in seen for place in places]
     return seen
 
 
@@ -249,6 +282,8 @@ def item(value: Any, place: int) -> Any:
         return value[place : place + 1]
     if isinstance(value, dict):
         return {name: item(part, place) for name, part in value.items()}
+    if isinstance(value, list) and all(isinstance(part, Tensor) and part.ndim in (2, 4) for part in value):
+        return [value[place]]  # pictures or captions, as Z-Image has a batch
     return [item(part, place) for part in value] if isinstance(value, list | tuple) else value
 
 
@@ -259,9 +294,11 @@ def adapter_of(name: str, pipe: Any) -> PipelineAdapter:
 def traced(name: str, pipe: Any, given: dict[str, Any], **options: Any) -> Tensor:
     """Scores summed over heads (layer, concept, patch) of one pass of the transformer."""
     adapter = adapter_of(name, pipe)
-    embeddings, _ = adapter.encode_concepts(CONCEPTS)
-    places = adapter.concept_positions(CONCEPTS)
-    with torch.no_grad(), wb.trace(pipe.transformer, embeddings, own_positions=places, **options) as seen:
+    each = [adapter.encode_concept(concept) for concept in CONCEPTS]
+    embeddings = torch.cat([found.vector for found in each], dim=1)
+    options["own_positions"] = adapter.concept_positions(CONCEPTS)
+    options["own_texts"] = [found.text for found in each] if adapter.inner.refines else None
+    with torch.no_grad(), wb.trace(pipe.transformer, embeddings, **options) as seen:
         pipe.transformer(**given)
     return seen.scores["output"][:, 0].sum(dim=1)
 
@@ -691,7 +728,8 @@ def test_a_capture_is_of_the_transformer_alone_or_refused(name: str) -> None:
     validate(ds, values=True)
     assert "left_out" not in ds.attrs
     if name not in ("sd3-inpaint", "flux2", "klein"):  # of the same weights as the family's main pipeline, but not it
-        family = {"sd3": sd3_pipeline, "qwe": qwen_pipeline}.get(name[:3], flux_pipeline)
+        mains = {"sd3": sd3_pipeline, "qwe": qwen_pipeline, "chr": chroma_pipeline, "z-i": z_image_pipeline}
+        family = mains.get(name[:3], flux_pipeline)
         main = wb.capture(PICTURE, CONCEPTS, model=family(), **options)
         np.testing.assert_array_equal(ds["output"], main["output"])
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers import AuraFlowPipeline, AuraFlowTransformer2DModel, AutoencoderKL, FlowMatchEulerDiscreteScheduler
+from diffusers import AuraFlowPipeline, AuraFlowTransformer2DModel, FlowMatchEulerDiscreteScheduler
 from transformers import UMT5Config, UMT5EncoderModel
 
+from tests.tiny_pipelines.parts import autoencoder, ready
 from tests.tiny_random import JOINT_DIM, t5_tokenizer
 
 AURAFLOW_CONFIG: dict[str, Any] = {
@@ -72,15 +73,7 @@ def auraflow_pipeline(seed: int = 0, dtype: torch.dtype = torch.float32, **overr
         encoder = UMT5EncoderModel(
             UMT5Config(vocab_size=len(tokenizer), d_model=JOINT_DIM, d_kv=8, d_ff=32, num_layers=2, num_heads=2)
         )
-        vae = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 2,
-            up_block_types=("UpDecoderBlock2D",) * 2,
-            block_out_channels=(4, 8),
-            layers_per_block=1,
-            latent_channels=4,
-            norm_num_groups=2,
-            scaling_factor=0.13025,
-        )
+        vae = autoencoder(use_quant_conv=True, use_post_quant_conv=True, scaling_factor=0.13025, shift_factor=None)
     transformer = auraflow_transformer(seed, **overrides)
     with torch.no_grad():
         transformer.proj_out.weight *= 8  # random blocks add so little that bytes would not show it
@@ -91,7 +84,4 @@ def auraflow_pipeline(seed: int = 0, dtype: torch.dtype = torch.float32, **overr
         transformer,
         FlowMatchEulerDiscreteScheduler(shift=1.73),
     )
-    if dtype != torch.float32:
-        pipe.to(dtype)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return ready(pipe, dtype)

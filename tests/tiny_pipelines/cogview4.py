@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, CogView4Pipeline, CogView4Transformer2DModel, FlowMatchEulerDiscreteScheduler
+from diffusers import CogView4Pipeline, CogView4Transformer2DModel, FlowMatchEulerDiscreteScheduler
 from transformers import GlmConfig, GlmModel
 
+from tests.tiny_pipelines.parts import autoencoder, ready
 from tests.tiny_pipelines.texts import framed_tokenizer
 
 TEXT_DIM = 16
@@ -89,17 +90,7 @@ def cogview4_pipeline(seed: int = 0, dtype: torch.dtype = torch.float32, **overr
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         encoder = GlmModel(config)
-        vae = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            block_out_channels=(4, 4, 4, 8),
-            layers_per_block=1,
-            latent_channels=4,
-            norm_num_groups=2,
-            use_quant_conv=False,
-            use_post_quant_conv=False,
-            scaling_factor=0.8,
-        )
+        vae = autoencoder(4, scaling_factor=0.8, shift_factor=None)
     pipe = CogView4Pipeline(
         tokenizer,
         encoder.eval(),
@@ -109,7 +100,4 @@ def cogview4_pipeline(seed: int = 0, dtype: torch.dtype = torch.float32, **overr
             use_dynamic_shifting=True, base_shift=0.25, max_shift=0.75, time_shift_type="linear"
         ),
     )
-    if dtype != torch.float32:
-        pipe.to(dtype)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return ready(pipe, dtype)

@@ -22,6 +22,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from tests.tiny_pipelines.parts import ready
 from tests.tiny_pipelines.texts import QWEN3_CHAT, mistral_tokenizer, qwen_tokenizer
 
 TEXT_DIM = 8
@@ -146,7 +147,7 @@ def flux2_pipeline(seed: int = 0, dtype: torch.dtype = torch.float32, **override
         encoder = Mistral3ForConditionalGeneration(Mistral3Config(text_config=text, vision_config=vision))
         vae = _autoencoder()
     pipe = Flux2Pipeline(_scheduler(), vae, encoder.eval(), tokenizer, flux2_transformer(seed, **overrides))
-    return _ready(pipe, dtype)
+    return ready(pipe, dtype)
 
 
 def klein_pipeline(
@@ -181,11 +182,4 @@ def klein_pipeline(
         encoder, vae = Qwen3ForCausalLM(config), _autoencoder()
     transformer = flux2_transformer(seed, **({"guidance_embeds": False} | overrides))
     pipe = Flux2KleinPipeline(_scheduler(), vae, encoder.eval(), tokenizer, transformer, is_distilled=distilled)
-    return _ready(pipe, dtype)
-
-
-def _ready(pipe: Any, dtype: torch.dtype) -> Any:
-    if dtype != torch.float32:
-        pipe.to(dtype)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return ready(pipe, dtype)

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from diffusers import (
-    AutoencoderKL,
     BriaPipeline,
     BriaTransformer2DModel,
     ChromaPipeline,
@@ -21,12 +20,12 @@ from torch import nn
 from transformers import (
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
-    Qwen3Config,
     Qwen3Model,
     T5Config,
     T5EncoderModel,
 )
 
+from tests.tiny_pipelines.parts import autoencoder, qwen3_config, ready
 from tests.tiny_pipelines.texts import QWEN3_CHAT, qwen_tokenizer
 from tests.tiny_random import JOINT_DIM, t5_tokenizer
 
@@ -217,21 +216,6 @@ def diagonal(text: int) -> torch.Tensor:
 
 
 # --- pipelines ---------------------------------------------------------------------------------------------------
-def _autoencoder(channels: int = 4) -> AutoencoderKL:
-    return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(4, 8),
-        layers_per_block=1,
-        latent_channels=channels,
-        norm_num_groups=2,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-        scaling_factor=0.3611,
-        shift_factor=0.1159,
-    )
-
-
 def _t5() -> T5EncoderModel:
     config = T5Config(vocab_size=len(t5_tokenizer()), d_model=JOINT_DIM, d_kv=8, d_ff=32, num_layers=2, num_heads=2)
     return T5EncoderModel(config)
@@ -255,9 +239,9 @@ def chroma_pipeline(seed: int = 0, dtype: torch.dtype = torch.float32, **overrid
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        encoder, vae = _t5(), _autoencoder()
+        encoder, vae = _t5(), autoencoder()
     transformer = chroma_transformer(seed, **overrides)
-    return _ready(ChromaPipeline(_scheduler(), vae.eval(), encoder.eval(), t5_tokenizer(), transformer), dtype)
+    return ready(ChromaPipeline(_scheduler(), vae.eval(), encoder.eval(), t5_tokenizer(), transformer), dtype)
 
 
 def longcat_pipeline(seed: int = 0, dtype: torch.dtype = torch.float32, **overrides: Any) -> LongCatImagePipeline:
@@ -297,12 +281,12 @@ def longcat_pipeline(seed: int = 0, dtype: torch.dtype = torch.float32, **overri
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         # The pipeline makes noise of 16 channels, whatever the model says.
-        encoder, vae = Qwen2_5_VLForConditionalGeneration(config), _autoencoder(channels=16)
+        encoder, vae = Qwen2_5_VLForConditionalGeneration(config), autoencoder(latent_channels=16)
     transformer = longcat_transformer(seed, **({"in_channels": 64} | overrides))
     pipe = LongCatImagePipeline(
         _scheduler(), vae.eval(), encoder.eval(), tokenizer, text_processor=tokenizer, transformer=transformer
     )
-    return _ready(pipe, dtype)
+    return ready(pipe, dtype)
 
 
 def ovis_pipeline(seed: int = 0, dtype: torch.dtype = torch.float32, **overrides: Any) -> OvisImagePipeline:
@@ -318,21 +302,12 @@ def ovis_pipeline(seed: int = 0, dtype: torch.dtype = torch.float32, **overrides
         Configuration of the transformer that differs from `BLOCKS`.
     """
     tokenizer = qwen_tokenizer("user\n", "assistant", INSTRUCTION, chat_template=QWEN3_CHAT)
-    config = Qwen3Config(
-        vocab_size=len(tokenizer),
-        hidden_size=TEXT_DIM,
-        intermediate_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=8,
-        max_position_embeddings=1024,
-    )
+    config = qwen3_config(tokenizer, TEXT_DIM)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        encoder, vae = Qwen3Model(config), _autoencoder()
+        encoder, vae = Qwen3Model(config), autoencoder()
     transformer = ovis_transformer(seed, **overrides)
-    return _ready(OvisImagePipeline(_scheduler(), vae.eval(), encoder.eval(), tokenizer, transformer), dtype)
+    return ready(OvisImagePipeline(_scheduler(), vae.eval(), encoder.eval(), tokenizer, transformer), dtype)
 
 
 def bria_pipeline(seed: int = 0, dtype: torch.dtype = torch.float32, **overrides: Any) -> BriaPipeline:
@@ -349,13 +324,6 @@ def bria_pipeline(seed: int = 0, dtype: torch.dtype = torch.float32, **overrides
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        encoder, vae = _t5(), _autoencoder()
+        encoder, vae = _t5(), autoencoder()
     transformer = bria_transformer(seed, **overrides)
-    return _ready(BriaPipeline(transformer, _scheduler(), vae.eval(), encoder.eval(), t5_tokenizer()), dtype)
-
-
-def _ready(pipe: Any, dtype: torch.dtype) -> Any:
-    if dtype != torch.float32:
-        pipe.to(dtype)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return ready(BriaPipeline(transformer, _scheduler(), vae.eval(), encoder.eval(), t5_tokenizer()), dtype)

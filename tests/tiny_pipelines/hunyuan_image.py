@@ -14,6 +14,7 @@ from diffusers import (
 from diffusers.guiders import AdaptiveProjectedMixGuidance
 from transformers import ByT5Tokenizer, Qwen2_5_VLForConditionalGeneration, T5Config, T5EncoderModel
 
+from tests.tiny_pipelines.parts import ready
 from tests.tiny_pipelines.qwen import TEMPLATE, TEXT_DIM, qwen_encoder_config
 from tests.tiny_pipelines.texts import qwen_tokenizer
 
@@ -131,7 +132,4 @@ def hunyuan_image_pipeline(
         None if distilled else AdaptiveProjectedMixGuidance(guidance_scale=3.5),
         None if distilled else AdaptiveProjectedMixGuidance(guidance_scale=2.5),
     )
-    if dtype != torch.float32:
-        pipe.to(dtype)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return ready(pipe, dtype)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, Lumina2Pipeline, Lumina2Transformer2DModel
+from diffusers import FlowMatchEulerDiscreteScheduler, Lumina2Pipeline, Lumina2Transformer2DModel
 from transformers import Gemma2Config, Gemma2Model
 
+from tests.tiny_pipelines.parts import autoencoder, ready
 from tests.tiny_pipelines.texts import framed_tokenizer
 
 TEXT_DIM = 16
@@ -88,18 +89,7 @@ def lumina2_pipeline(seed: int = 0, dtype: torch.dtype = torch.float32, **overri
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         encoder = Gemma2Model(config)
-        vae = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            block_out_channels=(4, 4, 4, 8),
-            layers_per_block=1,
-            latent_channels=4,
-            norm_num_groups=2,
-            use_quant_conv=False,
-            use_post_quant_conv=False,
-            scaling_factor=0.3611,
-            shift_factor=0.1159,
-        )
+        vae = autoencoder(4)
     pipe = Lumina2Pipeline(
         lumina2_transformer(seed, **overrides),
         FlowMatchEulerDiscreteScheduler(shift=6.0),
@@ -107,7 +97,4 @@ def lumina2_pipeline(seed: int = 0, dtype: torch.dtype = torch.float32, **overri
         encoder.eval(),
         tokenizer,
     )
-    if dtype != torch.float32:
-        pipe.to(dtype)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return ready(pipe, dtype)

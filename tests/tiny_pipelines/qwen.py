@@ -13,6 +13,7 @@ from diffusers import (
 )
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 
+from tests.tiny_pipelines.parts import ready
 from tests.tiny_pipelines.texts import qwen_tokenizer
 
 TEMPLATE = (
@@ -165,7 +166,4 @@ def qwen_pipeline(
         tokenizer,
         qwen_transformer(seed, **overrides),
     )
-    if dtype != torch.float32:
-        pipe.to(dtype)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return ready(pipe, dtype)

@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 from diffusers import (
-    AutoencoderKL,
     FlowMatchEulerDiscreteScheduler,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
 )
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
+from tests.tiny_pipelines.parts import autoencoder, ready
 from tests.tiny_pipelines.texts import clip_tokenizer
 from tests.tiny_random import JOINT_DIM, t5_tokenizer
 
@@ -96,15 +96,8 @@ def sd3_pipeline(
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        vae = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 2,
-            up_block_types=("UpDecoderBlock2D",) * 2,
-            block_out_channels=(4, 8),
-            layers_per_block=1,
+        vae = autoencoder(
             latent_channels=overrides.get("in_channels", SD3_CONFIG["in_channels"]),
-            norm_num_groups=2,
-            use_quant_conv=False,
-            use_post_quant_conv=False,
             scaling_factor=1.5305,
             shift_factor=0.0609,
         )
@@ -126,7 +119,4 @@ def sd3_pipeline(
         text_encoder_3=text_encoder_3,
         tokenizer_3=tokenizer_3 if t5 else None,
     )
-    if dtype != torch.float32:
-        pipe.to(dtype)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return ready(pipe, dtype)

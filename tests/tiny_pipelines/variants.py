@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
 
@@ -116,6 +117,11 @@ def qwen_variant(kind: type[Any], dtype: torch.dtype = torch.float32, **override
         with patch.object(Qwen2VLProcessor, "check_argument_for_proper_class"):
             more["processor"] = Qwen2VLProcessor(images, pipe.tokenizer)
     return _around(kind, pipe.components | more)
+
+
+def guided_variant(kind: type[Any], make: Callable[..., Any], dtype: torch.dtype = torch.float32) -> Any:
+    """A variant of a tiny pipeline, of its own components."""
+    return _around(kind, make(dtype=dtype).components)
 
 
 def _around(kind: type[Any], parts: dict[str, Any]) -> Any:

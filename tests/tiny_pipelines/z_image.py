@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, ZImagePipeline, ZImageTransformer2DModel
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from diffusers import FlowMatchEulerDiscreteScheduler, ZImagePipeline, ZImageTransformer2DModel
+from transformers import Qwen3ForCausalLM
 
+from tests.tiny_pipelines.parts import autoencoder, qwen3_config, ready
 from tests.tiny_pipelines.texts import QWEN3_CHAT, qwen_tokenizer
 
 TEXT_DIM = 16
@@ -70,31 +71,11 @@ def z_image_pipeline(seed: int = 0, dtype: torch.dtype = torch.float32, **overri
         Configuration of the transformer that differs from `Z_IMAGE_CONFIG`.
     """
     tokenizer = qwen_tokenizer("user\n\n", "assistant", chat_template=QWEN3_CHAT)
-    config = Qwen3Config(
-        vocab_size=len(tokenizer),
-        hidden_size=TEXT_DIM,
-        intermediate_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=8,
-        max_position_embeddings=1024,
-    )
+    config = qwen3_config(tokenizer, TEXT_DIM)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         encoder = Qwen3ForCausalLM(config)
-        vae = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 2,
-            up_block_types=("UpDecoderBlock2D",) * 2,
-            block_out_channels=(4, 8),
-            layers_per_block=1,
-            latent_channels=4,
-            norm_num_groups=2,
-            use_quant_conv=False,
-            use_post_quant_conv=False,
-            scaling_factor=0.3611,
-            shift_factor=0.1159,
-        )
+        vae = autoencoder()
     pipe = ZImagePipeline(
         FlowMatchEulerDiscreteScheduler(shift=3.0),
         vae.eval(),
@@ -102,7 +83,4 @@ def z_image_pipeline(seed: int = 0, dtype: torch.dtype = torch.float32, **overri
         tokenizer,
         z_image_transformer(seed, **overrides),
     )
-    if dtype != torch.float32:
-        pipe.to(dtype)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return ready(pipe, dtype)

@@ -121,7 +121,7 @@ def open_coco(path: str | Path, images: str | Path | None = None, task: Task = "
     """
     file = expanded(path, "path")
     if not file.is_file():
-        raise InputError(f"there is no {file}; expected {EXPECTED}. Nothing is downloaded for you.")
+        raise InputError(f"{file} is no file; expected {EXPECTED}. Nothing is downloaded for you.")
     try:
         import pycocotools as pycocotools
     except ImportError as error:

@@ -165,8 +165,8 @@ def preset(name: str, data: DataSet) -> Protocol:
         ``"default"``, which leaves layers and timestep to the model where the data set is none of the paper's;
         ``"paper"``: what the paper says, and the default where it is silent; ``"public-release"`` and
         ``"public-head"``: the public code of 2025-01-30 (9c69fd5) and the newest read (db30c4d). The last three are for
-        the data sets of the paper; on drawn scenes they are the same with words, layers and sizes that the bundled
-        model has.
+        the data sets of the paper; on drawn scenes they are the same with the layers, timestep, size, words (and no
+        caption) that the bundled model has, and one sample.
 
     Raises
     ------
@@ -216,7 +216,6 @@ def _scenes(task: Task) -> dict[str, Any]:
         "timestep": None,
         "samples": 1,
         "seed": 0,
-        "concept_norm": "none",
         "backgrounds": GROUND_WORDS if task == "single" else (),
         "caption": "",
         "image_resize": "antialiased",

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _EFFECT: Final = "#D55E00"
 _GREY: Final = "#8C8C8C"
 _INKS: Final = {False: "#202020", True: "#E8E8E8"}
-_LINE: Final = 95
+_LINE: Final = 82
 """Letters in a line of a title."""
 
 

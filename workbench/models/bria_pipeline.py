@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
@@ -31,6 +32,7 @@ class BriaPipelineAdapter(T5Text, GuidedFluxLike):
     transformer_side: ClassVar[type[BriaAdapter]] = BriaAdapter
     usual_steps = 30
     usual_guidance = 5.0
+    _is_negative = False
 
     @property
     def patch(self) -> int:
@@ -40,6 +42,15 @@ class BriaPipelineAdapter(T5Text, GuidedFluxLike):
     @property
     def text_length(self) -> int:
         return int(self.info.get("text_length", TEXT_LENGTH))
+
+    def negative(self) -> Self:
+        other = copy.copy(self)
+        other._is_negative = True
+        return other
+
+    def padding(self, prompt: str) -> list[bool]:
+        # An empty negative prompt is not read: zeros stand in place of all of it.
+        return [True] * self.text_length if self._is_negative and not prompt else super().padding(prompt)
 
     @torch.no_grad()
     def encode_prompt(self, prompt: str) -> Text:

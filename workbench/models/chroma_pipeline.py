@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from diffusers.pipelines.chroma.pipeline_chroma import ChromaPipeline
 from torch import Tensor
 from torch.nn import functional
 
@@ -59,7 +60,8 @@ class ChromaPipelineAdapter(T5Text, GuidedFluxLike):
         batch, rows, columns = len(noised), *grid
         mask = functional.pad(text.added, (0, rows * columns), value=1)
         return self.token_inputs(noised, timestep, text) | {
-            "img_ids": self.pipe._prepare_latent_image_ids(batch, *grid, **like),
+            # Its variants have another function of this name.
+            "img_ids": ChromaPipeline._prepare_latent_image_ids(batch, *grid, **like),
             "txt_ids": torch.zeros(text.embeddings.shape[1], 3, **like),
             "attention_mask": mask.to(**like).expand(batch, -1),
         }

@@ -68,5 +68,6 @@ class ClassifierFree(PipelineAdapter):
             generator=torch.Generator("cpu").manual_seed(seed),
             output_type="pil",
             **self.call_options(),
+            **self.extra,
         )
         return rgb(result.images)

@@ -11,6 +11,8 @@ _SIDES: Final = {
     "FluxTransformer2DModel": "workbench.models.flux:FluxAdapter",
     "SD3Transformer2DModel": "workbench.models.sd3:SD3Adapter",
     "QwenImageTransformer2DModel": "workbench.models.qwen:QwenAdapter",
+    "ChromaTransformer2DModel": "workbench.models.chroma:ChromaAdapter",
+    "ZImageTransformer2DModel": "workbench.models.z_image:ZImageAdapter",
 }
 _DISTILLED: Final = "guidance= (distilled)"
 _TRUE: Final = "true_guidance= with negative_prompt="
@@ -109,6 +111,24 @@ VARIANTS: Final = (
         models=("Qwen-Image-Edit-2509",),
         guidance=_TRUE,
         note="generate only, needs torchvision; inputs: image, one or a list, as in Qwen-Image-Edit",
+    ),
+    _row(
+        "Chroma from a picture",
+        "ChromaTransformer2DModel",
+        "guided_variants:ChromaVariantAdapter",
+        ("ChromaImg2ImgPipeline",),
+        models=("Chroma1-HD", "Chroma1-Base", "Chroma1-Flash"),
+        guidance="guidance=",
+        note="inputs: image, strength",
+    ),
+    _row(
+        "Z-Image from a picture",
+        "ZImageTransformer2DModel",
+        "guided_variants:ZImageVariantAdapter",
+        ("ZImageImg2ImgPipeline", "ZImageInpaintPipeline"),
+        models=("Z-Image", "Z-Image-Turbo"),
+        guidance="guidance=",
+        note="inputs: image, strength; mask_image for inpainting; the turbo model needs its own steps= and guidance=0",
     ),
 )
 """Fields of a family each."""

@@ -38,6 +38,10 @@ _KV_CACHE: Final = (
     "it keeps keys and values of reference images from its first step, and later steps leave their tokens out: "
     "scores would silently change from step to step"
 )
+_FAILS: Final = (
+    "every call of it fails in diffusers 0.42, since it asks the transformer for an option that Chroma's has not; use "
+    "ChromaImg2ImgPipeline"
+)
 
 _GROUPS: Final = (
     (
@@ -71,6 +75,7 @@ _GROUPS: Final = (
         ),
     ),
     (_KV_CACHE, (), ("Flux2KleinKVPipeline",)),
+    (_FAILS, (), ("ChromaInpaintPipeline",)),
 )
 
 REFUSED: Final[Mapping[str, str]] = MappingProxyType(

@@ -298,6 +298,9 @@ class _Many:
                             self._collect(register, wait=True)
                             bar.update(len(self.items) + len(self.failed) - bar.n)
         assert register is not None
+        for each in (self.words, self.prompts, self.masks):
+            if listed.total is None and isinstance(each, PerItem):
+                each.check(None, len(self.items) + len(self.failed))
         return self._result(register)
 
     def _register(self) -> Register:

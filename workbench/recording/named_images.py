@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,7 @@ def name_images(images: Any, names: Iterable[str] | None = None) -> NamedImages:
     """
     if isinstance(images, str | os.PathLike):
         images = _of_folder(images)
-    if isinstance(images, Image.Image) or callable(getattr(images, "read", None)):
+    if isinstance(images, Image.Image | bytes | bytearray | memoryview) or callable(getattr(images, "read", None)):
         raise InputError(f"images is one {type(images).__name__}; expected {_ACCEPTED}.")
     if (shape := getattr(images, "shape", None)) is not None and len(shape) != 4:
         raise InputError(
@@ -86,6 +87,8 @@ def name_images(images: Any, names: Iterable[str] | None = None) -> NamedImages:
         images = list(images.items())
         for name, _ in images:
             _check_name(name)
+    if isinstance(names, str):
+        raise InputError(f"names is the string {names!r}; expected one name for each image, in a list.")
     given = None if names is None else [_check_name(name) for name in names]
     if not isinstance(images, Sequence) and shape is None:
         return NamedImages(_stream(images, given), None)
@@ -177,8 +180,10 @@ def _of_folder(given: str | os.PathLike[str]) -> list[Path]:
 
 
 def _check_name(name: Any) -> str:
-    if not isinstance(name, str) or not check_text("a name", name).strip():
-        raise InputError(f"an image is called {name!r}; expected a string that is not blank.")
+    if not isinstance(name, str) or not check_text("a name", name).strip() or any(map(_is_control, name)):
+        raise InputError(
+            f"an image is called {name!r}; expected a string that is not blank and holds no control characters."
+        )
     return name
 
 
@@ -189,6 +194,7 @@ def _pair(image: Any) -> Named:
 
 
 def _stream(images: Iterable[Any], names: list[str] | None) -> Iterator[Named]:
+    count = 0
     for place, image in enumerate(images):
         one = _pair(image)
         if names is not None:
@@ -196,7 +202,13 @@ def _stream(images: Iterable[Any], names: list[str] | None) -> Iterator[Named]:
                 raise InputError(f"there are {len(names)} names, and more images; expected a name for each image.")
             one = Named(names[place], one.image)
         file = _file(one.image)
-        yield one if one.name or file is None else Named(file.stem, one.image)
+        yield one if one.name or file is None else Named(_stem(file), one.image)
+        count = place + 1
+    if names is not None and count < len(names):
+        raise InputError(
+            f"there are {len(names)} names, and there were {count} images; expected a name for each image. What was "
+            "finished is kept."
+        )
 
 
 def _file(image: Any) -> Path | None:
@@ -215,16 +227,30 @@ def _with_file_names(listed: list[Named]) -> list[Named]:
     absolute = {place: Path(os.path.abspath(file)) for place, file in files.items()}  # noqa: PTH100 - links stay
     common = Path(os.path.commonpath([path.parent for path in absolute.values()])) if _one_drive(absolute) else None
     taken = {one.name for one in listed if one.name}
-    rules: list[Callable[[Path], str]] = [lambda path: path.stem]
+    rules: list[Callable[[Path], str]] = [_stem]
     if common is not None:
-        rules.append(lambda path: path.relative_to(common).with_suffix("").as_posix())
-        rules.append(lambda path: path.relative_to(common).as_posix())
+        rules.append(lambda path: _shown(path.relative_to(common).with_suffix("").as_posix()))
+        rules.append(lambda path: _shown(path.relative_to(common).as_posix()))
     found: dict[int, str] = {}
     for rule in rules:
         found = {place: rule(path) for place, path in absolute.items()}
         if len(set(found.values()) | taken) == len(found) + len(taken):
             break
     return [Named(found.get(place, one.name), one.image) for place, one in enumerate(listed)]
+
+
+def _stem(file: Path) -> str:
+    return _shown(file.stem if file.stem.strip() else file.name)
+
+
+def _shown(name: str) -> str:
+    """A file's name as text that can be stored and printed: bytes that are none, and control characters, escaped."""
+    whole = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(repr(letter)[1:-1] if _is_control(letter) else letter for letter in whole)
+
+
+def _is_control(letter: str) -> bool:
+    return unicodedata.category(letter) == "Cc"
 
 
 def _one_drive(paths: Mapping[int, Path]) -> bool:

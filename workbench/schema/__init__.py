@@ -32,6 +32,8 @@ name                   dimension     values
 ``name``               ``item``      strings: what the image is called
 ``run``                ``item``      strings: key of the item's own stored run
 ``image_hash``         ``item``      strings: as the attribute of a run of one image, which is then ``""``
+``prompt``             ``item``      strings: as the attribute of a run of one image, which is then ``""``. Only where
+                                     items have different prompts
 ``asked``              item,         booleans: whether the concept was asked of the item; of the others all scores are
                        concept       NaN and masks false. Only where items were asked different concepts
 ``order``              item,         integers: place of the concept among those that the item was asked, -1 where it was

@@ -148,7 +148,8 @@ def _many_problems(ds: xr.Dataset, values: bool) -> list[str]:
     ]
     if not ds.sizes[ITEM]:
         problems.append(f"dimension {ITEM!r} has length 0; expected an image or more")
-    problems += _rule_problems(ds, _ITEM_COORDINATES)
+    own_prompts = ((PROMPT, ITEM, _strings, "strings"),) if PROMPT in ds.coords else ()
+    problems += _rule_problems(ds, _ITEM_COORDINATES + own_prompts)
     if (ASKED in ds.coords) != (ORDER in ds.coords):
         problems.append(f"one of the coordinates {ASKED!r} and {ORDER!r} is there without the other")
     elif ASKED in ds.coords:
