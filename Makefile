@@ -8,6 +8,7 @@ CAPTURES ?= 500
 
 VENV := .venv
 PY := $(VENV)/bin/python
+PACKAGE := $(VENV)/.installed-package
 INSTALLED := $(VENV)/.installed
 DOCUMENTING := $(VENV)/.installed-docs
 LOWEST := .venv-lowest
@@ -28,9 +29,14 @@ $(PY):
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python %s found, 3.11 or newer needed: make PYTHON=/path/to/python3.11" % sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
 
-# The stamps are younger than pyproject.toml once everything it names is installed.
-$(INSTALLED): pyproject.toml | $(PY)
+# The stamps are younger than pyproject.toml once everything it names is installed: what the package needs, then what
+# its development does.
+$(PACKAGE): pyproject.toml | $(PY)
 	$(PY) -m pip install $(TORCH)
+	$(PY) -m pip install --editable .
+	@touch $@
+
+$(INSTALLED): $(PACKAGE)
 	$(PY) -m pip install --editable ".[test]"
 	@touch $@
 
@@ -38,7 +44,7 @@ $(DOCUMENTING): $(INSTALLED)
 	$(PY) -m pip install --editable ".[docs]"
 	@touch $@
 
-demo: $(INSTALLED)
+demo: $(PACKAGE)
 	$(PY) -m workbench.tiny.demo
 
 # Tests of a file share what is expensive to make, and so do those with a browser: conftest.py keeps them together.
@@ -65,7 +71,7 @@ $(LOWEST)/.installed: pyproject.toml tests/lowest.py
 		--requirement $(LOWEST)/requirements.txt --editable .
 	@touch $@
 
-# Every figure of the README's performance section; keep the machine idle meanwhile.
+# Every figure of docs/performance.md that needs no GPU; keep the machine idle meanwhile.
 bench: $(INSTALLED)
 	HF_HUB_OFFLINE=1 $(PY) -m tests.benchmarks
 
@@ -96,9 +102,9 @@ lint: $(INSTALLED)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-# The table of families in the README, from the adapters' own declarations; a test compares.
+# The table of families in docs/models.md, from the adapters' own declarations; a test compares.
 readme: $(INSTALLED)
-	$(PY) -m workbench.models.features README.md
+	$(PY) -m workbench.models.features docs/models.md
 
 # docs/demo.png and docs/explore.png; needs Chromium.
 pictures: $(INSTALLED)

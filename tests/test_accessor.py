@@ -5,6 +5,10 @@ import io
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from inspect import signature
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +17,7 @@ from PIL import Image
 
 import workbench as wb
 from tests.synthetic import dataset
+from workbench import accessor
 from workbench.analysis import attention, heads, heatmaps, leakage, metrics, settling, sweeps
 from workbench.analysis.adding_truth import with_truth
 from workbench.schema import InputError, SchemaError
@@ -43,8 +48,6 @@ def test_methods_are_the_analyses() -> None:
     more = more.assign_coords(text=[0, 1, 2], padding=("text", [False, True, True])).assign_attrs(text_length=3)
     identical(more.wb.concept_share(layers=1), attention.concept_share(more, layers=1))
     identical(more.wb.text_sinks(2, layers=1), attention.text_sinks(more, 2, layers=1))
-    with pytest.raises(TypeError, match="layer"):
-        ds.wb.heatmap(layer=3)
 
 
 def test_validate() -> None:
@@ -120,9 +123,65 @@ assert not heavy, heavy
     assert done.returncode == 0, done.stderr
 
 
-def test_an_unknown_option_of_a_sweep_is_answered_with_those_there_are() -> None:
-    with pytest.raises(InputError, match=r"sweep takes no layer; beside over and how it takes window, .*layers"):
-        dataset().wb.sweep("layer", layer=3)
+# By method, what it is called with beside options.
+METHODS: dict[str, tuple[Any, ...]] = {
+    "heatmap": (),
+    "segment": (),
+    "mask": ("dog",),
+    "score": (),
+    "sweep": ("layer",),
+    "rank_heads": (),
+    "leakage": (),
+    "settling": (),
+    "sinks": (),
+    "text_sinks": (),
+    "concept_share": (),
+    "self_attention": (),
+}
+
+
+@pytest.mark.filterwarnings("ignore:self_attention is called:UserWarning")
+@pytest.mark.parametrize("method", METHODS)
+def test_an_unknown_option_is_answered_with_those_there_are(method: str) -> None:
+    call = getattr(dataset(truth=True).wb, method)
+    with pytest.raises(InputError, match=r"\w+ takes no timestep\. Did you mean timesteps= for .*takes .*layers"):
+        call(*METHODS[method], timestep=500)
+
+
+def test_every_method_with_options_is_tried_above() -> None:
+    kinds = {name: signature(method) for name, method in vars(type(dataset().wb)).items() if callable(method)}
+    taking = {
+        name for name, found in kinds.items() if any(one.kind is one.VAR_KEYWORD for one in found.parameters.values())
+    }
+    assert taking == {*METHODS, "to_netcdf"}
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda ds: ds.wb.leakage(truth="yes"), "truth is 'yes'; expected True or False"),
+        (lambda ds: ds.wb.validate(values="yes"), "values is 'yes'; expected True or False"),
+        (lambda ds: ds.wb.sweep("layer", keep_resamples=1), "keep_resamples is 1; expected True or False"),
+        (lambda ds: ds.wb.settling("x"), "threshold is 'x'; expected a number above 0, at most 1"),
+        (lambda ds: ds.wb.sweep("layer", confidence="x"), "confidence is 'x'; expected a number between 0 and 1"),
+        (lambda ds: ds.wb.sweep("layer", window=True), "window is True; expected a whole number, 1 or more"),
+        (lambda ds: ds.wb.sweep("layer", seed=None), "seed is None; expected a whole number, 0 or more"),
+        (lambda ds: ds.wb.score(null="patches", seed="x"), "seed is 'x'; expected a whole number, 0 or more"),
+        (lambda ds: ds.wb.rank_heads("label_separability", seed=None), "seed is None; expected a whole number"),
+        (lambda ds: ds.wb.mask("dog", 3), "rule is 3, and this map is of shares, 0 to 1: give a threshold between"),
+        (lambda ds: ds.wb.with_truth(ds.truth[0] * 2, labels=["dog"]), r"labels is \['dog'\]; expected what the label"),
+        (lambda ds: wb.figures.sweep(ds.wb.sweep("layer"), null=3), "null has no repeats of 'mean_iou'; pass what"),
+        (lambda ds: wb.figures.concept_grid(ds, layer=1), "concept_grid takes no layer. Did you mean layers="),
+        (lambda ds: wb.gauge_report(ds, layer=1), "gauge_report takes no layer. Did you mean layers="),
+    ],
+)
+def test_values_that_would_mean_nothing_are_refused(call: Callable[[xr.Dataset], Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        call(dataset(truth=True))
+
+
+def test_a_threshold_of_scores_is_any_number() -> None:
+    assert not dataset().wb.mask("dog", 1e6, reduce="mean").any()
 
 
 def test_the_summary_of_an_edited_run_says_so() -> None:
@@ -135,3 +194,14 @@ def test_the_summary_of_an_edited_run_says_so() -> None:
     assert "edited" not in repr(dataset().wb)
     ds = dataset().assign_attrs(inputs={"image": {"image": "abc", "size": [4, 4]}, "strength": 0.6})
     assert "; made with image, strength; " in repr(ds.wb)
+
+
+def test_netcdf_without_an_engine_for_hdf5_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="cast") as plain:
+        dataset().wb.to_netcdf(tmp_path / "run.nc", engine="scipy")
+    assert not isinstance(plain.value, InputError)
+    monkeypatch.setattr(accessor, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"without HDF5 cannot hold .* \(ValueError\): pip install h5netcdf, then"):
+        dataset().wb.to_netcdf(tmp_path / "run.nc", engine="scipy")

@@ -191,7 +191,7 @@ def test_generate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 
 def test_no_runs_yet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, out, _ = run(monkeypatch, capsys, "runs", "--home", tmp_path)
-    assert (code, "no runs yet" in out) == (0, True)
+    assert (code, f"no runs yet in {tmp_path}" in out) == (0, True)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_no_runs_yet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
         (("capture", SCENE, "sun", "--size", "100"), 2, "expected height x width"),
         (("capture", SCENE, "sun", "--figure", "maps.txt"), 2, "ends in .png, .pdf or .svg"),
         (("capture", SCENE, "sun", "--model", "no-such-model"), 1, "unknown model 'no-such-model'"),
-        (("capture", SCENE), 2, "Missing argument"),
+        (("capture", SCENE), 2, "concepts is empty; expected one or more words"),
         (("show", "ffffffffff"), 1, "ffffffffff"),
         (("show", "../../etc"), 1, "no finished run"),
         (("verify", "ffffffffff"), 1, "no run 'ffffffffff'"),
@@ -460,10 +460,10 @@ def test_the_home_may_be_a_url(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 
 
 def test_an_interruption_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def interrupted() -> None:
+    def interrupted(home: str | None) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "app", interrupted)
+    monkeypatch.setattr(workbench, "runs", interrupted)
     code, _, err = run(monkeypatch, capsys, "runs")
     assert (code, "interrupted" in err) == (130, True)
 

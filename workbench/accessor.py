@@ -9,12 +9,14 @@ import base64
 import html
 import io
 import os
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
 from workbench import schema
+from workbench.schema.arguments import check_flag, check_names
 
 if TYPE_CHECKING:
     from typing import Literal, Unpack
@@ -79,9 +81,10 @@ class WorkbenchAccessor:
         ``upsample=None | "nearest" | "bilinear"`` and ``keep=()``, dimensions that are not averaged.
         See :func:`workbench.analysis.heatmaps.heatmap`.
         """
-        from workbench.analysis.heatmaps import heatmap
+        from workbench.analysis.heatmaps import HeatmapOptions, heatmap
         from workbench.analysis.many_images import over_items
 
+        check_names("heatmap", options, HeatmapOptions.__annotations__)
         return over_items(self._ds, lambda one: heatmap(one, **options))
 
     def segment(self, **options: Unpack[HeatmapOptions]) -> xr.DataArray:
@@ -154,11 +157,7 @@ class WorkbenchAccessor:
         """
         from workbench.analysis.sweeps import SweepOptions, sweep
 
-        known = SweepOptions.__annotations__
-        if wrong := [name for name in options if name not in known]:
-            raise schema.InputError(
-                f"sweep takes no {', '.join(wrong)}; beside over and how it takes {', '.join(known)}."
-            )
+        check_names("sweep", options, SweepOptions.__annotations__, "beside over and how it takes")
         return sweep(self._ds, over, how, **options)
 
     def overview(
@@ -214,7 +213,9 @@ class WorkbenchAccessor:
         """
         from workbench.analysis.attention import sinks
         from workbench.analysis.many_images import over_items
+        from workbench.analysis.selection import ScoreChoice
 
+        check_names("sinks", choice, ("top", "of", *ScoreChoice.__annotations__))
         return over_items(self._ds, lambda one: sinks(one, top, of=of, **choice))
 
     def text_sinks(self, top: int = 1, **choice: Unpack[PieceChoice]) -> xr.Dataset:
@@ -224,7 +225,9 @@ class WorkbenchAccessor:
         """
         from workbench.analysis.attention import text_sinks
         from workbench.analysis.many_images import over_items
+        from workbench.analysis.selection import PieceChoice
 
+        check_names("text_sinks", choice, ("top", *PieceChoice.__annotations__))
         return over_items(self._ds, lambda one: text_sinks(one, top, **choice))
 
     def concept_share(self, **choice: Unpack[ScoreChoice]) -> xr.DataArray:
@@ -234,14 +237,18 @@ class WorkbenchAccessor:
         """
         from workbench.analysis.attention import concept_share
         from workbench.analysis.many_images import over_items
+        from workbench.analysis.selection import ScoreChoice
 
+        check_names("concept_share", choice, ScoreChoice.__annotations__)
         return over_items(self._ds, lambda one: concept_share(one, **choice))
 
     def self_attention(self, **choice: Unpack[ScoreChoice]) -> xr.DataArray:
         """The former name of :meth:`concept_share`, with a warning."""
         from workbench.analysis.attention import self_attention
         from workbench.analysis.many_images import over_items
+        from workbench.analysis.selection import ScoreChoice
 
+        check_names("self_attention", choice, ScoreChoice.__annotations__)
         return over_items(self._ds, lambda one: self_attention(one, **choice))
 
     def to_netcdf(self, path: str | os.PathLike[str], **options: Any) -> None:
@@ -250,12 +257,25 @@ class WorkbenchAccessor:
         Whole runs need an engine for HDF5, ``h5netcdf`` or ``netcdf4``; results of analyses do without. Everything in
         this package reads such files as it does the dataset; :func:`workbench.schema.read_attributes` gives the plain
         attributes back.
+
+        Raises
+        ------
+        InputError
+            If it cannot be written without such an engine, and none is installed.
         """
         packed = self._ds.copy()
         packed.attrs = schema.pack_attributes(packed.attrs, texts=False)
         for variable in packed.variables.values():
             variable.attrs = schema.pack_attributes(variable.attrs, texts=False)
-        packed.to_netcdf(os.fspath(path), **options)
+        try:
+            packed.to_netcdf(os.fspath(path), **options)
+        except (ValueError, TypeError, KeyError) as error:
+            if any(find_spec(engine) for engine in ("h5netcdf", "netCDF4")):
+                raise
+            raise schema.InputError(
+                f"netCDF without HDF5 cannot hold this dataset ({type(error).__name__}): pip install h5netcdf, "
+                "then call again; `workbench export` writes a run without it."
+            ) from error
 
     def validate(self, *, values: bool = False) -> None:
         """Check the dataset against the contract of :mod:`workbench.schema`.
@@ -270,7 +290,7 @@ class WorkbenchAccessor:
         SchemaError
             Naming everything that is wrong.
         """
-        schema.validate(self._ds, values=values)
+        schema.validate(self._ds, values=check_flag("values", values))
 
     def __repr__(self) -> str:
         try:

@@ -157,6 +157,11 @@ def _from_path(given: str, what: str) -> Decoded:
     path = expanded(given, what)
     name = shown(str(path))
     try:
+        if given and path.is_dir():
+            raise InputError(
+                f"{what}, {name}, is a folder; expected one image file: give the path of a file in it, or pass the "
+                "folder to workbench.capture_many."
+            )
         if not path.is_file():
             raise InputError(f"there is no image file at {name}: check the path (the working folder is {Path.cwd()}).")
         if path.stat().st_size == 0:

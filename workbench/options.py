@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import os
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 from workbench.schema import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 Model = Annotated[str, typer.Option(help="tiny-flux, a folder in diffusers format, or a name on the Hugging Face hub.")]
 Layers = Annotated[list[int] | None, typer.Option("--layer", help="Block to record, by depth; repeat for more.")]
@@ -25,7 +26,7 @@ Samples = Annotated[int, typer.Option(help="Noise samples or pictures.")]
 Seed = Annotated[int, typer.Option(help="Seed of the first sample.")]
 Size = Annotated[str | None, typer.Option(help="Height x width in pixels, such as 1024x768.")]
 Attend = Annotated[str, typer.Option(help="What concepts attend to: both, image, concepts or none.")]
-Pool = Annotated[str, typer.Option(help="Tokens of a concept: first or mean.")]
+Pool = Annotated[str, typer.Option(help="Tokens of a concept: first, last or mean.")]
 Lse = Annotated[bool, typer.Option("--lse", help="Also record the log-sum-exps of the concepts' logits.")]
 TextMass = Annotated[bool, typer.Option("--text-mass", help="Also record the image's attention to each text token.")]
 Verify = Annotated[bool, typer.Option("--verify", help="Check a stored run, and compute it anew when it is damaged.")]
@@ -153,25 +154,41 @@ def _listed(value: Any) -> list[Any]:
 
 
 class _NamesEveryUnknown:
-    """Of a command: tells all options that it does not know, not the first only."""
+    """Of a command: tells all options that it does not know, not the first only, and of those that come twice."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         given = list(itertools.takewhile(lambda one: one != "--", args))
         if not ctx.allow_interspersed_args:  # the rest belongs to a command
             given = list(itertools.takewhile(lambda one: one.startswith("-"), given))
         try:
-            return super().parse_args(ctx, args)  # type: ignore[misc,no-any-return]
+            left: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]
         except Exception as error:
             unknown = self._unknown(ctx.command.get_params(ctx), given)
             if getattr(error, "option_name", None) in unknown and len(unknown) > 1:
                 ctx.fail(f"No such options: {', '.join(unknown)}")
             raise
+        known = _known(ctx.command.get_params(ctx))
+        counts = Counter(id(known[name]) for name in _named(known, given) if name in known)
+        once = {id(option): name for name, option in known.items() if not getattr(option, "multiple", False)}
+        if twice := [once[one] for one, count in counts.items() if count > 1 and one in once]:
+            ctx.fail(f"{', '.join(twice)} given more than once; expected one value each.")
+        return left
 
     def _unknown(self, parameters: Sequence[Any], given: Sequence[str]) -> list[str]:
-        known = {name: option for option in parameters for name in (*option.opts, *option.secondary_opts)}
-        valued = {name for name, option in known.items() if not getattr(option, "is_flag", True)}
-        options = (one for before, one in itertools.pairwise(["", *given]) if one[:1] == "-" and before not in valued)
-        return [name for name in dict.fromkeys(one.partition("=")[0] for one in options) if name not in known]
+        known = _known(parameters)
+        return [name for name in dict.fromkeys(_named(known, given)) if name not in known]
+
+
+def _known(parameters: Sequence[Any]) -> dict[str, Any]:
+    """Options by each of their names."""
+    return {name: option for option in parameters for name in (*option.opts, *option.secondary_opts)}
+
+
+def _named(known: Mapping[str, Any], given: Sequence[str]) -> list[str]:
+    """The names of options in a command line, in order; what follows an option with a value is none."""
+    valued = {name for name, option in known.items() if not getattr(option, "is_flag", True)}
+    options = (one for before, one in itertools.pairwise(["", *given]) if one[:1] == "-" and before not in valued)
+    return [one.partition("=")[0] for one in options]
 
 
 class Command(_NamesEveryUnknown, TyperCommand):
@@ -179,4 +196,11 @@ class Command(_NamesEveryUnknown, TyperCommand):
 
 
 class Group(_NamesEveryUnknown, TyperGroup):
-    """The commands; their own options are told likewise."""
+    """The commands; their own options are told likewise, and an interruption in words."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # Typer ends with 130 too, without a word
+            typer.echo("interrupted; what was written is kept, and the same call goes on from there", err=True)
+            raise typer.Exit(130) from None

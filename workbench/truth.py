@@ -198,6 +198,8 @@ def _from_labels(source: Any, labels: Values, ignore: Any) -> tuple[dict[str, An
         raise InputError(
             f"the label map is {label_map.dtype} with shape {label_map.shape}; expected whole numbers (height, width)."
         )
+    if not isinstance(labels, Mapping):
+        raise InputError(f"labels is {labels!r}; expected what the label map calls each concept, such as {{'dog': 1}}.")
     masks = {}
     held = np.unique(label_map)
     for concept, values in labels.items():

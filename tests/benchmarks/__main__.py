@@ -1,4 +1,4 @@
-"""Every figure of the README's performance section that needs no GPU and no browser: ``make bench``.
+"""Every figure of docs/performance.md that needs no GPU and no browser: ``make bench``.
 
 Each benchmark runs in a process of its own, with nothing else beside it; a few minutes on two cores.
 """

@@ -118,6 +118,12 @@ def test_what_is_no_description_is_not_read(given: Any) -> None:
         read(given)
 
 
+@pytest.mark.parametrize("given", [SkipBlock.each(), [SkipBlock.each()], [SkipBlock(1), SkipBlock.each()]])
+def test_a_plan_is_no_edit(given: Any) -> None:
+    with pytest.raises(InputError, match=r"interventions is a plan for wb\.intervene.*expected edits such as Skip"):
+        read(given)
+
+
 @pytest.mark.parametrize("edit", EXAMPLES, ids=str)
 def test_a_name_that_no_edit_has_is_refused(edit: Intervention) -> None:
     names = [field.name for field in fields(edit)]

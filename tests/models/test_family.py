@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -27,6 +28,26 @@ def test_other_pipelines_of_a_supported_transformer() -> None:
     with pytest.raises(ModelError) as error:
         pipeline_adapter_for(SimpleNamespace(transformer=None))
     assert "workbench.trace" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (FluxPipeline, r"This is the class itself: load a pipeline, FluxPipeline\.from_pretrained"),
+        (flux_transformer(), r"This is the transformer alone: .*workbench\.trace"),
+        (None, r"Give a loaded pipeline, or a name or a path: a string, such as 'tiny-flux'\.$"),
+        (3, r"Give a loaded pipeline, or a name"),
+    ],
+    ids=["class", "transformer", "nothing", "number"],
+)
+def test_what_is_no_pipeline_is_answered_with_what_to_give(given: Any, said: str) -> None:
+    with pytest.raises(ModelError, match=said):
+        pipeline_adapter_for(given)
+
+
+def test_a_pipeline_in_place_of_its_transformer() -> None:
+    with pytest.raises(ModelError, match=r"This is the pipeline around one: give pipe\.transformer\.$"):
+        adapter_for(flux_pipeline())
 
 
 def test_a_transformer_split_over_devices() -> None:

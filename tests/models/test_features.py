@@ -1,4 +1,4 @@
-"""What families can do, from their adapters, and the README's table of it."""
+"""What families can do, from their adapters, and the table of it in docs/models.md."""
 
 from __future__ import annotations
 
@@ -15,13 +15,22 @@ from workbench.models.sd3 import SD3Adapter
 from workbench.models.sd3_pipeline import SD3PipelineAdapter
 from workbench.schema import SPACES, InputError
 
+PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 README = Path(__file__).parents[2] / "README.md"
 FLUX = FAMILIES[0]
 
 
-def test_the_readme_has_the_table() -> None:
-    written = README.read_text("utf-8").partition(BEGIN)[2].partition(END)[0].strip()
+def test_the_page_has_the_table() -> None:
+    written = PAGE.read_text("utf-8").partition(BEGIN)[2].partition(END)[0].strip()
     assert written == table(), "make readme"
+
+
+def test_the_readme_names_every_family_and_points_to_the_table() -> None:
+    text = README.read_text("utf-8")
+    variants = {row["name"] for row in VARIANTS}
+    for family in FAMILIES:
+        assert family.name in variants or family.name.split(" ")[0] in text, family.name
+    assert "(docs/models.md)" in text
 
 
 def test_features_are_what_the_adapters_say(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -363,6 +363,11 @@ def test_refused_arguments(monkeypatch: pytest.MonkeyPatch, saved: Path, options
         load_model(saved, **options)
 
 
+def test_a_name_that_is_no_text() -> None:
+    with pytest.raises(InputError, match=r"the model is 3; expected a path: a string, or a pathlib\.Path"):
+        load_model(3)  # type: ignore[arg-type]
+
+
 def test_a_device_beyond_those_there_are(monkeypatch: pytest.MonkeyPatch, saved: Path) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: torch.device("cuda"))

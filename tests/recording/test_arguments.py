@@ -16,7 +16,6 @@ import torch
 from workbench.models.layers import Layer
 from workbench.recording.arguments import (
     check_concepts,
-    check_count,
     check_layers,
     check_options,
     check_scale,
@@ -28,6 +27,7 @@ from workbench.recording.arguments import (
     warn_beyond_training,
 )
 from workbench.schema import InputError, WorkbenchWarning
+from workbench.schema.arguments import check_count
 
 LAYERS = tuple(Layer(i, "dual" if i < 3 else "single", f"blocks.{i}") for i in range(5))
 SINGLE = tuple(Layer(i, "single", f"blocks.{i}") for i in range(2))
@@ -48,6 +48,12 @@ def test_what_is_accepted() -> None:
     assert check_spaces("cross") == ("cross",)
     assert check_spaces(["prompt", "output"]) == ("prompt", "output")
     check_options("none", "mean")
+
+
+def test_an_array_among_the_concepts_is_not_told_in_full() -> None:
+    with pytest.raises(InputError, match="concepts holds array") as error:
+        check_concepts(np.zeros((64, 64, 3)))  # type: ignore[arg-type]
+    assert len(str(error.value)) < 200
 
 
 def test_layers_by_depth() -> None:

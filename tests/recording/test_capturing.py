@@ -587,7 +587,7 @@ ARGUMENTS: list[tuple[dict[str, Any], str]] = [
     ({"image": "absent.png"}, "there is no image file at absent.png: check the path"),
     ({"image": np.zeros((1, 1, 3), np.uint8)}, "the image has 1 x 1 pixels; expected at least 8 a side"),
     ({"image": np.full((9, 9, 3), np.nan)}, "the image holds 243 NaN or infinite values; expected floats in 0..1"),
-    ({"image": None}, "the image is a NoneType of object; expected a path, a PIL image, or an array"),
+    ({"image": None}, "the image is a NoneType; expected a path, a PIL image, or an array"),
 ]
 
 

@@ -16,7 +16,7 @@ import torch
 import xarray as xr
 from PIL import Image
 
-from workbench.recording.pictures import check_size, image_hash, read_image, resize
+from workbench.recording.pictures import check_size, image_hash, read_image, resize, warn_of_stretch
 from workbench.schema import InputError, WorkbenchWarning
 
 Array = npt.NDArray[Any]
@@ -179,7 +179,7 @@ def refused(image: Any, *parts: str) -> None:
 
 def test_files_that_are_no_image(tmp_path: Path) -> None:
     refused(tmp_path / "absent.png", f"there is no image file at {tmp_path / 'absent.png'}", str(Path.cwd()))
-    refused(tmp_path, f"there is no image file at {tmp_path}", "check the path")
+    refused(tmp_path, f"the image, {tmp_path}, is a folder; expected one image file", "workbench.capture_many")
     refused("", "there is no image file at .")
     (tmp_path / "empty.png").write_bytes(b"")
     refused(tmp_path / "empty.png", "empty.png is empty (0 bytes); expected an image file")
@@ -280,6 +280,15 @@ def test_resizing(pixels: Array) -> None:
     assert resize(pixels, (20, 8)).shape == (20, 8, 3)
     flat = np.full((10, 12, 3), (10, 200, 77), dtype=np.uint8)
     assert (resize(flat, (31, 17)) == (10, 200, 77)).all()
+
+
+@pytest.mark.parametrize(("shape", "size"), [((20, 1000), (8, 1288)), ((1000, 20), (1288, 8))])
+def test_an_aspect_ratio_that_patches_cannot_keep_is_told(shape: tuple[int, int], size: tuple[int, int]) -> None:
+    longer = "wide" if shape[1] > shape[0] else "tall"
+    message = rf"{shape[0]} x {shape[1]} .* is brought to {size[0]} x {size[1]}, .*, [\d.]+ times as {longer} for"
+    with pytest.warns(WorkbenchWarning, match=message):
+        warn_of_stretch((*shape, 3), size)
+    warn_of_stretch((30, 40, 3), (96, 128))
 
 
 def test_hash_depends_on_shape_and_values(pixels: Array) -> None:

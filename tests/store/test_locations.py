@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench import store
-from workbench.schema import InputError
+from workbench.schema import InputError, StoreError, WorkbenchError
 from workbench.store.locations import canonical_json
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
@@ -75,9 +76,21 @@ def test_home_is_the_argument_then_the_environment_then_the_cache(
     assert store.home("relative") == tmp_path / "relative"
 
 
-def test_what_can_be_no_home_and_no_run_is_refused_in_a_sentence() -> None:
-    with pytest.raises(InputError, match="home is 'a\\\\x00b'; expected a path, which holds no null character"):
-        store.home("a\0b")
-    for wrong in (None, 3, b"key", ""):
-        with pytest.raises(InputError, match="expected its key, or the path or URL of one"):
-            store.open(wrong)  # type: ignore[arg-type]
+@pytest.mark.parametrize("call", [store.runs, store.open, store.info, store.check_writable, store.open_many])
+@pytest.mark.parametrize("given", [3, ["a"], b"runs", "a\0b"], ids=repr)
+def test_what_is_no_path_is_refused(call: Callable[[Any], Any], given: Any) -> None:
+    with pytest.raises(WorkbenchError, match=r"(home|the run) is .*; expected (a|its key or its) path|is no finished"):
+        call(given)
+
+
+@pytest.mark.parametrize("given", [None, ""])
+def test_nothing_names_no_run(given: Any) -> None:
+    with pytest.raises(InputError, match="expected its key or its path"):
+        store.open(given)
+
+
+def test_a_path_that_is_not_there_is_told_from_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="KEY is no finished run: nothing has that name; expected a key or a path"):
+        store.open(tmp_path / "KEY")
+    with pytest.raises(StoreError, match=r"no manifest\.json, so it is no finished run"):
+        store.open(tmp_path)

@@ -175,10 +175,10 @@ def test_a_word_that_is_not_there() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"seed": -1}, {"seed": 0, "size": 48}, {"seed": 0, "size": 120}, {"seed": 0, "most": 5}]
+    "wrong", [{"seed": -1}, {"seed": 0, "size": 48}, {"seed": 0, "size": 120}, {"seed": 0, "most": 5}, {"seed": "1"}]
 )
-def test_impossible_scenes_are_refused(wrong: dict[str, int]) -> None:
-    with pytest.raises(InputError, match="expected seed >= 0"):
+def test_impossible_scenes_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="expected whole numbers: seed >= 0"):
         scenes.render(**wrong)
 
 

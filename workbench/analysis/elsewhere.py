@@ -24,6 +24,7 @@ from workbench.numerics.separability import (
     unit_scores,
 )
 from workbench.schema import InputError, SelectionError
+from workbench.schema.arguments import check_count
 
 Elsewhere: TypeAlias = Literal["samples", "colours"] | ArrayLike
 
@@ -52,8 +53,7 @@ def labelled_heads(
     InputError
         If there are no such labels, or they do not fit.
     """
-    if not isinstance(shuffles, int) or isinstance(shuffles, bool) or shuffles < 1:
-        raise InputError(f"shuffles is {shuffles!r}; expected a whole number, 1 or more.")
+    shuffles, seed = check_count("shuffles", shuffles, 1), check_count("seed", seed, 0)
     labels, said = _labels(ds, observations, elsewhere)
     single, drawn = [], []
     for index, (one, own) in enumerate(zip(observations, labels, strict=True)):

@@ -18,6 +18,7 @@ from workbench.analysis.sweeps import sweep
 from workbench.numerics.measures import MEASURES
 from workbench.numerics.ranking import correlation
 from workbench.schema import InputError
+from workbench.schema.arguments import check_names
 
 if TYPE_CHECKING:
     from workbench.analysis.heatmaps import Centre, Reduction
@@ -78,6 +79,7 @@ def gauge_report(
     InputError, SelectionError
         As :func:`workbench.analysis.sweeps.sweep`.
     """
+    check_names("gauge_report", options, ("spaces", "metric", *GaugeOptions.__annotations__))
     datasets = [normalised(one) for ds in ([data] if isinstance(data, xr.Dataset) else data) for one in items_of(ds)]
     if not datasets:
         raise InputError("got no dataset; expected a captured dataset or a list of them.")

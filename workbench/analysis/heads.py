@@ -21,6 +21,7 @@ from workbench.numerics import resampling
 from workbench.numerics.measures import FORMER_MEASURES, MEASURES, renamed
 from workbench.numerics.ranking import correlation, ranks
 from workbench.schema import InputError
+from workbench.schema.arguments import check_names
 
 if TYPE_CHECKING:
     from workbench.analysis.heatmaps import Centre
@@ -111,6 +112,7 @@ def rank_heads(
     SelectionError
         If something chosen is not in the dataset; lists what is.
     """
+    check_names("rank_heads", choice, ("metric", *RankOptions.__annotations__))
     ds = normalised(ds)
     if metric is None:
         metric = "iou" if schema.TRUTH in ds else DEFAULT

@@ -22,6 +22,7 @@ from workbench.analysis.plane import pixels_of
 from workbench.analysis.selection import Labels, Numbers
 from workbench.numerics.scores import CENTRES, REDUCTIONS, centred, reduce_maps
 from workbench.schema import InputError, SelectionError, warn
+from workbench.schema.arguments import check_names, is_number
 
 Reduction = Literal["softmax_mean", "mean_softmax", "mean"]
 Centre = Literal["patch"]
@@ -199,6 +200,7 @@ def segment(ds: xr.Dataset, **options: Unpack[HeatmapOptions]) -> xr.DataArray:
     SelectionError, InputError, SchemaError
         As :func:`heatmap`.
     """
+    check_names("segment", options, HeatmapOptions.__annotations__)
     maps = heatmap(ds, **options)
     dim = selection.concept_dim(maps)
     names = [str(name) for name in maps[dim].to_numpy()]
@@ -233,10 +235,11 @@ def mask(ds: xr.Dataset, concept: str, rule: str | float = "mean", **options: Un
     SelectionError
         If the concept was not captured; lists those that were.
     InputError
-        If ``rule`` is none of the above.
+        If ``rule`` is none of the above, or a threshold that no map of shares can have.
     """
     if "concepts" in options:
         raise InputError("mask takes one concept as its first argument, and no concepts=: call it once for each.")
+    check_names("mask", options, HeatmapOptions.__annotations__)
     maps = heatmap(ds, **options)
     dim = selection.concept_dim(maps)
     if not isinstance(concept, str):
@@ -248,10 +251,15 @@ def mask(ds: xr.Dataset, concept: str, rule: str | float = "mean", **options: Un
     elif rule == "mean":
         # In float64, the mean of equal float32 values is exactly that value: a constant map has no inside.
         inside = chosen > chosen.astype(np.float64).mean(schema.spatial(chosen.dims))
-    elif isinstance(rule, (int, float)) and not isinstance(rule, bool) and math.isfinite(rule):
-        inside = chosen > rule
-    else:
+    elif not is_number(rule):
         raise InputError(f"rule is {rule!r}; expected 'mean', 'argmax' or a number to be above.")
+    elif options.get("reduce") != "mean" and not 0 <= float(rule) <= 1:
+        raise InputError(
+            f"rule is {rule}, and this map is of shares, 0 to 1: give a threshold between them, or pass reduce='mean' "
+            "for scores."
+        )
+    else:
+        inside = chosen > rule
     return inside.assign_attrs(maps.attrs, concept=concept, rule=rule).rename("mask")
 
 

@@ -12,6 +12,7 @@ from workbench.analysis.adding_truth import masks_of
 from workbench.analysis.heatmaps import HeatmapOptions, heatmap
 from workbench.analysis.normalising import normalised
 from workbench.schema import InputError
+from workbench.schema.arguments import check_flag, check_names
 
 OTHER = "other"
 
@@ -44,6 +45,9 @@ def leakage(ds: xr.Dataset, *, truth: bool | None = None, **options: Unpack[Heat
     SelectionError
         If something chosen is not in the dataset; lists what is.
     """
+    check_names("leakage", options, ("truth", *HeatmapOptions.__annotations__))
+    if truth is not None:
+        check_flag("truth", truth)
     if options.get("keep") or options.get("upsample") or options.get("space") == schema.PROMPT:
         raise InputError("leakage compares one map per concept: leave out keep, upsample and space='prompt'.")
     if options.get("reduce") == "mean":

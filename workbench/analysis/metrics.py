@@ -18,6 +18,7 @@ from workbench.numerics.masks import iou, pixel_accuracy
 from workbench.numerics.measures import Reference
 from workbench.numerics.resampling import mean_over_concepts
 from workbench.schema import InputError
+from workbench.schema.arguments import check_names
 
 
 def score(
@@ -58,6 +59,7 @@ def score(
     InputError
         If there is no truth, an option has no meaning here, or a null does not fit.
     """
+    check_names("score", options, ("null", "repeats", "seed", *HeatmapOptions.__annotations__))
     ds = normalised(ds)
     masks = masks_of(ds)
     if options.get("keep") or options.get("space") == schema.PROMPT:

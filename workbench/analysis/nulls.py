@@ -21,6 +21,7 @@ from workbench.analysis.normalising import normalised
 from workbench.numerics import resampling
 from workbench.numerics.measures import MEASURES, Reference, iou_of_labels
 from workbench.schema import InputError
+from workbench.schema.arguments import check_count
 
 Null: TypeAlias = Literal["patches", "concepts"] | xr.Dataset | Sequence[xr.Dataset]
 
@@ -63,8 +64,7 @@ def null_scores(
     InputError
         If there is no such null, or a dataset does not fit.
     """
-    if not isinstance(repeats, int) or isinstance(repeats, bool) or repeats < 1:
-        raise InputError(f"repeats is {repeats!r}; expected a whole number, 1 or more.")
+    repeats, seed = check_count("repeats", repeats, 1), check_count("seed", seed, 0)
     names = [str(name) for name in like.attrs["flag_meanings"]]
     rng = np.random.default_rng(seed)
     record: dict[str, Any] = {"null_seed": seed}

@@ -12,6 +12,7 @@ from workbench.analysis.heatmaps import HeatmapOptions, segment
 from workbench.numerics import resampling
 from workbench.numerics.masks import overlap
 from workbench.schema import InputError
+from workbench.schema.arguments import check_names, is_number
 
 
 def settling(ds: xr.Dataset, threshold: float = 0.8, **options: Unpack[HeatmapOptions]) -> xr.Dataset:
@@ -41,9 +42,10 @@ def settling(ds: xr.Dataset, threshold: float = 0.8, **options: Unpack[HeatmapOp
     SelectionError
         If something chosen is not in the dataset; lists what is.
     """
+    check_names("settling", options, ("threshold", *HeatmapOptions.__annotations__))
     if options.get("keep") or options.get("upsample") or options.get("space") == schema.PROMPT:
         raise InputError("settling keeps samples and timesteps apart: leave out keep, upsample and space='prompt'.")
-    if isinstance(threshold, bool) or not 0 < threshold <= 1:
+    if not is_number(threshold) or not 0 < threshold <= 1:
         raise InputError(f"threshold is {threshold!r}; expected a number above 0, at most 1.")
     kept: HeatmapOptions = {**options, "keep": [schema.SAMPLE, schema.TIMESTEP]}
     labels = segment(ds, **kept)

@@ -30,6 +30,7 @@ from workbench.numerics import resampling
 from workbench.numerics.measures import FORMER_MEASURES, MEASURES, renamed
 from workbench.numerics.scores import REDUCTIONS
 from workbench.schema import InputError, warn
+from workbench.schema.arguments import check_count, check_flag, is_number
 
 if TYPE_CHECKING:
     from workbench.analysis.heatmaps import Centre, Reduction
@@ -194,6 +195,7 @@ def sweep(
     metrics = _metrics(metric, datasets, reduce)
     _check(how, swept, window, most, confidence, resamples, reduce)
     check_center(center)
+    seed, keep_resamples = check_count("seed", seed, 0), check_flag("keep_resamples", keep_resamples)
     if draws is not None:
         warn(
             "draws of sweep is called keep_resamples now, and <variable>_draws along 'draw' <variable>_resamples along "
@@ -276,10 +278,9 @@ def _check(
         raise InputError("how='greedy' picks heads on their own: sweep over='head', with layers= to say where.")
     if reduce not in REDUCTIONS:
         raise InputError(f"reduce is {reduce!r}; expected one of {', '.join(REDUCTIONS)}.")
-    for name, value in (("window", window), ("most", most), ("resamples", resamples)):
-        if not (name == "most" and value is None) and (not isinstance(value, int) or value < 1):
-            raise InputError(f"{name} is {value!r}; expected a whole number, 1 or more.")
-    if not 0 < confidence < 1:
+    for name, value in (("window", window), ("most", 1 if most is None else most), ("resamples", resamples)):
+        check_count(name, value, 1)
+    if not is_number(confidence) or not 0 < confidence < 1:
         raise InputError(f"confidence is {confidence!r}; expected a number between 0 and 1, such as 0.95.")
 
 

@@ -27,6 +27,7 @@ from workbench.analysis.plane import patch_side
 from workbench.figures.paper import DPI, FONT_SIZE, PaperFigure, colour, style, text_width, wrap
 from workbench.interventions import edit_of
 from workbench.schema import InputError
+from workbench.schema.arguments import check_names
 
 _PICTURE_SIDE: Final = 512
 """Pictures of more than twice this many pixels a side are reduced: each panel holds a copy."""
@@ -101,6 +102,8 @@ def concept_grid(
     InputError
         If there is no picture or no one picture to draw, or no truth where it is asked for.
     """
+    own = ("overlay", "segmentation", "truth", "cmap", "dark", "columns", "width")
+    check_names("concept_grid", options, (*own, *HeatmapOptions.__annotations__))
     if options.get("keep") or options.get("space") == schema.PROMPT:
         raise InputError("concept_grid draws one map per concept: leave out keep and space='prompt'.")
     ds = normalised(ds)

@@ -98,7 +98,7 @@ def null_of(swept: Swept, null: xr.Dataset | None) -> xr.DataArray | None:
     if null is None:
         return None
     found, name = swept.found, swept.name
-    if f"{name}_null" not in null:
+    if not isinstance(null, xr.Dataset) or f"{name}_null" not in null:
         raise InputError(
             f"null has no repeats of {name!r}; pass what ds.wb.score(null='patches') returned, with metric='iou' or "
             "'accuracy'."

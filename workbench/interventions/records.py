@@ -29,14 +29,9 @@ def read(given: Given | Iterable[Given], name: str = "interventions") -> tuple[I
     InputError
         If something else is given, or a mapping describes no edit.
     """
-    if isinstance(given, Each) or given is None:
-        raise InputError(
-            f"{name} is a plan for wb.intervene, which runs its members one after the other; expected edits such as "
-            "SkipBlock(3) here."
-            if given is not None
-            else f"{name} is None; expected edits such as SkipBlock(3), or () for none."
-        )
-    if isinstance(given, Intervention | Mapping):
+    if given is None:
+        raise InputError(f"{name} is None; expected edits such as SkipBlock(3), or () for none.")
+    if isinstance(given, Each | Intervention | Mapping):
         return (_read_one(given, name),)
     kind = getattr(given, "__self__", given)
     if isinstance(kind, type) and issubclass(kind, Intervention):
@@ -52,6 +47,11 @@ def read(given: Given | Iterable[Given], name: str = "interventions") -> tuple[I
 def _read_one(given: Any, name: str = "interventions") -> Intervention:
     if isinstance(given, Intervention) and type(given) is not Intervention:
         return given
+    if isinstance(given, Each):
+        raise InputError(
+            f"{name} is a plan for wb.intervene, which runs its members one after the other; expected edits such as "
+            "SkipBlock(3) here."
+        )
     kinds = {kind.__name__: kind for kind in Intervention.__subclasses__()}
     if not isinstance(given, Mapping) or given.get("edit") not in kinds:
         raise InputError(f"{name} holds {given!r}; expected edits such as SkipBlock(3): {', '.join(kinds)}.")

@@ -169,4 +169,19 @@ def _unsupported(what: str, given: Any, supported: tuple[str, ...]) -> ModelErro
     unused = "".join(f" {problem[0].upper()}{problem[1:]}" for problem in plugins().problems)
     return ModelError(
         f"a {what} of class {type(given).__name__} is not supported. Supported {what} classes: {names}.{unused}"
+        f"{_meant(what, given)}"
     )
+
+
+def _meant(what: str, given: Any) -> str:
+    """What to do with something that is no pipeline, or no transformer, at all."""
+    if isinstance(given, type):
+        return f" This is the class itself: load a {what}, {given.__name__}.from_pretrained(…)."
+    if what == "transformer":
+        inner = _serving("transformers", getattr(given, "transformer", None))
+        return "" if inner is None else " This is the pipeline around one: give pipe.transformer."
+    if _serving("transformers", given) is not None:
+        return " This is the transformer alone: give the pipeline around it, or record it with workbench.trace."
+    if hasattr(given, "transformer"):
+        return ""
+    return " Give a loaded pipeline, or a name or a path: a string, such as 'tiny-flux'."

@@ -1,6 +1,6 @@
 """What each family can do, from the declarations of its adapters; ``python -m workbench.models.features`` prints it.
 
-With the path of a README it writes the table there, between the lines that mark it.
+With the path of a page, docs/models.md, it writes the table there, between the lines that mark it.
 """
 
 from __future__ import annotations

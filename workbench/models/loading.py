@@ -18,6 +18,7 @@ from workbench.folders import bundled_folder as bundled_folder
 from workbench.folders import info_in, json_object, local_folder
 from workbench.models.alone import alone
 from workbench.schema import InputError, ModelError, warn
+from workbench.schema.paths import check_path
 
 if TYPE_CHECKING:
     import torch
@@ -82,6 +83,7 @@ def load_model(
         raise InputError(
             f"offload={offload!r} moves weights to an accelerator, but the device is the CPU: leave it out."
         )
+    check_path(name, "the model")
     name = os.fspath(name)
     folder = local_folder(name)
     # Of a model on the hub this is fetched alone, before gigabytes of one that cannot be used.

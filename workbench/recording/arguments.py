@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from numbers import Integral, Real
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Final
 
 from workbench.models.layers import usual_layers
 from workbench.schema import ATTEND_MODES, BOTH, BRANCHES, POOLS, PROMPT, SPACES, UNCONDITIONAL, InputError, warn
+from workbench.schema.arguments import check_count, is_number
 
 if TYPE_CHECKING:
     from workbench.models.block_records import ConceptText
@@ -41,7 +41,7 @@ def check_concepts(concepts: Iterable[str]) -> tuple[str, ...]:
         raise InputError("concepts is empty; expected one or more words, such as ['dog', 'sky'].")
     for word in given:
         if not isinstance(word, str):
-            raise InputError(f"concepts holds {word!r}; expected words that are not blank.")
+            raise InputError(f"concepts holds {word!r:.80}; expected words that are not blank.")
         check_text("a concept", word)
     if blank := [word for word in given if not word.strip()]:
         raise InputError(f"concepts holds {', '.join(map(repr, blank))}; expected words that are not blank.")
@@ -66,7 +66,7 @@ def check_timesteps(timesteps: float | Iterable[float]) -> tuple[float, ...]:
     given = as_list(timesteps)
     if not given:
         raise InputError("timesteps is empty; expected one or more numbers above 0, up to 1000, such as [250, 500].")
-    if wrong := [value for value in given if not _is_number(value) or not 0 < value <= 1000]:
+    if wrong := [value for value in given if not is_number(value) or not 0 < value <= 1000]:
         raise InputError(
             f"timesteps holds {', '.join(map(repr, wrong))}; expected numbers above 0, up to 1000 (1000 x sigma)."
         )
@@ -74,20 +74,6 @@ def check_timesteps(timesteps: float | Iterable[float]) -> tuple[float, ...]:
     if len(values) < len(given):
         raise InputError(f"timesteps is {given}, with one of them twice; expected each once.")
     return tuple(values)
-
-
-def check_count(name: str, value: Any, least: int, most: int) -> int:
-    """A whole number from ``least`` to ``most``.
-
-    Raises
-    ------
-    InputError
-        If it is anything else.
-    """
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if not whole or not least <= int(value) <= most:
-        raise InputError(f"{name} is {value!r}; expected a whole number from {least} to {most}.")
-    return int(value)
 
 
 def check_seed(seed: Any) -> int:
@@ -103,7 +89,7 @@ def check_scale(name: str, value: Any) -> float:
     InputError
         If it is anything else.
     """
-    if not _is_number(value) or value < 0:
+    if not is_number(value) or value < 0:
         raise InputError(f"{name} is {value!r}; expected a number, 0 or above.")
     return float(value)
 
@@ -211,19 +197,6 @@ def check_options(attend: str, pool: str) -> None:
     if wrong:
         told = [f"{name} is {value!r}; expected one of {', '.join(known)}." for name, value, known in wrong]
         raise InputError("\n".join(told))
-
-
-def check_flag(name: str, value: bool) -> bool:
-    """The value, when it is True or False.
-
-    Raises
-    ------
-    InputError
-        Otherwise.
-    """
-    if not isinstance(value, bool):
-        raise InputError(f"{name} is {value!r}; expected True or False.")
-    return value
 
 
 def check_layers(layers: int | Iterable[int] | None, existing: Sequence[Layer]) -> tuple[Layer, ...]:
@@ -455,9 +428,3 @@ def _blocks(duals: int, singles: int) -> str:
     """How many blocks of each kind a model has, in words."""
     kinds = [f"{count} {kind}-stream blocks" for kind, count in (("dual", duals), ("single", singles)) if count]
     return ", then ".join(kinds)
-
-
-def _is_number(value: Any) -> bool:
-    real = isinstance(value, Real) and not isinstance(value, bool)
-    # Compared, not converted: `math.isfinite` raises for whole numbers beyond every float.
-    return real and bool(-math.inf < value < math.inf)

@@ -9,7 +9,6 @@ from typing import Any
 from workbench.folders import blocks_in, info_in, local_folder
 from workbench.recording.arguments import (
     MOST_STEPS,
-    check_count,
     check_depths,
     check_negative,
     check_scale,
@@ -22,6 +21,7 @@ from workbench.recording.named_images import name_images
 from workbench.recording.pictures import read_image
 from workbench.recording.request import check_home, read_request
 from workbench.schema import InputError, WorkbenchError, noted
+from workbench.schema.arguments import check_count
 from workbench.schema.paths import is_folder
 
 

@@ -21,7 +21,6 @@ from workbench.models.pipeline_records import Schedule
 from workbench.recording.arguments import (
     MOST_STEPS,
     check_branch,
-    check_count,
     check_layers,
     check_negative,
     check_offered,
@@ -57,6 +56,7 @@ from workbench.schema import (
     InputError,
     TraceError,
 )
+from workbench.schema.arguments import check_count
 from workbench.store.pieces import Writer
 
 if TYPE_CHECKING:

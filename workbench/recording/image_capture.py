@@ -15,7 +15,7 @@ from workbench.recording.edits.edit_sources import SourceInputs, check_intervent
 from workbench.recording.encoding import encoded_image, encoded_prompt
 from workbench.recording.identity import identity
 from workbench.recording.opening import concept_embeddings, found_or_recorded, traced
-from workbench.recording.pictures import Pixels, image_hash, resize
+from workbench.recording.pictures import Pixels, image_hash, resize, warn_of_stretch
 from workbench.recording.plan import Plan, plan_tokens, remaining_passes
 from workbench.recording.request import Request
 from workbench.recording.sessions import check_cancelled, passed
@@ -157,6 +157,8 @@ def plan_capture(
     blocks = check_layers(request.layers, adapter.layers)
     height, width = request.size or adapter.native_size(*pixels.shape[:2])
     adapter.grid(height, width)  # refuses a size that is no multiple of the patch
+    if request.size is None:
+        warn_of_stretch(pixels.shape, (height, width))
     pixels = resize(pixels, (height, width))
     regions = None if truth is None else read_regions(truth, words, (height, width), ignore=ignore)
     pictures = source_pictures(request.interventions, (height, width))

@@ -17,6 +17,8 @@ Pixels = npt.NDArray[np.uint8]
 
 SMALLEST_SIDE: Final = 8
 """An image with a shorter side, in pixels, is refused: it has less than one patch of any model."""
+MOST_STRETCH: Final = 1.1
+"""By how much rounding to whole patches may change an aspect ratio before that is told."""
 
 
 def read_image(image: Any) -> Pixels:
@@ -51,6 +53,19 @@ def resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     if pixels.shape[:2] == (height, width):
         return pixels
     return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def warn_of_stretch(shape: tuple[int, ...], size: tuple[int, int]) -> None:
+    """Warn where whole patches cannot keep the aspect ratio of an image, (height, width, …) in pixels."""
+    stretch = (size[1] / size[0]) / (shape[1] / shape[0])
+    if max(stretch, 1 / stretch) > MOST_STRETCH:
+        times, longer = (stretch, "wide") if stretch > 1 else (1 / stretch, "tall")
+        warn(
+            f"the image of {shape[0]} x {shape[1]} pixels (height x width) is brought to {size[0]} x {size[1]}, whole "
+            f"patches of the model, {times:.2g} times as {longer} for its other side: crop it, or "
+            "choose the size with size=.",
+            stacklevel=3,
+        )
 
 
 def image_hash(pixels: Pixels) -> str:
@@ -134,7 +149,8 @@ def _from_array(image: Any) -> Pixels:
     tolerance = _rounding_error(image)
     values = to_array(image, "the image", _ACCEPTED)
     if values.dtype.kind not in "uif":
-        raise InputError(f"the image is a {type(image).__name__} of {values.dtype}; expected {_ACCEPTED}.")
+        of = "" if values.dtype == object else f" of {values.dtype}"
+        raise InputError(f"the image is a {type(image).__name__}{of}; expected {_ACCEPTED}.")
     shape = values.shape
     if values.ndim == 3 and values.shape[0] in (1, 3, 4) and values.shape[2] not in (1, 3, 4):
         values = np.moveaxis(values, 0, 2)

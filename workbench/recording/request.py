@@ -12,8 +12,6 @@ from workbench.interventions import Given, Intervention, read
 from workbench.recording.arguments import (
     MOST_SAMPLES,
     check_concepts,
-    check_count,
-    check_flag,
     check_options,
     check_prompt,
     check_seed,
@@ -21,6 +19,7 @@ from workbench.recording.arguments import (
 )
 from workbench.recording.pictures import check_size
 from workbench.schema import StoreError
+from workbench.schema.arguments import check_count, check_flag
 
 
 @dataclass(frozen=True)

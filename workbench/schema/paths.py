@@ -16,16 +16,29 @@ def is_folder(path: object) -> bool:
         return False
 
 
+def check_path(path: object, name: str) -> None:
+    """Refuse what is no path.
+
+    Raises
+    ------
+    InputError
+        If it is anything but a string or an object that stands for a path; ``name`` says what it is of.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"{name} is {path!r:.200}; expected a path: a string, or a pathlib.Path.")
+    if "\0" in str(path):
+        raise InputError(f"{name} is {str(path)!r}, which holds a null character; expected a path without one.")
+
+
 def expanded(path: str | os.PathLike[str], name: str) -> Path:
     """A path with ``~`` as the folder of a user.
 
     Raises
     ------
     InputError
-        When there is no such user, or no path is like that; ``name`` says what the path is.
+        If it is no path, or there is no such user; ``name`` says what the path is.
     """
-    if "\0" in os.fspath(path):
-        raise InputError(f"{name} is {os.fspath(path)!r}; expected a path, which holds no null character")
+    check_path(path, name)
     try:
         return Path(path).expanduser()
     except RuntimeError as error:

@@ -14,7 +14,7 @@ import numpy as np
 import platformdirs
 
 from workbench.schema import CAPTURE_VERSION, InputError
-from workbench.schema.paths import expanded
+from workbench.schema.paths import check_path, expanded
 
 KEY_LENGTH: Final = 20
 """Characters of a content key: 80 bits of the hash."""
@@ -44,8 +44,11 @@ def home(path: str | os.PathLike[str] | None = None) -> Path | str:
     Raises
     ------
     InputError
-        When a URL was made a :class:`pathlib.Path`, which spoils it, or it begins with ``~`` and an unknown user.
+        When it is no path, a URL was made a :class:`pathlib.Path`, which spoils it, or it begins with ``~`` and an
+        unknown user.
     """
+    if path is not None:
+        check_path(path, "home")
     chosen = path or os.environ.get("WORKBENCH_HOME") or platformdirs.user_cache_path("concept-workbench")
     if is_url(chosen):
         url = str(chosen).rstrip("/")

@@ -115,6 +115,11 @@ def read_manifest(contents: Contents) -> Manifest:
     try:
         return parse_manifest(contents.read(MANIFEST))
     except (FileNotFoundError, NotADirectoryError):
+        if isinstance(contents.location, Path) and not contents.location.exists():
+            raise StoreError(
+                f"{contents.location} is no finished run: nothing has that name; expected a key or a path that "
+                "workbench.runs() lists"
+            ) from None
         raise StoreError(
             f"{contents.location} has no {MANIFEST}, so it is no finished run; expected one that workbench.runs() lists"
         ) from None

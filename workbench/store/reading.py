@@ -248,12 +248,15 @@ def locate(key_or_path: str | os.PathLike[str], home: str | os.PathLike[str] | N
     Raises
     ------
     InputError
-        When it is neither a text nor a path.
+        When it is neither a key nor a path.
     StoreError
         When there is no such run, or several begin so.
     """
     if not isinstance(key_or_path, str | os.PathLike) or not os.fspath(key_or_path):
-        raise InputError(f"the run is {key_or_path!r}; expected its key, or the path or URL of one")
+        raise InputError(
+            f"the run is {key_or_path!r:.200}; expected its key or its path, such as key or path of one that "
+            "workbench.runs() lists."
+        )
     if is_url(key_or_path):
         return remote.at(str(key_or_path))
     path = Path(key_or_path)

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise, permutations
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import NDArray
@@ -177,10 +178,11 @@ def render(seed: int, size: int = SIZE, most: int = 4) -> Scene:
     InputError
         If ``seed`` is negative, or ``size`` or ``most`` do not fit the rules above.
     """
-    if seed < 0 or not 1 <= most <= 4 or size < 64 or size % _GRID:
+    whole = all(isinstance(one, Integral) and not isinstance(one, bool) for one in (seed, size, most))
+    if not whole or seed < 0 or not 1 <= most <= 4 or size < 64 or size % _GRID:
         raise InputError(
-            f"got seed={seed}, size={size}, most={most}; expected seed >= 0, a size of 64 pixels or more in steps of "
-            f"{_GRID}, and 1 to 4 objects"
+            f"got seed={seed!r}, size={size!r}, most={most!r}; expected whole numbers: seed >= 0, a size of 64 "
+            f"pixels or more in steps of {_GRID}, and 1 to 4 objects"
         )
     rng = np.random.default_rng([seed, size, most])
     canvas, labels, backgrounds = _ground(rng, size)

@@ -56,6 +56,15 @@ def test_what_cannot_be_shown_gives_a_sentence_and_no_error() -> None:
         view.close()
 
 
+def test_no_file_is_written_of_what_cannot_be_shown(tmp_path: Path) -> None:
+    for name in ("view.png", "view.html", "view.gif"):
+        with pytest.raises(InputError, match=r"this is text: open the run first, explore\(wb\.open\('a key'\)\)"):
+            wb.explore("a key").save(tmp_path / name)
+        with pytest.raises(InputError, match="explore takes the dataset"):
+            wb.compare(dataset(), 3).save(tmp_path / "both.png")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_state_is_restored_and_one_that_does_not_fit_is_left_out() -> None:
     ds = dataset()
     kept = wb.explore(ds, state={"layers": [3, 4], "heads": [1], "cmap": "magma"}).state

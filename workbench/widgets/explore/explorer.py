@@ -121,10 +121,16 @@ class Explorer(StaticOutput, anywidget.AnyWidget):
         return begun(self.meta["source"], State.from_json(self.state, self._ds).call(self._ds, self.meta["variable"]))
 
     def still(self) -> Still:
-        """What the view shows now, for a picture of it."""
+        """What the view shows now, for a picture of it.
+
+        Raises
+        ------
+        InputError
+            If it shows a sentence in place of a dataset, or was closed.
+        """
         held = self.held()
         if held is None:
-            return Still(self.error, [Text(self.error, most=12)])
+            raise self._nothing()
         still = still_of(*held)
         code = begun(self.meta["reopening"], held[1].call(held[0], self.meta["variable"]))
         still = replace(still, facts={**still.facts, "code": code})
@@ -154,8 +160,11 @@ class Explorer(StaticOutput, anywidget.AnyWidget):
 
     def _shown(self) -> tuple[xr.Dataset, State]:
         if self._ds is None:
-            raise InputError(self.error or "this view was closed: make a new one, wb.explore(ds).")
+            raise self._nothing()
         return self._ds, State.from_json(self.state, self._ds)
+
+    def _nothing(self) -> InputError:
+        return InputError(self.error or "this view was closed: make a new one, wb.explore(ds).")
 
     def close(self) -> None:
         """Close the view and let go of the dataset."""

@@ -29,6 +29,8 @@ def problem(ds: Any) -> str | None:
         return str(ds)
     if isinstance(ds, xr.DataArray):
         return f"This is one variable ({ds.name!r}), not a dataset: pass the whole dataset, explore(ds)."
+    if isinstance(ds, str):
+        return f"explore takes a dataset, and this is text: open the run first, explore(wb.open({ds!r:.80}))."
     if not isinstance(ds, xr.Dataset):
         return (
             "explore takes the dataset that wb.capture, wb.generate or wb.open returned; this is of type "
