@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from workbench import schema
-from workbench.schema.arguments import check_flag, check_names
+from workbench.schema.given_options import check_flag, check_names
 
 if TYPE_CHECKING:
     from typing import Literal, Unpack

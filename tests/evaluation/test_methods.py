@@ -8,8 +8,8 @@ from workbench.evaluation.examples import Figures, measure, read
 from workbench.evaluation.methods import Method, Setting, blind, floors, labelled
 from workbench.evaluation.names import BLIND
 from workbench.evaluation.protocols import Protocol
+from workbench.numerics.average_precision import Scaling
 from workbench.numerics.confusion import accuracy
-from workbench.numerics.precision import Scaling
 from workbench.numerics.resampling import ratio
 from workbench.schema import InputError
 

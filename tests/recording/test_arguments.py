@@ -27,7 +27,7 @@ from workbench.recording.arguments import (
     warn_beyond_training,
 )
 from workbench.schema import InputError, WorkbenchWarning
-from workbench.schema.arguments import check_count
+from workbench.schema.given_options import check_count
 
 LAYERS = tuple(Layer(i, "dual" if i < 3 else "single", f"blocks.{i}") for i in range(5))
 SINGLE = tuple(Layer(i, "single", f"blocks.{i}") for i in range(2))

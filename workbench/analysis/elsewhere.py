@@ -24,7 +24,7 @@ from workbench.numerics.separability import (
     unit_scores,
 )
 from workbench.schema import InputError, SelectionError
-from workbench.schema.arguments import check_count
+from workbench.schema.given_options import check_count
 
 Elsewhere: TypeAlias = Literal["samples", "colours"] | ArrayLike
 

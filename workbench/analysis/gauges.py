@@ -18,7 +18,7 @@ from workbench.analysis.sweeps import sweep
 from workbench.numerics.measures import MEASURES
 from workbench.numerics.ranking import correlation
 from workbench.schema import InputError
-from workbench.schema.arguments import check_names
+from workbench.schema.given_options import check_names
 
 if TYPE_CHECKING:
     from workbench.analysis.heatmaps import Centre, Reduction

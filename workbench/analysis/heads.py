@@ -21,7 +21,7 @@ from workbench.numerics import resampling
 from workbench.numerics.measures import FORMER_MEASURES, MEASURES, renamed
 from workbench.numerics.ranking import correlation, ranks
 from workbench.schema import InputError
-from workbench.schema.arguments import check_names
+from workbench.schema.given_options import check_names
 
 if TYPE_CHECKING:
     from workbench.analysis.heatmaps import Centre

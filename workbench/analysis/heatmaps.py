@@ -22,7 +22,7 @@ from workbench.analysis.plane import pixels_of
 from workbench.analysis.selection import Labels, Numbers
 from workbench.numerics.scores import CENTRES, REDUCTIONS, centred, reduce_maps
 from workbench.schema import InputError, SelectionError, warn
-from workbench.schema.arguments import check_names, is_number
+from workbench.schema.given_options import check_names, is_number
 
 Reduction = Literal["softmax_mean", "mean_softmax", "mean"]
 Centre = Literal["patch"]

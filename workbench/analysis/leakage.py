@@ -12,7 +12,7 @@ from workbench.analysis.adding_truth import masks_of
 from workbench.analysis.heatmaps import HeatmapOptions, heatmap
 from workbench.analysis.normalising import normalised
 from workbench.schema import InputError
-from workbench.schema.arguments import check_flag, check_names
+from workbench.schema.given_options import check_flag, check_names
 
 OTHER = "other"
 

@@ -18,7 +18,7 @@ from workbench.numerics.masks import iou, pixel_accuracy
 from workbench.numerics.measures import Reference
 from workbench.numerics.resampling import mean_over_concepts
 from workbench.schema import InputError
-from workbench.schema.arguments import check_names
+from workbench.schema.given_options import check_names
 
 
 def score(

@@ -21,7 +21,7 @@ from workbench.analysis.normalising import normalised
 from workbench.numerics import resampling
 from workbench.numerics.measures import MEASURES, Reference, iou_of_labels
 from workbench.schema import InputError
-from workbench.schema.arguments import check_count
+from workbench.schema.given_options import check_count
 
 Null: TypeAlias = Literal["patches", "concepts"] | xr.Dataset | Sequence[xr.Dataset]
 

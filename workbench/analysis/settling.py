@@ -12,7 +12,7 @@ from workbench.analysis.heatmaps import HeatmapOptions, segment
 from workbench.numerics import resampling
 from workbench.numerics.masks import overlap
 from workbench.schema import InputError
-from workbench.schema.arguments import check_names, is_number
+from workbench.schema.given_options import check_names, is_number
 
 
 def settling(ds: xr.Dataset, threshold: float = 0.8, **options: Unpack[HeatmapOptions]) -> xr.Dataset:

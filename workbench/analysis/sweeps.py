@@ -30,7 +30,7 @@ from workbench.numerics import resampling
 from workbench.numerics.measures import FORMER_MEASURES, MEASURES, renamed
 from workbench.numerics.scores import REDUCTIONS
 from workbench.schema import InputError, warn
-from workbench.schema.arguments import check_count, check_flag, is_number
+from workbench.schema.given_options import check_count, check_flag, is_number
 
 if TYPE_CHECKING:
     from workbench.analysis.heatmaps import Centre, Reduction

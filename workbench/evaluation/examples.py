@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from workbench import schema
 from workbench.evaluation.datasets import DataSet, Labels, checked_shapes, present, resized
 from workbench.evaluation.protocols import Protocol
+from workbench.numerics.average_precision import average_precision, stacked_average_precision
 from workbench.numerics.boundaries import Edges, edges
 from workbench.numerics.confusion import VOID, Counts, cells_of, confusion, counts_in_cells
-from workbench.numerics.precision import average_precision, stacked_average_precision
 from workbench.schema import InputError
 
 

@@ -15,12 +15,12 @@ from workbench.evaluation.batches import compute
 from workbench.evaluation.captured import Captures
 from workbench.evaluation.datasets import DataSet, Problem, Selection, check_count, published_count
 from workbench.evaluation.entries import Entry, entry
+from workbench.evaluation.foreign_text import one_line, shortened
 from workbench.evaluation.methods import Method, Setting
 from workbench.evaluation.parts import Parts, arrow
 from workbench.evaluation.protocols import Protocol, preset, set_knobs
 from workbench.evaluation.sources import open_data
 from workbench.evaluation.summaries import Summary, summarise
-from workbench.evaluation.wording import one_line, shortened
 from workbench.schema import InputError
 from workbench.store.locations import canonical_json, home, local_home
 

@@ -8,11 +8,11 @@ from dataclasses import fields
 from typing import Final
 
 from workbench.evaluation.datasets import published_count
+from workbench.evaluation.foreign_text import one_line, shortened
 from workbench.evaluation.harness import Evaluation, Result
 from workbench.evaluation.protocols import Protocol, spans, value_of
 from workbench.evaluation.published import Published
 from workbench.evaluation.summaries import CONFIDENCE, DRAWS, METRICS, meaning
-from workbench.evaluation.wording import one_line, shortened
 from workbench.numerics.resampling import FEW, LEAST
 
 COLUMNS: Final = {

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, get_args, get_origin
 
 from workbench.evaluation.datasets import DataSet, Discovery, Task
 from workbench.evaluation.vocabulary import Vocabulary
-from workbench.numerics.precision import Scaling
+from workbench.numerics.average_precision import Scaling
 from workbench.schema import InputError
 from workbench.store.locations import canonical_json
 

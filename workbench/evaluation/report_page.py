@@ -20,6 +20,7 @@ from PIL import Image
 from workbench.evaluation.datasets import present
 from workbench.evaluation.examples import read
 from workbench.evaluation.explaining import knobs, notes
+from workbench.evaluation.foreign_text import shortened
 from workbench.evaluation.harness import Evaluation, Result
 from workbench.evaluation.methods import TITLES
 from workbench.evaluation.names import BLIND
@@ -29,7 +30,6 @@ from workbench.evaluation.published import Published, row
 from workbench.evaluation.reproducing import Reproduction
 from workbench.evaluation.stored import Gone, load
 from workbench.evaluation.summaries import METRICS, ranked
-from workbench.evaluation.wording import shortened
 from workbench.schema import InputError, WorkbenchError
 from workbench.store.files import write_file
 

@@ -43,7 +43,7 @@ from workbench.recording.provenance import asking, derived, model_name
 from workbench.recording.sessions import check_cancelled, session
 from workbench.recording.turns import quoted, turn
 from workbench.schema import BOTH, BRANCH, INPUTS, PROMPT, TIMESTEP, InputError, pack_attributes, read_attributes, warn
-from workbench.schema.arguments import check_count, check_flag
+from workbench.schema.given_options import check_count, check_flag
 from workbench.store import find
 
 if TYPE_CHECKING:

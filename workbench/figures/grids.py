@@ -27,7 +27,7 @@ from workbench.analysis.plane import patch_side
 from workbench.figures.paper import DPI, FONT_SIZE, PaperFigure, colour, style, text_width, wrap
 from workbench.interventions import edit_of
 from workbench.schema import InputError
-from workbench.schema.arguments import check_names
+from workbench.schema.given_options import check_names
 
 _PICTURE_SIDE: Final = 512
 """Pictures of more than twice this many pixels a side are reduced: each panel holds a copy."""

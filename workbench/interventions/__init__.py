@@ -25,11 +25,11 @@ from workbench.interventions.describing import NullText as NullText
 from workbench.interventions.describing import Patch as Patch
 from workbench.interventions.describing import ScaleHeads as ScaleHeads
 from workbench.interventions.describing import SkipBlock as SkipBlock
+from workbench.interventions.edits_in_words import edit_of as edit_of
+from workbench.interventions.edits_in_words import in_words as in_words
+from workbench.interventions.edits_in_words import layers_in_words as layers_in_words
 from workbench.interventions.fields import ITSELF as ITSELF
 from workbench.interventions.fields import Source as Source
 from workbench.interventions.random_direction import RandomDirection as RandomDirection
 from workbench.interventions.records import Given as Given
 from workbench.interventions.records import read as read
-from workbench.interventions.wording import edit_of as edit_of
-from workbench.interventions.wording import in_words as in_words
-from workbench.interventions.wording import layers_in_words as layers_in_words

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from workbench.models.layers import usual_layers
 from workbench.schema import ATTEND_MODES, BOTH, BRANCHES, POOLS, PROMPT, SPACES, UNCONDITIONAL, InputError, warn
-from workbench.schema.arguments import check_count, is_number
+from workbench.schema.given_options import check_count, is_number
 
 if TYPE_CHECKING:
     from workbench.models.block_records import ConceptText

@@ -21,7 +21,7 @@ from workbench.recording.named_images import name_images
 from workbench.recording.pictures import read_image
 from workbench.recording.request import check_home, read_request
 from workbench.schema import InputError, WorkbenchError, noted
-from workbench.schema.arguments import check_count
+from workbench.schema.given_options import check_count
 from workbench.schema.paths import is_folder
 
 

@@ -56,7 +56,7 @@ from workbench.schema import (
     InputError,
     TraceError,
 )
-from workbench.schema.arguments import check_count
+from workbench.schema.given_options import check_count
 from workbench.store.pieces import Writer
 
 if TYPE_CHECKING:

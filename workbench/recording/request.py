@@ -19,7 +19,7 @@ from workbench.recording.arguments import (
 )
 from workbench.recording.pictures import check_size
 from workbench.schema import StoreError
-from workbench.schema.arguments import check_count, check_flag
+from workbench.schema.given_options import check_count, check_flag
 
 
 @dataclass(frozen=True)

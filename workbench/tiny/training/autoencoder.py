@@ -12,7 +12,7 @@ import torch
 
 from workbench.tiny.scenes import SIZE, SPLITS, render
 from workbench.tiny.training import components
-from workbench.tiny.training.precision import mixed
+from workbench.tiny.training.fastest_precision import mixed
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL

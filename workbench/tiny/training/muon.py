@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workbench.tiny.training.precision import quickest
+from workbench.tiny.training.fastest_precision import quickest
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 

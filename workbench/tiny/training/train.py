@@ -23,10 +23,10 @@ from workbench.tiny.scenes import NOUNS
 from workbench.tiny.training import components
 from workbench.tiny.training.autoencoder import held_out_psnr, train_autoencoder
 from workbench.tiny.training.bank import Bank, make_bank
+from workbench.tiny.training.fastest_precision import mixed
 from workbench.tiny.training.gauge import settle
 from workbench.tiny.training.muon import Muon
 from workbench.tiny.training.objective import SUPERVISED, Level, Student, Words, sample_batch
-from workbench.tiny.training.precision import mixed
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import average_precision_score
 
+from workbench.numerics.average_precision import average_precision, stacked_average_precision
 from workbench.numerics.confusion import cells_of, counts_in_cells
-from workbench.numerics.precision import average_precision, stacked_average_precision
 
 TRUTH = np.array([1, 0, 0, 0])
 ONES = np.ones(4)
