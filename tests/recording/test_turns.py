@@ -93,7 +93,7 @@ def _set(pipe: Any, event: threading.Event) -> None:
 
 
 def test_a_call_that_waits_says_for_what(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(turns, "_PATIENCE", 0.0)
+    monkeypatch.setattr(turns, "PATIENCE", 0.0)
     pipe = pipe_of(model=nn.Linear(1, 1))
 
     def wait() -> None:

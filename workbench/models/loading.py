@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from workbench.folders import BUNDLED as BUNDLED
 from workbench.folders import bundled_folder as bundled_folder
 from workbench.folders import info_in, json_object, local_folder
-from workbench.models.alone import alone
+from workbench.models.exclusive_loading import loading_alone
 from workbench.schema import InputError, ModelError, warn
 from workbench.schema.paths import check_path
 
@@ -93,14 +93,15 @@ def load_model(
     if pipeline is not None:
         _check_other(name, index, pipeline)
     folder = folder or _download(name)
-    _check_memory(name, folder, chosen, target, offload)
-    return _load(folder, chosen, target, pipeline, offload)
+    with loading_alone(name):
+        _check_memory(name, folder, chosen, target, offload)
+        return _load(folder, chosen, target, pipeline, offload)
 
 
 def bundled(name: str) -> DiffusionPipeline:
     """The bundled model on the CPU, loaded once per process, without the progress bars of a large one."""
     if name not in _bundled:
-        with alone(name), _without_progress_bars():
+        with loading_alone(name), _without_progress_bars():
             if name not in _bundled:
                 _bundled[name] = load_model(name, device="cpu")
     return _bundled[name]
@@ -349,7 +350,7 @@ def _load(
         warn(f"{folder} has {variant} weights only: they are loaded, and brought to {dtype}.", stacklevel=3)
     logger.info("loading %s in %s for %s", folder, dtype, device)
     try:
-        with alone(str(folder)), own_defaults():
+        with own_defaults():
             pipe: DiffusionPipeline = _pipeline_class(folder / "model_index.json", pipeline).from_pretrained(
                 folder, dtype=dtype, variant=variant or None, local_files_only=True
             )

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from workbench.interventions import ITSELF, Source
 from workbench.models.block_records import WHOLE, BlockTensors, Concepts, ConceptStream
+from workbench.models.exclusive_loading import using
 from workbench.models.guidance import Branch
 from workbench.models.hooks import Hooks
 from workbench.models.layers import Layer
@@ -129,6 +130,7 @@ class Trace:
                     "that of the uncompiled model, from which the compiled one may differ by rounding.",
                     stacklevel=2,
                 )
+            self._resources.enter_context(using())
             self._resources.enter_context(eager())
             self._place_hooks()
         except BaseException:

@@ -14,21 +14,16 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from torch import nn
 from tqdm.auto import tqdm
 
-from workbench.models.alone import using
+from workbench.models.exclusive_loading import LOOK, PATIENCE, resting, using, while_waiting
 from workbench.recording.sessions import check_cancelled
 from workbench.schema import TraceError
 
 logger = logging.getLogger(__name__)
-
-_LOOK: Final = 0.1
-"""Seconds after which a waiting call looks whether it was interrupted or cancelled."""
-_PATIENCE: Final = 1.0
-"""Seconds after which a waiting call says what it waits for."""
 
 
 @dataclass(eq=False)
@@ -48,6 +43,8 @@ _queue: list[_Turn] = []
 _changed = threading.Condition()
 _traced: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 """Transformers of which a trace is open."""
+
+while_waiting.append(check_cancelled)
 
 
 @contextmanager
@@ -86,8 +83,9 @@ def turn(pipe: Any, what: str, progress: bool = False) -> Iterator[None]:
     with _changed:
         _queue.append(mine)
     try:
-        _wait(mine, progress)
-        with using():
+        with resting():
+            _wait(mine, progress)
+        with using(progress):
             yield
     finally:
         with _changed:
@@ -145,13 +143,13 @@ def _wait(mine: _Turn, progress: bool) -> None:
     said = None
     with _changed:
         while (other := _before(mine)) is not None:
-            if said is not other and time.monotonic() - mine.since > _PATIENCE:
+            if said is not other and time.monotonic() - mine.since > PATIENCE:
                 said = other
                 message = f"{mine.what} waits for {_described(other)}, which uses the same model"
                 logger.info(message)
                 if progress:
                     tqdm.write(message)
-            _changed.wait(_LOOK)
+            _changed.wait(LOOK)
             check_cancelled()
 
 
