@@ -323,12 +323,32 @@ def test_names_and_pixels_that_come_twice_are_refused(many: Callable[..., xr.Dat
 @pytest.mark.slow
 def test_another_image_of_a_name_is_told_apart(many: Callable[..., xr.Dataset], home: Path) -> None:
     many({"a": picture(0)})
-    with pytest.warns(WorkbenchWarning, match="other images under the same names: image a"):
+    with pytest.warns(WorkbenchWarning, match="other images, prompts or concepts under the same names: image a"):
         second = many({"a": picture(1)})
     np.testing.assert_array_equal(second.image[0], picture(1))
     both = wb.open(second.attrs["key"], home)
     assert both["name"].values.tolist() == ["a", "a"]
     assert len(set(both.image_hash.values.tolist())) == 2
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"prompt": {"a": "dog"}}, {"prompt": {"a": "cat"}}),
+        ({"concepts": {"a": ["dog", "sky"]}}, {"concepts": {"a": ["dog", "grass"]}}),
+    ],
+)
+def test_another_prompt_or_other_words_of_a_name_are_told_apart(
+    first: dict[str, Any], second: dict[str, Any], many: Callable[..., xr.Dataset], home: Path
+) -> None:
+    images = {"a": picture(0)}
+    held = many(images, **first)
+    with pytest.warns(WorkbenchWarning, match="other images, prompts or concepts under the same names: image a"):
+        again = many(images, **second)
+    assert again.attrs["key"] == held.attrs["key"]
+    both = wb.open(held.attrs["key"], home)
+    assert both["name"].values.tolist() == ["a", "a"]
+    assert len(set(both["run"].values.tolist())) == 2
 
 
 @pytest.mark.parametrize("given", ["concepts", "prompt", "truth"])

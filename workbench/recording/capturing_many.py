@@ -128,7 +128,8 @@ def capture_many(
         ``prompt`` (item) says what, where it is not the same. The space ``prompt`` and ``text_mass``, which are over
         the tokens of a prompt, need one for all.
     title
-        Calls that differ in it make different runs; those that differ in images alone add to the same run.
+        Calls that differ in it make different runs. Those that differ in images alone add to the same run, and so do
+        those that differ in the prompts or concepts that they give for each image: an image is in it once for each.
     errors
         What becomes of an image that cannot be captured: ``"raise"`` ends with its error, and what was finished is
         kept; ``"skip"`` lists it in ``attrs["failed"]`` and in a warning, and goes on.
@@ -465,15 +466,15 @@ class _Many:
         return runs_store.one_or_tree(runs_store.grouped(register, ordered, failures))
 
     def _warn_of_others(self, items: Sequence[Item]) -> None:
-        """Warn where the run holds other images under the names of these."""
-        hashes: dict[str, set[str]] = {}
+        """Warn where the run holds other images, prompts or concepts under the names of these."""
+        held: dict[str, set[tuple[Any, ...]]] = {}
         for item in self.known.values():
-            hashes.setdefault(item.name, set()).add(item.image_hash)
-        if others := [item.name for item in items if len(hashes[item.name]) > 1]:
+            held.setdefault(item.name, set()).add((item.image_hash, item.prompt, tuple(item.concepts)))
+        if others := [item.name for item in items if len(held[item.name]) > 1]:
             warn(
-                f"earlier calls with these options and this title captured other images under the same names: "
-                f"{_named(others)}. workbench.open of the run gives those too, with another image_hash: a title of "
-                "its own, title=..., keeps sets of images apart.",
+                "earlier calls with these options and this title captured other images, prompts or concepts under the "
+                f"same names: {_named(others)}. workbench.open of the run gives those too, with their own image_hash, "
+                "prompt and asked words: a title of its own, title=..., keeps what is captured apart.",
                 stacklevel=5,
             )
 
