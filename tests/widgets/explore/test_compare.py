@@ -152,12 +152,17 @@ def test_what_xarray_makes_of_a_run_is_shown_with_its_own_numbers(change: Any, t
     assert wb.ablate(part).error == ""
 
 
-def test_titles_say_what_differs(ds: xr.Dataset) -> None:
+def test_titles_say_what_differs(ds: xr.Dataset, home: Path) -> None:
     edited = ds.assign_attrs(interventions=[{}], edit="SkipBlock(3)", seeds=[7])
     first, second = compare(ds, edited).views
     assert first.meta["title"] == "A: not edited; seed 0"
     assert second.meta["title"] == "B: edited: SkipBlock(3); seed 7"
     assert titles([ds, ds]) == ["A: the same run", "B: the same run"]
+    save(synthetic.dataset(), home, "a" * 32)
+    once, twice = wb.open("a" * 32, home), wb.open("a" * 32, home)
+    assert titles([once, twice]) == ["A: opened from one stored run", "B: opened from one stored run"]
+    twice["output_total"] = twice.output_total * 2
+    assert titles([once, twice]) == [f"{letter}: alike in all that is recorded" for letter in "AB"]
     changed = ds.assign(output_total=ds.output_total * 2)
     assert titles([ds, changed]) == [f"{letter}: alike in all that is recorded" for letter in "AB"]
     assert titles([ds.assign_attrs(key="a1"), ds.assign_attrs(key="b2")]) == ["A: a1", "B: b2"]

@@ -38,16 +38,20 @@ def titles(datasets: Sequence[xr.Dataset]) -> list[str]:
     # Of runs that differ in nothing that has a name, the key tells which is which.
     keys = [str(ds.attrs.get("key", "")) for ds in datasets]
     if not any(said):
-        alike = "the same run" if _one_run(datasets) else "alike in all that is recorded"
+        alike = _alike(datasets)
         said = [[key] for key in keys] if len(set(keys)) > 1 else [[alike] for _ in datasets]
     return [f"{letter}: {'; '.join(own)}" for letter, own in zip(LETTERS, said, strict=False)]
 
 
-def _one_run(datasets: Sequence[xr.Dataset]) -> bool:
-    """Whether datasets are one object, or one stored run as it was opened: scores may have been changed since."""
+def _alike(datasets: Sequence[xr.Dataset]) -> str:
+    """What is said of datasets that differ in nothing that is recorded: their scores may have been changed since."""
     first, *others = datasets
+    if all(ds is first for ds in others):
+        return "the same run"
     origin = opened_from(first)
-    return all(ds is first or (origin is not None and opened_from(ds) == origin) for ds in others)
+    if origin is not None and all(opened_from(ds) == origin for ds in others):
+        return "opened from one stored run"
+    return "alike in all that is recorded"
 
 
 def minus(

@@ -17,7 +17,7 @@ def opening(run: Run, variable: str = "ds") -> str:
 
 
 def reopening(ds: Any, variable: str = "ds") -> str:
-    """Code that opens the stored run that a dataset is; empty for one that was not opened as it is."""
+    """Code that opens the stored run that a dataset was opened from; empty for one that was not, or was changed."""
     location = opened_from(ds)
     return "" if location is None else _opening(location, str(ds.attrs.get("key", "")), variable)
 
@@ -34,7 +34,7 @@ def named(ds: Any, usual: str = "ds") -> tuple[str, str]:
 
     Returns
     -------
-    The variable; and code that opens the stored run, where no variable holds it and it is one.
+    The variable; and code that opens the stored run, where no variable holds it and it was opened from one.
     """
     variable = held_as(ds, usual)
     return (variable, "") if variable else (usual, reopening(ds, usual))
