@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 import stat
 import zipfile
 from collections.abc import Callable
@@ -334,3 +335,35 @@ def test_a_pickle_in_any_run_is_refused_before_anything_is_imported(several: Pat
     sealed_again = _with_manifest(inside, lambda content: content["files"].update({"zarr.json": entry}))
     members |= {f"{prefix}zarr.json": data, f"{prefix}manifest.json": sealed_again["manifest.json"]}
     _refused(_zip(tmp_path / "pickle.zip", members), "its codec is 'numcodecs.pickle'", tmp_path / "there")
+
+
+def test_a_key_in_a_manifest_cannot_name_another_folder_of_the_file(several: Path, tmp_path: Path) -> None:
+    evil = tmp_path / "evil.zarr"
+    shutil.copytree(several / "runs" / "other.zarr", evil)
+    content = json.loads((evil / "manifest.json").read_bytes())
+    del content["sha256"]
+    content["record"]["key"] = "../x"
+    (evil / "manifest.json").write_bytes(sealed(content))
+    with pytest.raises(InputError, match=r"the key is '\.\./x'"):
+        store.export_runs(["mine", evil], tmp_path / "a.zarr.zip", several)
+    assert not (tmp_path / "a.zarr.zip").exists()
+
+
+@pytest.mark.parametrize("present", [False, True])
+def test_files_of_systems_that_an_older_manifest_lists_are_left_out(
+    present: bool, exported: Path, home: Path, tmp_path: Path
+) -> None:
+    clean = _members(exported)
+    listed = _added(clean, "image/.DS_Store")
+    store.import_runs(exported, home)
+    run = home / "runs" / "abc1.zarr"
+    (run / "manifest.json").write_bytes(listed["manifest.json"])
+    if present:
+        (run / "image" / ".DS_Store").write_bytes(b"x")
+    assert store.damage("abc1", home) == []
+    file = store.export_runs("abc1", tmp_path / "a.zarr.zip", home)
+    assert _members(file) == clean
+    older = _zip(tmp_path / "older.zarr.zip", listed)
+    assert store.damage(older) == []
+    assert store.import_runs(older, tmp_path / "there")[0].key == "abc1"
+    assert store.damage("abc1", tmp_path / "there") == []

@@ -16,10 +16,10 @@ from workbench.store.catalogue import check_writable, find_contents, hide
 from workbench.store.contents import ARCHIVE_SUFFIX, MANY_FOLDER, OTHERS, Contents, Folder
 from workbench.store.files import UNFINISHED, disk_errors, write_file
 from workbench.store.listing import Runs, families
-from workbench.store.locations import MANIFEST, partial_path, run_path
+from workbench.store.locations import MANIFEST, check_key, partial_path, run_path
 from workbench.store.locations import home as home_of
 from workbench.store.locks import exclusively
-from workbench.store.manifest import damage_of, damaged, read_manifest
+from workbench.store.manifest import damage_of, damaged, read_manifest, without_system_files
 from workbench.store.many import Register, check_folder, register
 from workbench.store.ownership import claim, is_derived
 from workbench.store.packed import Packed, RegisterCopy, checked, read_member
@@ -43,9 +43,11 @@ def export_runs(
     """Write runs into one file, which :func:`import_runs` reads.
 
     The first one is at the root of the file, so that :func:`workbench.open` and plain xarray open it there; the latter
-    shows per-head scores in float16, with the rest beside them (:mod:`workbench.store.residuals`). Of a run that was
-    made for an experiment the runs that it belongs to come along, where they are stored; of a run of many images those
-    of its items that are complete by now, each of which xarray opens as ``zip://derived/<key>.zarr::<file>``.
+    shows per-head scores in float16, with the rest beside them (:mod:`workbench.store.residuals`). If the first one is
+    of many images, its root holds no arrays, and plain xarray opens its items. Of a run that was made for an experiment
+    the runs that it belongs to come along, where they are stored; of a run of many images those of its items that are
+    complete by now. Xarray opens one of them as ``zip://derived/<key>.zarr::<file>``, or as
+    ``zip://runs/<key>.zarr::<file>`` if it is also the user's own run, as the first and the others that are named are.
 
     Parameters
     ----------
@@ -66,7 +68,8 @@ def export_runs(
     Raises
     ------
     InputError
-        When the name of the file will not do, or no run is given.
+        When the name of the file will not do, no run is given, or one's manifest says a key that could lead out of the
+        store.
     StoreError
         When there is no such run, one is damaged, or the file cannot be written.
 
@@ -96,7 +99,8 @@ def export_runs(
                     for name in [*sorted(manifests[prefix].files), MANIFEST]:
                         member = zipfile.ZipInfo(prefix + name, _EPOCH)
                         member.external_attr = 0o644 << 16
-                        archive.writestr(member, contents.read(name))
+                        data = contents.read(name)
+                        archive.writestr(member, data if name != MANIFEST else without_system_files(data))
             durability.sync_file(unfinished)
             unfinished.replace(target)
             durability.sync_folder(target.parent)
@@ -153,8 +157,8 @@ def _copied(contents: Contents) -> Contents:
 
 
 def _with_key(contents: Contents) -> tuple[str, Contents]:
-    """A run beside its key, which a copy under another name keeps in its manifest."""
-    return str(summary(contents)[0].get("key") or contents.key), contents
+    """A run beside its key, which a copy under another name keeps in its manifest, and which names its folder."""
+    return check_key(str(summary(contents)[0].get("key") or contents.key)), contents
 
 
 def import_runs(file: str | os.PathLike[str], home: str | os.PathLike[str] | None = None) -> Runs:

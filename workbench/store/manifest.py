@@ -132,7 +132,7 @@ def read_manifest(contents: Contents) -> Manifest:
 
 
 def parse_manifest(data: bytes) -> Manifest:
-    """What a manifest's text says.
+    """What a manifest's text says; of files of systems, which older ones may list, nothing.
 
     Raises
     ------
@@ -150,7 +150,27 @@ def parse_manifest(data: bytes) -> Manifest:
         raise ValueError(f"{MANIFEST}: is not laid out like one") from None
     if outside := [name for name in files if not is_inside(name)]:
         raise ValueError(f"{MANIFEST}: names {outside[0]!r}, which is no file inside the run")
-    return Manifest(record, files, len(data))
+    return Manifest(record, {name: entry for name, entry in files.items() if not is_system_file(name)}, len(data))
+
+
+def without_system_files(data: bytes) -> bytes:
+    """A manifest's text, in which no file of a system is listed; the same text where none was.
+
+    Raises
+    ------
+    ValueError, NewerError
+        As from :func:`parse_manifest`.
+    """
+    content = unsealed(data, MANIFEST)
+    files = {name: entry for name, entry in content["files"].items() if not is_system_file(name)}
+    if len(files) == len(content["files"]):
+        return data
+    return sealed({"format": FORMAT, "record": content["record"], "files": files})
+
+
+def is_system_file(name: str) -> bool:
+    """Whether a path in a run is that of a file that systems leave there, which older manifests may list."""
+    return is_of_system(name.rpartition("/")[2])
 
 
 def is_inside(name: str) -> bool:
@@ -172,8 +192,7 @@ def damage_of(contents: Contents) -> list[str]:
         When there is no manifest, or a newer version of the package wrote it.
     """
     try:
-        listed = parse_manifest(contents.read(MANIFEST)).files
-        recorded = {name: entry for name, entry in listed.items() if not is_of_system(name.rpartition("/")[2])}
+        recorded = parse_manifest(contents.read(MANIFEST)).files
     except NewerError:
         raise
     except FileNotFoundError:
@@ -181,7 +200,7 @@ def damage_of(contents: Contents) -> list[str]:
         raise
     except ValueError as error:
         return [str(error)]
-    found = contents.sizes()
+    found = {name: size for name, size in contents.sizes().items() if not is_system_file(name)}
     problems = [f"{name}: missing" for name in recorded if name not in found]
     problems += [f"{name}: not in the manifest" for name in found if name not in recorded]
 

@@ -14,7 +14,15 @@ from workbench.store.catalogue import find_contents
 from workbench.store.contents import MANY_FOLDER, OTHERS, Contents
 from workbench.store.files import Digest
 from workbench.store.locations import MANIFEST, check_key
-from workbench.store.manifest import FORMAT, Manifest, damaged, parse_manifest, read_manifest, sealed
+from workbench.store.manifest import (
+    FORMAT,
+    Manifest,
+    damaged,
+    is_system_file,
+    parse_manifest,
+    read_manifest,
+    sealed,
+)
 from workbench.store.metadata import ROOT, check_metadata
 
 if TYPE_CHECKING:
@@ -190,6 +198,7 @@ def _packed(archive: zipfile.ZipFile, prefix: str, members: dict[str, zipfile.Zi
     if MANIFEST not in members:
         raise ValueError(f"it holds no {prefix}{MANIFEST}")
     manifest = parse_manifest(archive.read(members[MANIFEST]))
+    members = {name: info for name, info in members.items() if not is_system_file(name)}
     if different := members.keys() ^ {MANIFEST} ^ manifest.files.keys():
         raise ValueError(f"{prefix + min(different)!r} is in the file or in its manifest, but not in both")
     for name, entry in manifest.files.items():
