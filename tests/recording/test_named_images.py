@@ -150,3 +150,10 @@ def test_prompts_are_common_or_of_each_image() -> None:
         read_prompts({"a": 3})
     with pytest.raises(InputError, match="a string that is not blank"):
         read_prompts({"": "x"})
+    for given in (np.array(["a", "b"]), iter(["a", "b"]), {"a", "b"}):
+        with pytest.raises(
+            InputError, match=rf"prompt is a {type(given).__name__}; expected one text for all .*list\("
+        ):
+            read_prompts(given)
+    with pytest.raises(InputError, match=r"prompt is a int; expected one text for all .* of images to texts\.$"):
+        read_prompts(3)

@@ -140,6 +140,12 @@ def read_prompts(prompt: Any) -> str | PerItem:
         return PerItem("prompts", _filled("prompts", given))
     if isinstance(prompt, list | tuple):
         return PerItem("prompts", _filled("prompts", [check_text("prompt", text) for text in prompt]))
+    if not isinstance(prompt, str):
+        raise InputError(
+            f"prompt is a {type(prompt).__name__}; expected one text for all images, a list of texts in the order of "
+            "the images, or a mapping from the names of images to texts"
+            + (": list(prompt) makes a list of it." if _is_iterable(prompt) else ".")
+        )
     return check_text("prompt", prompt)
 
 
@@ -159,6 +165,14 @@ def check_prompts(prompts: Sequence[str], request: Request) -> None:
             f"images have {len(set(prompts))} different prompts, and {what} is over the tokens of the prompt, which "
             "one dataset cannot hold for all: give one prompt for all images, or leave it out."
         )
+
+
+def _is_iterable(value: Any) -> bool:
+    try:
+        iter(value)
+    except TypeError:
+        return False
+    return not isinstance(value, bytes | bytearray | memoryview)
 
 
 def _filled(what: str, given: Any) -> Any:
