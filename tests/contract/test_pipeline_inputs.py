@@ -114,3 +114,23 @@ def test_rows_in_place_of_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Flux2PipelineAdapter, "inputs", wrong)
     with pytest.raises(ContractError, match=r"img_ids of a real image differ.*Flux2PipelineAdapter"):
         rule(case)
+
+
+@pytest.mark.parametrize(
+    ("another", "named"),
+    [
+        ({}, r"no argument of .*hidden_states.* differs"),
+        ({"hidden_states", "seed"}, "the arguments hidden_states and seed differ"),
+    ],
+)
+def test_the_latents_alone_differ_between_two_images(another: Any, named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = case_of(sd3_pipeline(), 20)
+    inputs = SD3PipelineAdapter.inputs
+
+    def wrong(self: Any, noised: Any, *given: Any) -> dict[str, Any]:
+        found = inputs(self, noised if another else torch.zeros_like(noised), *given)
+        return found | ({"seed": noised.sum()} if another else {})
+
+    monkeypatch.setattr(SD3PipelineAdapter, "inputs", wrong)
+    with pytest.raises(ContractError, match=rf"{named}; expected the latents alone .* SD3PipelineAdapter"):
+        rule(case)

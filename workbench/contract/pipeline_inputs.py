@@ -53,7 +53,7 @@ def image_goes_in_as_the_pipelines_do(case: PipelineCase) -> str:
         return adapter.inputs(adapter.noised(image, noise, time), time, text, adapter.grid(*case.size))
 
     line, still = [shown(noise, noise, step) for step in range(_STEPS)], torch.zeros_like(noise)
-    name = _latents(line[0], shown(latents, latents, 0))
+    name = _latents(line[0], shown(latents, latents, 0), type(adapter).__name__)
     with _moving(adapter, line[0][name]) as passes:
         case.generated(steps=_STEPS)
     adapter.release()
@@ -93,10 +93,19 @@ def image_goes_in_as_the_pipelines_do(case: PipelineCase) -> str:
     return f"{_STEPS} steps, off by {worst:.1e}"
 
 
-def _latents(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+def _latents(one: Mapping[str, Any], other: Mapping[str, Any], adapter: str) -> str:
     """Name of the argument that holds the latents: the only one that differs between two images."""
-    (name,) = [name for name in one if _off(one[name], other[name], one[name]) > 0]
-    return name
+    names = sorted({*one, *other})
+    found = [name for name in names if _off(one.get(name), other.get(name), one.get(name)) > 0]
+    if len(found) != 1:
+        differ = (
+            f"the arguments {' and '.join(found)} differ" if found else f"no argument of {', '.join(names)} differs"
+        )
+        raise ContractError(
+            f"of the transformer's inputs for two images of one prompt and timestep {differ}; expected the latents "
+            f"alone to differ: look at inputs and noised of {adapter}."
+        )
+    return found[0]
 
 
 @contextmanager
