@@ -251,3 +251,15 @@ def test_a_word_without_a_token_is_refused_before_it_is_run(
     assert (first.word, first.refused) == ("dog", True)
     assert "'dog'" in first.text
     assert (second.word, second.refused) == ("犬", False), "its other tokens are none of its own"
+
+
+def test_what_all_words_together_are_refused_for_is_a_remark(
+    pipe: FluxPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*given: Any, **options: Any) -> list[str]:
+        raise InputError("the prompt cannot be read.")
+
+    monkeypatch.setattr("workbench.recording.runner.text_remarks", refuse)
+    first, last = Runner().remarks(pipe, ["skyscraper"], "a dog", made=True)
+    assert (first.word, first.refused) == ("skyscraper", False)
+    assert (last.word, last.text, last.refused) == ("", "the prompt cannot be read.", True)

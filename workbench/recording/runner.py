@@ -146,7 +146,10 @@ class Runner:
                     found += [Remark(word, text, False) for text in word_remarks(adapter, word, pool)]
                 except InputError as error:
                     found.append(Remark(word, str(error), True))
-            found += [Remark("", text, False) for text in text_remarks(adapter, concepts, prompt, made=made)]
+            try:
+                found += [Remark("", text, False) for text in text_remarks(adapter, concepts, prompt, made=made)]
+            except InputError as error:
+                found.append(Remark("", str(error), True))
         return found
 
     def run(
