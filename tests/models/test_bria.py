@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,12 @@ import torch
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 
 import workbench as wb
+from tests.recording.test_family_pipelines import FAMILIES, INFO, params
 from tests.tiny_pipelines.flux_like import bria_inputs, bria_pipeline, bria_transformer
 from workbench.models.block_records import BlockCall
 from workbench.models.family import adapter_for, pipeline_adapter_for
+from workbench.recording.generating import _is_unread
+from workbench.recording.plan import Plan
 from workbench.schema import ModelError
 
 LENGTH = 20
@@ -113,6 +117,36 @@ def test_an_empty_negative_prompt_is_padding_throughout(adapter: Any, negative: 
     zeros = (seen[0]["encoder_hidden_states"][0] == 0).all(dim=-1)
     assert ds.padding.values.tolist() == zeros.tolist()
     assert bool(zeros.all()) == (not negative)
+
+
+def test_what_was_stored_when_an_empty_text_had_an_end_is_not_opened(adapter: Any, home: Path) -> None:
+    """The padding is stored with the mass on the text, so such runs are named anew, and no others."""
+
+    def options(**given: Any) -> dict[str, Any]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("workbench.recording.opening.info_of", lambda pipe: adapter.info)
+            found: list[Plan] = []
+            patch.setattr(
+                "workbench.recording.generating.found_or_recorded",
+                lambda adapter, plan, *more, **named: lambda: found.append(plan),
+            )
+            wb.generate(
+                "a dog", ["dog"], model=adapter.pipe, size=(24, 32), guidance=3.0, steps=1, progress=False, **given
+            )
+        return dict(found[0].options)
+
+    unread = options(branch="unconditional", text_mass=True)
+    assert unread["unread"] is True
+    assert "unread" not in options(branch="unconditional", text_mass=True, negative_prompt="a cat")
+    assert "unread" not in options(branch="unconditional")
+    assert "unread" not in options(text_mass=True)
+
+
+@pytest.mark.parametrize("name", params())
+def test_no_other_familys_runs_are_named_anew(name: str) -> None:
+    info = {} if INFO[name] is None else {"text_length": INFO[name]}
+    family = pipeline_adapter_for(FAMILIES[name].pipeline(), info)
+    assert _is_unread(family, "unconditional", True, "") == (name == "bria")
 
 
 def test_what_a_heat_map_is_made_of(adapter: Any) -> None:

@@ -219,6 +219,7 @@ def generate(
                 **guided,
                 # Without them, a run keeps the key it had before there was a choice.
                 **({} if branch == CONDITIONAL else {"branch": branch}),
+                **({"unread": True} if _is_unread(adapter, branch, text_mass, negative_prompt) else {}),
                 **({"skipped_steps": schedule.skipped} if schedule.skipped else {}),
                 **({"inputs": extra.described} if extra.described else {}),
             },
@@ -243,6 +244,16 @@ def generate(
             pending=lambda run: not run.complete,
             record=partial(_record, adapter, plan, schedule, branches, grid, progress=progress),
         )()
+
+
+def _is_unread(adapter: PipelineAdapter, branch: str, text_mass: bool, negative_prompt: str | None) -> bool:
+    """Whether the mass on a negative prompt is recorded that is padding throughout, and as a prompt would not be.
+
+    Such runs were once stored with the padding of a prompt. They have another key, and are not taken for these.
+    """
+    text = negative_prompt or ""
+    unread = text_mass and branch == UNCONDITIONAL and all(adapter.negative().padding(text))
+    return unread and not all(adapter.padding(text))
 
 
 def _branches(adapter: PipelineAdapter, branch: str, guided: Mapping[str, Any], model: str) -> tuple[Branch, ...]:
