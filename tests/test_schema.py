@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +11,8 @@ import xarray as xr
 
 from tests import synthetic
 from workbench import schema, store
-from workbench.schema import SchemaError, WorkbenchWarning, noted, warn
+from workbench.schema import InputError, SchemaError, WorkbenchWarning, noted, warn
+from workbench.schema.paths import check_path
 from workbench.schema.upgrading import UPGRADES
 
 
@@ -221,3 +224,22 @@ def test_warnings_are_given_in_one_place_only() -> None:
     """What goes past it would not reach the panels, whose work is in threads."""
     package = Path(schema.__file__).parents[1]
     assert [path.name for path in package.rglob("*.py") if "warnings.warn(" in path.read_text()] == ["notes.py"]
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [("a\0b", "null character"), (b"runs", "expected a path"), (3, "expected a path"), ("runs", "")],
+)
+def test_a_path_is_what_it_stands_for_whatever_it_is_printed_as(written: Any, says: str) -> None:
+    class Named:
+        def __fspath__(self) -> Any:
+            return written
+
+        def __str__(self) -> str:
+            return "a name"
+
+    refused = pytest.raises(InputError, match=says) if says else nullcontext()
+    with refused:
+        check_path(Named(), "home")
+    with pytest.raises(InputError, match="expected a path"):
+        check_path(b"runs", "home")

@@ -22,12 +22,16 @@ def check_path(path: object, name: str) -> None:
     Raises
     ------
     InputError
-        If it is anything but a string or an object that stands for a path; ``name`` says what it is of.
+        If it is anything but a string or an object that stands for one; ``name`` says what it is of.
     """
-    if not isinstance(path, str | os.PathLike):
+    try:
+        written = os.fspath(path)  # type: ignore[call-overload]
+    except TypeError:
+        written = None
+    if not isinstance(written, str):
         raise InputError(f"{name} is {path!r:.200}; expected a path: a string, or a pathlib.Path.")
-    if "\0" in str(path):
-        raise InputError(f"{name} is {str(path)!r}, which holds a null character; expected a path without one.")
+    if "\0" in written:
+        raise InputError(f"{name} is {written!r}, which holds a null character; expected a path without one.")
 
 
 def expanded(path: str | os.PathLike[str], name: str) -> Path:
