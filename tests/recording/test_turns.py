@@ -282,3 +282,26 @@ def test_runs_of_an_experiment_are_discarded_with_it(home: Path, monkeypatch: py
     with pytest.raises(ModelError, match=r"while \d+ runs were computed"):
         wb.intervene(PICTURE, ["dog"], wb.SkipBlock.each(), repeats=1, **options)
     assert [run.key for run in store.runs(home)] == [own.attrs["key"]], "what was there before stays"
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_keeps_no_turns_of_threads_that_it_lacks() -> None:
+    inside, go_on = threading.Event(), threading.Event()
+    other, own = pipe_of(model=nn.Linear(1, 1)), pipe_of(model=nn.Linear(1, 1))
+
+    def hold() -> None:
+        with turn(other, "another"):
+            inside.set()
+            go_on.wait(30)
+
+    thread = in_thread(hold)
+    assert inside.wait(30)
+    with turn(own, "the one that forks"):
+        child = os.fork()
+        if child == 0:
+            os._exit(int([each.what for each in turns._queue] != ["the one that forks"]))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    go_on.set()
+    thread.join(30)
+    assert turns._queue == []

@@ -8,6 +8,7 @@ run side by side, unless the pipelines share a component or a part of one; none 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 import weakref
@@ -179,3 +180,15 @@ def _parts(components: list[Any]) -> frozenset[int]:
         if isinstance(component, nn.Module):
             found |= {id(part) for part in component.modules()}
     return frozenset(found)
+
+
+def _after_fork() -> None:
+    """A child process has none of the threads that held turns or waited for them, but for the one that forked."""
+    global _changed
+    _changed = threading.Condition()
+    me = threading.get_ident()
+    _queue[:] = [each for each in _queue if each.thread == me]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
