@@ -229,7 +229,7 @@ def _panel(
 
 
 @dataclass
-class _Laboratory:
+class _Backend:
     """Runs interventions of one network on one subject."""
 
     subject: Any
@@ -318,7 +318,7 @@ class _Laboratory:
         return [prompt for prompt in dict.fromkeys(named) if prompt and prompt != own][:_MOST_PROMPTS]
 
 
-def _from_dataset(ds: xr.Dataset, model: Any, options: dict[str, Any]) -> _Laboratory:
+def _from_dataset(ds: xr.Dataset, model: Any, options: dict[str, Any]) -> _Backend:
     """The network and the subject that a dataset was recorded from."""
     attrs = ds.attrs
     if attrs.get("interventions"):
@@ -372,10 +372,10 @@ def _from_dataset(ds: xr.Dataset, model: Any, options: dict[str, Any]) -> _Labor
         prompt, told = known.get("negative_prompt", ""), True
     facts["words"] = _words(prompt, tokens if told else None)
     facts["attend"] = known.get("attend", "both")
-    return _Laboratory(subject, written, model or attrs["model"], known, facts, ds)
+    return _Backend(subject, written, model or attrs["model"], known, facts, ds)
 
 
-def _from_subject(subject: Any, concepts: Sequence[str], model: Any, options: dict[str, Any]) -> _Laboratory:
+def _from_subject(subject: Any, concepts: Sequence[str], model: Any, options: dict[str, Any]) -> _Backend:
     """The network named by the caller, and what it has to edit."""
     from workbench.experiments.running import check_options, is_prompt
     from workbench.recording.arguments import check_concepts, check_vocabulary
@@ -406,7 +406,7 @@ def _from_subject(subject: Any, concepts: Sequence[str], model: Any, options: di
         "prompted": prompted,
         "truth": False,
     }
-    return _Laboratory(subject, written, model, options, facts)
+    return _Backend(subject, written, model, options, facts)
 
 
 def _words(prompt: str, tokens: Sequence[str] | None) -> list[str]:

@@ -160,7 +160,7 @@ def transformer() -> FluxTransformer2DModel:
 
 
 def scheduler() -> FlowMatchEulerDiscreteScheduler:
-    """Flow matching without a shift of the noise levels: the picture is small."""
+    """Flow matching without a shift of the timesteps: the picture is small."""
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     model: FlowMatchEulerDiscreteScheduler = FlowMatchEulerDiscreteScheduler(shift=1.0, use_dynamic_shifting=False)

@@ -32,9 +32,9 @@ CONCEPTS = 8
 SUPERVISED = (2, 3, 4)
 """Dual blocks (by depth) behind which the heads read the concept tokens."""
 LOUDEST = 0.85
-"""Noise level above which the word losses are not asked for: nothing is left to see."""
+"""Sigma above which the word losses are not asked for: nothing is left to see."""
 Level = tuple[float, float]
-"""Mean and standard deviation of the logits of noise levels."""
+"""Mean and standard deviation of the logits of sigmas."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Batch:
     colours
         (row, concept) colour index, -100 where the noun is absent or a background.
     sigma
-        (row,) noise level.
+        (row,) 0 to 1: how much of the latents is noise.
     noise
         Like ``tokens``.
     hidden
