@@ -242,3 +242,17 @@ def test_a_forked_process_does_not_wait_for_threads_that_it_lacks() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     go_on.set()
     assert ended(thread)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_process_that_is_forked_inside_a_call_loads_after_it() -> None:
+    with using():
+        child = os.fork()
+    if child == 0:
+        os._exit(int(bool(module._using)))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    with loading_alone("a model"):
+        child = os.fork()
+    if child == 0:
+        os._exit(int(bool(module._loading or module._waiting)))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

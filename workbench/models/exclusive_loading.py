@@ -130,12 +130,14 @@ def _tidy(thread: int) -> None:
 
 
 def _after_fork() -> None:
-    """A child process has none of the threads that used or loaded models."""
+    """A child process has none of the threads that used or loaded models, but for the one that forked."""
     global _changed
     _changed = threading.Condition()
-    _using.clear()
-    _waiting.clear()
-    _loading.clear()
+    me = threading.get_ident()
+    for thread in _using.keys() - {me}:
+        del _using[thread]
+    _waiting[:] = [thread for thread in _waiting if thread == me]
+    _loading.intersection_update({me})
 
 
 if hasattr(os, "register_at_fork"):
