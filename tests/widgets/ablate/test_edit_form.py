@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from tests.widgets.ablate.test_intervention_form import FACTS, NETWORK, Laboratory
+from tests.widgets.ablate.test_intervention_form import FACTS, NETWORK, EditBackend
 from workbench import interventions
 from workbench.experiments.planning import arms_of
 from workbench.widgets.ablate.edit_form import EDITS, read_list
@@ -30,7 +30,7 @@ LIMITS: dict[str, Any] = {
 def test_every_kind_of_edit_is_offered() -> None:
     kinds = {kind.__name__ for kind in interventions.Intervention.__subclasses__()}
     assert set(EDITS) == kinds - {"RandomDirection"}
-    offered = {edit["name"]: edit for edit in Interventions(Laboratory()).describe()["edits"]}
+    offered = {edit["name"]: edit for edit in Interventions(EditBackend()).describe()["edits"]}
     assert set(offered) == set(EDITS)
     for name, edit in offered.items():
         known = {one.name for one in fields(getattr(interventions, name))} - {"concepts", "reference"}

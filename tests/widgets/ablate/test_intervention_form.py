@@ -40,7 +40,7 @@ NETWORK = Network(
 )
 
 
-class Laboratory:
+class EditBackend:
     """Stands for a network: every effect is the place of its intervention in the plan."""
 
     def __init__(self, ds: xr.Dataset | None = None, facts: Mapping[str, Any] = FACTS) -> None:
@@ -104,7 +104,7 @@ def made(labels: list[str], draws: int) -> xr.Dataset:
 
 def test_a_task_hands_over_what_was_chosen_and_its_code_says_it() -> None:
     ds = dataset(truth=True)
-    lab = Laboratory(ds)
+    lab = EditBackend(ds)
     task = Interventions(lab).task({"repeats": 3, "control": "direction", "truth": "own"})
     told: list[Any] = []
     found = task.work(lambda *args: told.append(args), threading.Event())
@@ -128,7 +128,7 @@ def test_a_task_hands_over_what_was_chosen_and_its_code_says_it() -> None:
 
 
 def test_drawn_truth_is_handed_over_in_pixels() -> None:
-    lab = Laboratory(dataset())
+    lab = EditBackend(dataset())
     task = Interventions(lab).task({"truth": "drawn", "drawn": {"dog": [[1, 1]]}})
     result = task.finish(task.work(lambda *_: None, threading.Event()), 1, 0.0)
     made: dict[str, Any] = {"wb": wb}
@@ -140,7 +140,7 @@ def test_drawn_truth_is_handed_over_in_pixels() -> None:
 
 
 def test_the_table_of_interventions_holds_their_controls() -> None:
-    lab = Laboratory()
+    lab = EditBackend()
     task = Interventions(lab).task({"repeats": 2})
     result = task.finish(task.work(lambda *_: None, threading.Event()), 1, 0.0)
     rows = list(csv.DictReader(io.StringIO(table([result]))))
@@ -157,7 +157,7 @@ def test_the_table_of_interventions_holds_their_controls() -> None:
 
 def test_what_lies_behind_the_usual_layers_is_read_where_an_edit_asks_for_it() -> None:
     facts = {**FACTS, "layers": [0, 1, 2, 3], "usual": [0, 1]}
-    known = Interventions(Laboratory(facts=facts)).describe()
+    known = Interventions(EditBackend(facts=facts)).describe()
     assert known["layers"] == [0, 1, 2, 3], "all are offered"
     assert known["form"]["layers"] == [0, 1], "and the usual ones chosen"
     for form, read in (
@@ -177,7 +177,7 @@ def test_a_read_out_and_other_images_are_handed_over() -> None:
 
 def test_only_what_can_be_edited_is_offered() -> None:
     facts = {**FACTS, "heads": [], "timesteps": [], "names": ["dog", "sky"]}
-    known = Interventions(Laboratory(facts=facts)).describe()
+    known = Interventions(EditBackend(facts=facts)).describe()
     over = {edit["name"]: edit["over"] for edit in known["edits"]}
     assert set(over) == set(EDITS) - {"DropConcept"}
     assert not {dim for ways in over.values() for way in ways for dim in way} & {"head", "timestep"}
@@ -231,11 +231,11 @@ def test_what_cannot_be_meant_is_refused(values: Any) -> None:
 )
 def test_what_makes_no_plan_is_refused_before_anything_runs(values: Any, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
-        Interventions(Laboratory(facts={**FACTS, "words": []})).task(values)
+        Interventions(EditBackend(facts={**FACTS, "words": []})).task(values)
 
 
 def test_one_edit_of_all_that_is_chosen_is_one_point() -> None:
-    lab = Laboratory()
+    lab = EditBackend()
     task = Interventions(lab).task({"over": ["intervention"], "layers": [0, 1], "repeats": 1})
     result = task.finish(task.work(lambda *_: None, threading.Event()), 1, 0.0)
     assert result.found.intervention.values.tolist() == ["SkipBlock([0, 1])"]
@@ -246,7 +246,7 @@ def test_one_edit_of_all_that_is_chosen_is_one_point() -> None:
 
 
 def test_streams_are_offered_that_an_edit_has() -> None:
-    known = {edit["name"]: edit.get("streams") for edit in Interventions(Laboratory()).describe()["edits"]}
+    known = {edit["name"]: edit.get("streams") for edit in Interventions(EditBackend()).describe()["edits"]}
     assert known["MeanHeads"] == known["Patch"] == ["picture and prompt", "picture", "prompt"]
     assert known["ScaleHeads"] == [*known["Patch"], "concepts", "picture and concepts", "picture, prompt and concepts"]
     assert known["SkipBlock"] is None

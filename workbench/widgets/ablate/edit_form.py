@@ -117,7 +117,7 @@ def labels_of(over: Sequence[str], chosen: Mapping[str, Any], facts: Mapping[str
     chosen
         Limits: ``layers`` and ``timesteps``, each two ends or None, ``heads`` and ``tokens``, lists.
     facts
-        What there is, see :class:`workbench.widgets.ablate.intervention_form.Laboratory`.
+        What there is, see :class:`workbench.widgets.ablate.intervention_form.EditBackend`.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """The intervention that is asked for in the ablation panel: a plain value, its plan, and its effects as figures.
 
-Nothing here runs a network: what does is handed over, see :class:`Laboratory`.
+Nothing here runs a network: what does is handed over, see :class:`EditBackend`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ STREAM_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
-class Laboratory(Protocol):
+class EditBackend(Protocol):
     """What the panel is handed to run interventions with."""
 
     facts: Mapping[str, Any]
@@ -263,16 +263,16 @@ class Interventions:
 
     Parameters
     ----------
-    laboratory
+    backend
         Runs them.
     """
 
-    def __init__(self, laboratory: Laboratory) -> None:
-        self._laboratory = laboratory
+    def __init__(self, backend: EditBackend) -> None:
+        self._backend = backend
 
     def describe(self) -> dict[str, Any]:
         """Edits, controls and labels to choose from."""
-        facts = self._laboratory.facts
+        facts = self._backend.facts
         lacks = {dim for dim in ("head", "timestep") if not facts[f"{dim}s"]}
         edits = []
         for name, edit in EDITS.items():
@@ -300,54 +300,56 @@ class Interventions:
 
     def prompts(self) -> list[str]:
         """Prompts of stored runs, which activations could be taken from."""
-        return self._laboratory.prompts()
+        return self._backend.prompts()
 
     def task(self, form: Any) -> Task:
         """The experiment of a form."""
-        lab = self._laboratory
-        asked = EditForm.from_json(form, lab.facts, lab.ds)
-        options = asked.options(lab.facts)
+        backend = self._backend
+        asked = EditForm.from_json(form, backend.facts, backend.ds)
+        options = asked.options(backend.facts)
         written, before = arguments(options), ""
-        if asked.truth == "own" and lab.ds is not None:
-            void = schema.VOID in lab.ds
-            options["truth"] = lab.ds if void else lab.ds[schema.TRUTH]
+        if asked.truth == "own" and backend.ds is not None:
+            void = schema.VOID in backend.ds
+            options["truth"] = backend.ds if void else backend.ds[schema.TRUTH]
             written += ", truth=ds" if void else ", truth=ds.truth"
-        elif asked.truth == "drawn" and lab.ds is not None:
-            options["truth"] = masks_of(asked.drawn, lab.ds, pixels=True)
-            before = code_of(asked.drawn, lab.ds, pixels=True) + "\n"
+        elif asked.truth == "drawn" and backend.ds is not None:
+            options["truth"] = masks_of(asked.drawn, backend.ds, pixels=True)
+            before = code_of(asked.drawn, backend.ds, pixels=True) + "\n"
             written += ", truth=masks"
-        text = before + lab.call(asked.plan_code(lab.facts), written)
-        plan = asked.plan(lab.facts)
+        text = before + backend.call(asked.plan_code(backend.facts), written)
+        plan = asked.plan(backend.facts)
 
         def finish(found: xr.Dataset, number: int, seconds: float) -> Result:
             drawn = list(asked.drawn) if asked.truth == "drawn" else None
-            plots = effect_plots(asked.over, asked.labels(lab.facts), found, drawn)
-            shown = _Shown(lab, found, [len(labels) for labels in asked.labels(lab.facts)])
+            plots = effect_plots(asked.over, asked.labels(backend.facts), found, drawn)
+            shown = _Shown(backend, found, [len(labels) for labels in asked.labels(backend.facts)])
             truth = truth_in_words(asked.truth, asked.drawn)
             return Result(number, INTERVENTION, asked.words, found, plots, text, shown, seconds, truth=truth)
 
-        return Task(lambda progress, cancel: lab.intervene(plan, progress=progress, cancel=cancel, **options), finish)
+        return Task(
+            lambda progress, cancel: backend.intervene(plan, progress=progress, cancel=cancel, **options), finish
+        )
 
 
 class _Shown:
     """The maps of an intervention beside those of the unedited network."""
 
-    def __init__(self, laboratory: Laboratory, found: xr.Dataset, shape: Sequence[int]) -> None:
-        self._laboratory: Laboratory | None = laboratory
+    def __init__(self, backend: EditBackend, found: xr.Dataset, shape: Sequence[int]) -> None:
+        self._backend: EditBackend | None = backend
         self._found, self._shape = found, tuple(shape)
 
     def pair(self, index: Sequence[int], by_layer: bool = False) -> Message:
         """The message that shows them, at the read-out or, of a matrix of edits and layers, in one layer."""
-        if self._laboratory is None:
+        if self._backend is None:
             raise InputError("this panel is closed: run the cell again.")
         if by_layer:
             at, layer = index
-            return self._laboratory.pair(self._found, at, int(self._found["read_layer"].to_numpy()[layer]))
-        return self._laboratory.pair(self._found, int(np.ravel_multi_index(tuple(index), self._shape)))
+            return self._backend.pair(self._found, at, int(self._found["read_layer"].to_numpy()[layer]))
+        return self._backend.pair(self._found, int(np.ravel_multi_index(tuple(index), self._shape)))
 
     def free(self) -> None:
         """Let go of the network."""
-        self._laboratory = None
+        self._backend = None
 
 
 def _listed(typed: str) -> list[str]:
