@@ -47,7 +47,7 @@ def export_runs(
     of many images, its root holds no arrays, and plain xarray opens its items. Of a run that was made for an experiment
     the runs that it belongs to come along, where they are stored; of a run of many images those of its items that are
     complete by now. Xarray opens one of them as ``zip://derived/<key>.zarr::<file>``, or as
-    ``zip://runs/<key>.zarr::<file>`` if it is also the user's own run, as the first and the others that are named are.
+    ``zip://runs/<key>.zarr::<file>`` if it is also the user's own run or is named in ``runs``.
 
     Parameters
     ----------
