@@ -239,3 +239,8 @@ def test_void_pixels_are_grey_in_areas() -> None:
     for name in ("segmentation", "truth"):
         drawn = panels(figure)[name].images[-1].get_array()
         np.testing.assert_array_equal(drawn[..., 3] == 1, void)
+
+
+def test_an_unknown_option_is_answered_with_the_nearest() -> None:
+    with pytest.raises(InputError, match="concept_grid takes no layer. Did you mean layers="):
+        concept_grid(dataset(truth=True), layer=1)  # type: ignore[call-arg]
