@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 import subprocess
 import sys
@@ -233,3 +234,18 @@ def test_wrong_options_of_netcdf_are_not_put_down_to_the_engine(
     with pytest.raises(kind, match=said) as plain:
         dataset()[["output_total"]].wb.to_netcdf(tmp_path / "sums.nc", **{"engine": "scipy", **options})
     assert not isinstance(plain.value, InputError)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda ds: ds.wb.sweep(
+            "layer", "window", window=np.int64(2), resamples=np.int32(50), confidence=np.float32(0.9), seed=np.int8(1)
+        ),
+        lambda ds: ds.wb.sweep("layer", "greedy", most=np.int64(2)),
+        lambda ds: ds.wb.mask("dog", rule=np.float32(0.4)),
+        lambda ds: ds.wb.settling(np.float32(0.4)),
+    ],
+)
+def test_attributes_are_plain_whatever_numbers_were_given(call: Callable[[xr.Dataset], Any]) -> None:
+    json.dumps(call(dataset(truth=True, samples=5)).attrs)
