@@ -381,7 +381,7 @@ def _needs_hdf5(ds: xr.Dataset, options: dict[str, Any]) -> bool:
     mode = "w" if options.get("mode") == "a" else options.get("mode", "w")
     with tempfile.TemporaryDirectory() as folder:
         try:
-            plain.to_netcdf(os.path.join(folder, "plain.nc"), **{**options, "mode": mode})
+            plain.to_netcdf(f"{folder}/plain.nc", **{**options, "mode": mode})
         except (ValueError, TypeError, KeyError, ImportError):
             return False
     return True

@@ -90,7 +90,7 @@ def test_what_has_no_figure_is_refused() -> None:
 
 @pytest.mark.parametrize("statistic", [["iou"], None, {"iou": 1}])
 def test_a_statistic_that_is_no_name_is_refused(statistic: Any) -> None:
-    with pytest.raises(InputError, match="statistic is .*; expected one of patch_agreement, entropy"):
+    with pytest.raises(InputError, match=r"statistic is .*; expected one of patch_agreement, entropy"):
         dataset(truth=True).wb.overview(statistic)
 
 

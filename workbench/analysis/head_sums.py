@@ -49,9 +49,9 @@ def computed_spaces(ds: xr.Dataset) -> set[str]:
         elif _in_memory(heads) and not _still_adds_up(ds, space):
             raise InputError(
                 f"{schema.total(space)!r} is not the sum over the heads of {space!r} any more: one of them was changed "
-                f"alone, or both in a way that does not keep sums: abs, clip, the small difference of large ones. Drop the one that is out of "
-                f"date: ds.drop_vars({schema.total(space)!r}) sums the heads anew, ds.drop_vars({space!r}) keeps the "
-                f"sums."
+                "alone, or both in a way that does not keep sums: abs, clip, a small difference of large ones. Drop "
+                f"the one that is out of date: ds.drop_vars({schema.total(space)!r}) sums the heads anew, "
+                f"ds.drop_vars({space!r}) keeps the sums."
             )
     return found
 
@@ -68,6 +68,8 @@ def _still_adds_up(ds: xr.Dataset, space: str) -> bool:
     """Whether totals are sums over the heads that are there, at the patches compared; true of fewer heads."""
     heads, total = ds.variables[space], ds.variables[schema.total(space)]
     count = ds.attrs.get(schema.HEAD_COUNT)
+    if heads.dtype.kind != "f" or total.dtype.kind != "f":
+        return True  # they are refused
     if set(heads.dims) - {schema.HEAD} != set(total.dims) or heads.sizes[schema.HEAD] != count:
         return True  # they are summed anew, or refused
     return _sums(*_compared(heads, total))

@@ -54,7 +54,8 @@ def overview(
     Raises
     ------
     InputError
-        If ``statistic`` is none of the above, both branches of guidance are there, or the truth is of one picture and the samples show several.
+        If ``statistic`` is none of the above, the run holds both branches of guidance, or the truth is of one picture
+        and the samples show several.
     SelectionError
         If something chosen is not in the dataset, there is no truth to compare with, or only one concept.
     SchemaError
