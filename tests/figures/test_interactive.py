@@ -10,7 +10,7 @@ import xarray as xr
 from tests.figures.test_effect_figure import result
 from tests.synthetic import dataset
 from workbench.analysis.sweeps import sweep as swept
-from workbench.figures import SEGMENT_COLOURS, interactive
+from workbench.figures import SEGMENT_COLOURS, effects, interactive
 from workbench.interventions import ScaleHeads, SkipBlock
 from workbench.schema import InputError
 
@@ -58,7 +58,7 @@ def test_a_curve_says_what_the_sweep_holds() -> None:
     assert min(band.y) == pytest.approx(float(found["mean_iou_interval"].min()))
     low, high = found["mean_iou_interval"].isel(layer=0).to_numpy()
     assert drawn["mean IoU"].text[0] == (
-        f"<b>mean IoU</b><br>layer 0: {float(found.mean_iou[0]):.4f}<br>95% interval {low:.4f} – {high:.4f}"
+        f"<b>mean IoU</b><br>layer 0: {float(found.mean_iou[0]):.4g}<br>95 % interval {low:.4g} – {high:.4g}"
         "<extra></extra>"
     )
     assert figure.layout.title.text.startswith("post-hoc sweep; output; 3 timesteps; 5 samples")
@@ -102,7 +102,7 @@ def test_effects_beside_their_controls() -> None:
     drawn = traces(figure)
     np.testing.assert_allclose(drawn["the edit"].x, result["mean_map_distance"][:2])
     np.testing.assert_allclose(np.sort(drawn["controls"].x), np.sort([0.05, 0.1, 0.2, 0.4]))
-    assert drawn["the edit"].text[0] == "<b>SkipBlock(0)</b><br>0.1000<br>larger than 50% of its controls<br>it acts"
+    assert drawn["the edit"].text[0] == "<b>SkipBlock(0)</b><br>0.1<br>larger than 50% of its controls<br>it acts"
     (said,) = figure.layout.annotations
     assert (said.y, said.text) == (2, "cannot reach layer 3")
     assert tuple(figure.layout.yaxis.range) == (2.6, -0.6)  # the first one on top
@@ -141,11 +141,63 @@ def test_names_cannot_be_markup() -> None:
 
 def test_what_cannot_be_drawn() -> None:
     ds = dataset(truth=True, signal=1)
-    with pytest.raises(InputError, match="no sweep"):
+    with pytest.raises(InputError, match=r"no sweep and holds no effects; expected what ds\.wb\.sweep"):
         interactive(ds)
+    with pytest.raises(InputError, match=r"this is a DataArray; expected what ds\.wb\.sweep"):
+        interactive(ds.wb.overview())  # type: ignore[arg-type]
     with pytest.raises(InputError, match="this sweep has iou"):
         interactive(swept(ds, "layer"), "entropy")
     with pytest.raises(InputError, match="a curve for each concept"):
         interactive(swept(ds, "layer"), concept="dog")
     with pytest.raises(InputError, match="expected one of map_distance"):
         interactive(effects_of(["a", "b"]), "psnr")
+
+
+def test_a_greedy_sweep_names_what_was_added() -> None:
+    found = swept(dataset(truth=True, signal=1, heads=4), "head", "greedy", layers=1)
+    first = int(found["head"].to_numpy()[1])
+    assert traces(interactive(found))["mean IoU"].text[1].startswith(f"<b>mean IoU</b><br>head {first}, added 2.: ")
+
+
+def test_an_interval_ends_where_nothing_is_known() -> None:
+    found = swept(dataset(truth=True, samples=5, signal=1), "layer")
+    gone = found["layer"] != 2
+    found = found.assign({name: found[name].where(gone) for name in ("mean_iou", "mean_iou_interval")})
+    bands = [trace for trace in interactive(found).data if trace.name == "interval"]
+    assert [sorted(set(band.x)) for band in bands] == [[0, 1], [3, 4]]
+
+
+def test_one_position_has_a_line_for_all_together() -> None:
+    found = swept(dataset(truth=True, signal=1).isel(layer=[1]), "layer")
+    low, high = traces(interactive(found))["all together"].x
+    assert high - low == 1
+
+
+def test_heads_that_leave_every_picture_are_not_called_out_of_reach() -> None:
+    names = [f"layer {layer} head {head}" for layer in (0, 1) for head in (0, 1)]
+    edits = [
+        json.dumps([{"edit": "scale_heads", "layers": [layer], "heads": [head]}]) for layer in (0, 1) for head in (0, 1)
+    ]
+    result = effects_of(names, edits=("intervention", edits)).assign(psnr=("intervention", [30.0, np.inf, 25.0, 20.0]))
+    shown = interactive(result, "psnr")
+    np.testing.assert_array_equal(shown.data[0].z, [[30, np.nan], [25, 20]])
+    assert "empty: leaves every picture as it is" in shown.layout.title.text.replace("<br>", " ")
+    title = effects(result, "psnr").axes[0].get_title(loc="left").replace("\n", " ")
+    assert title.endswith("hatched: leaves every picture as it is")
+
+
+def test_heads_beyond_all_their_controls_are_framed() -> None:
+    names = [f"layer {layer} head {head}" for layer in (0, 1) for head in (0, 1)]
+    edits = [
+        json.dumps([{"edit": "scale_heads", "layers": [layer], "heads": [head]}]) for layer in (0, 1) for head in (0, 1)
+    ]
+    result = effects_of(names, edits=("intervention", edits)).drop_dims("repeat")
+    result = result.assign(
+        mean_map_distance_control=(("intervention", "repeat"), np.full((4, 19), 0.01)),
+        mean_map_distance_rank=("intervention", [1.0, 0.9975, 0.5, np.nan]),
+    )
+    figure = interactive(result)
+    (frame,) = figure.layout.shapes
+    assert (frame.x0, frame.y0) == (-0.5, -0.5)
+    assert "larger than 99% of its controls" in figure.data[0].text[0][1]
+    assert "framed: larger than all 19 controls" in figure.layout.title.text.replace("<br>", " ")

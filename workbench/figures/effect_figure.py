@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -242,43 +242,86 @@ def _rows(result: xr.Dataset, effect: Effect, width: float) -> PaperFigure:
     return figure
 
 
-def _matrix(result: xr.Dataset, effect: Effect, places: list[tuple[int, int]], cmap: Any) -> PaperFigure:
+class HeadMatrix(NamedTuple):
+    """Effects of edits of one head each, by block and head.
+
+    Attributes
+    ----------
+    layers, heads
+        Of its rows and columns.
+    values
+        (layer, head), NaN where there is none that could be drawn.
+    beyond
+        (layer, head): whether an effect is larger than all of at least :data:`ENOUGH` controls.
+    edits
+        (layer, head): position of the intervention; -1 where the plan has none.
+    own
+        The layers whose edits are read in the edited layer itself.
+    notes
+        What marks, in words.
+    """
+
+    layers: list[int]
+    heads: list[int]
+    values: NDArray[np.float64]
+    beyond: NDArray[np.bool_]
+    edits: NDArray[np.int64]
+    own: set[int]
+    notes: list[str]
+
+    @property
+    def rows(self) -> list[str]:
+        """Names of the layers, with a star at those of :attr:`own`."""
+        return [f"{layer}*" if layer in self.own else str(layer) for layer in self.layers]
+
+
+def head_matrix(result: xr.Dataset, effect: Effect, places: list[tuple[int, int]]) -> HeadMatrix:
+    """The matrix of what :func:`single_heads` found."""
     layers, heads = (sorted({place[axis] for place in places}) for axis in (0, 1))
-    at = [(layers.index(layer), heads.index(head)) for layer, head in places]
-    values, beyond = np.full((len(layers), len(heads)), np.nan), np.zeros((len(layers), len(heads)), bool)
-    counts = _controls(effect)
-    for index, cell in enumerate(at):
-        values[cell] = effect.values[index]
+    shape = len(layers), len(heads)
+    values, beyond, edits = np.full(shape, np.nan), np.zeros(shape, bool), np.full(shape, -1)
+    counts, reasons = _controls(effect), set()
+    for index, (layer, head) in enumerate(places):
+        cell = layers.index(layer), heads.index(head)
+        edits[cell] = index
+        if np.isfinite(value := effect.values[index]):
+            values[cell] = value
+        else:
+            reasons.add(why_absent(result, index, value))
         beyond[cell] = effect.ranks is not None and counts[index] >= ENOUGH and effect.ranks[index] == 1
-    least = min((counts[index] for index, cell in enumerate(at) if beyond[cell]), default=0)
+    reasons |= {"not among the edits"} if (edits < 0).any() else set()
+    own = {layer for (layer, _), inside in zip(places, read_where_edited(result, effect), strict=True) if inside}
+    notes = []
+    if beyond.any():
+        least = counts[edits[beyond]].min()
+        notes.append(f"framed: larger than all {least}{' or more' if least < counts.max() else ''} controls")
+    notes += ["* read in the edited layer itself"] if own else []
+    notes += [f"hatched: {' or '.join(sorted(reasons))}"] if reasons else []
+    return HeadMatrix(layers, heads, values, beyond, edits, own, notes)
+
+
+def _matrix(result: xr.Dataset, effect: Effect, places: list[tuple[int, int]], cmap: Any) -> PaperFigure:
+    matrix = head_matrix(result, effect, places)
+    values, layers, heads = matrix.values, matrix.layers, matrix.heads
     side = min(_CELL, 5.0 / len(heads))
     size = (max(side * len(heads) + 1.5, 3.0), max(side * len(layers), 1.2) + 0.95)
     figure = PaperFigure(figsize=size, dpi=DPI, layout="constrained")
     ax = figure.add_subplot()
-    values[~np.isfinite(values)] = np.nan
     most = float(np.nanmax(abs(values))) if effect.signed and np.isfinite(values).any() else None
     shown = ax.imshow(values, cmap=cmap, vmin=None if most is None else -most, vmax=most)
     ax.set_aspect("auto")
     hatch_absent(ax, values)
-    own = {layer for (layer, _), inside in zip(places, read_where_edited(result, effect), strict=True) if inside}
     ax.set_xticks(range(len(heads)), [str(head) for head in heads])
-    ax.set_yticks(range(len(layers)), [f"{layer}*" if layer in own else str(layer) for layer in layers])
+    ax.set_yticks(range(len(layers)), matrix.rows)
     ax.invert_yaxis()  # upwards is deeper
     ax.set_xlabel("head")
     ax.set_ylabel("layer")
-    for y, x in zip(*np.nonzero(beyond), strict=True):
+    for y, x in zip(*np.nonzero(matrix.beyond), strict=True):
         frame = Rectangle((x - 0.46, y - 0.46), 0.92, 0.92, fill=False, edgecolor=_EFFECT, linewidth=1.6)
         frame.set_path_effects([patheffects.withStroke(linewidth=2.6, foreground="#FFFFFF")])
         ax.add_patch(frame)
     figure.colorbar(shown, ax=ax, label=wrap(effect.name, size[1] - 0.5, 3), pad=0.02)
-    notes = (
-        [f"framed: larger than all {least}{' or more' if least < counts.max() else ''} controls"]
-        if beyond.any()
-        else []
-    )
-    notes += ["* read in the edited layer itself"] if own else []
-    notes += ["hatched: out of reach"] if np.isnan(values).any() else []
-    ax.set_title(wrap(about(result, effect, *notes), size[0] - 0.6, 4), fontsize=FONT_SIZE, loc="left")
+    ax.set_title(wrap(about(result, effect, *matrix.notes), size[0] - 0.6, 4), fontsize=FONT_SIZE, loc="left")
     return figure
 
 
@@ -359,7 +402,7 @@ def _shortened(text: str, room: float) -> str:
     """A text on one line of so many inches."""
     if text_width(text) <= room:
         return text
-    while text_width(text + "…") > room:
+    while text and text_width(text + "…") > room:
         text = text[:-1]
     return text + "…"
 
@@ -368,9 +411,9 @@ def about(result: xr.Dataset, effect: Effect, *notes: str) -> str:
     """Where effects were read, what the controls are, and further notes."""
     where = read_at(result) if effect.of_maps else ""
     parts = [f"Effects of edits{f', maps of {where}' if where else ''}"]
-    if "repeat" in result.sizes:
+    counts = _controls(effect)
+    if counts.any():
         kinds = [KINDS.get(kind, kind) for kind in sorted(set(map(str, result["control"].to_numpy())))]
-        counts = _controls(effect)
         few, most = int(counts[counts > 0].min(initial=counts.max())), int(counts.max())
         count = f"{most} repeat{'s' * (most != 1)}" if few == most else f"{few} to {most} repeats"
         parts.append(f"controls: {' or '.join(kinds)}, {count}")

@@ -16,6 +16,7 @@ from workbench.figures.effect_figure import (
     about,
     by_depth,
     chosen_effect,
+    head_matrix,
     prepared,
     read_where_edited,
     single_heads,
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 _EFFECT: Final = "#D55E00"
 _GREY: Final = "#8C8C8C"
 _INKS: Final = {False: "#202020", True: "#E8E8E8"}
+_EXPECTED: Final = "what ds.wb.sweep(...), wb.intervene(...) or wb.vital_layers(...) returned"
+_MOST_NAMES: Final = 24
+"""Names along an axis of a matrix."""
 _LINE: Final = 82
 """Letters in a line of a title."""
 
@@ -70,6 +74,8 @@ def interactive(
     --------
     >>> workbench.figures.interactive(ds.wb.sweep("layer"))  # doctest: +SKIP
     """
+    if not isinstance(found, xr.Dataset):
+        raise InputError(f"this is a {type(found).__name__}; expected {_EXPECTED}.")
     if found.attrs.get("kind") == "intervention":
         result = prepared(found)
         effect = chosen_effect(result, measure, concept)
@@ -79,6 +85,8 @@ def interactive(
     else:
         if concept is not None:
             raise InputError("concept is for the effects of interventions; a sweep has a curve for each concept.")
+        if "how" not in found.attrs:
+            raise InputError(f"this dataset is no sweep and holds no effects; expected {_EXPECTED}.")
         swept = read_sweep(found, measure)
         figure = _matrix(swept) if swept.is_matrix else _curves(swept, _INKS[dark])
         facts = provenance_of_result(swept.found) | {"shown": swept.metric}
@@ -106,20 +114,25 @@ def _curves(swept: Swept, ink: str) -> Figure:
     apart = swept.stands_apart(dim)
     mode = "markers" if apart else "lines+markers"
 
-    def line(heights: Any, label: str, tint: str, hover: Sequence[str], **more: Any) -> None:
+    def line(heights: Any, label: str, tint: str, texts: Sequence[str], **more: Any) -> None:
         figure.add_scatter(
-            x=where, y=heights, name=html.escape(label), mode=mode, text=hover, hovertemplate="%{text}", **more
+            x=where, y=heights, name=html.escape(label), mode=mode, text=texts, hovertemplate="%{text}", **more
         )
         edge = {"width": 1, "color": ink}  # so that pale colours show on white
         figure.data[-1].update(line={"color": tint}, marker={"color": tint, "size": 7, "line": edge})
 
-    def told(label: str, heights: Any, bounds: Any = None) -> list[str]:
-        """What is said where one points, for each place."""
+    ranked = dim == "rank"
+    what = " / ".join(map(str, found.attrs["over"])) if ranked else dim
+
+    def hover(label: str, heights: Any, bounds: Any = None) -> list[str]:
+        """What is said where one points, at each position."""
         lines = []
-        for place, value in enumerate(heights):
-            said = f"<b>{html.escape(label)}</b><br>{dim} {labels[place]}: {value:.4f}"
-            if bounds is not None and np.isfinite(bounds[:, place]).all():
-                said += f"<br>{found.attrs['confidence']:.0%} interval {bounds[0, place]:.4f} – {bounds[1, place]:.4f}"
+        for index, value in enumerate(heights):
+            added = f", added {index + 1}." if ranked else ""
+            said = f"<b>{html.escape(label)}</b><br>{what} {labels[index]}{added}: {value:.4g}"
+            if bounds is not None and np.isfinite(bounds[:, index]).all():
+                low, high = bounds[:, index]
+                said += f"<br>{100 * found.attrs['confidence']:g} % interval {low:.4g} – {high:.4g}"
             lines.append(said + "<extra></extra>")
         return lines
 
@@ -128,7 +141,7 @@ def _curves(swept: Swept, ink: str) -> Figure:
         for index, concept in enumerate(map(str, found[schema.CONCEPT].to_numpy())):
             heights = swept.curve_of(index)
             shown = "legendonly" if many else True
-            line(heights, concept, colour(index), told(concept, heights), visible=shown, opacity=0.75)
+            line(heights, concept, colour(index), hover(concept, heights), visible=shown, opacity=0.75)
     lines = values.transpose("space", dim) if by_space else values.expand_dims("line")
     bounds = found.get(f"{swept.name}_interval")
     for index in range(len(lines)):
@@ -139,17 +152,15 @@ def _curves(swept: Swept, ink: str) -> Figure:
             ends = (bounds.isel(space=index) if by_space else bounds).transpose("bound", dim).to_numpy()
             if not apart and names is None:
                 _band(figure, where, ends, tint, label)
-        line(heights, label, tint, told(label, heights, ends), legendgroup=label)
+        line(heights, label, tint, hover(label, heights, ends), legendgroup=label)
         figure.data[-1].line.width = 3
         if ends is not None and (apart or names is not None):  # between names there is nothing
             figure.data[-1].error_y = {"array": ends[1] - heights, "arrayminus": heights - ends[0], "color": tint}
     if swept.full is not None and not by_space:
         dashed = {"dash": "dash", "width": 1, "color": _GREY}
-        said = f"all together: {swept.full:.4f}<extra></extra>"
-        figure.add_scatter(
-            x=[min(where), max(where)], y=[swept.full] * 2, mode="lines", name="all together", line=dashed
-        )
-        figure.data[-1].hovertemplate = said
+        beside = 0.5 if len(where) == 1 else 0.0
+        figure.add_scatter(x=[min(where) - beside, max(where) + beside], y=[swept.full] * 2, mode="lines", line=dashed)
+        figure.data[-1].update(name="all together", hovertemplate=f"all together: {swept.full:.4g}<extra></extra>")
     figure.update_xaxes(title=html.escape(swept.meaning(dim)))
     if names is not None or len(where) <= 12:
         figure.update_xaxes(tickvals=where, ticktext=labels)
@@ -162,22 +173,23 @@ def _curves(swept: Swept, ink: str) -> Figure:
 
 def _band(figure: Figure, where: Any, ends: Any, tint: str, label: str) -> None:
     """The intervals of a curve."""
-    known = np.isfinite(ends).all(axis=0)
-    x, low, high = np.asarray(where)[known], ends[0][known], ends[1][known]
-    if not len(x):
-        return
-    figure.add_scatter(
-        x=np.concatenate([x, x[::-1]]),
-        y=np.concatenate([high, low[::-1]]),
-        fill="toself",
-        mode="lines",
-        line={"width": 0, "color": tint},
-        opacity=0.25,
-        legendgroup=label,
-        showlegend=False,
-        hoverinfo="skip",
-        name="interval",
-    )
+    known = np.flatnonzero(np.isfinite(ends).all(axis=0))
+    for run in np.split(known, np.flatnonzero(np.diff(known) > 1) + 1):  # nothing is said across a gap
+        if not len(run):
+            continue
+        x, low, high = np.asarray(where)[run], ends[0][run], ends[1][run]
+        figure.add_scatter(
+            x=np.concatenate([x, x[::-1]]),
+            y=np.concatenate([high, low[::-1]]),
+            fill="toself",
+            mode="lines",
+            line={"width": 0, "color": tint},
+            opacity=0.25,
+            legendgroup=label,
+            showlegend=False,
+            hoverinfo="skip",
+            name="interval",
+        )
 
 
 def _matrix(swept: Swept) -> Figure:
@@ -189,26 +201,28 @@ def _matrix(swept: Swept) -> Figure:
         [as_label(value) for value in values[across].to_numpy()],
         (swept.meaning(down), swept.meaning(across)),
         swept.label,
-        swept.best,
         upwards=down == schema.LAYER,
     )
+    if swept.best is not None:
+        _frame(figure, *swept.best)
     figure.update_layout(title=_broken(swept.about(with_intervals=False)))
     return figure
 
 
 def _heads(result: xr.Dataset, effect: Effect, places: list[tuple[int, int]]) -> Figure:
-    layers, heads = (sorted({place[axis] for place in places}) for axis in (0, 1))
-    values = np.full((len(layers), len(heads)), np.nan)
-    for value, (layer, head) in zip(effect.values, places, strict=True):
-        values[layers.index(layer), heads.index(head)] = value
-    own = {layer for (layer, _), inside in zip(places, read_where_edited(result, effect), strict=True) if inside}
-    rows = [f"{layer}*" if layer in own else str(layer) for layer in layers]
-    figure = _heat_map(values, rows, list(map(str, heads)), ("layer", "head"), effect.name, None, upwards=True)
-    figure.update_traces(colorscale=usual_map(effect))
-    if effect.signed and np.isfinite(values).any():
-        most = float(np.nanmax(abs(values)))
+    matrix = head_matrix(result, effect, places)
+    names = [str(name) for name in result["intervention"].to_numpy()]
+    figure = _heat_map(
+        matrix.values, matrix.rows, list(map(str, matrix.heads)), ("layer", "head"), effect.name, upwards=True
+    )
+    hover = [[_said(result, effect, names, index) if index >= 0 else "" for index in row] for row in matrix.edits]
+    figure.update_traces(text=hover, colorscale=usual_map(effect))
+    for y, x in np.argwhere(matrix.beyond).tolist():
+        _frame(figure, y, x)
+    if effect.signed and np.isfinite(matrix.values).any():
+        most = float(np.nanmax(abs(matrix.values)))
         figure.update_traces(zmin=-most, zmax=most)
-    notes = ["* read in the edited layer itself"] if own else []
+    notes = [note.replace("hatched", "empty") for note in matrix.notes]
     figure.update_layout(title=_broken(about(result, effect, *notes)))
     return figure
 
@@ -219,7 +233,6 @@ def _heat_map(
     columns: list[str],
     meanings: tuple[str, str],
     label: str,
-    best: tuple[int, int] | None,
     *,
     upwards: bool,
 ) -> Figure:
@@ -227,7 +240,7 @@ def _heat_map(
 
     hover = [
         [
-            f"{html.escape(meanings[0])}: {rows[y]}<br>{html.escape(meanings[1])}: {columns[x]}<br><b>{value:.4f}</b>"
+            f"{html.escape(meanings[0])}: {rows[y]}<br>{html.escape(meanings[1])}: {columns[x]}<br><b>{value:.4g}</b>"
             for x, value in enumerate(line)
         ]
         for y, line in enumerate(cells)
@@ -236,17 +249,21 @@ def _heat_map(
     figure = go.Figure(
         go.Heatmap(z=cells, text=hover, hoverinfo="text", hoverongaps=False, colorscale="Viridis", colorbar=scale)
     )
-    figure.update_xaxes(title=html.escape(meanings[1]), tickvals=list(range(len(columns))), ticktext=columns)
-    figure.update_yaxes(title=html.escape(meanings[0]), tickvals=list(range(len(rows))), ticktext=rows)
+    for update, meaning, labels in (
+        (figure.update_xaxes, meanings[1], columns),
+        (figure.update_yaxes, meanings[0], rows),
+    ):
+        every = -(-len(labels) // _MOST_NAMES)
+        shown = list(range(0, len(labels), every))
+        update(title=html.escape(meaning), tickvals=shown, ticktext=labels[::every], showgrid=False, zeroline=False)
     figure.update_yaxes(autorange=True if upwards else "reversed")
-    figure.update_xaxes(showgrid=False, zeroline=False)
-    figure.update_yaxes(showgrid=False, zeroline=False)
-    if best is not None:
-        y, x = best
-        figure.add_shape(
-            type="rect", x0=x - 0.5, x1=x + 0.5, y0=y - 0.5, y1=y + 0.5, line={"color": _EFFECT, "width": 3}
-        )
     return figure
+
+
+def _frame(figure: Figure, y: int, x: int) -> None:
+    """Mark a cell of a matrix."""
+    line = {"color": _EFFECT, "width": 3}
+    figure.add_shape(type="rect", x0=x - 0.5, x1=x + 0.5, y0=y - 0.5, y1=y + 0.5, line=line)
 
 
 def _effects(result: xr.Dataset, effect: Effect) -> Figure:
@@ -262,7 +279,7 @@ def _effects(result: xr.Dataset, effect: Effect) -> Figure:
             mode="markers",
             name="controls",
             marker={"symbol": "line-ns-open", "size": 12, "color": _GREY},
-            hovertemplate="a control: %{x:.4f}<extra></extra>",
+            hovertemplate="a control: %{x:.4~g}<extra></extra>",
         )
     own, known = read_where_edited(result, effect), np.isfinite(effect.values)
     for where, symbol, label in (
@@ -309,9 +326,10 @@ def _effects(result: xr.Dataset, effect: Effect) -> Figure:
 
 def _said(result: xr.Dataset, effect: Effect, names: Sequence[str], index: int) -> str:
     """What is said of an edit where one points at it."""
-    said = f"<b>{html.escape(names[index])}</b><br>{effect.values[index]:.4f}"
+    said = f"<b>{html.escape(names[index])}</b><br>{effect.values[index]:.4g}"
     if effect.ranks is not None and np.isfinite(effect.ranks[index]):
-        said += f"<br>larger than {effect.ranks[index]:.0%} of its controls"
+        share = effect.ranks[index]
+        said += f"<br>larger than {'all' if share == 1 else f'{min(share, 0.99):.0%}'} of its controls"
     note = str(result["note"].to_numpy()[index]) if "note" in result.variables else ""
     return said + (f"<br>{html.escape(note)}" if note else "")
 

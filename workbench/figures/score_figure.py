@@ -68,8 +68,7 @@ def score(found: xr.Dataset, *, dark: bool = False, width: float | None = None) 
                 if not len(known):
                     continue
                 low, high = np.quantile(known, [0.025, 0.975]) if len(known) >= 20 else (known.min(), known.max())
-                label = "null" if place == 0 else None
-                ax.bar(place, high - low, 0.7, low, color=NULL_COLOUR, alpha=0.45, linewidth=0, label=label)
+                ax.bar(place, high - low, 0.7, low, color=NULL_COLOUR, alpha=0.45, linewidth=0)
                 ax.hlines(np.median(known), place - 0.35, place + 0.35, color=NULL_COLOUR, linewidth=1.2)
         for place, value in enumerate(values):
             tint = ink if place == len(names) - 1 else colour(place)

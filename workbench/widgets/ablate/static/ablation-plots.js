@@ -105,7 +105,7 @@ class Plot {
     if (line.control_low && this.at(line.control_low, index) !== null) {
       parts.push(`controls ${number(this.at(line.control_low, index))} to ${number(this.at(line.control_high, index))}`);
       const rank = this.at(line.rank, index);
-      if (rank !== null) parts.push(`a larger effect than ${rank === 1 ? "all" : `${Math.round(100 * rank)} %`} of ${this.plot.repeats}`);
+      if (rank !== null) parts.push(`a larger effect than ${rank === 1 ? "all" : `${Math.min(99, Math.round(100 * rank))} %`} of ${this.plot.repeats}`);
     }
     this.note.textContent = `${parts.join("; ")} (${line.name}).`;
   }
