@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 import subprocess
 import sys
@@ -170,8 +171,6 @@ def test_every_method_with_options_is_tried_above() -> None:
         (lambda ds: ds.wb.rank_heads("label_separability", seed=None), "seed is None; expected a whole number"),
         (lambda ds: ds.wb.mask("dog", 3), "rule is 3, and this map is of shares, 0 to 1: give a threshold between"),
         (lambda ds: ds.wb.with_truth(ds.truth[0] * 2, labels=["dog"]), r"labels is \['dog'\]; expected what the label"),
-        (lambda ds: wb.figures.sweep(ds.wb.sweep("layer"), null=3), "null has no repeats of 'mean_iou'; pass what"),
-        (lambda ds: wb.figures.concept_grid(ds, layer=1), "concept_grid takes no layer. Did you mean layers="),
         (lambda ds: wb.gauge_report(ds, layer=1), "gauge_report takes no layer. Did you mean layers="),
     ],
 )
@@ -196,12 +195,57 @@ def test_the_summary_of_an_edited_run_says_so() -> None:
     assert "; made with image, strength; " in repr(ds.wb)
 
 
+def _engines(monkeypatch: pytest.MonkeyPatch, installed: bool) -> None:
+    monkeypatch.setattr(accessor, "find_spec", lambda name: object() if installed else None)
+
+
 def test_netcdf_without_an_engine_for_hdf5_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    _engines(monkeypatch, installed=True)
     with pytest.raises(ValueError, match="cast") as plain:
         dataset().wb.to_netcdf(tmp_path / "run.nc", engine="scipy")
     assert not isinstance(plain.value, InputError)
-    monkeypatch.setattr(accessor, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"without HDF5 cannot hold .* \(ValueError\): pip install h5netcdf, then"):
+    _engines(monkeypatch, installed=False)
+    said = r"without HDF5 cannot hold .* \(ValueError: .*cast.*\): pip install h5netcdf, then"
+    with pytest.raises(InputError, match=said):
         dataset().wb.to_netcdf(tmp_path / "run.nc", engine="scipy")
+
+
+def test_netcdf_that_asks_for_hdf5_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    _engines(monkeypatch, installed=False)
+    with pytest.raises(InputError, match=r"\(ValueError: .*NETCDF4.*\): pip install h5netcdf"):
+        dataset()[["output_total"]].wb.to_netcdf(tmp_path / "sums.nc", engine="scipy", format="NETCDF4")
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "said"),
+    [
+        ({"mode": "z"}, ValueError, "(?i)mode"),
+        ({"encoding": {"nothing": {"dtype": "f4"}}}, KeyError, "nothing"),
+        ({"encoding": {"output_total": {"nothing": 1}}}, ValueError, "nothing"),
+        ({"engine": "nothing"}, ValueError, "nothing"),
+    ],
+)
+def test_wrong_options_of_netcdf_are_not_put_down_to_the_engine(
+    options: dict[str, Any], kind: type[Exception], said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _engines(monkeypatch, installed=False)
+    with pytest.raises(kind, match=said) as plain:
+        dataset()[["output_total"]].wb.to_netcdf(tmp_path / "sums.nc", **{"engine": "scipy", **options})
+    assert not isinstance(plain.value, InputError)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda ds: ds.wb.sweep(
+            "layer", "window", window=np.int64(2), resamples=np.int32(50), confidence=np.float32(0.9), seed=np.int8(1)
+        ),
+        lambda ds: ds.wb.sweep("layer", "greedy", most=np.int64(2)),
+        lambda ds: ds.wb.mask("dog", rule=np.float32(0.4)),
+        lambda ds: ds.wb.settling(np.float32(0.4)),
+    ],
+)
+def test_attributes_are_plain_whatever_numbers_were_given(call: Callable[[xr.Dataset], Any]) -> None:
+    json.dumps(call(dataset(truth=True, samples=5)).attrs)

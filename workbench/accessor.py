@@ -9,6 +9,7 @@ import base64
 import html
 import io
 import os
+import tempfile
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -261,7 +262,8 @@ class WorkbenchAccessor:
         Raises
         ------
         InputError
-            If it cannot be written without such an engine, and none is installed.
+            If it cannot be written without such an engine, and none is installed. What is wrong with options raises
+            what :meth:`xarray.Dataset.to_netcdf` raises.
         """
         packed = self._ds.copy()
         packed.attrs = schema.pack_attributes(packed.attrs, texts=False)
@@ -269,12 +271,12 @@ class WorkbenchAccessor:
             variable.attrs = schema.pack_attributes(variable.attrs, texts=False)
         try:
             packed.to_netcdf(os.fspath(path), **options)
-        except (ValueError, TypeError, KeyError) as error:
-            if any(find_spec(engine) for engine in ("h5netcdf", "netCDF4")):
+        except (ValueError, TypeError, KeyError, ImportError) as error:
+            if any(find_spec(engine) for engine in ("h5netcdf", "netCDF4")) or not _needs_hdf5(packed, options):
                 raise
             raise schema.InputError(
-                f"netCDF without HDF5 cannot hold this dataset ({type(error).__name__}): pip install h5netcdf, "
-                "then call again; `workbench export` writes a run without it."
+                f"netCDF without HDF5 cannot hold this dataset ({type(error).__name__}: {error}): pip install "
+                "h5netcdf, then call again; `workbench export` writes a run without it."
             ) from error
 
     def validate(self, *, values: bool = False) -> None:
@@ -366,6 +368,23 @@ class WorkbenchAccessor:
             f'<img src="data:image/png;base64,{encoded}" width="{picture.width}" height="{picture.height}" '
             'alt="the captured picture" style="float: left; margin-right: 1em">'
         )
+
+
+def _needs_hdf5(ds: xr.Dataset, options: dict[str, Any]) -> bool:
+    """Whether a dataset that cannot be written asks for HDF5, or would be written if it held plain numbers."""
+    wanted = str(options.get("engine")).lower() in ("h5netcdf", "netcdf4")
+    if wanted or str(options.get("format")).startswith("NETCDF4"):
+        return True
+    plain = ds.isel(dict.fromkeys(ds.dims, slice(0, 1))).drop_attrs()
+    numbers = {name: one for name, one in plain.variables.items() if one.dtype.kind in "biuf"}
+    plain = plain.assign({name: (one.dims, np.zeros(one.shape, np.float32)) for name, one in numbers.items()})
+    mode = "w" if options.get("mode") == "a" else options.get("mode", "w")
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            plain.to_netcdf(f"{folder}/plain.nc", **{**options, "mode": mode})
+        except (ValueError, TypeError, KeyError, ImportError):
+            return False
+    return True
 
 
 def _values(ds: xr.Dataset, dim: str) -> list[Any]:

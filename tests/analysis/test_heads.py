@@ -87,6 +87,7 @@ def test_loud_noise_does_not_rank_high_by_labels_from_elsewhere(criterion: dict[
 def test_separability_does_not_depend_on_scale_or_origin() -> None:
     ds = _with_a_loud_head(1)
     found = rank_heads(ds, "label_separability")
+    ds = ds.drop_vars("output_total")
     moved = ds["output"] * xr.DataArray([40.0, 1e-3], dims="layer")
     moved = moved + xr.DataArray([5.0, -2.0, 0.0], dims="concept") + xr.DataArray(np.arange(8.0), dims="y")
     again = rank_heads(ds.assign(output=moved.transpose(*ds["output"].dims)), "label_separability", elsewhere="samples")

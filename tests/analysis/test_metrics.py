@@ -28,7 +28,7 @@ def test_score_of_a_dataset() -> None:
 
 
 def test_score_leaves_out_what_is_nowhere() -> None:
-    ds = dataset(truth=True, signal=20.0)
+    ds = dataset(truth=True, signal=20.0).drop_vars("output")
     ds["truth"].loc[{"concept": "sky"}] = False
     ds["output_total"].loc[{"concept": "sky"}] = -50
     result = score(ds)

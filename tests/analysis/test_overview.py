@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
 
 from tests.synthetic import dataset, many, video
+from workbench import schema
 from workbench.numerics.measures import OVERVIEW
 from workbench.schema import InputError, SelectionError
 
@@ -84,3 +86,24 @@ def test_what_has_no_figure_is_refused() -> None:
     with pytest.raises(InputError, match="2 different pictures"):
         dataset(kind="generate", samples=2, truth=True).wb.overview("iou")
     dataset(kind="generate", samples=2, truth=True).wb.overview("iou", samples=1)
+
+
+@pytest.mark.parametrize("statistic", [["iou"], None, {"iou": 1}])
+def test_a_statistic_that_is_no_name_is_refused(statistic: Any) -> None:
+    with pytest.raises(InputError, match=r"statistic is .*; expected one of patch_agreement, entropy"):
+        dataset(truth=True).wb.overview(statistic)
+
+
+@pytest.mark.parametrize("statistic", OVERVIEW)
+def test_of_two_branches_of_guidance_one_is_asked_for(statistic: str) -> None:
+    branches = [dataset(truth=True, seed=seed) for seed in (0, 1)]
+    scored = [name for name in branches[0].data_vars if name not in ("image", "truth")]
+    joined = xr.concat([one[scored] for one in branches], "branch").assign_coords(branch=list(schema.BRANCHES))
+    joined = joined.transpose("sample", "timestep", "layer", "branch", ...)
+    both = branches[0].drop_vars(scored).assign(joined.data_vars).assign_coords(joined.coords)
+    both = both.assign_attrs(branch=schema.BOTH)
+    with pytest.raises(InputError, match="holds both branches of guidance: choose one"):
+        both.wb.overview(statistic)
+    at = schema.BRANCHES.index(schema.CONDITIONAL)
+    one = both.sel(branch=schema.CONDITIONAL).wb.overview(statistic)
+    np.testing.assert_array_equal(one, branches[at].wb.overview(statistic))

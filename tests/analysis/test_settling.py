@@ -13,7 +13,7 @@ TIMES = (900.0, 700.0, 500.0, 300.0, 100.0)
 
 def staged() -> object:
     """Noise first; dog and the rest fall into place at 500, and stay."""
-    ds = dataset(timesteps=TIMES, default_layers=[0], grid=(6, 6))
+    ds = dataset(timesteps=TIMES, default_layers=[0], grid=(6, 6)).drop_vars("output")
     strips = dataset(truth=True, grid=(6, 6))["truth"].values[:, 4::8, 4::8]
     ds["output_total"][:, 2:] += 50 * strips
     return ds
@@ -46,7 +46,7 @@ def test_a_concept_settles_when_it_stays() -> None:
 
 
 def test_a_concept_that_is_nowhere_never_settles() -> None:
-    ds = dataset(timesteps=TIMES, signal=50)
+    ds = dataset(timesteps=TIMES, signal=50).drop_vars("output")
     ds["output_total"].loc[{"concept": "sky"}] = -99
     found = settling(ds)
     assert np.isnan(found["last_timestep_iou"].sel(concept="sky")).all()

@@ -118,3 +118,26 @@ def test_the_oracle_orders_patches_by_how_much_of_them_shows_the_class(scaling: 
     assert all(best.ap > one.ap and best.ap_stacked > one.ap_stacked for one in noisy)
     chosen = np.array([task.meaning[place] for place in np.argmax(maps.to_numpy(), 0).ravel()]).reshape(4, 4)
     assert (chosen == (shares[1] > shares[0])).all()
+
+
+@pytest.mark.parametrize("most", [False, True])
+def test_the_oracle_masks_the_best_patches_however_few_or_many_there_are(most: bool) -> None:
+    """Of 64 x 64 patches one shows the class and eight nearly half of it; or all but one show it, eight barely."""
+    labels = np.full((256, 256), int(most))
+    labels[0:4, 0:4] = 1 - most
+    for place in range(8, 72, 8):
+        labels[place : place + 4, 40:44] = most
+        labels[place : place + 4, 40:42] = 1 - most
+        labels[place, 40] = most  # seven of sixteen pixels
+    data = Arrays({"a": labels}, grid=(64, 64))
+    rules = Protocol(backgrounds=("sky",), mask="mean")
+    task = read(data, "a", rules)
+    method = blind("oracle")
+    method.prepare(Setting(data, rules, ("a",)))
+    (maps,) = method.maps([task.example], [task.concepts])
+    shares = method.shares(task)
+    best = (shares[1] > shares[0]).repeat(4, 0).repeat(4, 1)
+    assert best.sum() == 16 * (4095 if most else 1)
+    counts = measure(task, maps, rules).counts
+    assert counts[:, 1].sum() == best.sum()
+    assert counts[1, 1] == labels[best].sum()

@@ -106,7 +106,7 @@ def test_no_text_is_cut_off_or_covered(count: int, grid: tuple[int, int]) -> Non
 
 def test_a_score_scale_is_read_with_its_sign() -> None:
     ds = dataset()
-    ds["output_total"] = ds["output_total"] * 5000
+    ds = ds.drop_vars("output").assign(output_total=ds["output_total"] * 5000)
     figure = concept_grid(ds, reduce="mean")
     FigureCanvasAgg(figure).draw()
     labels = [label.get_text() for label in figure.axes[-1].get_yticklabels()]
@@ -239,3 +239,8 @@ def test_void_pixels_are_grey_in_areas() -> None:
     for name in ("segmentation", "truth"):
         drawn = panels(figure)[name].images[-1].get_array()
         np.testing.assert_array_equal(drawn[..., 3] == 1, void)
+
+
+def test_an_unknown_option_is_answered_with_the_nearest() -> None:
+    with pytest.raises(InputError, match=r"concept_grid takes no layer\. Did you mean layers="):
+        concept_grid(dataset(truth=True), layer=1)  # type: ignore[call-arg]

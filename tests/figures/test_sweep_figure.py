@@ -226,3 +226,8 @@ def test_a_figure_says_of_which_run_with_which_truth_and_what_was_asked() -> Non
     several = sweep(swept([ds, ds.assign_attrs(key="def456")], "layer")).facts
     assert several["runs"] == [{"key": "abc123"}, {"key": "def456"}]
     assert several["edit"] == "X(1)"
+
+
+def test_a_null_that_is_none_is_refused() -> None:
+    with pytest.raises(InputError, match="null has no repeats of 'mean_iou'; pass what"):
+        sweep(swept(dataset(truth=True), "layer"), null=3)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ import xarray as xr
 from workbench import schema
 from workbench.analysis.heatmaps import segment
 from workbench.analysis.many_images import items_of
-from workbench.analysis.normalising import normalised
+from workbench.analysis.normalising import normalised, once
 from workbench.analysis.selection import Labels, Numbers
 from workbench.analysis.sweep_variants import SPACE
 from workbench.analysis.sweeps import sweep
@@ -177,7 +177,8 @@ def _areas(datasets: list[xr.Dataset], spaces: list[str], options: GaugeOptions)
     for index, ds in enumerate(datasets):
         own: dict[tuple[int, int, str], float] = {}
         for place, space in enumerate(spaces):
-            maps = [segment(ds, space=space, center=center, **options) for center in GAUGES.values()]
+            with once(ds):
+                maps = [segment(ds, space=space, center=center, **options) for center in GAUGES.values()]
             changed[index, place] = float((maps[0] != maps[1]).mean())
             for gauge, labels in enumerate(maps):
                 for number, name in enumerate(labels.attrs["flag_meanings"]):

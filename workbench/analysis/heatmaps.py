@@ -17,7 +17,7 @@ from workbench import schema
 from workbench.analysis import selection
 from workbench.analysis.gaps import absent_pieces, listed_but_there, unlisted
 from workbench.analysis.lazily import arranged
-from workbench.analysis.normalising import normalised
+from workbench.analysis.normalising import normalised, once
 from workbench.analysis.plane import pixels_of
 from workbench.analysis.selection import Labels, Numbers
 from workbench.numerics.scores import CENTRES, REDUCTIONS, centred, reduce_maps
@@ -168,7 +168,8 @@ def heatmap(
     selection.space_of(ds, space)
     if layers is None:
         layers = default_layers(ds)
-    taken = scores(ds, space, layers=layers, timesteps=timesteps, heads=heads, samples=samples)
+    with once(ds):
+        taken = scores(ds, space, layers=layers, timesteps=timesteps, heads=heads, samples=samples)
     dim = selection.concept_dim(taken)
     wanted = selection.concept_positions(taken, concepts)
     _warn_of_meaningless(ds, taken, reduce, kept)
@@ -259,6 +260,7 @@ def mask(ds: xr.Dataset, concept: str, rule: str | float = "mean", **options: Un
             "for scores."
         )
     else:
+        rule = float(rule)
         inside = chosen > rule
     return inside.assign_attrs(maps.attrs, concept=concept, rule=rule).rename("mask")
 

@@ -7,7 +7,9 @@ to the scores of one. :func:`normalised` undoes what it can without guessing, an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Final
 
 import numpy as np
@@ -47,6 +49,8 @@ _PICTURE: Final = (schema.PIXEL_Y, schema.PIXEL_X, schema.CHANNEL)
 _MASKS: Final = (schema.CONCEPT, schema.PIXEL_Y, schema.PIXEL_X)
 _OF_PICTURE: Final = (schema.IMAGE, schema.TRUTH, schema.VOID)
 
+_at_hand: ContextVar[xr.Dataset | None] = ContextVar("the dataset that is normalised already", default=None)
+
 
 def normalised(ds: xr.Dataset, *, branches: bool = False) -> xr.Dataset:
     """The dataset as the contract of :mod:`workbench.schema` describes it, as far as it can be had without guessing.
@@ -77,6 +81,8 @@ def normalised(ds: xr.Dataset, *, branches: bool = False) -> xr.Dataset:
     SelectionError
         If its sums over heads are of other heads than those it holds, and per-head scores are not there.
     """
+    if ds is _at_hand.get() and (branches or schema.BRANCH not in ds.dims):
+        return ds
     if not isinstance(ds, xr.Dataset):
         raise InputError(
             f"got {type(ds).__name__}; expected the dataset that wb.capture, wb.generate or wb.open returned."
@@ -100,6 +106,24 @@ def normalised(ds: xr.Dataset, *, branches: bool = False) -> xr.Dataset:
     _check_coordinates(ds)
     ds = _in_order(ds)
     return with_totals(_with_records(ds), computed)
+
+
+@contextmanager
+def once(ds: xr.Dataset) -> Iterator[xr.Dataset]:
+    """Inside, in this thread, :func:`normalised` gives this dataset back without looking at its scores again.
+
+    For analyses that make maps of one dataset many times, and change nothing of it meanwhile.
+
+    Parameters
+    ----------
+    ds
+        What :func:`normalised` returned.
+    """
+    token = _at_hand.set(ds)
+    try:
+        yield ds
+    finally:
+        _at_hand.reset(token)
 
 
 def one_item(ds: xr.Dataset) -> xr.Dataset:

@@ -12,7 +12,7 @@ from workbench import schema
 from workbench.analysis import selection
 from workbench.analysis.evaluation import truth_by_patch
 from workbench.analysis.heatmaps import HeatmapOptions, heatmap, segment
-from workbench.analysis.normalising import normalised
+from workbench.analysis.normalising import normalised, once
 from workbench.analysis.origin import as_text, provenance
 from workbench.interventions import edit_of
 from workbench.numerics.measures import OVERVIEW, Reference
@@ -54,15 +54,16 @@ def overview(
     Raises
     ------
     InputError
-        If ``statistic`` is none of the above, or the truth is of one picture and the samples show several.
+        If ``statistic`` is none of the above, the run holds both branches of guidance, or the truth is of one picture
+        and the samples show several.
     SelectionError
         If something chosen is not in the dataset, there is no truth to compare with, or only one concept.
     SchemaError
         If scores are NaN that are not listed as missing.
     """
-    if statistic not in OVERVIEW:
+    if not isinstance(statistic, str) or statistic not in OVERVIEW:
         raise InputError(f"statistic is {statistic!r}; expected one of {', '.join(OVERVIEW)}.")
-    ds = normalised(ds, branches=True)
+    ds = normalised(ds)
     selection.space_of(ds, space)
     dim = selection.concept_dim(ds[schema.total(space)])
     if ds.sizes[dim] < 2:
@@ -73,14 +74,16 @@ def overview(
     if measure.against == "truth":
         reference = _truth(ds, space, samples)
     if measure.against == DEFAULT_MAP:
-        default = segment(ds, **options)
+        with once(ds):
+            default = segment(ds, **options)
         reference = Reference.of_labels(_plane(default), ds.sizes[dim])
         record |= {f"default_map_{name}": default.attrs[name] for name in ("layers", "timesteps")}
     rows = []
     for timestep in ds[schema.TIMESTEP].to_numpy().tolist():
         pieces: HeatmapOptions = {**options, "layers": slice(None, None), "timesteps": timestep, "keep": ["layer"]}
         try:
-            maps = heatmap(ds, **pieces)
+            with once(ds):
+                maps = heatmap(ds, **pieces)
         except SelectionError:
             rows.append(np.full(ds.sizes[schema.LAYER], np.nan))
             continue

@@ -47,6 +47,7 @@ def settling(ds: xr.Dataset, threshold: float = 0.8, **options: Unpack[HeatmapOp
         raise InputError("settling keeps samples and timesteps apart: leave out keep, upsample and space='prompt'.")
     if not is_number(threshold) or not 0 < threshold <= 1:
         raise InputError(f"threshold is {threshold!r}; expected a number above 0, at most 1.")
+    threshold = float(threshold)
     kept: HeatmapOptions = {**options, "keep": [schema.SAMPLE, schema.TIMESTEP]}
     labels = segment(ds, **kept)
     if labels.sizes[schema.TIMESTEP] < 2:

@@ -193,7 +193,12 @@ def sweep(
             raise InputError("truth belongs to one picture; give each of several datasets its own: ds.wb.with_truth().")
         datasets = [with_truth(datasets[0], truth, labels=labels, ignore=ignore, resize=resize)]
     metrics = _metrics(metric, datasets, reduce)
-    _check(how, swept, window, most, confidence, resamples, reduce)
+    _check(how, swept, reduce)
+    window, resamples = check_count("window", window, 1), check_count("resamples", resamples, 1)
+    most = None if most is None else check_count("most", most, 1)
+    if not is_number(confidence) or not 0 < confidence < 1:
+        raise InputError(f"confidence is {confidence!r}; expected a number between 0 and 1, such as 0.95.")
+    confidence = float(confidence)
     check_center(center)
     seed, keep_resamples = check_count("seed", seed, 0), check_flag("keep_resamples", keep_resamples)
     if draws is not None:
@@ -267,9 +272,7 @@ def _swept(over: Any) -> tuple[str, ...]:
     return dims
 
 
-def _check(
-    how: str, swept: tuple[str, ...], window: Any, most: Any, confidence: float, resamples: int, reduce: str
-) -> None:
+def _check(how: str, swept: tuple[str, ...], reduce: str) -> None:
     if how not in (*HOWS, "greedy"):
         raise InputError(f"how is {how!r}; expected one of {', '.join((*HOWS, 'greedy'))}.")
     if SPACE in swept and how in ("prefix", "suffix", "window"):
@@ -278,10 +281,6 @@ def _check(
         raise InputError("how='greedy' picks heads on their own: sweep over='head', with layers= to say where.")
     if reduce not in REDUCTIONS:
         raise InputError(f"reduce is {reduce!r}; expected one of {', '.join(REDUCTIONS)}.")
-    for name, value in (("window", window), ("most", 1 if most is None else most), ("resamples", resamples)):
-        check_count(name, value, 1)
-    if not is_number(confidence) or not 0 < confidence < 1:
-        raise InputError(f"confidence is {confidence!r}; expected a number between 0 and 1, such as 0.95.")
 
 
 def _metrics(metric: Any, datasets: Sequence[xr.Dataset], reduce: str) -> list[str]:

@@ -117,7 +117,8 @@ class Blind:
         self.setting = setting
         settings: dict[str, Any] = {"grid": list(setting.data.grid)}
         if self.name == "oracle":
-            settings["version"] = 2  # the first did not order the patches of a class
+            # The first did not order the patches of a class; in the second the order moved the mean of small ones.
+            settings["version"] = 3
         if self.name == "prior":
             settings["images"] = hashlib.sha256("\n".join(setting.names).encode()).hexdigest()[:16]
         self.settings = settings
@@ -234,17 +235,22 @@ def _majority(method: Blind, example: Example, words: Sequence[str]) -> NDArray[
 def _oracle(method: Blind, example: Example, words: Sequence[str]) -> NDArray[np.float64]:
     """Every patch shows the class that most of its pixels show; among patches of a class, the fullest first.
 
-    The best masks that maps of this size can make, and the best order of patches but for those that are as full; yet
-    of a class that fills the image, where the mask is what is above the map's own mean, nothing is.
+    The best masks that maps of this size can make, and the best order of patches but for those that are as full. Of a
+    class that is the largest in every patch, or in none, the mask above the map's own mean is of the fullest patches,
+    and nothing where all are as full.
     """
     shares = method.shares(method.task(example))
     best = shares.argmax(0)
+    fuller = _FULLER / best.size
     places = _meaning(method.task(example), words)
-    return np.stack([(best == place) + _FULLER * (shares[place] if place != VOID else 0.0) for place in places])
+    return np.stack([(best == place) + fuller * (shares[place] if place != VOID else 0.0) for place in places])
 
 
 _FULLER: Final = 1e-3
-"""What a patch of nothing but the class is above the others; average precision is of the order of patches."""
+"""What the fullest patch is above an empty one, of the least that one patch adds to the mean of a map.
+
+Average precision is of the order of patches, masks are what is above the mean: order must not move patches across it.
+"""
 _RULES: Final[dict[str, Callable[..., NDArray[Any]]]] = {
     "background": _background,
     "uniform": _uniform,

@@ -12,7 +12,7 @@ from workbench.evaluation.foreign_text import one_line, shortened
 from workbench.evaluation.harness import Evaluation, Result
 from workbench.evaluation.protocols import Protocol, spans, value_of
 from workbench.evaluation.published import Published
-from workbench.evaluation.summaries import CONFIDENCE, DRAWS, METRICS, meaning
+from workbench.evaluation.summaries import CONFIDENCE, METRICS, RESAMPLES, meaning
 from workbench.numerics.resampling import FEW, LEAST
 
 COLUMNS: Final = {
@@ -167,7 +167,7 @@ def intervals(evaluation: Evaluation) -> str:
         return f"no interval for so few images (under {LEAST})."
     few = f", exploratory for so few images (under {FEW})" if enough[0] < FEW else ""
     none = f"; none for rows of under {LEAST} images" if len(enough) < len(counts) else ""
-    return f"the {100 * CONFIDENCE:g} % interval over images{few}; percentile bootstrap, {DRAWS:,} resamples{none}."
+    return f"the {100 * CONFIDENCE:g} % interval over images{few}; percentile bootstrap, {RESAMPLES:,} resamples{none}."
 
 
 def remarks(evaluation: Evaluation) -> list[str]:

@@ -17,7 +17,7 @@ from workbench.numerics.boundaries import TOLERANCE, boundary_f
 from workbench.numerics.confusion import accuracy, mean_iou, overlap, stacked
 
 CONFIDENCE: Final = 0.95
-DRAWS: Final = 1000
+RESAMPLES: Final = 1000
 """Resamples of the images."""
 METRICS: Final = ("accuracy", "miou_set", "miou_stacked", "miou_image", "ap", "ap_stacked", "boundary_f")
 """Figures of a method; what each is under a protocol, :func:`meaning` says."""
@@ -61,7 +61,7 @@ class Summary:
     values
         By metric of :data:`METRICS`; NaN for what it does not have.
     low, high
-        Ends of the bootstrap intervals over images; a class that a draw lacks keeps its IoU over the set.
+        Ends of the bootstrap intervals over images; a class that a resample lacks keeps its IoU over the set.
     per_class
         IoU of each class over the set, by position; NaN for what is nowhere.
     images, failures
@@ -136,7 +136,7 @@ class _Held:
         if not images:
             nothing = dict.fromkeys(METRICS, float("nan"))
             return Summary(nothing, nothing, nothing, np.array([]), 0, failures, (0, 0))
-        weights = resampling.draws(images, DRAWS, 0) if images >= resampling.LEAST else None
+        weights = resampling.draws(images, RESAMPLES, 0) if images >= resampling.LEAST else None
         values, low, high = ({} for _ in range(3))  # type: dict[str, float], dict[str, float], dict[str, float]
         for name, kind in (("accuracy", "accuracy"), ("miou_set", "set"), ("miou_stacked", "stacked")):
             if not self.sums[kind]:

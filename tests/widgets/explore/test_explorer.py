@@ -161,7 +161,7 @@ def test_the_code_follows_the_state() -> None:
 
 def test_of_many_concepts_those_with_the_largest_areas_are_shown_at_first() -> None:
     names = [f"c{index}" for index in range(15)]
-    ds = dataset(concepts=names, grid=(8, 15))
+    ds = dataset(concepts=names, grid=(8, 15)).drop_vars("output")
     scores = ds.output_total.copy()
     scores[{"concept": [1, 4, 7]}] -= 50  # nowhere the strongest
     view = Explorer(ds.assign(output_total=scores))
