@@ -127,8 +127,8 @@ def dataset(change: Callable[[np.ndarray[Any, Any]], None] | None = None) -> xr.
     ds = made().load().copy(deep=True)
     if change is not None:
         for space in ds.attrs["spaces"]:
-            for name in (space, f"{space}_total"):
-                change(ds[name].values)
+            change(ds[space].values)
+            ds[f"{space}_total"].values[...] = ds[space].sum("head", skipna=False)
     return ds
 
 
