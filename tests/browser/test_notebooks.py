@@ -116,11 +116,12 @@ made = synthetic.dataset(
     concepts=scene.words, dual=5, single=3, heads=4, grid=(16, 16), timesteps=range(900, 0, -100), truth=True
 )
 coarse = np.stack([scene.mask(word)[4::8, 4::8] for word in scene.words])
-scores = made.output_total + xr.DataArray(coarse, dims=("concept", "y", "x")) * xr.DataArray(range(8), dims="layer")
+more = xr.DataArray(coarse, dims=("concept", "y", "x")) * xr.DataArray(range(8), dims="layer")
 real = made.assign(
     image=made.image.copy(data=scene.image),
     truth=made.truth.copy(data=np.stack([scene.mask(word) for word in scene.words])),
-    output_total=scores.transpose(*made.output_total.dims),
+    output=(made.output + more / 4).transpose(*made.output.dims).astype("float32"),
+    output_total=(made.output_total + more).transpose(*made.output_total.dims).astype("float32"),
 )
 """
 
