@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from workbench.models.chroma_pipeline import ChromaPipelineAdapter
 from workbench.models.classifier_free import ClassifierFree
 from workbench.models.latents import Picture
-from workbench.models.pipeline_variants import FROM_PICTURE, Variant
+from workbench.models.pipeline_variants import GuidedFromPicture
 from workbench.models.z_image_pipeline import ZImagePipelineAdapter
 
 
-class GuidedVariant(Variant, ClassifierFree):
-    """They begin with a noised picture, as far into the schedule as ``strength`` says, with defaults of their own."""
-
-    extras: ClassVar[tuple[str, ...]] = FROM_PICTURE
-
-    @property
-    def default_steps(self) -> int:
-        return int(self.info.get("steps", self.default("num_inference_steps")))
-
-    @property
-    def default_guidance(self) -> float:
-        return float(self.info.get("guidance", self.default("guidance_scale")))
+class GuidedVariant(GuidedFromPicture, ClassifierFree):
+    """From a picture, with ordinary guidance."""
 
 
 class ChromaVariantAdapter(GuidedVariant, ChromaPipelineAdapter):

@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from workbench.models.call_inputs import STRENGTH
 from workbench.models.guidance import Branch
@@ -106,3 +106,17 @@ class Variant(PipelineAdapter):
                 "it out."
             )
         return super().guidance(options)
+
+
+class GuidedFromPicture(Variant):
+    """Begins with a noised picture, as far into the schedule as ``strength`` says, with defaults of its own call."""
+
+    extras: ClassVar[tuple[str, ...]] = FROM_PICTURE
+
+    @property
+    def default_steps(self) -> int:
+        return int(self.info.get("steps", self.default("num_inference_steps")))
+
+    @property
+    def default_guidance(self) -> float:
+        return float(self.info.get("guidance", self.default("guidance_scale")))

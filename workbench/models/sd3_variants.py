@@ -8,23 +8,13 @@ import torch
 
 from workbench.models.latents import Picture
 from workbench.models.pipeline_records import Schedule
-from workbench.models.pipeline_variants import FROM_PICTURE, WITH_CONTROLNET, Variant
+from workbench.models.pipeline_variants import WITH_CONTROLNET, GuidedFromPicture
 from workbench.models.sd3_pipeline import SD3PipelineAdapter
 from workbench.schema import ModelError
 
 
-class SD3VariantAdapter(Variant, SD3PipelineAdapter):
+class SD3VariantAdapter(GuidedFromPicture, SD3PipelineAdapter):
     """``StableDiffusion3Img2ImgPipeline`` and ``StableDiffusion3InpaintPipeline``: they begin with a noised picture."""
-
-    extras: ClassVar[tuple[str, ...]] = FROM_PICTURE
-
-    @property
-    def default_steps(self) -> int:
-        return int(self.info.get("steps", self.default("num_inference_steps")))
-
-    @property
-    def default_guidance(self) -> float:
-        return float(self.info.get("guidance", self.default("guidance_scale")))
 
 
 class SD3ControlNetAdapter(SD3VariantAdapter):
